@@ -1,0 +1,125 @@
+"""The command line: `mcp-backups` serves MCP over standard input and output; its commands look after the rest."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from mcp_backups import __version__
+from mcp_backups.errors import BackupsError, ConfigError
+
+_EXIT_CONFIG = 2
+_LAST_PORT = 65535
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code: 0 done, 1 failed, 2 wrong usage or settings."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except ConfigError as error:
+        print(f"mcp-backups: {error.what}", file=sys.stderr)
+        return _EXIT_CONFIG
+    except BackupsError as error:
+        print(f"mcp-backups: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mcp-backups",
+        description="An MCP server that lets AI agents look after the backups of VPS.org servers.",
+        epilog="Without a command it serves MCP over standard input and output, as MCP clients start it.",
+    )
+    parser.add_argument("--version", action="version", version=f"mcp-backups {__version__}")
+    parser.add_argument("--sandbox", action="store_true", help="serve an emulated account: no token, no network")
+    _add_backup_seconds(parser)
+    parser.set_defaults(run=_serve)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    sandbox = commands.add_parser("sandbox", help="run the emulated VPS.org API alone, for any client")
+    sandbox.add_argument("--port", type=_port, default=0, help="port on this machine; 0, the default, takes a free one")
+    _add_backup_seconds(sandbox)
+    sandbox.set_defaults(run=_sandbox)
+
+    demo = commands.add_parser("demo", help="show what an agent sees, on the sandbox")
+    demo.add_argument("--json", action="store_true", help="print the same as JSON")
+    demo.set_defaults(run=_demo)
+
+    operations = commands.add_parser("operations", help="list the last operations")
+    operations.add_argument("--limit", type=int, default=20, help="how many, 20 by default")
+    operations.add_argument("--json", action="store_true", help="print JSON lines")
+    operations.set_defaults(run=_operations)
+
+    audit = commands.add_parser("audit", help="show, verify or export the log of what was done")
+    audit.add_argument("operation", nargs="?", default="", help="id of one operation; all by default")
+    audit.add_argument("--verify", action="store_true", help="only check that nothing was changed or taken out")
+    audit.add_argument("--export", action="store_true", help="print every event as a JSON line")
+    audit.set_defaults(run=_audit)
+    return parser
+
+
+def _add_backup_seconds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backup-seconds", type=float, default=8.0, metavar="S", help="how long a sandbox backup takes; 8 by default"
+    )
+
+
+def _port(raw: str) -> int:
+    port = int(raw)
+    if not 0 <= port <= _LAST_PORT:
+        raise argparse.ArgumentTypeError("a port is from 0 to 65535")
+    return port
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from mcp_backups.logs import configure_logging
+    from mcp_backups.settings import load_settings
+
+    settings = load_settings()
+    configure_logging(settings.log_level, settings.vps_api_token)
+    import anyio
+
+    from mcp_backups.transport import open_desk, open_sandbox_desk, serve_stdio
+
+    desk = (
+        partial(open_sandbox_desk, settings, options.backup_seconds)
+        if options.sandbox
+        else partial(open_desk, settings)
+    )
+    anyio.run(serve_stdio, desk)
+
+
+def _sandbox(options: argparse.Namespace) -> None:
+    from mcp_backups.sandbox import run
+
+    run(options.port, backup_seconds=options.backup_seconds)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from mcp_backups.demo import run
+
+    return run(as_json=options.json)
+
+
+def _operations(options: argparse.Namespace) -> None:
+    from mcp_backups.audit import show_operations
+    from mcp_backups.settings import load_settings
+
+    show_operations(load_settings(), limit=options.limit, as_json=options.json)
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from mcp_backups.audit import export_events, show_events, verify
+    from mcp_backups.settings import load_settings
+
+    settings = load_settings()
+    if options.verify:
+        return verify(settings)
+    if options.export:
+        export_events(settings, options.operation)
+    else:
+        show_events(settings, options.operation)
+    return 0

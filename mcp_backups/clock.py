@@ -1,0 +1,68 @@
+"""Time as the guards need it: a wall clock that may be set wrong, checked against one that only runs forward."""
+
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+from pydantic import BaseModel, ConfigDict
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Moment(BaseModel):
+    """A point in time by two clocks.
+
+    Attributes:
+        wall: What the wall clock showed, UTC.
+        ticks: Seconds since the machine's start.
+        boot: Which start of which machine the ticks belong to; empty when the machine does not tell.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    wall: datetime
+    ticks: float
+    boot: str
+
+    def within(self, window: timedelta, now: "Moment") -> bool:
+        """Whether either clock says that less than `window` has passed: a limit that no clock step lifts."""
+        return any(passed < window for passed in self._passed(now))
+
+    def outlived(self, window: timedelta, now: "Moment") -> bool:
+        """Whether `window` has passed by either clock, or the wall clock was set back: no step prolongs a leave."""
+        passed = self._passed(now)
+        return any(each >= window for each in passed) or passed[0] < -_JITTER
+
+    def _passed(self, now: "Moment") -> list[timedelta]:
+        passed = [now.wall - self.wall]
+        if self.boot and self.boot == now.boot:
+            passed.append(timedelta(seconds=now.ticks - self.ticks))
+        return passed
+
+
+_JITTER = timedelta(seconds=5)
+"""How far a wall clock may be corrected backwards without being taken for a step."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where the program takes its time from; tests put in their own."""
+
+    wall: Callable[[], datetime]
+    ticks: Callable[[], float]
+    boot: str
+    sleep: Callable[[float], Awaitable[None]]
+
+    def moment(self) -> Moment:
+        return Moment(wall=self.wall(), ticks=self.ticks(), boot=self.boot)
+
+
+def system_clock() -> Clock:
+    """The machine's own clocks; the ticks go on while it sleeps, where it can tell (Linux)."""
+    ticks = time.monotonic if sys.platform != "linux" else lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+    boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+    return Clock(wall=lambda: datetime.now(UTC), ticks=ticks, boot=boot, sleep=anyio.sleep)

@@ -1,0 +1,210 @@
+"""What can go wrong, as classes: one per possible reaction.
+
+    BackupsError                      everything a caller is told
+    ├── InvalidArgumentError          mend the arguments
+    ├── ConfigError                   the operator mends a setting
+    ├── ApiError                      VPS.org did not do it, or did not say so
+    │   ├── AuthFailedError           the token is missing or rejected
+    │   ├── ForbiddenError            the token may not do this
+    │   ├── NotFoundError             no such server or backup
+    │   ├── ConflictError             something else is under way
+    │   ├── RejectedError             VPS.org refused the request as invalid
+    │   ├── RateLimitedError          wait, then try again
+    │   ├── UnavailableError          VPS.org could not be reached or failed
+    │   ├── UpstreamTimeoutError      VPS.org did not answer in time
+    │   ├── ProtocolError             the answer could not be understood
+    │   └── ResponseTooLargeError     the answer was larger than is read
+    ├── OutcomeUnknownError           sent, no certain answer: look, do not repeat
+    ├── ConfirmationInvalidError      the operation id does not fit this call
+    ├── ConfirmationExpiredError      make a new plan
+    ├── DeclinedError                 a person said no, or none could be asked
+    ├── TargetChangedError            what was shown is no longer so: plan again
+    ├── PolicyDeniedError             a rule of the operator's forbids it
+    │   ├── BudgetExhaustedError      too many within the hour or the day
+    │   └── ReadOnlyError             nothing may be changed here
+    ├── BusyError                     another call is at it: wait
+    ├── LedgerUnavailableError        nothing can be recorded, so nothing is sent
+    └── InternalError                 a fault of this program
+
+Every message is composed here, in the constructor, as design.md section 4 asks:
+`code: what happened. What did (not) change. What to do next.`
+"""
+
+from enum import StrEnum
+from typing import ClassVar, Literal
+
+Changed = Literal["nothing", "done", "unknown"]
+
+CHANGED_SENTENCE: dict[Changed, str] = {
+    "nothing": "Nothing was changed.",
+    "done": "The change was made.",
+    "unknown": "It is not known whether anything was changed.",
+}
+
+
+class Failure(StrEnum):
+    """Whether VPS.org may have acted on a request that failed."""
+
+    NOT_SENT = "not_sent"
+    """The request never arrived: it may be sent again."""
+    REFUSED = "refused"
+    """VPS.org said no: nothing was done."""
+    AMBIGUOUS = "ambiguous"
+    """It may have arrived and taken effect: only looking tells."""
+
+
+class BackupsError(Exception):
+    """An anticipated failure, told in our own words.
+
+    Args:
+        what: One or more sentences on what happened; ids and numbers, never upstream text.
+        next_step: What the caller can do about it; the class's own advice when empty.
+        changed: What the call did to the account.
+    """
+
+    code: ClassVar[str] = "internal"
+    advice: ClassVar[str] = "Report this to the operator of this server."
+
+    def __init__(self, what: str, next_step: str = "", *, changed: Changed = "nothing") -> None:
+        self.what = what
+        self.next_step = next_step or self.advice
+        self.changed: Changed = changed
+        super().__init__(f"{self.code}: {what} {CHANGED_SENTENCE[changed]} {self.next_step}")
+
+
+class InvalidArgumentError(BackupsError):
+    code = "invalid_argument"
+    advice = "Correct the arguments and call again."
+
+
+class ConfigError(BackupsError):
+    code = "config_error"
+    advice = "The operator of this server must correct the setting."
+
+
+class ApiError(BackupsError):
+    """VPS.org did not do what was asked, or did not say so.
+
+    Args:
+        failure: Whether the request may have taken effect.
+        retry_after: Seconds VPS.org asked to wait, 0 when it named none.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        next_step: str = "",
+        *,
+        changed: Changed = "nothing",
+        failure: Failure = Failure.REFUSED,
+        retry_after: float = 0,
+    ) -> None:
+        super().__init__(what, next_step, changed=changed)
+        self.failure = failure
+        self.retry_after = retry_after
+
+
+class AuthFailedError(ApiError):
+    code = "auth_failed"
+    advice = "The operator must set a valid token in VPS_API_TOKEN or VPS_API_TOKEN_FILE; do not try again before."
+
+
+class ForbiddenError(ApiError):
+    code = "forbidden"
+    advice = "The operator must use a token with the permission for this; do not try again before."
+
+
+class NotFoundError(ApiError):
+    code = "not_found"
+    advice = "Call list_backups to see what exists."
+
+
+class ConflictError(ApiError):
+    code = "conflict"
+    advice = "Wait until what is under way is finished, then try again; list_backups shows it."
+
+
+class RejectedError(ApiError):
+    code = "invalid_argument"
+    advice = "Correct the arguments and call again."
+
+
+class RateLimitedError(ApiError):
+    code = "rate_limited"
+    advice = "Try again later."
+
+
+class UnavailableError(ApiError):
+    code = "upstream_unavailable"
+    advice = "Try again in a few minutes."
+
+
+class UpstreamTimeoutError(ApiError):
+    code = "upstream_timeout"
+    advice = "Try again in a few minutes."
+
+
+class ProtocolError(ApiError):
+    code = "upstream_protocol"
+    advice = "Ask the operator to check VPS_API_URL, and whether VPS.org is under maintenance."
+
+
+class ResponseTooLargeError(ApiError):
+    code = "response_too_large"
+    advice = "Ask for one server with server_id, and tell the operator."
+
+
+class OutcomeUnknownError(BackupsError):
+    code = "outcome_unknown"
+
+    def __init__(self, what: str, next_step: str) -> None:
+        super().__init__(what, next_step, changed="unknown")
+
+
+class ConfirmationInvalidError(BackupsError):
+    code = "confirmation_invalid"
+    advice = "Call again without operation_id to get a plan, and confirm that one."
+
+
+class ConfirmationExpiredError(BackupsError):
+    code = "confirmation_expired"
+    advice = "Call again without operation_id to get a new plan, and confirm that one."
+
+
+class DeclinedError(BackupsError):
+    code = "declined"
+    advice = "Do not try again unless the user asks for it."
+
+
+class TargetChangedError(BackupsError):
+    code = "target_changed"
+    advice = "Call again without operation_id to see what is there now."
+
+
+class PolicyDeniedError(BackupsError):
+    code = "policy_denied"
+    advice = "Tell the user; only the operator of this server decides on its rules."
+
+
+class BudgetExhaustedError(PolicyDeniedError):
+    code = "budget_exhausted"
+    advice = "Wait until then; tell the user."
+
+
+class ReadOnlyError(PolicyDeniedError):
+    code = "read_only"
+
+
+class BusyError(BackupsError):
+    code = "busy"
+    advice = "Wait a few seconds, then call again with the same arguments."
+
+
+class LedgerUnavailableError(BackupsError):
+    code = "ledger_unavailable"
+    advice = "Reading still works. The operator must mend the ledger; `mcp-backups audit` shows its state."
+
+
+class InternalError(BackupsError):
+    code = "internal"
+    advice = "Try again once; if it happens again, tell the operator, whose log has the details."

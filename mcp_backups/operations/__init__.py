@@ -1,0 +1,1 @@
+"""Every write goes through here: plan, consent, intent, outcome."""

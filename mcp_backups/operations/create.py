@@ -1,0 +1,85 @@
+"""Making a backup: no plan and no consent, but never twice."""
+
+import re
+
+from mcp_backups.clock import Moment
+from mcp_backups.errors import InvalidArgumentError
+from mcp_backups.models import Backup, Listing
+from mcp_backups.operations.desk import Desk, Progress, Told
+from mcp_backups.operations.ledger import Transaction
+from mcp_backups.operations.operation import EFFECTIVE, REPEAT_WINDOW, Arguments, Operation, new_id
+from mcp_backups.operations.policy import check_server, check_write
+from mcp_backups.operations.send import carry_out
+from mcp_backups.operations.settle import follow
+from mcp_backups.text import safe_text
+
+MAX_DESCRIPTION = 150
+"""Characters of a description, so that the operation's mark after it is still shown."""
+
+_MARK = re.compile(r"op_[a-z2-7]{16}")
+
+
+async def create(
+    desk: Desk, server_id: int, description: str, *, allow_duplicate: bool, wait_seconds: float, progress: Progress
+) -> Told:
+    """Start a backup of a server, or find the one that the same request started within the last 10 minutes.
+
+    Raises:
+        BackupsError: Nothing was started, or it is not known.
+    """
+    check_write(desk.settings)
+    check_server(desk.settings, server_id)
+    if description != safe_text(description) or len(description) > MAX_DESCRIPTION:
+        raise InvalidArgumentError(
+            f"description must be one line of at most {MAX_DESCRIPTION} visible characters, without spaces around it."
+        )
+    if _MARK.search(description):
+        raise InvalidArgumentError("description must not hold an operation id.")
+    start, now = desk.clock.ticks(), desk.clock.moment()
+    arguments: Arguments = {"server_id": server_id, "description": description}
+    recorded = None
+    if not allow_duplicate:
+        recorded = await desk.ledger.read(lambda entries: find_repeat(entries, arguments, now))
+    started = None
+    if recorded is None:
+        backups = await desk.api.list_backups(server_id)
+        intended = intent(arguments, backups, now)
+        started = await carry_out(
+            desk, intended.id, lambda entries, owner: _intend(entries, owner, intended, allow_duplicate=allow_duplicate)
+        )
+        recorded = started or await desk.ledger.read(lambda entries: find_repeat(entries, arguments, now)) or intended
+    left = max(0.0, wait_seconds - (desk.clock.ticks() - start))
+    if started is not None and not left:
+        return Told(started)
+    told = await follow(desk, recorded, left, progress)
+    return told if started is not None else Told(told.operation, replayed=True, unseen=told.unseen)
+
+
+def intent(arguments: Arguments, backups: Listing[Backup], now: Moment) -> Operation:
+    """The operation that makes a backup, about to be sent."""
+    return Operation(
+        id=new_id(),
+        action="create_backup",
+        status="sending",
+        arguments=arguments,
+        server_id=int(arguments["server_id"]),
+        server_name=next((backup.server_name for backup in backups.rows), ""),
+        approved_by="not_required",
+        created=now,
+        sent=now,
+        baseline=tuple(backup.id for backup in backups.rows),
+    )
+
+
+def find_repeat(entries: Transaction, arguments: Arguments, now: Moment) -> Operation | None:
+    """The operation of the same request within the last 10 minutes that took effect, or may have."""
+    made = entries.find(action="create_backup", server_id=int(arguments["server_id"]), statuses=EFFECTIVE)
+    return next(
+        (each for each in made if each.arguments == arguments and each.created.within(REPEAT_WINDOW, now)), None
+    )
+
+
+def _intend(entries: Transaction, owner: str, intended: Operation, *, allow_duplicate: bool) -> Operation | None:
+    if not allow_duplicate and find_repeat(entries, intended.arguments, intended.created):
+        return None
+    return entries.save(intended.but(owner=owner))

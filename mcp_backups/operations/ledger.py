@@ -1,0 +1,253 @@
+"""The ledger: what was planned, sent and became of it, durable before anybody is told.
+
+SQLite, so that several processes share it. `operations` holds each operation as it is now;
+`events` is append-only, each row carrying the SHA-256 of itself and the row before.
+Behind `Ledger` and `Transaction` another database can take its place.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio.to_thread
+from pydantic import ValidationError
+
+from mcp_backups.errors import BusyError, LedgerUnavailableError
+from mcp_backups.operations.operation import Action, Operation, Status
+
+Result = TypeVar("Result")
+
+LOCK_WAIT_SECONDS = 3.0
+"""How long a write waits for another process's."""
+
+_GENESIS = "0" * 64
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS operations (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    action TEXT NOT NULL,
+    status TEXT NOT NULL,
+    server_id INTEGER NOT NULL,
+    sent INTEGER NOT NULL,          -- the event that recorded the intent to send, 0 before
+    event INTEGER NOT NULL,         -- its last event
+    document TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS operations_by_server ON operations (server_id, status);
+CREATE INDEX IF NOT EXISTS operations_by_intent ON operations (action, sent);
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    operation_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    document TEXT NOT NULL,
+    hash TEXT NOT NULL
+) STRICT;
+"""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One step of one operation, as it was recorded.
+
+    Attributes:
+        seq: Its number, from 1 without gaps.
+        at: UTC, ISO 8601.
+        document: The operation as it then was, JSON.
+        hash: SHA-256 over the previous event's hash and this event, hexadecimal.
+    """
+
+    seq: int
+    at: str
+    operation_id: str
+    status: str
+    document: str
+    hash: str
+
+    def expected_hash(self, previous: str) -> str:
+        content = json.dumps([previous, self.seq, self.at, self.operation_id, self.status, self.document])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+class Transaction:
+    """Reads and writes that happen together or not at all."""
+
+    def __init__(self, connection: sqlite3.Connection, wall: Callable[[], datetime]) -> None:
+        self._connection = connection
+        self._wall = wall
+
+    def get(self, operation_id: str) -> Operation | None:
+        row = self._connection.execute("SELECT document FROM operations WHERE id = ?", (operation_id,)).fetchone()
+        return Operation.model_validate_json(row[0]) if row else None
+
+    def find(
+        self,
+        *,
+        action: Action | None = None,
+        server_id: int = 0,
+        statuses: Collection[Status] = (),
+        limit: int = 100,
+        sent_only: bool = False,
+    ) -> list[Operation]:
+        """Operations that fit all that is given: newest first, by intent if `sent_only`, else by plan."""
+        terms: list[tuple[str, list[Any]]] = []
+        if action:
+            terms.append(("action = ?", [action]))
+        if server_id:
+            terms.append(("server_id = ?", [server_id]))
+        if statuses:
+            terms.append((f"status IN ({','.join('?' * len(statuses))})", list(statuses)))
+        if sent_only:
+            terms.append(("sent > 0", []))
+        where = " AND ".join(term for term, _ in terms) or "1"
+        order = "sent" if sent_only else "seq"
+        rows = self._connection.execute(
+            f"SELECT document FROM operations WHERE {where} ORDER BY {order} DESC LIMIT ?",  # noqa: S608 - our words only
+            [*(value for _, values in terms for value in values), limit],
+        )
+        return [Operation.model_validate_json(row[0]) for row in rows]
+
+    def save(self, operation: Operation) -> Operation:
+        """Record an operation as it is now, and that it came to be so."""
+        document = operation.model_dump_json(exclude_defaults=True)
+        event = self._append(operation, document)
+        self._connection.execute(
+            "INSERT INTO operations (id, action, status, server_id, sent, event, document) VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET status = excluded.status, event = excluded.event,"
+            " sent = CASE WHEN sent > 0 THEN sent ELSE excluded.sent END, document = excluded.document",
+            (
+                operation.id,
+                operation.action,
+                operation.status,
+                operation.server_id,
+                event if operation.sent else 0,
+                event,
+                document,
+            ),
+        )
+        return operation
+
+    def events(self, operation_id: str = "") -> Iterator[Event]:
+        """The event log, oldest first; of one operation when its id is given."""
+        where, values = ("WHERE operation_id = ?", [operation_id]) if operation_id else ("", [])
+        rows = self._connection.execute(
+            f"SELECT seq, at, operation_id, status, document, hash FROM events {where} ORDER BY seq",  # noqa: S608
+            values,
+        )
+        return (Event(*row) for row in rows)
+
+    def verify(self) -> str:
+        """Check the whole hash chain, and that every operation is as its last event says.
+
+        Returns:
+            What is wrong with it, or an empty string.
+        """
+        previous = _GENESIS
+        last: dict[str, tuple[int, str, str]] = {}
+        for seq, event in enumerate(self.events(), start=1):
+            if event.seq != seq or event.hash != event.expected_hash(previous):
+                return f"event {seq} was changed or taken out"
+            previous = event.hash
+            last[event.operation_id] = (event.seq, event.status, event.document)
+        for operation_id, *recorded in self._connection.execute("SELECT id, event, status, document FROM operations"):
+            if last.pop(operation_id, None) != tuple(recorded):
+                return f"operation {operation_id} is not as its last event says"
+        return f"operation {min(last)} was taken out" if last else ""
+
+    def _append(self, operation: Operation, document: str) -> int:
+        row = self._connection.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+        seq, previous = row or (0, _GENESIS)
+        event = Event(seq + 1, self._wall().isoformat(), operation.id, operation.status, document, "")
+        self._connection.execute(
+            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)",
+            (event.seq, event.at, event.operation_id, event.status, document, event.expected_hash(previous)),
+        )
+        return event.seq
+
+
+class Ledger:
+    """The ledger in one folder; opened at its first use, so that reading backups never needs it.
+
+    Args:
+        folder: Where it lives; made, for its owner only, when it is not there.
+        wall: UTC, for the events' times.
+    """
+
+    def __init__(self, folder: Path, wall: Callable[[], datetime]) -> None:
+        self.path = folder / "ledger.sqlite3"
+        self._wall = wall
+        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+
+    async def write(self, work: Callable[[Transaction], Result]) -> Result:
+        """Do `work` in one transaction, durable when this returns; undone if `work` raises.
+
+        Raises:
+            BusyError: Another process kept it locked for too long.
+            LedgerUnavailableError: It cannot be opened, written, or trusted.
+        """
+        return await anyio.to_thread.run_sync(self._run, work, "BEGIN IMMEDIATE")
+
+    async def read(self, work: Callable[[Transaction], Result]) -> Result:
+        """Do `work` that only reads, on one consistent state. Raises as `write` does."""
+        return await anyio.to_thread.run_sync(self._run, work, "BEGIN")
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _run(self, work: Callable[[Transaction], Result], begin: str) -> Result:
+        with self._lock, _as_ledger_errors():
+            connection = self._connection = self._connection or self._open()
+            connection.execute(begin)
+            try:
+                result = work(Transaction(connection, self._wall))
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        connection = sqlite3.connect(
+            self.path, timeout=LOCK_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.executescript(_SCHEMA)
+            _require_whole(Transaction(connection, self._wall))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _require_whole(transaction: Transaction) -> None:
+    if fault := transaction.verify():
+        raise LedgerUnavailableError(f"The ledger cannot be trusted: {fault}.")
+
+
+@contextmanager
+def _as_ledger_errors() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            raise BusyError("Another process holds the ledger.") from error
+        raise LedgerUnavailableError("The ledger cannot be read or written.") from error
+    except (sqlite3.Error, OSError, ValidationError) as error:
+        raise LedgerUnavailableError("The ledger cannot be opened, or is damaged.") from error

@@ -1,0 +1,122 @@
+"""An operation: one write, from its plan to its outcome."""
+
+import secrets
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mcp_backups.clock import Moment
+from mcp_backups.errors import Changed
+from mcp_backups.models import Backup
+
+Action = Literal["create_backup", "delete_backup", "restore_server", "prune_backups"]
+"""What an operation does; each is named after its tool."""
+
+Status = Literal[
+    "planned",
+    "approved",
+    "preparing",
+    "sending",
+    "accepted",
+    "succeeded",
+    "failed",
+    "unknown",
+    "declined",
+    "expired",
+    "refused",
+]
+"""How far it has come: the drawing in design.md section 2."""
+
+ApprovedBy = Literal["", "not_required", "plan", "flag", "person"]
+"""Who consented: nobody yet, nobody needed to, the caller who was shown the plan, the caller's flag, a person."""
+
+Fact = str | int | float | bool
+Arguments = dict[str, int | bool | str]
+
+PLAN_LIFE = timedelta(minutes=10)
+PREPARING_LIFE = timedelta(hours=2)
+REPEAT_WINDOW = timedelta(minutes=10)
+"""Within it, the same request again is the same operation."""
+
+IN_FLIGHT: frozenset[Status] = frozenset({"sending"})
+UNSETTLED: frozenset[Status] = frozenset({"sending", "unknown"})
+"""The effect is not known."""
+EFFECTIVE: frozenset[Status] = frozenset({"sending", "unknown", "accepted", "succeeded"})
+"""The effect is there, or may be: what budgets count and what is not done again."""
+OPEN: frozenset[Status] = frozenset({"planned", "approved", "preparing"})
+"""Nothing has been sent for it yet, and something may be."""
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_ID_LENGTH = 16
+
+CHANGED: dict[Status, Changed] = {
+    "sending": "unknown",
+    "unknown": "unknown",
+    "accepted": "done",
+    "succeeded": "done",
+}
+"""What is known of the effect; every other status changed nothing."""
+
+
+class Operation(BaseModel):
+    """One write, as the ledger keeps it.
+
+    Attributes:
+        id: `op_` and 16 random base32 characters.
+        arguments: What the caller asked for; a confirmation must repeat it.
+        server_id: The server concerned.
+        backup_id: The backup concerned; for one being made 0 until VPS.org has named it.
+        backup: The backup as it was last seen: as the plan showed it, or as it came to be.
+        facts: What the plan told, for the answer that repeats it.
+        sent: When the intent to send was recorded.
+        owner: The process that sends, see `Presence`.
+        safety_operation: The operation that makes this restore's safety backup.
+        undo_backup_id: The backup to restore to take a restore back, 0 if there is none.
+        baseline: Ids of the server's backups before a new one was asked for.
+        evidence: How the outcome is known.
+        error: The error's sentence, when it failed or was refused.
+        advice: What the error said to do next.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    action: Action
+    status: Status
+    arguments: Arguments
+    server_id: int
+    server_name: str = ""
+    backup_id: int = 0
+    backup: Backup | None = None
+    facts: dict[str, Fact] = {}
+    approved_by: ApprovedBy = ""
+    created: Moment
+    sent: Moment | None = None
+    owner: str = ""
+    safety_operation: str = ""
+    undo_backup_id: int = 0
+    baseline: tuple[int, ...] = ()
+    evidence: str = ""
+    error_code: str = ""
+    error: str = ""
+    advice: str = ""
+
+    @property
+    def changed(self) -> Changed:
+        """What is known of its effect."""
+        return CHANGED.get(self.status, "nothing")
+
+    def is_expired(self, now: Moment) -> bool:
+        """Whether its plan no longer counts."""
+        life = PREPARING_LIFE if self.status == "preparing" else PLAN_LIFE
+        return self.status in OPEN and self.created.outlived(life, now)
+
+    def but(self, **changes: object) -> "Operation":
+        """A copy with some fields changed."""
+        return self.model_copy(update=changes)
+
+
+def new_id() -> str:
+    """A fresh operation id; 80 random bits."""
+    return "op_" + "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))

@@ -1,0 +1,173 @@
+"""What a destructive call would do, judged and told before anything is done."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from mcp_backups.errors import ConfirmationExpiredError, NotFoundError, ProtocolError
+from mcp_backups.health import expires_within, is_restorable, is_younger, newest
+from mcp_backups.models import Backup, Listing
+from mcp_backups.operations.desk import Desk
+from mcp_backups.operations.ledger import Transaction
+from mcp_backups.operations.operation import (
+    EFFECTIVE,
+    OPEN,
+    UNSETTLED,
+    Action,
+    Arguments,
+    Fact,
+    Operation,
+    new_id,
+)
+from mcp_backups.operations.policy import (
+    Holdings,
+    check_budget,
+    check_delete,
+    check_restore,
+    check_server,
+    check_settled,
+)
+from mcp_backups.text import stamp
+
+SAFETY_AGE = timedelta(minutes=60)
+"""A completed backup younger than this is a way back; with none, a safety backup is made before a restore."""
+
+_WAY_BACK_LASTS = timedelta(hours=24)
+_RESTORES_COUNTED = 1000
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What was there when it was looked.
+
+    Attributes:
+        target: The backup to delete or restore.
+        holdings: The backups, and what else judges the call.
+        way_back: The backup that would undo a restore, if there is one.
+    """
+
+    target: Backup
+    holdings: Holdings
+    way_back: Backup | None
+
+
+async def look(desk: Desk, arguments: Arguments) -> Sight:
+    """Read the target of a destructive call and what stands around it.
+
+    Raises:
+        NotFoundError: VPS.org has no such backup.
+        ProtocolError: The backup is not in what could be read of the list.
+    """
+    server_id, backup_id = int(arguments.get("server_id", 0)), int(arguments["backup_id"])
+    backups = await desk.api.list_backups(server_id)
+    target = _find(backups, backup_id)
+    if target is None and server_id:
+        target = _find(elsewhere := await desk.api.list_backups(), backup_id)
+        backups = elsewhere if target is None else backups
+    if target is None:
+        raise _absence(backups, backup_id)
+    holdings = await desk.holdings(target.server_id, backups)
+    return Sight(target, holdings, _way_back(holdings, target))
+
+
+def check(desk: Desk, operation: Operation, sight: Sight) -> None:
+    """Whether the operator's rules allow it, by what was seen. Raises `PolicyDeniedError` where they do not."""
+    check_server(desk.settings, operation.server_id)
+    if operation.action == "delete_backup":
+        check_delete(desk.settings, sight.target, sight.holdings)
+    else:
+        check_restore(
+            desk.settings,
+            sight.target,
+            operation.server_id,
+            safety_backup=bool(operation.arguments["safety_backup"]),
+            now=sight.holdings.now,
+        )
+
+
+def check_ledger(desk: Desk, entries: Transaction, operation: Operation) -> None:
+    """Whether the operator's rules allow it, by what was done before. Raises `PolicyDeniedError` where they do not."""
+    now, server_id = desk.clock.moment(), operation.server_id
+    check_settled(server_id, entries.find(server_id=server_id, statuses=UNSETTLED), now)
+    most = max(desk.settings.deletes_per_hour, desk.settings.deletes_per_day, _RESTORES_COUNTED)
+    sent = entries.find(action=operation.action, statuses=EFFECTIVE, sent_only=True, limit=most)
+    check_budget(desk.settings, operation.action, server_id, sent, now)
+
+
+def still_open(desk: Desk, entries: Transaction, operation: Operation) -> Operation | None:
+    """The operation as it is now, None when somebody else carries it out.
+
+    Raises:
+        ConfirmationExpiredError: Its plan no longer counts.
+    """
+    current = entries.get(operation.id)
+    if current is None or current.status not in OPEN:
+        return None
+    if current.is_expired(desk.clock.moment()):
+        raise ConfirmationExpiredError(f"The plan {operation.id} is no longer valid.")
+    return current
+
+
+def planned(desk: Desk, action: Action, arguments: Arguments, sight: Sight) -> Operation:
+    """The operation that the caller is shown."""
+    facts = _delete_facts(sight) if action == "delete_backup" else _restore_facts(arguments, sight)
+    return Operation(
+        id=new_id(),
+        action=action,
+        status="planned",
+        arguments=arguments,
+        server_id=int(arguments.get("server_id", sight.target.server_id)),
+        server_name=sight.target.server_name,
+        backup_id=sight.target.id,
+        backup=sight.target,
+        facts=facts,
+        created=desk.clock.moment(),
+    )
+
+
+def _find(backups: Listing[Backup], backup_id: int) -> Backup | None:
+    return next((backup for backup in backups.rows if backup.id == backup_id), None)
+
+
+def _absence(backups: Listing[Backup], backup_id: int) -> NotFoundError | ProtocolError:
+    if backups.complete:
+        return NotFoundError(f"VPS.org has no backup {backup_id}.")
+    return ProtocolError(
+        f"Backup {backup_id} is not in what could be read of the list of backups, but the list is incomplete "
+        f"({'; '.join(backups.missing)}), so it may exist.",
+        "Try again in a few minutes.",
+    )
+
+
+def _way_back(holdings: Holdings, target: Backup) -> Backup | None:
+    return newest(
+        backup
+        for backup in holdings.backups.rows
+        if backup.server_id == target.server_id
+        and backup.id != target.id
+        and is_restorable(backup)
+        and is_younger(backup, SAFETY_AGE, holdings.now)
+        and not expires_within(backup, _WAY_BACK_LASTS, holdings.now)
+    )
+
+
+def _delete_facts(sight: Sight) -> dict[str, Fact]:
+    left = sight.holdings.good_on(sight.target.server_id, without=sight.target.id)
+    facts: dict[str, Fact] = {"can_be_undone": False, "good_backups_left": len(left)}
+    if latest := newest(left):
+        facts |= {"newest_good_left": latest.id, "newest_good_left_created_at": stamp(latest.created_at)}
+    return facts
+
+
+def _restore_facts(arguments: Arguments, sight: Sight) -> dict[str, Fact]:
+    lost = f"everything written to the server since {stamp(sight.target.created_at)}"
+    if sight.way_back:
+        way_back = f"backup {sight.way_back.id} of {stamp(sight.way_back.created_at)} is recent enough"
+    elif arguments["safety_backup"]:
+        way_back = "one is made first"
+    else:
+        way_back = "none is made"
+    return {
+        "lost": lost,
+        "safety_backup": way_back,
+        "can_be_undone": bool(sight.way_back or arguments["safety_backup"]),
+    }

@@ -1,0 +1,149 @@
+"""The operator's rules, for every tool and whatever the consent. Pure: each check passes, or raises the refusal.
+
+A refusal tells which rule it was in the user's words; how a rule could be lifted is between the operator and the
+settings, so no message names a setting, a flag or an argument.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mcp_backups.clock import Moment
+from mcp_backups.errors import BudgetExhaustedError, PolicyDeniedError, ReadOnlyError
+from mcp_backups.health import expires_within, is_good, is_restorable
+from mcp_backups.models import COMPLETED, Backup, Listing
+from mcp_backups.operations.operation import Operation
+from mcp_backups.settings import Settings
+from mcp_backups.text import duration, plural
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+CLOSED_FOR = timedelta(minutes=30)
+"""How long an unknown outcome closes its server to destructive operations, unless it is settled before."""
+
+_RESTORE_EXPIRY = timedelta(hours=1)
+"""A backup that expires within this time may be gone before the restore has read it."""
+
+_GOOD = (
+    "A backup counts as good when it is completed, not empty, does not expire within 24 h "
+    "and was not made through this server within the last 24 h."
+)
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What a destructive operation is judged by.
+
+    Attributes:
+        backups: The backups as they were just read.
+        made_here: Ids of those made through this server within the last 24 h.
+        now: UTC.
+    """
+
+    backups: Listing[Backup]
+    made_here: Collection[int]
+    now: datetime
+
+    def good_on(self, server_id: int, without: int = 0) -> list[Backup]:
+        """The good backups of a server, but for one."""
+        return [
+            backup
+            for backup in self.backups.rows
+            if backup.server_id == server_id and backup.id != without and is_good(backup, self.now, self.made_here)
+        ]
+
+
+def check_write(settings: Settings) -> None:
+    """Whether anything may be changed at all."""
+    if settings.read_only:
+        raise ReadOnlyError("This server only reads backups.")
+
+
+def check_server(settings: Settings, server_id: int) -> None:
+    """Whether this server may be changed, if only by making a backup."""
+    if settings.servers and server_id not in settings.servers:
+        raise PolicyDeniedError(f"Server {server_id} is not among those that may be changed here.")
+
+
+def check_delete(settings: Settings, target: Backup, holdings: Holdings) -> None:
+    """Whether this backup may be deleted, all else being well."""
+    _check_unprotected(settings, target.server_id)
+    if target.id in settings.protected_backups:
+        raise PolicyDeniedError(f"Backup {target.id} is protected.")
+    if target.keep:
+        raise PolicyDeniedError(f"Backup {target.id} is marked to be kept.")
+    if not holdings.backups.complete:
+        raise PolicyDeniedError(
+            f"The list of backups is incomplete ({'; '.join(holdings.backups.missing)}), so it cannot be shown "
+            f"that server {target.server_id} would keep enough good backups.",
+            "Try again in a few minutes; if it stays so, tell the user.",
+        )
+    left = len(holdings.good_on(target.server_id, without=target.id))
+    if left < settings.keep_min:
+        raise PolicyDeniedError(
+            f"Deleting backup {target.id} would leave server {target.server_id} with {plural(left, 'good backup')}; "
+            f"at least {settings.keep_min} must stay. {_GOOD}"
+        )
+
+
+def check_restore(settings: Settings, target: Backup, server_id: int, *, safety_backup: bool, now: datetime) -> None:
+    """Whether this backup may be restored to this server."""
+    _check_unprotected(settings, server_id)
+    if target.server_id != server_id:
+        raise PolicyDeniedError(f"Backup {target.id} is of server {target.server_id}, not of server {server_id}.")
+    if target.status != COMPLETED:
+        raise PolicyDeniedError(f"Backup {target.id} is not completed, so there is nothing sure to restore.")
+    if not is_restorable(target):
+        raise PolicyDeniedError(f"Backup {target.id} is empty or of unknown size.")
+    if expires_within(target, timedelta(0), now):
+        raise PolicyDeniedError(f"Backup {target.id} has expired.")
+    if expires_within(target, _RESTORE_EXPIRY, now):
+        raise PolicyDeniedError(f"Backup {target.id} expires within an hour, perhaps before it is restored.")
+    if settings.require_safety_backup and not safety_backup:
+        raise PolicyDeniedError("Here a restore needs a safety backup of the server as it is.")
+
+
+def check_settled(server_id: int, unsettled: Sequence[Operation], now: Moment) -> None:
+    """Whether the outcome of every earlier operation on the server is known, or long enough ago."""
+    for operation in unsettled:
+        if (operation.sent or operation.created).within(CLOSED_FOR, now):
+            raise PolicyDeniedError(
+                f"The outcome of {operation.id} ({operation.action}) on server {server_id} is not known yet, and until "
+                f"it is, or {duration(CLOSED_FOR)} have passed, nothing is deleted or restored there.",
+                f"Call get_operation(operation_id={operation.id!r}).",
+            )
+
+
+def check_budget(settings: Settings, action: str, server_id: int, sent: Sequence[Operation], now: Moment) -> None:
+    """Whether one more is within the budget.
+
+    Args:
+        settings: The budgets.
+        action: What is about to be done.
+        server_id: On which server.
+        sent: The operations of this kind that took effect, or may have, newest first.
+        now: By both clocks, so that no clock step gives a new budget.
+    """
+    if action == "restore_server":
+        restores = [operation for operation in sent if operation.server_id == server_id]
+        _check_count("restore of a server", settings.restores_per_hour, HOUR, restores, now)
+    if action == "delete_backup":
+        _check_count("delete", settings.deletes_per_hour, HOUR, sent, now)
+        _check_count("delete", settings.deletes_per_day, DAY, sent, now)
+
+
+def _check_count(noun: str, most: int, window: timedelta, sent: Sequence[Operation], now: Moment) -> None:
+    recent = [operation.sent for operation in sent if operation.sent and operation.sent.within(window, now)]
+    if len(recent) < most:
+        return
+    freed = recent[most - 1].wall + window if most else now.wall + window
+    wait = min(max(freed - now.wall, timedelta(minutes=1)), window)
+    raise BudgetExhaustedError(
+        f"The budget of {plural(most, noun)} within {'an hour' if window == HOUR else '24 h'} is used up.",
+        f"The next is possible in about {duration(wait)}; tell the user.",
+    )
+
+
+def _check_unprotected(settings: Settings, server_id: int) -> None:
+    if server_id in settings.protected_servers:
+        raise PolicyDeniedError(f"Server {server_id} is protected: none of its backups is deleted or restored.")

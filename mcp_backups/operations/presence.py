@@ -1,0 +1,64 @@
+"""Which processes are alive and what they are at: whose unfinished operations are to be settled by others."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+class Presence:
+    """A lock file held as long as this process lives; the system lets go of it however the process ends.
+
+    Args:
+        folder: Where the ledger lives.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "alive"
+        self._owner = secrets.token_hex(8)
+        self._lock: FileLock | None = None
+        self._work: set[str] = set()
+
+    @contextmanager
+    def at_work(self, operation_id: str) -> Iterator[str]:
+        """While inside, this process is at work on an operation; yields the process's id."""
+        self._announce()
+        self._work.add(operation_id)
+        try:
+            yield self._owner
+        finally:
+            self._work.discard(operation_id)
+
+    def is_at_work(self, owner: str, operation_id: str) -> bool:
+        """Whether the process of that id may still be at work on the operation."""
+        if owner == self._owner:
+            return operation_id in self._work
+        path = self._path(owner)
+        if not path.exists():
+            return False
+        try:
+            with FileLock(path).acquire(timeout=0):
+                pass
+        except Timeout:
+            return True
+        path.unlink(missing_ok=True)
+        return False
+
+    def leave(self) -> None:
+        """Say that this process does no more."""
+        if self._lock is not None:
+            self._lock.release()
+            self._path(self._owner).unlink(missing_ok=True)
+            self._lock = None
+
+    def _announce(self) -> None:
+        if self._lock is None:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = FileLock(self._path(self._owner), thread_local=False)
+            lock.acquire()
+            self._lock = lock
+
+    def _path(self, owner: str) -> Path:
+        return self._folder / f"{owner}.lock"

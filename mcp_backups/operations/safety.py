@@ -1,0 +1,61 @@
+"""The safety backup that a restore makes first: the way back."""
+
+from mcp_backups.errors import BackupsError, OutcomeUnknownError
+from mcp_backups.operations.create import intent
+from mcp_backups.operations.desk import Desk, Told, with_error
+from mcp_backups.operations.ledger import Transaction
+from mcp_backups.operations.operation import ApprovedBy, Operation
+from mcp_backups.operations.plan import Sight, check_ledger, still_open
+from mcp_backups.operations.send import carry_out
+from mcp_backups.operations.settle import settle, supersede
+
+
+async def wait_for_safety(desk: Desk, operation: Operation, approved_by: ApprovedBy, sight: Sight) -> Told | None:
+    """See to it that there is a way back before a restore is sent.
+
+    Returns:
+        What the restore waits for, or None when it may be sent.
+    """
+    if sight.way_back or not operation.arguments.get("safety_backup"):
+        return None
+    if not operation.safety_operation:
+        operation = await _start(desk, operation, approved_by, sight)
+    told = await settle(desk, operation)
+    return None if told.safety and told.safety.status == "succeeded" else told
+
+
+def safety_backup_id(entries: Transaction, operation: Operation) -> int:
+    """The backup that was made as this restore's way back, 0 if none was."""
+    safety = entries.get(operation.safety_operation) if operation.safety_operation else None
+    return safety.backup_id if safety else 0
+
+
+async def _start(desk: Desk, operation: Operation, approved_by: ApprovedBy, sight: Sight) -> Operation:
+    description = f"Safety backup before the restore of backup {operation.backup_id}"
+    safety = intent(
+        {"server_id": operation.server_id, "description": description}, sight.holdings.backups, desk.clock.moment()
+    )
+
+    def intend(entries: Transaction, owner: str) -> Operation | None:
+        current = still_open(desk, entries, operation)
+        if current is None or current.safety_operation:
+            return None
+        check_ledger(desk, entries, current)
+        approved = entries.save(current.but(status="approved", approved_by=approved_by))
+        entries.save(approved.but(status="preparing", safety_operation=safety.id))
+        return entries.save(safety.but(owner=owner))
+
+    def current(entries: Transaction) -> Operation:
+        return entries.get(operation.id) or operation
+
+    try:
+        await carry_out(desk, safety.id, intend)
+    except OutcomeUnknownError:
+        pass  # it waits, closed, until the safety backup is found
+    except BackupsError as error:
+        before = await desk.ledger.read(current)
+        if before.safety_operation == safety.id:
+            failed = with_error(before.but(status="failed"), error)
+            await desk.ledger.write(lambda entries: supersede(entries, before, failed))
+        raise
+    return await desk.ledger.read(current)

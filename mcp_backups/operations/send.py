@@ -1,0 +1,154 @@
+"""Intent, request, outcome: the one place where anything is sent that changes the account.
+
+The intent is durable before the request goes out, the outcome before the answer goes back, and in between nothing
+that happens to the caller can stop it.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from mcp_backups.errors import (
+    ApiError,
+    BackupsError,
+    Failure,
+    LedgerUnavailableError,
+    NotFoundError,
+    OutcomeUnknownError,
+    UnavailableError,
+)
+from mcp_backups.operations.desk import Desk, with_error
+from mcp_backups.operations.ledger import Transaction
+from mcp_backups.operations.operation import Operation
+from mcp_backups.operations.settle import look_for_created, made
+
+Intend = Callable[[Transaction, str], Operation | None]
+"""Record the intent to send, on behalf of the process of that id; None when there is nothing to send any more."""
+
+DELETE_ATTEMPTS = 3
+_LAST_ATTEMPT_SECONDS = 22.0
+"""How long after the first a further delete may still be sent, so that the answer comes within 45 s."""
+
+
+async def carry_out(desk: Desk, operation_id: str, intend: Intend) -> Operation | None:
+    """Record the intent, send, and record the outcome; whatever becomes of the caller meanwhile.
+
+    Returns:
+        The operation with its outcome, or None when `intend` found nothing to send.
+
+    Raises:
+        BackupsError: The request failed, or its outcome is not known; that too is recorded.
+    """
+    outcome = None
+    with anyio.CancelScope(shield=True), desk.presence.at_work(operation_id) as owner:
+        operation = await desk.ledger.write(lambda entries: intend(entries, owner))
+        if operation is not None:
+            outcome = await _send(desk, operation)
+    return outcome
+
+
+async def _send(desk: Desk, operation: Operation) -> Operation:
+    try:
+        outcome = await _SEND[operation.action](desk, operation)
+    except BackupsError as error:
+        status = "unknown" if error.changed == "unknown" else "failed"
+        await _conclude(desk, with_error(operation.but(status=status), error))
+        raise
+    return await _conclude(desk, outcome)
+
+
+async def _conclude(desk: Desk, outcome: Operation) -> Operation:
+    try:
+        return await desk.record(outcome)
+    except BackupsError as error:
+        raise LedgerUnavailableError(
+            f"{outcome.id} ({outcome.action}) came to be {outcome.status!r}, but that could not be recorded.",
+            changed=outcome.changed,
+        ) from error
+
+
+async def _send_create(desk: Desk, operation: Operation) -> Operation:
+    description = str(operation.arguments.get("description", ""))
+    if desk.settings.mark_backups:
+        description = f"{description} [{operation.id}]".lstrip()
+    try:
+        backup = await desk.api.create_backup(operation.server_id, description)
+    except ApiError as error:
+        if error.failure is not Failure.AMBIGUOUS:
+            raise
+        found = await look_for_created(desk, operation)
+        if found == operation:
+            raise OutcomeUnknownError(
+                f"VPS.org gave no certain answer to {operation.id} (create_backup on server {operation.server_id}), "
+                "and no backup of it has been seen yet.",
+                f"Do not repeat it; call get_operation(operation_id={operation.id!r}) in a few minutes.",
+            ) from error
+        return found
+    return made(operation, backup, "VPS.org's answer")
+
+
+async def _send_delete(desk: Desk, operation: Operation) -> Operation:
+    start = desk.clock.ticks()
+    for attempt in range(DELETE_ATTEMPTS):
+        try:
+            await desk.api.delete_backup(operation.backup_id)
+        except NotFoundError:
+            if attempt == 0:
+                raise
+            return operation.but(status="succeeded", evidence="VPS.org no longer has it, after an unanswered request")
+        except ApiError as error:
+            if error.failure is not Failure.AMBIGUOUS:
+                raise
+            is_listed = await _is_listed(desk, operation.backup_id)
+            if is_listed is False:
+                return operation.but(status="succeeded", evidence="absent from the complete list")
+            if is_listed is None or desk.clock.ticks() - start > _LAST_ATTEMPT_SECONDS:
+                raise _delete_unknown(operation) from error
+        else:
+            if await _is_listed(desk, operation.backup_id) is False:
+                return operation.but(status="succeeded", evidence="absent from the complete list")
+            return operation.but(status="accepted", evidence="VPS.org's answer")
+    raise UnavailableError(
+        f"VPS.org failed {DELETE_ATTEMPTS} times to delete backup {operation.backup_id}; it is still listed."
+    )
+
+
+async def _is_listed(desk: Desk, backup_id: int) -> bool | None:
+    """Whether VPS.org still lists a backup; None when its list does not tell."""
+    try:
+        backups = await desk.api.list_backups()
+    except ApiError:
+        return None
+    if any(backup.id == backup_id for backup in backups.rows):
+        return True
+    return False if backups.complete else None
+
+
+def _delete_unknown(operation: Operation) -> OutcomeUnknownError:
+    return OutcomeUnknownError(
+        f"VPS.org gave no certain answer to {operation.id} (delete_backup of backup {operation.backup_id}), "
+        "and the list does not tell whether it is gone.",
+        f"Call get_operation(operation_id={operation.id!r}) in a few minutes.",
+    )
+
+
+async def _send_restore(desk: Desk, operation: Operation) -> Operation:
+    try:
+        await desk.api.restore_server(operation.server_id, operation.backup_id)
+    except ApiError as error:
+        if error.failure is not Failure.AMBIGUOUS:
+            raise
+        raise OutcomeUnknownError(
+            f"VPS.org gave no certain answer to {operation.id} (restore of backup {operation.backup_id} to server "
+            f"{operation.server_id}): the restore may be running.",
+            "Do not repeat it; let the user look at the server, and call "
+            f"get_operation(operation_id={operation.id!r}) for what is known.",
+        ) from error
+    return operation.but(status="accepted", evidence="VPS.org's answer")
+
+
+_SEND: dict[str, Callable[[Desk, Operation], Awaitable[Operation]]] = {
+    "create_backup": _send_create,
+    "delete_backup": _send_delete,
+    "restore_server": _send_restore,
+}

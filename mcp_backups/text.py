@@ -1,0 +1,68 @@
+"""Untrusted text made safe to show; sizes, times and ages in words."""
+
+import re
+import unicodedata
+from datetime import UTC, datetime, timedelta
+
+MAX_CHARS = 200
+"""Characters of upstream text that are ever shown."""
+
+_READ_CHARS = 4_000
+_MB_PER_GB = 1024
+_ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x9b[0-?]*[ -/]*[@-~]")
+_INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+# Letters and marks that draw nothing: fillers, joiners and variation selectors, which can carry hidden words.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+
+
+def safe_text(raw: str) -> str:
+    """Upstream text as one short line of visible characters.
+
+    Control, bidirectional, zero-width, tag, private and unassigned characters, terminal escape
+    sequences and lone surrogates are dropped, white space is folded, and what is longer than
+    200 characters is cut with an ellipsis.
+    """
+    head = _INVISIBLE.sub("", _ESCAPE_SEQUENCE.sub("", raw[:_READ_CHARS]))
+    visible = (" " if ch.isspace() else ch for ch in head if ch.isspace() or _is_visible(ch))
+    line = " ".join("".join(visible).split())
+    if len(line) > MAX_CHARS or len(raw) > _READ_CHARS:
+        return line[: MAX_CHARS - 1] + "…"
+    return line
+
+
+def _is_visible(ch: str) -> bool:
+    return unicodedata.category(ch) not in _INVISIBLE_CATEGORIES
+
+
+def stamp(moment: datetime) -> str:
+    """A time as UTC to the minute, `2026-11-23T03:00Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def age(moment: datetime, now: datetime) -> str:
+    """How long ago `moment` was, in its largest fitting unit: `45 min`, `9 h`, `16 d`; `in 3 d` if it is to come."""
+    passed = now - moment
+    return f"in {duration(-passed)}" if passed < timedelta(0) else duration(passed)
+
+
+def duration(length: timedelta) -> str:
+    """A length of time, cut to whole minutes (under 2 h), hours (under 2 d) or days."""
+    if length < timedelta(hours=2):
+        return f"{length // timedelta(minutes=1)} min"
+    if length < timedelta(days=2):
+        return f"{length // timedelta(hours=1)} h"
+    return f"{length.days} d"
+
+
+def size(megabytes: float | None) -> str:
+    """A size given in MB, in words: `812 MB`, `4.4 GB`; `unknown` for None. 1 GB = 1024 MB."""
+    if megabytes is None:
+        return "unknown"
+    return f"{megabytes:.0f} MB" if megabytes < _MB_PER_GB else f"{megabytes / _MB_PER_GB:.1f} GB"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 backup`, `3 backups`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,156 @@
+"""What the tools answer: an operation told as facts, and the same facts as text."""
+
+from datetime import datetime
+
+from mcp_backups.models import Backup, BackupRow, OperationAnswer, ServerName
+from mcp_backups.operations.desk import Told
+from mcp_backups.operations.operation import Operation
+from mcp_backups.text import age, stamp
+
+_SUMMARY = {
+    ("create_backup", "sending"): "The request for a backup of server {server} is under way.",
+    ("create_backup", "accepted"): "Backup {backup} of server {server} was started and is not finished yet.",
+    ("create_backup", "succeeded"): "Backup {backup} of server {server} is finished.",
+    ("create_backup", "unknown"): "It is not known whether a backup of server {server} was started.",
+    ("delete_backup", "planned"): "Backup {backup} of server {server} would be deleted for good.",
+    ("delete_backup", "sending"): "The request to delete backup {backup} of server {server} is under way.",
+    ("delete_backup", "accepted"): "VPS.org accepted the deletion of backup {backup} of server {server}, "
+    "which has not been seen to be gone.",
+    ("delete_backup", "succeeded"): "Backup {backup} of server {server} is deleted.",
+    ("delete_backup", "unknown"): "It is not known whether backup {backup} of server {server} was deleted.",
+    ("restore_server", "planned"): "Server {server} would be set back to backup {backup}.",
+    ("restore_server", "preparing"): "A safety backup of server {server} is made first; the restore of backup {backup} "
+    "has not been sent.",
+    ("restore_server", "sending"): "The request to restore backup {backup} to server {server} is under way.",
+    ("restore_server", "accepted"): "VPS.org accepted the restore of backup {backup} to server {server}; "
+    "it does not tell when that is finished.",
+    (
+        "restore_server",
+        "unknown",
+    ): "It is not known whether backup {backup} was or is being restored to server {server}.",
+}
+
+_FALLBACK = {
+    "expired": "The plan is no longer valid.",
+    "succeeded": "It is done.",
+}
+
+
+def row(backup: Backup, now: datetime) -> BackupRow:
+    """A backup as a model sees it."""
+    size = backup.size_mb
+    return BackupRow(
+        id=backup.id,
+        server_id=backup.server_id,
+        server=backup.server_name,
+        type=backup.type,
+        status=backup.status,
+        size_mb=int(size) if size is not None and size.is_integer() else size,
+        created_at=stamp(backup.created_at),
+        age=age(backup.created_at, now),
+        expires_at=stamp(backup.expires_at) if backup.expires_at else None,
+        description=backup.description or None,
+    )
+
+
+def operation_answer(told: Told, now: datetime) -> OperationAnswer:
+    """An operation as a model sees it."""
+    operation = told.operation
+    return OperationAnswer(
+        operation_id=operation.id,
+        action=operation.action,
+        status="needs_confirmation" if operation.status == "planned" else operation.status,
+        changed=operation.changed,
+        server=ServerName(id=operation.server_id, name=operation.server_name),
+        backup=row(operation.backup, now) if operation.backup else None,
+        summary=_summary(operation),
+        facts=_facts(told),
+        undo=_undo(operation),
+        approved_by=operation.approved_by,
+        replayed=told.replayed,
+        next_step=_next_step(told),
+    )
+
+
+def operation_text(answer: OperationAnswer) -> str:
+    """An operation as text: a sentence, then one fact a line."""
+    values = answer.model_dump(exclude_none=True)
+    head, facts, next_step = (
+        f"{values.pop('status')}: {values.pop('summary')}",
+        values.pop("facts"),
+        values.pop("next_step"),
+    )
+    lines = [f"{name}: {_line(value)}" for name, value in (values | facts).items() if value != ""]
+    return "\n".join([head, *lines, f"next_step: {next_step}"])
+
+
+def _line(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{name} {part!r}" if isinstance(part, str) else f"{name} {part}" for name, part in value.items()
+        )
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _summary(operation: Operation) -> str:
+    template = _SUMMARY.get((operation.action, operation.status)) or _FALLBACK.get(operation.status)
+    known = template.format(server=operation.server_id, backup=operation.backup_id) if template else operation.error
+    return f"{known} Nothing was changed." if operation.changed == "nothing" else known
+
+
+def _facts(told: Told) -> dict[str, str | int | float | bool]:
+    facts = dict(told.operation.facts)
+    if told.operation.evidence:
+        facts["evidence"] = told.operation.evidence
+    if told.safety:
+        facts["safety_backup"] = told.safety.backup_id or "not known yet"
+        facts["safety_backup_status"] = told.safety.status
+        facts["safety_backup_operation"] = told.safety.id
+    elif told.operation.undo_backup_id:
+        facts["safety_backup"] = told.operation.undo_backup_id
+    if told.server_status:
+        facts["server_status"] = told.server_status
+    if told.unseen:
+        facts["not_checked_now"] = f"VPS.org could not be asked ({told.unseen}); this is what was known before."
+    return facts
+
+
+def _undo(operation: Operation) -> str | None:
+    if operation.action != "restore_server" or not operation.undo_backup_id or operation.changed == "nothing":
+        return None
+    return f"restore_server(server_id={operation.server_id}, backup_id={operation.undo_backup_id})"
+
+
+_NEXT_STEP = {
+    "planned": "Show these facts to the user. If they agree, call {again} within 10 minutes.",
+    "preparing": "Call {wait} until the safety backup is finished, then {again}.",
+    "prepared": "The safety backup is finished. Call {again} to send the restore.",
+    "sending": "Do not repeat it. Call {look} in a minute.",
+    "unknown": "Do not repeat it. Call {look} in a few minutes.",
+    "accepted": "Call {wait} to wait until it is finished.",
+    "restoring": "Check the server itself in some minutes; {look} shows its status.",
+    "succeeded": "None.",
+    "expired": "Call {tool} again without operation_id if it is still wanted.",
+}
+
+
+def _next_step(told: Told) -> str:
+    operation, step = told.operation, str(told.operation.status)
+    if operation.advice and operation.changed == "nothing":
+        return operation.advice
+    if step == "preparing" and told.safety and told.safety.status == "succeeded":
+        step = "prepared"
+    if step == "accepted" and operation.action == "restore_server":
+        step = "restoring"
+    look = f"get_operation(operation_id={operation.id!r}"
+    return _NEXT_STEP.get(step, _NEXT_STEP["expired"]).format(
+        again=_again(operation), wait=f"{look}, wait_seconds=45)", look=f"{look})", tool=operation.action
+    )
+
+
+def _again(operation: Operation) -> str:
+    arguments = ", ".join(
+        f"{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in operation.arguments.items()
+    )
+    return f"{operation.action}({arguments}, confirm=true, operation_id={operation.id!r})"

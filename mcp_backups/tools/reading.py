@@ -1,0 +1,194 @@
+"""The tools that only read."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mcp_backups.errors import ConfirmationInvalidError, InvalidArgumentError, NotFoundError
+from mcp_backups.models import COMPLETED, IN_PROGRESS, MAX_ID, Backup, BackupPage, BackupRow, OperationAnswer
+from mcp_backups.operations.settle import follow
+from mcp_backups.text import safe_text, stamp
+from mcp_backups.tools.answers import operation_answer, row
+from mcp_backups.tools.tool import Call
+
+AnyServerId = Annotated[
+    int, Field(ge=0, le=MAX_ID, description="Server id, up to 2^53-1; 0 (default) for every server.")
+]
+ServerNameFilter = Annotated[
+    str,
+    Field(
+        max_length=200,
+        description='Server name, or a beginning that only one name has; "" (default) for every server.',
+    ),
+]
+TypeFilter = Annotated[Literal["any", "manual", "automatic"], Field(description="any (default), manual or automatic.")]
+StatusFilter = Annotated[
+    Literal["any", "completed", "in_progress", "other"],
+    Field(description="any (default), completed, in_progress, or other, which includes failed."),
+]
+Limit = Annotated[int, Field(ge=1, le=100, description="Rows on a page, 1 to 100; default 20.")]
+Cursor = Annotated[
+    str, Field(max_length=100, description='next_cursor of the page before; "" (default) for the first page.')
+]
+OperationId = Annotated[str, Field(max_length=40, description="Operation id, op_ and 16 characters.")]
+WaitSeconds = Annotated[int, Field(ge=0, le=45, description="Seconds to wait until it is finished, 0 (default) to 45.")]
+
+_CURSOR = re.compile(r"([0-9a-f]{1,16})-([0-9a-f]{1,16})-([0-9a-f]{8})")
+_SHARED_FIELDS = ("type", "status", "description")
+
+
+async def list_backups(
+    call: Call,
+    server_id: AnyServerId = 0,
+    server_name: ServerNameFilter = "",
+    backup_type: TypeFilter = "any",
+    status: StatusFilter = "any",
+    limit: Limit = 20,
+    cursor: Cursor = "",
+) -> BackupPage:
+    """List backups (snapshots, restore points) of VPS.org servers, newest first, with size, age, status and expiry.
+
+    Use it to find the ids of backups and servers before a delete, restore or roll back. Filters by server, type and
+    status; pages with cursor. Returns the rows and their total, and complete=false with what is missing when not every
+    backup could be read: then absence proves nothing. Fields that a row leaves out are in defaults. Changes nothing.
+    """
+    if server_id and server_name:
+        raise InvalidArgumentError("server_id and server_name are both given; give one of them.")
+    filters = f"{server_id}|{server_name}|{backup_type}|{status}"
+    after = _position(cursor, filters)
+    backups = await call.desk.api.list_backups(server_id, "" if backup_type == "any" else backup_type)
+    fits = _status_filter(status)
+    rows = sorted((backup for backup in _of_server(backups.rows, server_name) if fits(backup)), key=_newest_first)
+    rest = [backup for backup in rows if _newest_first(backup) > after] if after else rows
+    page = rest[:limit]
+    now = call.desk.clock.wall()
+    defaults = _defaults(page)
+    return BackupPage(
+        total=len(rows),
+        returned=len(page),
+        complete=backups.complete,
+        missing=list(backups.missing),
+        as_of=stamp(now),
+        next_cursor=_cursor(page[-1], filters) if len(rest) > limit else "",
+        defaults=defaults,
+        backups=[_lean_row(backup, now, defaults) for backup in page],
+    )
+
+
+async def get_operation(call: Call, operation_id: OperationId, wait_seconds: WaitSeconds = 0) -> OperationAnswer:
+    """Show what became of a backup, delete or restore operation: planned, running, succeeded, failed or unknown.
+
+    Use it after a write that was accepted, is preparing, or whose outcome is unknown, instead of repeating that write:
+    it settles the outcome by looking at VPS.org. With wait_seconds it waits for a backup to finish. Returns the
+    operation with its facts and the next step. Changes nothing.
+    """
+    recorded = await call.desk.ledger.read(lambda entries: entries.get(operation_id))
+    if recorded is None:
+        raise ConfirmationInvalidError(
+            "There is no operation of that id.",
+            "Use the operation_id of an earlier answer; list_backups shows what exists.",
+        )
+    told = await follow(call.desk, recorded, wait_seconds, call.progress)
+    return operation_answer(told, call.desk.clock.wall())
+
+
+def page_text(page: BackupPage) -> str:
+    """A page as a table, one line a backup; a blank cell holds what the line above the table says."""
+    head = f"{page.returned} of {page.total} backups, newest first, as of {page.as_of}."
+    lines = [head if page.complete else f"{head} INCOMPLETE: {'; '.join(page.missing)}."]
+    if page.defaults:
+        shared = ", ".join(f"{name} {_cell(value)}" for name, value in page.defaults.items())
+        lines.append(f"Where a cell is -: {shared}.")
+    columns = list(BackupRow.model_fields)
+    lines.append("|".join(columns))
+    for backup in page.backups:
+        values = backup.model_dump()
+        lines.append("|".join(_shown(name, values.get(name), page.defaults) for name in columns))
+    if page.next_cursor:
+        lines.append(f"next_cursor: {page.next_cursor}")
+    return "\n".join(lines)
+
+
+def _shown(name: str, value: object, defaults: dict[str, str]) -> str:
+    if value is None:
+        return "-" if name in defaults else ""
+    return _cell(str(value))
+
+
+def _cell(value: str) -> str:
+    """A value that cannot be taken for more than one cell, or for a blank one."""
+    return repr(value) if "|" in value or value.startswith(("'", '"')) or value == "-" else value
+
+
+def _newest_first(backup: Backup) -> tuple[float, int]:
+    return (-backup.created_at.timestamp(), -backup.id)
+
+
+def _status_filter(status: str) -> Callable[[Backup], bool]:
+    if status == "any":
+        return lambda _: True
+    if status == "other":
+        return lambda backup: backup.status not in {COMPLETED, IN_PROGRESS}
+    return lambda backup: backup.status == status
+
+
+def _of_server(backups: Iterable[Backup], name: str) -> list[Backup]:
+    """The backups of the one server of that name, or else of that beginning of a name."""
+    backups = list(backups)
+    if not name:
+        return backups
+    wanted = safe_text(name).casefold()
+    names = {backup.server_id: backup.server_name.casefold() for backup in backups}
+    found = [server_id for server_id, known in names.items() if known == wanted]
+    found = found or [server_id for server_id, known in names.items() if known.startswith(wanted)]
+    if not found:
+        raise NotFoundError("No server with a backup has that name.", "Call list_backups without server_name.")
+    if len(found) > 1:
+        ids = ", ".join(str(server_id) for server_id in sorted(found))
+        raise InvalidArgumentError(
+            f"server_name fits several servers: {ids}.", "Call again with one of them as server_id."
+        )
+    return [backup for backup in backups if backup.server_id == found[0]]
+
+
+def _defaults(page: list[Backup]) -> dict[str, str]:
+    """For each field that repeats itself, the value that most rows share."""
+    shared = {}
+    for name in _SHARED_FIELDS:
+        counts = Counter(str(getattr(backup, name)) for backup in page)
+        value, count = counts.most_common(1)[0] if counts else ("", 0)
+        if count > 1 and value:
+            shared[name] = value
+    return shared
+
+
+def _lean_row(backup: Backup, now: datetime, defaults: dict[str, str]) -> BackupRow:
+    full = row(backup, now)
+    blank = {name: None for name, value in defaults.items() if getattr(backup, name) == value}
+    # A row without a description says so where others would lend it theirs.
+    stated = {"description": ""} if "description" in defaults and not backup.description else {}
+    return full.model_copy(update=blank | stated)
+
+
+def _cursor(last: Backup, filters: str) -> str:
+    return f"{round(last.created_at.timestamp() * 1_000_000):x}-{last.id:x}-{_digest(filters)}"
+
+
+def _position(cursor: str, filters: str) -> tuple[float, int] | None:
+    if not cursor:
+        return None
+    parts = _CURSOR.fullmatch(cursor)
+    if parts is None or parts[3] != _digest(filters):
+        raise InvalidArgumentError(
+            "cursor is not the next_cursor of an earlier answer to the same filters.", "Call again without cursor."
+        )
+    return (-int(parts[1], 16) / 1_000_000, -int(parts[2], 16))
+
+
+def _digest(filters: str) -> str:
+    return hashlib.sha256(filters.encode()).hexdigest()[:8]

@@ -1,0 +1,139 @@
+"""A tool: a typed function whose signature is the schema and whose docstring is the description."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from mcp_backups.errors import InvalidArgumentError
+from mcp_backups.operations.desk import Desk, Progress
+from mcp_backups.text import safe_text
+
+Safety = Literal["reads", "writes", "destroys"]
+"""What a tool may do to the account."""
+
+Schema = dict[str, Any]
+
+_ECHOED_NAME_CHARS = 40
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a tool: what it works with, and how it tells that it goes on."""
+
+    desk: Desk
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One row of the tool table.
+
+    Attributes:
+        title: For people.
+        safety: What it may do.
+        idempotent: Whether the same call again changes nothing more.
+        run: Takes a call and the checked arguments, returns a model.
+        text: The same facts as text.
+    """
+
+    name: str
+    title: str
+    description: str
+    safety: Safety
+    idempotent: bool
+    input_schema: Schema
+    output_schema: Schema
+    arguments: type[BaseModel]
+    run: Callable[..., Awaitable[BaseModel]]
+    text: Callable[[Any], str]
+
+    async def __call__(self, call: Call, arguments: Mapping[str, Any]) -> BaseModel:
+        """Check the arguments and run.
+
+        Raises:
+            InvalidArgumentError: An argument is missing, unknown, or not as its schema says; nothing was run.
+        """
+        checked = self._check(arguments)
+        return await self.run(call, **{name: getattr(checked, name) for name in type(checked).model_fields})
+
+    def _check(self, arguments: Mapping[str, Any]) -> BaseModel:
+        # A null where an argument may be left out says that it is left out.
+        given = {name: value for name, value in arguments.items() if value is not None or not self._is_optional(name)}
+        try:
+            return self.arguments.model_validate(given)
+        except ValidationError as invalid:
+            faults = invalid.errors(include_url=False, include_input=False, include_context=False)
+            told = dict.fromkeys(self._fault(str(fault["loc"][0]), fault["type"]) for fault in faults)
+            raise InvalidArgumentError("; ".join(told) + ".") from None
+
+    def _is_optional(self, name: str) -> bool:
+        field = self.arguments.model_fields.get(name)
+        return field is not None and not field.is_required()
+
+    def _fault(self, name: str, kind: str) -> str:
+        if kind == "extra_forbidden":
+            known = ", ".join(self.arguments.model_fields)
+            return f"unknown argument {safe_text(name)[:_ECHOED_NAME_CHARS]!r} ({self.name} takes {known})"
+        if kind == "missing":
+            return f"{name} is required"
+        return f"{name} must be {rule(self.input_schema['properties'][name])}"
+
+
+def make_tool(
+    run: Callable[..., Awaitable[BaseModel]],
+    text: Callable[[Any], str],
+    *,
+    title: str,
+    safety: Safety,
+    idempotent: bool = True,
+) -> Tool:
+    """A row of the tool table, from a function `(call: Call, **arguments) -> Model`."""
+    hints = get_type_hints(run, include_extras=True)
+    fields: dict[str, Any] = {
+        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in list(inspect.signature(run).parameters.items())[1:]
+    }
+    arguments = create_model("Arguments", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    return Tool(
+        name=run.__name__,
+        title=title,
+        description=" ".join((run.__doc__ or "").split()),
+        safety=safety,
+        idempotent=idempotent,
+        input_schema=_without(arguments.model_json_schema(), "title"),
+        output_schema=_without(
+            hints["return"].model_json_schema(mode="serialization"), "title", "description", "default"
+        ),
+        arguments=arguments,
+        run=run,
+        text=text,
+    )
+
+
+def rule(schema: Schema) -> str:
+    """What a value must be, in words, from its schema."""
+    if "enum" in schema:
+        return "one of " + ", ".join(schema["enum"])
+    if schema["type"] == "integer":
+        return f"an integer from {schema['minimum']} to {schema['maximum']}"
+    if schema["type"] == "boolean":
+        return "true or false"
+    return f"text of at most {schema['maxLength']} characters"
+
+
+def _without(schema: Any, *keys: str) -> Any:
+    """A JSON schema without some of its annotations, which cost tokens and tell nothing new."""
+    if isinstance(schema, list):
+        return [_without(each, *keys) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: {key: _without(each, *keys) for key, each in value.items()}
+        if name in {"properties", "$defs"}
+        else _without(value, *keys)
+        for name, value in schema.items()
+        if name not in keys
+    }

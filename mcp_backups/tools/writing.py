@@ -1,0 +1,89 @@
+"""The tools that change the account; every write goes through `operations`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from mcp_backups.models import MAX_ID, OperationAnswer
+from mcp_backups.operations import create, destroy
+from mcp_backups.tools.answers import operation_answer
+from mcp_backups.tools.reading import WaitSeconds
+from mcp_backups.tools.tool import Call
+
+ServerId = Annotated[int, Field(ge=1, le=MAX_ID, description="Server id from list_backups, 1 to 2^53-1.")]
+BackupId = Annotated[int, Field(ge=1, le=MAX_ID, description="Backup id from list_backups, 1 to 2^53-1.")]
+Description = Annotated[
+    str,
+    Field(
+        max_length=create.MAX_DESCRIPTION,
+        description='What the backup is for, one line of at most 150 characters; "" (default) for none.',
+    ),
+]
+AllowDuplicate = Annotated[
+    bool,
+    Field(description="true to start another backup although the same was asked for within 10 minutes; default false."),
+]
+SafetyBackup = Annotated[
+    bool, Field(description="Make a safety backup first unless one under an hour old exists; default true.")
+]
+Confirm = Annotated[bool, Field(description="true only after the user agreed to the plan; false (default) only plans.")]
+PlanId = Annotated[
+    str, Field(max_length=40, description='operation_id of the plan being confirmed; "" (default) for a new plan.')
+]
+
+
+async def create_backup(
+    call: Call,
+    server_id: ServerId,
+    description: Description = "",
+    wait_seconds: WaitSeconds = 0,
+    allow_duplicate: AllowDuplicate = False,
+) -> OperationAnswer:
+    """Start a manual backup (snapshot) of one VPS.org server, for example before a change.
+
+    It takes minutes: wait with wait_seconds, or follow it with get_operation. Nothing is lost. The same request within
+    10 minutes returns the first one's operation instead of a second backup. Returns the operation with the backup's
+    id: accepted means started, succeeded means finished.
+    """
+    told = await create.create(
+        call.desk,
+        server_id,
+        description,
+        allow_duplicate=allow_duplicate,
+        wait_seconds=wait_seconds,
+        progress=call.progress,
+    )
+    return operation_answer(told, call.desk.clock.wall())
+
+
+async def delete_backup(
+    call: Call, backup_id: BackupId, confirm: Confirm = False, operation_id: PlanId = ""
+) -> OperationAnswer:
+    """Delete one backup (snapshot) of a VPS.org server for good; it cannot be undone.
+
+    Use it to clean up a backup that is no longer needed. Without confirm it changes nothing and returns a plan: which
+    backup, how old, what is left. With confirm=true and the plan's operation_id it deletes, once. Refused when the
+    server would keep too few good backups. Returns the operation.
+    """
+    told = await destroy.delete(call.desk, backup_id, confirm=confirm, operation_id=operation_id)
+    return operation_answer(told, call.desk.clock.wall())
+
+
+async def restore_server(
+    call: Call,
+    server_id: ServerId,
+    backup_id: BackupId,
+    safety_backup: SafetyBackup = True,
+    confirm: Confirm = False,
+    operation_id: PlanId = "",
+) -> OperationAnswer:
+    """Restore (roll back) a VPS.org server to one of its own completed backups; what was written since is lost.
+
+    Without confirm it changes nothing and returns a plan. With confirm=true and the plan's operation_id it first makes
+    a safety backup if no recent one exists (status preparing: wait, then call again the same way), then restores, once.
+    Returns the operation, with the way to undo it.
+    """
+    told = await destroy.restore(
+        call.desk, server_id, backup_id, safety_backup=safety_backup, confirm=confirm, operation_id=operation_id
+    )
+    return operation_answer(told, call.desk.clock.wall())
