@@ -1,0 +1,166 @@
+"""One request in up to three attempts, within one deadline."""
+
+import contextlib
+import logging
+from collections.abc import Callable
+
+import anyio
+import httpx2
+
+from mcp_backups.clock import Clock
+
+from . import wire
+from .call import Call, Done, Failed, Result, error_for
+from .classify import (
+    BodyEncodedError,
+    BodyError,
+    BodyTooLargeError,
+    BodyUnreadableError,
+    Cause,
+    DeadlineBeforeSendingError,
+    DeadlineError,
+    cause_of,
+    classify,
+)
+from .link import Link, Progress
+from .waiting import RetryBudget, backoff, retry_after
+
+_MAX_ATTEMPTS = 3
+_MAX_WAIT = 10.0
+_MAX_BODY = 5 * 2**20
+_MAX_ERROR_BODY = 64 * 2**10
+_ERROR_BODY_SECONDS = 2.0
+_CLOSING_SECONDS = 0.25
+
+_FAILURES = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, UnicodeError, BodyError)
+
+_log = logging.getLogger(__name__)
+
+
+class Attempts:
+    """Carries requests out.
+
+    Args:
+        link: Where they go.
+        clock: Times the log, reads dates, and sleeps between attempts.
+        jitter: From 0 up to 1, how much of each backoff is slept.
+        deadline: Seconds for one request in all its attempts and waits.
+    """
+
+    def __init__(self, link: Link, clock: Clock, jitter: Callable[[], float], deadline: float) -> None:
+        self._link = link
+        self._clock = clock
+        self._jitter = jitter
+        self._deadline = deadline
+        self._budget = RetryBudget()
+
+    async def run(self, call: Call[Result]) -> Result:
+        """The request's result.
+
+        Raises:
+            ApiError: VPS.org did not do it or did not say so; `failure` tells which.
+            ConfigError: It cannot be sent with the settings as they are.
+        """
+        progress = Progress()
+        try:
+            with anyio.fail_after(self._deadline) as scope:
+                return await self._tries(call, progress, scope)
+        except TimeoutError:
+            expired = _failed(call, DeadlineError if progress.sent else DeadlineBeforeSendingError)
+        self._budget.failed()
+        raise error_for(call, expired)
+
+    async def _tries(self, call: Call[Result], progress: Progress, scope: anyio.CancelScope) -> Result:
+        number = 0
+        while True:
+            number += 1
+            progress.sent = True  # until tracing says that it is still connecting
+            outcome = await self._try(call, progress, scope)
+            if isinstance(outcome, Done):
+                self._budget.succeeded()
+                return outcome.value
+            progress.sent = False
+            if outcome.verdict.transient:
+                self._budget.failed()
+            wait = outcome.retry_after or backoff(number, self._jitter)
+            left = min(_MAX_WAIT, scope.deadline - anyio.current_time())
+            if number == _MAX_ATTEMPTS or not outcome.verdict.retry or wait > left or not self._budget.allows_retry:
+                raise error_for(call, outcome)
+            await self._clock.sleep(wait)
+
+    async def _try(self, call: Call[Result], progress: Progress, scope: anyio.CancelScope) -> Done[Result] | Failed:
+        started, ended = self._clock.ticks(), "cancelled"
+        try:
+            outcome = await self._exchange(call, progress, scope)
+            ended = str(outcome.status if isinstance(outcome, Done) else outcome.cause)
+        except _FAILURES as error:
+            # The exception itself goes no further: its text may quote the token or the address.
+            outcome = _failed(call, cause_of(error), detail=str(error) if isinstance(error, BodyError) else "")
+            ended = type(error).__name__
+        finally:
+            _log.info("%s %s: %s, %.0f ms", call.method, call.path, ended, (self._clock.ticks() - started) * 1000)
+        return outcome
+
+    async def _exchange(
+        self, call: Call[Result], progress: Progress, scope: anyio.CancelScope
+    ) -> Done[Result] | Failed:
+        response = await self._link.send(call, progress)
+        try:
+            if not response.is_success:
+                return await self._refusal(call, response, scope)
+            # For a write that needs no body the status says it all, whatever becomes of the rest.
+            body = await _whole_body(response) if call.needs_body else b""
+            return Done(response.status_code, call.read(body))
+        finally:
+            await _close(response)
+
+    async def _refusal(self, call: Call[Result], response: httpx2.Response, scope: anyio.CancelScope) -> Failed:
+        asked = response.headers.get("retry-after", "")
+        detail = ""
+        if response.status_code in (400, 413, 422):
+            # The status has already said no: a slow body must not turn that into a timeout.
+            left = scope.deadline - anyio.current_time()
+            with anyio.move_on_after(min(_ERROR_BODY_SECONDS, left / 2)):
+                detail = await _named_fields(response)
+        html = "html" in response.headers.get("content-type", "").lower()
+        wait = retry_after(asked, self._clock.wall())
+        return _failed(call, response.status_code, html=html, wait=wait, detail=detail)
+
+
+def _failed(
+    call: Call[Result], cause: Cause, *, html: bool = False, wait: float | None = None, detail: str = ""
+) -> Failed:
+    verdict = classify(cause, write=call.write, html=html, lookup=call.lookup)
+    if verdict is None:
+        raise ValueError("a 2xx status is no failure")
+    return Failed(cause, verdict, wait, detail)
+
+
+async def _whole_body(response: httpx2.Response, limit: int = _MAX_BODY) -> bytes:
+    if response.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
+        raise BodyEncodedError("came compressed, although that was not asked for")
+    if response.status_code == httpx2.codes.NO_CONTENT:
+        raise BodyUnreadableError("has no content (HTTP 204)")
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > limit:
+            raise BodyTooLargeError(f"is larger than the {limit // 2**20} MiB that are read")
+    return bytes(body)
+
+
+async def _named_fields(response: httpx2.Response) -> str:
+    """Which of the fields we send VPS.org objects to, for the message; never its own words."""
+    with contextlib.suppress(*_FAILURES):
+        fields = wire.rejected_fields(await _whole_body(response, _MAX_ERROR_BODY))
+        return f", naming {' and '.join(fields)}" if fields else ""
+    return ""
+
+
+async def _close(response: httpx2.Response) -> None:
+    """Let go of the connection, come what may: by now the answer is known or the reason why not."""
+    with (
+        anyio.move_on_after(_CLOSING_SECONDS, shield=True),
+        contextlib.suppress(httpx2.HTTPError, OSError, anyio.BrokenResourceError, anyio.ClosedResourceError),
+    ):
+        await response.aclose()

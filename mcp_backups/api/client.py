@@ -1,0 +1,151 @@
+"""The VPS.org client: one method per endpoint."""
+
+import random
+import ssl
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlencode
+
+from pydantic import SecretStr
+
+from mcp_backups.clock import Clock
+from mcp_backups.models import Account, Backup, Listing, Server
+
+from . import wire
+from .attempts import Attempts
+from .call import Call, Result
+from .classify import BodyUnreadableError, Lookup
+from .link import Link
+from .pages import ListRequest, read_list
+
+_PAGE_SIZE = 100
+_LIST_DEADLINES = 2
+"""After this many times the deadline of one request no further page of a list is asked for."""
+
+
+class VpsClient:
+    """VPS.org's backups, over HTTP. Usable until its `async with` ends; free of I/O before the first call.
+
+    Every method raises `ApiError` (its `failure` tells whether a write may have taken effect) or `ConfigError`;
+    without a token `AuthFailedError`, and nothing is sent.
+
+    Args:
+        base_url: The API's address, with or without a slash at the end.
+        token: None if there is none.
+        clock: Where time comes from.
+        jitter: From 0 up to 1, how much of each backoff is waited.
+        deadline: Seconds for one request in all its attempts.
+        verify: Which certificates are trusted; None = the system's.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        token: SecretStr | None,
+        *,
+        clock: Clock,
+        jitter: Callable[[], float] = random.random,
+        deadline: float = 20.0,
+        verify: ssl.SSLContext | None = None,
+    ) -> None:
+        # A quarter: a connection that cannot be made leaves time for the other attempts.
+        self._link = Link(base_url, token, verify, connect_seconds=deadline / 4)
+        self._attempts = Attempts(self._link, clock, jitter, deadline)
+        self._clock = clock
+        self._list_seconds = _LIST_DEADLINES * deadline
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._link.aclose()
+
+    async def list_backups(self, server_id: int = 0, backup_type: str = "") -> Listing[Backup]:
+        """Every backup, or those of one server (0 = all) and one type (empty = both). In no order."""
+        asked = {"server_id": server_id, "backup_type": backup_type}
+        request = ListRequest(
+            path="/backups/",
+            query=urlencode({name: value for name, value in asked.items() if value} | {"page_size": _PAGE_SIZE}),
+            read_row=wire.backup_row,
+            wanted=lambda row: server_id in (0, row.server_id) and backup_type in ("", row.type),
+            in_time=self._in_time(),
+        )
+        return await read_list(request, self._fetch(request.path, "list backups"))
+
+    async def create_backup(self, server_id: int, description: str) -> Backup:
+        """Start a manual backup. An empty description is left out."""
+
+        def read(body: bytes) -> Backup:
+            backup = wire.read_backup(body)
+            if backup.server_id != server_id:
+                raise BodyUnreadableError("is about another server")
+            return backup
+
+        call = Call(
+            "POST",
+            "/backups/",
+            f"back up server {server_id}",
+            read,
+            body={"server_id": server_id} | ({"description": description} if description else {}),
+            subject=f"server {server_id}",
+        )
+        return await self._run(call)
+
+    async def delete_backup(self, backup_id: int) -> None:
+        """Delete a backup for good. Done as soon as VPS.org says 2xx, whatever else it says."""
+        call = Call(
+            "DELETE",
+            f"/backups/{backup_id}/",
+            f"delete backup {backup_id}",
+            wire.nothing,
+            subject=f"backup {backup_id}",
+            needs_body=False,
+        )
+        await self._run(call)
+
+    async def restore_server(self, server_id: int, backup_id: int) -> None:
+        """Start to put a backup on its server's disk. Accepted as soon as VPS.org says 2xx, whatever else it says."""
+        call = Call(
+            "POST",
+            f"/servers/{server_id}/restore/",
+            f"restore server {server_id} from backup {backup_id}",
+            wire.nothing,
+            body={"backup_id": backup_id},
+            subject=f"server {server_id}, or no backup {backup_id} of it",
+            needs_body=False,
+        )
+        await self._run(call)
+
+    async def list_servers(self) -> Listing[Server]:
+        """Every server that the token may see: id, name and status, nothing else of what VPS.org tells."""
+        request = ListRequest(
+            path="/servers/",
+            query=urlencode({"page_size": _PAGE_SIZE}),
+            read_row=wire.server_row,
+            wanted=lambda _row: True,
+            in_time=self._in_time(),
+        )
+        return await read_list(request, self._fetch(request.path, "list servers"))
+
+    async def account(self) -> Account:
+        """Whether the token is good, and what it may do."""
+        path = "/account/me/"
+        return await self._run(Call("GET", path, "read the account", wire.read_account, lookup=Lookup.ADDRESS))
+
+    async def _run(self, call: Call[Result]) -> Result:
+        self._link.check_token()
+        return await self._attempts.run(call)
+
+    def _fetch(self, path: str, action: str) -> Callable[[str, bool], Awaitable[wire.Page]]:
+        async def fetch(query: str, first: bool) -> wire.Page:
+            lookup = Lookup.ADDRESS if first else Lookup.PAGE
+            return await self._run(Call("GET", path, action, wire.read_page, query=query, lookup=lookup))
+
+        return fetch
+
+    def _in_time(self) -> Callable[[], bool]:
+        end = self._clock.ticks() + self._list_seconds
+        return lambda: self._clock.ticks() < end

@@ -1,0 +1,110 @@
+"""The connections to VPS.org: the only place that puts the token on the wire, and only to the one address set."""
+
+import json
+import ssl
+from dataclasses import dataclass
+
+import httpx2
+from pydantic import SecretStr
+
+from mcp_backups import __version__
+from mcp_backups.errors import AuthFailedError, ConfigError
+
+from .call import Call, Result
+
+_KEPT_ALIVE = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
+# A kept connection may be closed by the other side just as a write goes out, and nobody could tell whether it arrived.
+_FRESH = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+
+
+@dataclass
+class Progress:
+    """How far an attempt has come, told by httpcore's tracing. Anything but a connection being made counts as sent."""
+
+    sent: bool = True
+
+    async def trace(self, event: str, _info: object) -> None:
+        self.sent = not event.startswith("connection.")
+
+
+class Link:
+    """Sends requests over kept connections (reads) or fresh ones (writes).
+
+    It uses httpx2's transport without its client: there are no redirects, cookies, environment proxies, default
+    headers or retries to switch off, and no log of whole addresses. TLS and pools are made when first used.
+
+    Args:
+        base_url: The API's address, with or without a slash at the end.
+        token: None or empty if there is none; then nothing is ever sent.
+        verify: Which certificates are trusted; None = the system's.
+        connect_seconds: How long making a connection may take.
+    """
+
+    def __init__(
+        self, base_url: str, token: SecretStr | None, verify: ssl.SSLContext | None, connect_seconds: float
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._token = token or SecretStr("")
+        self._verify = verify
+        self._timeout = httpx2.Timeout(None, connect=connect_seconds).as_dict()
+        self._transports: dict[bool, httpx2.AsyncHTTPTransport] = {}
+
+    async def send(self, call: Call[Result], progress: Progress) -> httpx2.Response:
+        """The answer as soon as its header is in; the caller reads and closes it.
+
+        Raises:
+            httpx2.HTTPError, httpx2.InvalidURL, OSError, UnicodeError: See `classify`.
+        """
+        request = self._request(call, progress)
+        return await self._transport(write=call.write).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        for transport in self._transports.values():
+            await transport.aclose()
+        self._transports.clear()
+
+    def check_token(self) -> None:
+        """That there is a token which can be sent.
+
+        Raises:
+            AuthFailedError: There is none.
+            ConfigError: It holds characters that a header cannot.
+        """
+        token = self._token.get_secret_value()
+        if not token:
+            raise AuthFailedError("No token for VPS.org is set.")
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            raise ConfigError("The token for VPS.org holds characters that cannot be part of a token.")
+
+    def _request(self, call: Call[Result], progress: Progress) -> httpx2.Request:
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Authorization": f"Bearer {self._token.get_secret_value()}",
+            "User-Agent": f"mcp-backups/{__version__}",
+        }
+        content = None
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+            content = json.dumps(call.body).encode()
+        return httpx2.Request(
+            call.method,
+            self._base_url + call.path + (f"?{call.query}" if call.query else ""),
+            headers=headers,
+            content=content,
+            extensions={"timeout": self._timeout, "trace": progress.trace},
+        )
+
+    def _transport(self, *, write: bool) -> httpx2.AsyncHTTPTransport:
+        if write not in self._transports:
+            self._verify = self._verify or self._trust()
+            self._transports[write] = httpx2.AsyncHTTPTransport(
+                verify=self._verify, trust_env=False, limits=_FRESH if write else _KEPT_ALIVE, retries=0
+            )
+        return self._transports[write]
+
+    def _trust(self) -> ssl.SSLContext:
+        """The system's certificates; none for plain http, which is only set for this machine and spares the time."""
+        if self._base_url.lower().startswith("https:"):
+            return httpx2.create_ssl_context(trust_env=False)
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,0 +1,139 @@
+"""Lists that come in pages, followed to their end or to the point where one can only say what is missing."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from mcp_backups.errors import NotFoundError
+from mcp_backups.models import Backup, Listing, Server
+from mcp_backups.text import plural
+
+from .wire import Page
+
+MAX_PAGES = 50
+_MAX_QUERY = 2_000
+
+Row = TypeVar("Row", Backup, Server)
+
+
+@dataclass(frozen=True)
+class ListRequest(Generic[Row]):
+    """Which list is read, and how.
+
+    Attributes:
+        path: Below the API's address; where it says the next page is must end so too.
+        query: Of the first page.
+        read_row: Makes a row; None for one that cannot be read.
+        wanted: Whether a row passes the filter that was asked for.
+        in_time: Whether there is time for one more page.
+        max_pages: Pages read at most.
+    """
+
+    path: str
+    query: str
+    read_row: Callable[[Any], Row | None]
+    wanted: Callable[[Row], bool]
+    in_time: Callable[[], bool]
+    max_pages: int = MAX_PAGES
+
+
+@dataclass
+class _Gathered(Generic[Row]):
+    """What the pages held so far."""
+
+    request: ListRequest[Row]
+    rows: dict[int, Row] = field(default_factory=dict)
+    unreadable: int = 0
+    counts: list[int] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    changed: bool = False
+    ended: bool = False
+
+    def add(self, page: Page) -> None:
+        self.missing += page.missing
+        if page.count is not None:
+            self.counts.append(page.count)
+        for raw in page.rows:
+            row = self.request.read_row(raw)
+            if row is None:
+                self.unreadable += 1
+            elif self.rows.setdefault(row.id, row) != row:
+                self.changed = True
+
+    def listing(self) -> Listing[Row]:
+        wanted = tuple(row for row in self.rows.values() if self.request.wanted(row))
+        return Listing(wanted, tuple(dict.fromkeys(self.missing + self._gaps(len(self.rows) - len(wanted)))))
+
+    def _gaps(self, strangers: int) -> list[str]:
+        gaps = []
+        seen = len(self.rows) + self.unreadable
+        if self.unreadable:
+            gaps.append(f"{plural(self.unreadable, 'row')} could not be read")
+        if strangers:
+            gaps.append(f"the filter was not honoured, {plural(strangers, 'row')} left out")
+        if self.changed or len(set(self.counts)) > 1:
+            gaps.append("the list changed while it was read")
+        if self.ended and self.counts and self.counts[-1] != seen:
+            gaps.append(f"VPS.org counts {plural(self.counts[-1], 'row')} but sent {seen}")
+        return gaps
+
+
+async def read_list(request: ListRequest[Row], fetch: Callable[[str, bool], Awaitable[Page]]) -> Listing[Row]:
+    """Every row of a list, once each, and what is missing of it.
+
+    Args:
+        request: The list.
+        fetch: Gets the page with this query; the flag says whether it is the first. It alone knows the host, so
+            that nothing in an answer can lead elsewhere.
+
+    Raises:
+        ApiError: The first page failed; or a later one, other than by not being there.
+    """
+    gathered = _Gathered(request)
+    query, done = request.query, set[str]()
+    while query and not gathered.ended:
+        done.add(query)
+        try:
+            page = await fetch(query, len(done) == 1)
+        except NotFoundError:
+            if len(done) == 1:
+                raise
+            gathered.missing.append(f"page {len(done)} was not there")
+            break
+        gathered.add(page)
+        gathered.ended = not page.next
+        query = _following(page, done, gathered)
+    return gathered.listing()
+
+
+def _following(page: Page, done: set[str], gathered: _Gathered[Row]) -> str:
+    """The query of the next page; empty if there is none to read, and then why goes to what is missing."""
+    if not page.next:
+        return ""
+    request = gathered.request
+    query = _query_of(page.next, request.path)
+    if not query:
+        reason = "VPS.org names a next page that is not part of this list"
+    elif query in done:
+        reason = "VPS.org names a page as the next that was already read"
+    elif len(done) >= request.max_pages:
+        reason = f"reading stopped after {plural(len(done), 'page')}, the most that are read"
+    elif not request.in_time():
+        reason = f"reading took too long and stopped after {plural(len(done), 'page')}"
+    else:
+        return query
+    gathered.missing.append(reason)
+    return ""
+
+
+def _query_of(address: str, path: str) -> str:
+    """The query alone of where a next page is said to be, written anew; empty if that is another list or none."""
+    if len(address) > _MAX_QUERY:
+        return ""
+    try:
+        parts = urlsplit(address)
+        query = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=50)
+    except ValueError:
+        return ""
+    return urlencode(query) if not parts.path or parts.path.endswith(path) else ""

@@ -1,0 +1,35 @@
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from mcp_backups.api import VpsClient
+from mcp_backups.sandbox import Emulator
+
+from .stage import NOW, Time, client_of
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+async def vps() -> AsyncIterator[Emulator]:
+    async with Emulator(now=lambda: NOW) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+async def client(vps: Emulator, time: Time) -> AsyncIterator[VpsClient]:
+    async with client_of(vps.base_url, time) as client:
+        yield client
