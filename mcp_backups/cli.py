@@ -39,6 +39,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=_serve)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
+    serve = commands.add_parser("serve", help="serve MCP; with --http for any number of clients on this machine")
+    serve.add_argument("--http", action="store_true", help="over Streamable HTTP instead of standard input and output")
+    serve.add_argument("--host", default="127.0.0.1", help="address on this machine; 127.0.0.1 by default")
+    serve.add_argument("--port", type=_port, default=8765, help="port, 8765 by default; 0 takes a free one")
+    serve.add_argument("--sandbox", action="store_true", default=argparse.SUPPRESS, help="serve an emulated account")
+    serve.set_defaults(run=_serve)
+
     sandbox = commands.add_parser("sandbox", help="run the emulated VPS.org API alone, for any client")
     sandbox.add_argument("--port", type=_port, default=0, help="port on this machine; 0, the default, takes a free one")
     _add_backup_seconds(sandbox)
@@ -49,14 +56,15 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(run=_demo)
 
     operations = commands.add_parser("operations", help="list the last operations")
-    operations.add_argument("--limit", type=int, default=20, help="how many, 20 by default")
+    operations.add_argument("--limit", type=_count, default=20, help="how many, 20 by default")
     operations.add_argument("--json", action="store_true", help="print JSON lines")
     operations.set_defaults(run=_operations)
 
     audit = commands.add_parser("audit", help="show, verify or export the log of what was done")
     audit.add_argument("operation", nargs="?", default="", help="id of one operation; all by default")
-    audit.add_argument("--verify", action="store_true", help="only check that nothing was changed or taken out")
-    audit.add_argument("--export", action="store_true", help="print every event as a JSON line")
+    form = audit.add_mutually_exclusive_group()
+    form.add_argument("--verify", action="store_true", help="only check that nothing was changed or taken out")
+    form.add_argument("--export", action="store_true", help="print every event as a JSON line")
     audit.set_defaults(run=_audit)
     return parser
 
@@ -74,6 +82,13 @@ def _port(raw: str) -> int:
     return port
 
 
+def _count(raw: str) -> int:
+    count = int(raw)
+    if count < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return count
+
+
 def _serve(options: argparse.Namespace) -> None:
     from mcp_backups.logs import configure_logging
     from mcp_backups.settings import load_settings
@@ -82,14 +97,16 @@ def _serve(options: argparse.Namespace) -> None:
     configure_logging(settings.log_level, settings.vps_api_token)
     import anyio
 
-    from mcp_backups.transport import open_desk, open_sandbox_desk, serve_stdio
+    from mcp_backups.transport import open_desk, open_sandbox_desk, sealing_key, serve_http, serve_stdio
 
-    desk = (
-        partial(open_sandbox_desk, settings, options.backup_seconds)
-        if options.sandbox
-        else partial(open_desk, settings)
-    )
-    anyio.run(serve_stdio, desk)
+    if options.sandbox:
+        desk, key = partial(open_sandbox_desk, settings, options.backup_seconds), None
+    else:
+        desk, key = partial(open_desk, settings), sealing_key(settings.state_dir)
+    if getattr(options, "http", False):
+        anyio.run(serve_http, desk, options.host, options.port, key)
+    else:
+        anyio.run(serve_stdio, desk, key)
 
 
 def _sandbox(options: argparse.Namespace) -> None:
@@ -104,11 +121,11 @@ def _demo(options: argparse.Namespace) -> int:
     return run(as_json=options.json)
 
 
-def _operations(options: argparse.Namespace) -> None:
+def _operations(options: argparse.Namespace) -> int:
     from mcp_backups.audit import show_operations
     from mcp_backups.settings import load_settings
 
-    show_operations(load_settings(), limit=options.limit, as_json=options.json)
+    return show_operations(load_settings(), options.limit, as_json=options.json)
 
 
 def _audit(options: argparse.Namespace) -> int:
@@ -118,8 +135,4 @@ def _audit(options: argparse.Namespace) -> int:
     settings = load_settings()
     if options.verify:
         return verify(settings)
-    if options.export:
-        export_events(settings, options.operation)
-    else:
-        show_events(settings, options.operation)
-    return 0
+    return (export_events if options.export else show_events)(settings, options.operation)

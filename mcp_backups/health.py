@@ -44,3 +44,48 @@ def is_younger(backup: Backup, span: timedelta, now: datetime) -> bool:
 def newest(backups: Iterable[Backup]) -> Backup | None:
     """The latest by creation time; neither the highest id nor the first row need be it."""
     return max(backups, key=lambda backup: (backup.created_at, backup.id), default=None)
+
+
+Verdict = Literal["ok", "stale", "no_good_backup"]
+"""Whether a server's newest good backup is young enough, too old, or not there."""
+
+STUCK = timedelta(hours=6)
+"""A backup in progress for longer than this is not expected to finish any more."""
+
+EXPIRY_WARNING = timedelta(days=7)
+"""How long before a server's last restore point expires it is told."""
+
+_NAMED_AT_MOST = 3
+
+
+@dataclass(frozen=True)
+class ServerHealth:
+    """What the backups of one server are worth now.
+
+    Attributes:
+        listed: VPS.org has it in its list of servers; None when that could not be told.
+        restore_to: The newest good backup, which is the one to restore; None if there is none.
+        reasons: Why that one and none that is newer, and what else needs attention; our words, with ids and numbers.
+        troubled: Something needs attention beyond the verdict.
+        total: All its backups; each is either completed, in progress, stuck or failed.
+        good: Of the completed, those that count.
+        size_mb: MB in total, as far as sizes are known.
+    """
+
+    server_id: int
+    server_name: str
+    verdict: Verdict
+    restore_to: Backup | None
+    reasons: tuple[str, ...]
+    troubled: bool
+    total: int
+    good: int
+    completed: int
+    in_progress: int
+    stuck: int
+    failed: int
+    size_mb: float
+
+    @property
+    def needs_attention(self) -> bool:
+        return self.troubled or self.verdict != "ok"

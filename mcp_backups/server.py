@@ -3,13 +3,16 @@
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from mcp.server import ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp_types import (
     CallToolRequestParams,
     CallToolResult,
+    InputRequiredResult,
     ListToolsResult,
     PaginatedRequestParams,
     TextContent,
@@ -21,6 +24,7 @@ from mcp_backups import __version__
 from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError
 from mcp_backups.operations.desk import Desk
 from mcp_backups.tools import TOOLS, Call, Tool
+from mcp_backups.tools.asking import PATIENCE, ClientUser, Patience, QuestionPendingError
 
 log = logging.getLogger(__name__)
 
@@ -42,23 +46,38 @@ _BY_NAME = {tool.name: tool for tool in TOOLS}
 Context = ServerRequestContext[Desk, Any]
 
 
-def build_server(desk: Callable[[], AbstractAsyncContextManager[Desk]]) -> Server[Desk]:
-    """An MCP server over what `desk` opens when the serving begins, and closes when it ends."""
+def build_server(
+    desk: Callable[[], AbstractAsyncContextManager[Desk]],
+    *,
+    sealing_key: bytes | None = None,
+    patience: Patience = PATIENCE,
+) -> Server[Desk]:
+    """An MCP server.
+
+    Args:
+        desk: Opens what the tools work with when the serving begins, and closes it when it ends.
+        sealing_key: Seals what a client keeps between a question and its answer; at least 32 bytes, shared by all
+            processes that may be given the answer. None for a key of this process alone.
+        patience: How long a person is waited for.
+    """
 
     @asynccontextmanager
     async def lifespan(_: Server[Desk]) -> AsyncIterator[Desk]:
         async with desk() as opened:
             yield opened
 
-    return Server(
+    server = Server(
         NAME,
         title="VPS.org backups",
         version=__version__,
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
         on_list_tools=_list_tools,
-        on_call_tool=_call_tool,
+        on_call_tool=partial(_call_tool, patience=patience),
     )
+    security = RequestStateSecurity(keys=[sealing_key]) if sealing_key else RequestStateSecurity.ephemeral()
+    server.middleware.append(RequestStateBoundary(security, default_audience=NAME))
+    return server
 
 
 def definition(tool: Tool) -> ToolDefinition:
@@ -83,11 +102,18 @@ async def _list_tools(_: Context, __: PaginatedRequestParams | None) -> ListTool
     return ListToolsResult(tools=[definition(tool) for tool in TOOLS])
 
 
-async def _call_tool(context: Context, params: CallToolRequestParams) -> CallToolResult:
+async def _call_tool(
+    context: Context, params: CallToolRequestParams, *, patience: Patience
+) -> CallToolResult | InputRequiredResult:
     try:
         tool = _named(params.name)
-        answer = await tool(Call(context.lifespan_context, context.session.report_progress), params.arguments or {})
+        user = ClientUser(context, params, patience)
+        answer = await tool(
+            Call(context.lifespan_context, context.session.report_progress, user), params.arguments or {}
+        )
         text = tool.text(answer)
+    except QuestionPendingError as pending:
+        return pending.result
     except BackupsError as error:
         log.info("%s: %s", params.name, error.code)
         return _error(error)

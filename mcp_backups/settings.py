@@ -105,7 +105,7 @@ class Settings(BaseSettings):
         _require("?" not in url and "#" not in url, "must not hold a query or fragment")
         _require(parts.scheme in {"https", "http"} and bool(parts.hostname), "must be an https:// URL")
         _require(
-            parts.scheme == "https" or _is_loopback(parts.hostname or ""), "must be https, unless it is on this machine"
+            parts.scheme == "https" or is_loopback(parts.hostname or ""), "must be https, unless it is on this machine"
         )
         return url.rstrip("/")
 
@@ -229,7 +229,8 @@ def _is_port_or_none(netloc: str) -> bool:
     return True
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
     if host == "localhost":
         return True
     try:

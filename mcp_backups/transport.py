@@ -2,37 +2,52 @@
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 
 import anyio
 from mcp.server.stdio import stdio_server
+from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import SecretStr
 
 from mcp_backups.api import VpsClient
-from mcp_backups.clock import system_clock
+from mcp_backups.clock import Clock, system_clock
+from mcp_backups.errors import ConfigError
 from mcp_backups.operations.desk import Desk
 from mcp_backups.operations.ledger import Ledger
 from mcp_backups.operations.presence import Presence
 from mcp_backups.server import build_server
-from mcp_backups.settings import Settings
+from mcp_backups.settings import Settings, is_loopback
 
 OpenDesk = Callable[[], AbstractAsyncContextManager[Desk]]
 
 _GRACE_SECONDS = 25.0
 """How long a signal waits for writes under way to be sent and recorded."""
 
+_HTTP_GRACE_SECONDS = 25
+_MAX_BODY = 256 * 2**10
+_KEY_BYTES = 32
+
 
 @asynccontextmanager
-async def open_desk(settings: Settings) -> AsyncIterator[Desk]:
-    """Everything that the tools work with, on the account that the settings name."""
-    clock = system_clock()
+async def open_desk(
+    settings: Settings, clock: Clock | None = None, connect: Callable[..., VpsClient] = VpsClient
+) -> AsyncIterator[Desk]:
+    """Everything that the tools work with, on the account that the settings name.
+
+    Args:
+        settings: The account and the policy.
+        clock: Where time comes from; the machine's if none is given.
+        connect: Makes the client, from its address, token and clock.
+    """
+    clock = clock or system_clock()
     ledger, presence = Ledger(settings.state_dir, clock.wall), Presence(settings.state_dir)
     try:
-        async with VpsClient(settings.vps_api_url, settings.vps_api_token, clock=clock) as api:
+        async with connect(settings.vps_api_url, settings.vps_api_token, clock=clock) as api:
             yield Desk(settings, api, ledger, presence, clock)
     finally:
         presence.leave()
@@ -52,10 +67,14 @@ async def open_sandbox_desk(settings: Settings, backup_seconds: float) -> AsyncI
         yield await stack.enter_async_context(open_desk(settings.model_copy(update=here)))
 
 
-async def serve_stdio(desk: OpenDesk) -> None:
+async def serve_stdio(desk: OpenDesk, key: bytes | None = None) -> None:
     """Serve one client over standard input and output until the input ends or a signal comes.
 
     A write under way is finished and recorded first, within a grace of 25 s.
+
+    Args:
+        desk: What the tools work with.
+        key: Seals questions to the user, see `build_server`.
     """
     closed = anyio.Event()
 
@@ -67,7 +86,7 @@ async def serve_stdio(desk: OpenDesk) -> None:
         finally:
             closed.set()
 
-    server = build_server(watched_desk)
+    server = build_server(watched_desk, sealing_key=key)
     async with anyio.create_task_group() as tasks:
         if sys.platform != "win32":
             tasks.start_soon(_end_on_signal, tasks.cancel_scope, closed)
@@ -85,3 +104,65 @@ async def _end_on_signal(serving: anyio.CancelScope, closed: anyio.Event) -> Non
             sys.stderr.flush()
             # The thread that reads standard input cannot be interrupted, and would keep the process waiting for a line.
             os._exit(0)
+
+
+async def serve_http(desk: OpenDesk, host: str, port: int, key: bytes | None = None) -> None:
+    """Serve any number of clients over Streamable HTTP on this machine, until a signal comes.
+
+    Requests that name another host or come from another origin are refused (421, 403), and bodies over 256 KiB (413).
+
+    Args:
+        desk: What the tools work with.
+        host: A loopback address or `localhost`.
+        port: 0 for a free one; the address is told on standard error.
+        key: Seals questions to the user, see `build_server`.
+
+    Raises:
+        ConfigError: The host is not on this machine, or the port is taken.
+    """
+    import uvicorn  # noqa: PLC0415 - serving over standard input and output never needs it
+
+    if not is_loopback(host):
+        raise ConfigError("--host must be an address of this machine: anyone who reaches the server can use the token.")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError:
+        raise ConfigError(f"--port {port} cannot be listened on; take another one.") from None
+    port = listening.getsockname()[1]
+    named = [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")]
+    app = build_server(desk, sealing_key=key).streamable_http_app(
+        max_request_body_size=_MAX_BODY,
+        transport_security=TransportSecuritySettings(
+            enable_dns_rebinding_protection=True,
+            allowed_hosts=named,
+            allowed_origins=[f"http://{name}" for name in named],
+        ),
+    )
+    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=_HTTP_GRACE_SECONDS)
+    sys.stderr.write(f"mcp-backups serves http://{f'[{host}]' if ':' in host else host}:{port}/mcp\n")
+    # uvicorn raises the signal that stopped it once more when it has stopped; by then all is done.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    await uvicorn.Server(config).serve(sockets=[listening])
+
+
+def sealing_key(folder: Path) -> bytes | None:
+    """The key that all processes of this installation share, made at its first use; None if it cannot be kept.
+
+    Args:
+        folder: Where the ledger lives.
+    """
+    path = folder / "sealing.key"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            with NamedTemporaryFile(dir=folder) as fresh:  # 0600, and whole before it has its name
+                fresh.write(os.urandom(_KEY_BYTES))
+                fresh.flush()
+                with suppress(FileExistsError):
+                    os.link(fresh.name, path)
+        key = path.read_bytes()
+    except OSError:
+        return None
+    return key if len(key) == _KEY_BYTES else None

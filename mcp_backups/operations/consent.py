@@ -1,28 +1,169 @@
-"""Who consents to a destructive operation: one pure decision."""
+"""Who consents to a destructive operation, and what a person is asked."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal, Protocol
 
 from mcp_backups.errors import DeclinedError
-from mcp_backups.operations.operation import ApprovedBy
+from mcp_backups.operations.operation import Approver, Operation
 from mcp_backups.settings import Approval
+from mcp_backups.text import age, plural, size, stamp
+
+Consent = Literal["", "plan", "flag", "ask"]
+"""Nobody consents yet, the caller does that was shown the plan, the caller's flag does, a person must be asked."""
+
+ANSWER_TIME = timedelta(minutes=5)
+"""How long a person may think; an answer after that counts as none."""
 
 
-def consent(approval: Approval, *, confirm: bool, shown: bool) -> ApprovedBy:
-    """Who has approved a call.
+@dataclass(frozen=True)
+class Question:
+    """What a person is asked before a destructive operation.
+
+    Attributes:
+        text: A few lines: what would be done, to what, what is left, what is lost.
+        field: The name of the one field of the answer.
+        label: What the field asks for.
+        expected: The one value that is a yes.
+    """
+
+    text: str
+    field: str
+    label: str
+    expected: bool | str | int
+
+    def is_confirmed_by(self, content: object) -> bool:
+        """Whether what a person filled in is a yes: the very value, of the very type, and nothing else."""
+        if not isinstance(content, dict) or set(content) != {self.field}:
+            return False
+        given = content[self.field]
+        if isinstance(given, str):
+            given = given.strip()
+        return type(given) is type(self.expected) and given == self.expected
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back from the person.
+
+    Attributes:
+        action: What was done with the question; `none` when no answer came in time.
+        content: What was filled in, when it was accepted.
+    """
+
+    action: Literal["accept", "decline", "cancel", "none"]
+    content: object = None
+
+
+class Person(Protocol):
+    """The user behind the client that calls, so far as the client lets us speak to them."""
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether the client can put a question to its user."""
+        ...
+
+    @property
+    def answers_about(self) -> str:
+        """The operation that an answer which came with this call is about; empty when none came."""
+        ...
+
+    async def ask(self, operation_id: str, question: Question) -> Reply:
+        """Put a question about an operation to the user."""
+        ...
+
+
+def consent(approval: Approval, *, confirm: bool, shown: bool, can_ask: bool) -> Consent:
+    """Whose consent a call carries, or needs.
 
     Args:
         approval: The operator's setting.
-        confirm: The caller's `confirm`.
+        confirm: The caller's `confirm`; without it nobody consents.
         shown: Whether the caller named the plan that it was shown.
-
-    Returns:
-        Empty when nobody has yet: the caller is to be shown the plan.
+        can_ask: Whether the client can put a question to its user.
 
     Raises:
         DeclinedError: Only a person may consent, and none can be asked.
     """
     if not confirm:
         return ""
+    if approval in {"auto", "human"} and can_ask:
+        return "ask"
     if approval == "human":
         raise DeclinedError("Here a person must consent, and this client offers no way to ask one.")
     if shown:
         return "plan"
     return "flag" if approval == "flag" else ""
+
+
+def approver(approval: Approval, *, can_ask: bool) -> Approver:
+    """Who is to approve a plan that the caller was shown."""
+    if approval in {"auto", "human"} and can_ask:
+        return "person"
+    return "nobody" if approval == "human" else "caller"
+
+
+def question(operation: Operation) -> Question:
+    """What to ask about a plan: the same words as long as the plan is the same."""
+    if operation.action == "restore_server":
+        name = operation.server_name or str(operation.server_id)
+        return Question(_restore_text(operation), "server_name", "Type the server's name to restore it", name)
+    return Question(_delete_text(operation), "delete", "Yes, delete this backup for good", True)
+
+
+def check_reply(asked: Question, reply: Reply) -> None:
+    """Whether the person agreed.
+
+    Raises:
+        DeclinedError: They did not; says what they did.
+    """
+    if reply.action == "accept" and asked.is_confirmed_by(reply.content):
+        return
+    what = {
+        "accept": "The user was asked, and the answer did not confirm it.",
+        "decline": "The user was asked, and said no.",
+        "cancel": "The user was asked, and gave no answer: the question was dismissed.",
+        "none": "The user was asked, and did not answer in time.",
+    }
+    raise DeclinedError(what[reply.action])
+
+
+def _delete_text(operation: Operation) -> str:
+    left = operation.facts.get("good_backups_left", 0)
+    latest = (
+        f"; the newest is backup {operation.facts['newest_good_left']} "
+        f"of {operation.facts['newest_good_left_created_at']}"
+        if "newest_good_left" in operation.facts
+        else ""
+    )
+    return "\n".join(
+        [
+            f"Delete backup {operation.backup_id} for good? This cannot be undone.",
+            *_target_lines(operation),
+            f"Left on the server: {plural(int(left), 'good backup')}{latest}",
+        ]
+    )
+
+
+def _restore_text(operation: Operation) -> str:
+    return "\n".join(
+        [
+            f"Restore server {operation.server_id} to backup {operation.backup_id}?",
+            *_target_lines(operation),
+            f"Lost: {operation.facts['lost']}",
+            f"Safety backup of the server as it is: {operation.facts['safety_backup']}",
+            "It can be undone with that backup."
+            if operation.facts["can_be_undone"]
+            else "It cannot be undone: there is no backup of the server as it is.",
+        ]
+    )
+
+
+def _target_lines(operation: Operation) -> list[str]:
+    lines = [f'Server: {operation.server_id} "{operation.server_name}"']
+    if backup := operation.backup:
+        made = f"{stamp(backup.created_at)} ({age(backup.created_at, operation.created.wall)} before this was planned)"
+        lines.append(f"Backup: made {made}, {backup.type}, {size(backup.size_mb)}")
+        if backup.description:
+            lines.append(f'Described as: "{backup.description}"')
+    return lines

@@ -9,7 +9,7 @@ from mcp_backups.clock import Clock
 from mcp_backups.errors import BackupsError
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.ledger import Ledger, Transaction
-from mcp_backups.operations.operation import EFFECTIVE, Operation
+from mcp_backups.operations.operation import EFFECTIVE, Approver, Operation
 from mcp_backups.operations.policy import Holdings
 from mcp_backups.operations.presence import Presence
 from mcp_backups.settings import Settings
@@ -29,6 +29,7 @@ class Told:
         replayed: The caller asked for it before, and nothing was sent this time.
         safety: The operation that makes a restore's safety backup, while the restore waits for it.
         server_status: The server's status as VPS.org shows it now, if it was asked.
+        approver: Who can approve it, while it is only planned.
         unseen: Why VPS.org could not be asked just now, as an error code; what is told may be out of date.
     """
 
@@ -36,6 +37,7 @@ class Told:
     replayed: bool = False
     safety: Operation | None = None
     server_status: str = ""
+    approver: Approver = "caller"
     unseen: str = ""
 
 

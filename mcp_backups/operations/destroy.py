@@ -8,11 +8,12 @@ from mcp_backups.errors import (
     BusyError,
     ConfirmationExpiredError,
     ConfirmationInvalidError,
+    DeclinedError,
     NotFoundError,
     PolicyDeniedError,
     TargetChangedError,
 )
-from mcp_backups.operations.consent import consent
+from mcp_backups.operations.consent import Person, approver, check_reply, consent, question
 from mcp_backups.operations.desk import Desk, Told, with_error
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import (
@@ -35,17 +36,25 @@ _POLLS, _POLL_SECONDS = 100, 0.2
 """How long a call waits for another one that is carrying out the same operation: 20 s."""
 
 
-async def delete(desk: Desk, backup_id: int, *, confirm: bool, operation_id: str) -> Told:
+async def delete(desk: Desk, backup_id: int, *, confirm: bool, operation_id: str, person: Person) -> Told:
     """Plan to delete a backup or, when that is consented to, delete it.
 
     Raises:
         BackupsError: Nothing was deleted, or it is not known.
     """
-    return await _destroy(desk, "delete_backup", {"backup_id": backup_id}, confirm=confirm, operation_id=operation_id)
+    arguments: Arguments = {"backup_id": backup_id}
+    return await _destroy(desk, "delete_backup", arguments, confirm=confirm, operation_id=operation_id, person=person)
 
 
 async def restore(
-    desk: Desk, server_id: int, backup_id: int, *, safety_backup: bool, confirm: bool, operation_id: str
+    desk: Desk,
+    server_id: int,
+    backup_id: int,
+    *,
+    safety_backup: bool,
+    confirm: bool,
+    operation_id: str,
+    person: Person,
 ) -> Told:
     """Plan to restore a server or, when that is consented to, make its safety backup or restore it.
 
@@ -53,22 +62,28 @@ async def restore(
         BackupsError: Nothing was restored, or it is not known.
     """
     arguments: Arguments = {"server_id": server_id, "backup_id": backup_id, "safety_backup": safety_backup}
-    return await _destroy(desk, "restore_server", arguments, confirm=confirm, operation_id=operation_id)
+    return await _destroy(desk, "restore_server", arguments, confirm=confirm, operation_id=operation_id, person=person)
 
 
-async def _destroy(desk: Desk, action: Action, arguments: Arguments, *, confirm: bool, operation_id: str) -> Told:
+async def _destroy(
+    desk: Desk, action: Action, arguments: Arguments, *, confirm: bool, operation_id: str, person: Person
+) -> Told:
     check_write(desk.settings)
-    recorded = await _recorded(desk, action, arguments, confirm=confirm, operation_id=operation_id)
+    approval = desk.settings.approval
+    recorded = await _recorded(desk, action, arguments, confirm, operation_id or person.answers_about)
     if recorded and recorded.status not in OPEN:
-        told = await settle(desk, recorded)
-        return replace(told, replayed=True)
-    approved_by = consent(desk.settings.approval, confirm=confirm, shown=recorded is not None)
+        return replace(await settle(desk, recorded), replayed=True)
+    if recorded and recorded.approved_by and confirm:
+        return await _redeem(desk, recorded, recorded.approved_by)
+    needed = consent(approval, confirm=confirm, shown=recorded is not None, can_ask=person.can_be_asked)
     operation = recorded or await _plan(desk, action, arguments)
-    return await _redeem(desk, operation, approved_by) if approved_by else Told(operation)
+    if not needed:
+        return Told(operation, approver=approver(approval, can_ask=person.can_be_asked))
+    return await _redeem(desk, operation, await _ask(desk, operation, person) if needed == "ask" else needed)
 
 
 async def _recorded(
-    desk: Desk, action: Action, arguments: Arguments, *, confirm: bool, operation_id: str
+    desk: Desk, action: Action, arguments: Arguments, confirm: bool, operation_id: str
 ) -> Operation | None:
     """The operation that this call goes on with, if it is not a new one."""
     if operation_id:
@@ -76,6 +91,18 @@ async def _recorded(
     if confirm and desk.settings.approval == "flag":
         return await _repeated(desk, action, arguments)
     return None
+
+
+async def _ask(desk: Desk, operation: Operation, person: Person) -> ApprovedBy:
+    asked = question(operation)
+    reply = await person.ask(operation.id, asked)
+    try:
+        check_reply(asked, reply)
+    except DeclinedError as no:
+        declined = with_error(operation.but(status="declined"), no)
+        await desk.ledger.write(lambda entries: supersede(entries, operation, declined))
+        raise
+    return "person"
 
 
 async def _named(desk: Desk, action: Action, arguments: Arguments, operation_id: str) -> Operation:

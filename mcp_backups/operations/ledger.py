@@ -5,15 +5,12 @@ SQLite, so that several processes share it. `operations` holds each operation as
 Behind `Ledger` and `Transaction` another database can take its place.
 """
 
-import hashlib
-import json
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +18,7 @@ import anyio.to_thread
 from pydantic import ValidationError
 
 from mcp_backups.errors import BusyError, LedgerUnavailableError
+from mcp_backups.operations.event import GENESIS, Event
 from mcp_backups.operations.operation import Action, Operation, Status
 
 Result = TypeVar("Result")
@@ -28,7 +26,7 @@ Result = TypeVar("Result")
 LOCK_WAIT_SECONDS = 3.0
 """How long a write waits for another process's."""
 
-_GENESIS = "0" * 64
+_FILE = "ledger.sqlite3"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS operations (
@@ -52,29 +50,6 @@ CREATE TABLE IF NOT EXISTS events (
     hash TEXT NOT NULL
 ) STRICT;
 """
-
-
-@dataclass(frozen=True)
-class Event:
-    """One step of one operation, as it was recorded.
-
-    Attributes:
-        seq: Its number, from 1 without gaps.
-        at: UTC, ISO 8601.
-        document: The operation as it then was, JSON.
-        hash: SHA-256 over the previous event's hash and this event, hexadecimal.
-    """
-
-    seq: int
-    at: str
-    operation_id: str
-    status: str
-    document: str
-    hash: str
-
-    def expected_hash(self, previous: str) -> str:
-        content = json.dumps([previous, self.seq, self.at, self.operation_id, self.status, self.document])
-        return hashlib.sha256(content.encode()).hexdigest()
 
 
 class Transaction:
@@ -150,7 +125,7 @@ class Transaction:
         Returns:
             What is wrong with it, or an empty string.
         """
-        previous = _GENESIS
+        previous = GENESIS
         last: dict[str, tuple[int, str, str]] = {}
         for seq, event in enumerate(self.events(), start=1):
             if event.seq != seq or event.hash != event.expected_hash(previous):
@@ -164,7 +139,7 @@ class Transaction:
 
     def _append(self, operation: Operation, document: str) -> int:
         row = self._connection.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-        seq, previous = row or (0, _GENESIS)
+        seq, previous = row or (0, GENESIS)
         event = Event(seq + 1, self._wall().isoformat(), operation.id, operation.status, document, "")
         self._connection.execute(
             "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)",
@@ -182,7 +157,7 @@ class Ledger:
     """
 
     def __init__(self, folder: Path, wall: Callable[[], datetime]) -> None:
-        self.path = folder / "ledger.sqlite3"
+        self.path = folder / _FILE
         self._wall = wall
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.Lock()
@@ -234,6 +209,22 @@ class Ledger:
             connection.close()
             raise
         return connection
+
+
+@contextmanager
+def open_for_audit(folder: Path) -> Iterator[Transaction | None]:
+    """The ledger in a folder as it is, for reading only, even where its chain is broken; None when there is none yet.
+
+    Raises:
+        LedgerUnavailableError: It cannot be read at all.
+    """
+    path = folder.absolute() / _FILE
+    if not path.exists():
+        yield None
+        return
+    with _as_ledger_errors(), closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        connection.execute("BEGIN")
+        yield Transaction(connection, lambda: datetime.now(UTC))
 
 
 def _require_whole(transaction: Transaction) -> None:

@@ -31,6 +31,9 @@ Status = Literal[
 ApprovedBy = Literal["", "not_required", "plan", "flag", "person"]
 """Who consented: nobody yet, nobody needed to, the caller who was shown the plan, the caller's flag, a person."""
 
+Approver = Literal["caller", "person", "nobody"]
+"""Who can approve a plan: the caller by confirming, the user when asked, or nobody through this client."""
+
 Fact = str | int | float | bool
 Arguments = dict[str, int | bool | str]
 

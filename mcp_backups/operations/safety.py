@@ -1,13 +1,15 @@
 """The safety backup that a restore makes first: the way back."""
 
 from mcp_backups.errors import BackupsError, OutcomeUnknownError
-from mcp_backups.operations.create import intent
+from mcp_backups.operations.create import find_repeat, intent
 from mcp_backups.operations.desk import Desk, Told, with_error
 from mcp_backups.operations.ledger import Transaction
-from mcp_backups.operations.operation import ApprovedBy, Operation
+from mcp_backups.operations.operation import ApprovedBy, Arguments, Operation
 from mcp_backups.operations.plan import Sight, check_ledger, still_open
 from mcp_backups.operations.send import carry_out
 from mcp_backups.operations.settle import settle, supersede
+
+_DESCRIPTION = "Safety backup before a restore"
 
 
 async def wait_for_safety(desk: Desk, operation: Operation, approved_by: ApprovedBy, sight: Sight) -> Told | None:
@@ -31,19 +33,19 @@ def safety_backup_id(entries: Transaction, operation: Operation) -> int:
 
 
 async def _start(desk: Desk, operation: Operation, approved_by: ApprovedBy, sight: Sight) -> Operation:
-    description = f"Safety backup before the restore of backup {operation.backup_id}"
-    safety = intent(
-        {"server_id": operation.server_id, "description": description}, sight.holdings.backups, desk.clock.moment()
-    )
+    arguments: Arguments = {"server_id": operation.server_id, "description": _DESCRIPTION}
+    now = desk.clock.moment()
+    safety = intent(arguments, sight.holdings.backups, now)
 
     def intend(entries: Transaction, owner: str) -> Operation | None:
         current = still_open(desk, entries, operation)
         if current is None or current.safety_operation:
             return None
         check_ledger(desk, entries, current)
+        under_way = find_repeat(entries, arguments, now)
         approved = entries.save(current.but(status="approved", approved_by=approved_by))
-        entries.save(approved.but(status="preparing", safety_operation=safety.id))
-        return entries.save(safety.but(owner=owner))
+        entries.save(approved.but(status="preparing", safety_operation=(under_way or safety).id))
+        return None if under_way else entries.save(safety.but(owner=owner))
 
     def current(entries: Transaction) -> Operation:
         return entries.get(operation.id) or operation

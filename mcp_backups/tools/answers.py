@@ -123,6 +123,8 @@ def _undo(operation: Operation) -> str | None:
 
 _NEXT_STEP = {
     "planned": "Show these facts to the user. If they agree, call {again} within 10 minutes.",
+    "planned, person": "To go on, call {again} within 10 minutes; the user is then asked.",
+    "planned, nobody": "Here a person must approve it, and this client offers no way to ask one: tell the user.",
     "preparing": "Call {wait} until the safety backup is finished, then {again}.",
     "prepared": "The safety backup is finished. Call {again} to send the restore.",
     "sending": "Do not repeat it. Call {look} in a minute.",
@@ -138,6 +140,8 @@ def _next_step(told: Told) -> str:
     operation, step = told.operation, str(told.operation.status)
     if operation.advice and operation.changed == "nothing":
         return operation.advice
+    if step == "planned" and told.approver != "caller":
+        step = f"planned, {told.approver}"
     if step == "preparing" and told.safety and told.safety.status == "succeeded":
         step = "prepared"
     if step == "accepted" and operation.action == "restore_server":

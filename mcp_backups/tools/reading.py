@@ -3,8 +3,8 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -39,6 +39,7 @@ OperationId = Annotated[str, Field(max_length=40, description="Operation id, op_
 WaitSeconds = Annotated[int, Field(ge=0, le=45, description="Seconds to wait until it is finished, 0 (default) to 45.")]
 
 _CURSOR = re.compile(r"([0-9a-f]{1,16})-([0-9a-f]{1,16})-([0-9a-f]{8})")
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
 _SHARED_FIELDS = ("type", "status", "description")
 
 
@@ -61,9 +62,11 @@ async def list_backups(
         raise InvalidArgumentError("server_id and server_name are both given; give one of them.")
     filters = f"{server_id}|{server_name}|{backup_type}|{status}"
     after = _position(cursor, filters)
-    backups = await call.desk.api.list_backups(server_id, "" if backup_type == "any" else backup_type)
-    fits = _status_filter(status)
-    rows = sorted((backup for backup in _of_server(backups.rows, server_name) if fits(backup)), key=_newest_first)
+    # A name is looked up among all backups, lest it fit one server among the manual ones and another among all.
+    asked_type = "" if server_name or backup_type == "any" else backup_type
+    backups = await call.desk.api.list_backups(server_id, asked_type)
+    candidates = _of_server(backups.rows, server_name)
+    rows = sorted((backup for backup in candidates if _fits(backup, backup_type, status)), key=_newest_first)
     rest = [backup for backup in rows if _newest_first(backup) > after] if after else rows
     page = rest[:limit]
     now = call.desk.clock.wall()
@@ -102,7 +105,7 @@ def page_text(page: BackupPage) -> str:
     head = f"{page.returned} of {page.total} backups, newest first, as of {page.as_of}."
     lines = [head if page.complete else f"{head} INCOMPLETE: {'; '.join(page.missing)}."]
     if page.defaults:
-        shared = ", ".join(f"{name} {_cell(value)}" for name, value in page.defaults.items())
+        shared = ", ".join(f"{name} {value!r}" for name, value in page.defaults.items())
         lines.append(f"Where a cell is -: {shared}.")
     columns = list(BackupRow.model_fields)
     lines.append("|".join(columns))
@@ -125,16 +128,16 @@ def _cell(value: str) -> str:
     return repr(value) if "|" in value or value.startswith(("'", '"')) or value == "-" else value
 
 
-def _newest_first(backup: Backup) -> tuple[float, int]:
-    return (-backup.created_at.timestamp(), -backup.id)
+def _newest_first(backup: Backup) -> tuple[int, int]:
+    return (-((backup.created_at - _BEGINNING) // timedelta(microseconds=1)), -backup.id)
 
 
-def _status_filter(status: str) -> Callable[[Backup], bool]:
-    if status == "any":
-        return lambda _: True
+def _fits(backup: Backup, backup_type: str, status: str) -> bool:
+    if backup_type not in ("any", backup.type):
+        return False
     if status == "other":
-        return lambda backup: backup.status not in {COMPLETED, IN_PROGRESS}
-    return lambda backup: backup.status == status
+        return backup.status not in {COMPLETED, IN_PROGRESS}
+    return status in ("any", backup.status)
 
 
 def _of_server(backups: Iterable[Backup], name: str) -> list[Backup]:
@@ -176,10 +179,11 @@ def _lean_row(backup: Backup, now: datetime, defaults: dict[str, str]) -> Backup
 
 
 def _cursor(last: Backup, filters: str) -> str:
-    return f"{round(last.created_at.timestamp() * 1_000_000):x}-{last.id:x}-{_digest(filters)}"
+    made, number = _newest_first(last)
+    return f"{-made:x}-{-number:x}-{_digest(filters)}"
 
 
-def _position(cursor: str, filters: str) -> tuple[float, int] | None:
+def _position(cursor: str, filters: str) -> tuple[int, int] | None:
     if not cursor:
         return None
     parts = _CURSOR.fullmatch(cursor)
@@ -187,7 +191,7 @@ def _position(cursor: str, filters: str) -> tuple[float, int] | None:
         raise InvalidArgumentError(
             "cursor is not the next_cursor of an earlier answer to the same filters.", "Call again without cursor."
         )
-    return (-int(parts[1], 16) / 1_000_000, -int(parts[2], 16))
+    return (-int(parts[1], 16), -int(parts[2], 16))
 
 
 def _digest(filters: str) -> str:

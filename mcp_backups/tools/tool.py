@@ -8,6 +8,7 @@ from typing import Any, Literal, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from mcp_backups.errors import InvalidArgumentError
+from mcp_backups.operations.consent import Person
 from mcp_backups.operations.desk import Desk, Progress
 from mcp_backups.text import safe_text
 
@@ -21,10 +22,11 @@ _ECHOED_NAME_CHARS = 40
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a tool: what it works with, and how it tells that it goes on."""
+    """One call of a tool: what it works with, how it tells that it goes on, and who is behind it."""
 
     desk: Desk
     progress: Progress
+    person: Person
 
 
 @dataclass(frozen=True)

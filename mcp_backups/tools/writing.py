@@ -65,7 +65,7 @@ async def delete_backup(
     backup, how old, what is left. With confirm=true and the plan's operation_id it deletes, once. Refused when the
     server would keep too few good backups. Returns the operation.
     """
-    told = await destroy.delete(call.desk, backup_id, confirm=confirm, operation_id=operation_id)
+    told = await destroy.delete(call.desk, backup_id, confirm=confirm, operation_id=operation_id, person=call.person)
     return operation_answer(told, call.desk.clock.wall())
 
 
@@ -84,6 +84,12 @@ async def restore_server(
     Returns the operation, with the way to undo it.
     """
     told = await destroy.restore(
-        call.desk, server_id, backup_id, safety_backup=safety_backup, confirm=confirm, operation_id=operation_id
+        call.desk,
+        server_id,
+        backup_id,
+        safety_backup=safety_backup,
+        confirm=confirm,
+        operation_id=operation_id,
+        person=call.person,
     )
     return operation_answer(told, call.desk.clock.wall())

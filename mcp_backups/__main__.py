@@ -1,0 +1,5 @@
+"""`python -m mcp_backups` is the command `mcp-backups`."""
+
+from mcp_backups.cli import main
+
+raise SystemExit(main())

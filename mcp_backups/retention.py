@@ -1,0 +1,127 @@
+"""Which backups of a server a set of keep rules keeps. Pure: facts in, rulings out.
+
+The rules are those of restic (`forget`) and borg (`prune`): keep-last keeps the newest backups whatever their dates;
+keep-daily, -weekly and -monthly keep the newest backup of each of the last days, ISO weeks or months that have one.
+A period without a backup takes up no place. While a daily, weekly or monthly rule still has a place free, it keeps the
+oldest backup too, so that a history can grow into it. The rules do not know of each other, as in restic: what one of
+them keeps is kept. Days, weeks and months are those of UTC.
+
+Only a backup that can be relied on takes up a place: completed, with a known size above 0, and not expiring within
+24 h. One that failed or is empty is kept by no rule. Left alone, so that no mistake can lose anything: one in progress,
+however long already; one of an unknown status younger than a day, which may still be under way; one completed of
+unknown size; and one that is about to expire by itself.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from mcp_backups.errors import InvalidArgumentError
+from mcp_backups.health import EXPIRES_SOON, FRESH, expires_within, is_good
+from mcp_backups.models import COMPLETED, IN_PROGRESS, Backup
+
+NO_RULE = "no rule"
+
+
+@dataclass(frozen=True)
+class Keep:
+    """How many backups each rule keeps; 0 = there is no such rule.
+
+    Raises:
+        InvalidArgumentError: One is below 0, or none is above.
+    """
+
+    last: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+
+    def __post_init__(self) -> None:
+        counts = (self.last, self.daily, self.weekly, self.monthly)
+        if min(counts) < 0:
+            raise InvalidArgumentError("keep_last, keep_daily, keep_weekly and keep_monthly must be 0 or more.")
+        if not any(counts):
+            raise InvalidArgumentError(
+                "keep_last, keep_daily, keep_weekly and keep_monthly are all 0, which would keep nothing.",
+                "Call again with at least one of them above 0.",
+            )
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What becomes of one backup.
+
+    Attributes:
+        kept_by: Each rule that keeps it, in words (`keep-last 3`, `keep-daily 2026-11-22`), or why it is left alone
+            (`left alone: in progress`); empty when nothing keeps it.
+    """
+
+    backup: Backup
+    kept_by: tuple[str, ...]
+
+    @property
+    def kept(self) -> bool:
+        return bool(self.kept_by)
+
+    @property
+    def reason(self) -> str:
+        return ", ".join(self.kept_by) or NO_RULE
+
+
+def rulings(backups: Iterable[Backup], keep: Keep, now: datetime) -> list[Ruling]:
+    """What the rules say of each backup, newest first.
+
+    Args:
+        backups: Backups of one server, in any order; only those given take up places.
+        keep: The rules.
+        now: UTC.
+
+    Raises:
+        ValueError: The backups are of several servers, whose histories must not crowd each other out.
+    """
+    ordered = sorted(backups, key=lambda backup: (backup.created_at, backup.id), reverse=True)
+    if len({backup.server_id for backup in ordered}) > 1:
+        raise ValueError("backups of several servers")
+    good = [backup for backup in ordered if is_good(backup, now)]
+    kept_by: dict[int, list[str]] = {backup.id: list(_left_alone(backup, now)) for backup in ordered}
+    for backup in good[: keep.last]:
+        kept_by[backup.id].append(f"keep-last {keep.last}")
+    for name, places, period in _periodic(keep):
+        for backup, label in _newest_of_each(good, places, period):
+            kept_by[backup.id].append(f"{name} {label}")
+    return [Ruling(backup, tuple(kept_by[backup.id])) for backup in ordered]
+
+
+def _periodic(keep: Keep) -> Iterator[tuple[str, int, Callable[[datetime], str]]]:
+    yield "keep-daily", keep.daily, lambda moment: moment.date().isoformat()
+    yield "keep-weekly", keep.weekly, _iso_week
+    yield "keep-monthly", keep.monthly, lambda moment: moment.date().isoformat()[: len("2026-11")]
+
+
+def _iso_week(moment: datetime) -> str:
+    """`2026-W53`; the first and last days of a calendar year may be of the ISO year beside it."""
+    year, week, _ = moment.isocalendar()
+    return f"{year}-W{week:02d}"
+
+
+def _newest_of_each(good: list[Backup], places: int, period: Callable[[datetime], str]) -> Iterator[tuple[Backup, str]]:
+    """The newest backup of each of the last periods, of a list that is newest first; and the oldest, if places stay."""
+    newest: dict[str, Backup] = {}
+    for backup in good:
+        newest.setdefault(period(backup.created_at.astimezone(UTC)), backup)
+    periods = list(newest.items())
+    yield from ((backup, label) for label, backup in periods[:places])
+    if periods and len(periods) < places and periods[-1][1] is not good[-1]:
+        yield good[-1], f"{periods[-1][0]} (oldest)"
+
+
+def _left_alone(backup: Backup, now: datetime) -> Iterator[str]:
+    """Why a backup that takes up no place is nevertheless not to be deleted, if it is not."""
+    if backup.status == IN_PROGRESS:
+        yield "left alone: in progress"
+    elif backup.status != COMPLETED and now - backup.created_at < FRESH:
+        yield "left alone: not known to be finished"
+    elif backup.status == COMPLETED and backup.size_mb is None:
+        yield "left alone: size unknown"
+    elif backup.status == COMPLETED and backup.size_mb and expires_within(backup, EXPIRES_SOON, now):
+        yield "left alone: expires by itself"

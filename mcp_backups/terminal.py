@@ -1,0 +1,29 @@
+"""What people see: one console, one accent colour, and nothing that a terminal would obey."""
+
+from rich.console import Console
+
+ACCENT = "cyan"
+"""The one colour; bad news is red."""
+
+_LINE_WIDTH = 160
+"""Columns where no terminal sets them: a row stays a line that can be searched."""
+
+
+def open_console(*, quiet: bool = False, most_columns: int | None = None) -> Console:
+    """A console on standard output: plain text where that is no terminal, without colour where NO_COLOR is set.
+
+    Args:
+        quiet: Show nothing.
+        most_columns: The width that is never exceeded; by default the terminal's own, and wide where there is none.
+    """
+    console = Console(highlight=False, markup=False, emoji=False, quiet=quiet)
+    if most_columns is not None:
+        console.width = min(console.width, most_columns)
+    elif not console.is_terminal:
+        console.width = _LINE_WIDTH
+    return console
+
+
+def visible(raw: str) -> str:
+    """Text without control, bidirectional and zero-width characters, whatever wrote them there."""
+    return "".join(char if char.isprintable() else " " for char in raw)
