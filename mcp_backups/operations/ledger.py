@@ -90,6 +90,17 @@ class Transaction:
         )
         return [Operation.model_validate_json(row[0]) for row in rows]
 
+    def last_event(self) -> int:
+        """The number of the last event, 0 before the first."""
+        return int(self._connection.execute("SELECT COALESCE(MAX(seq), 0) FROM events").fetchone()[0])
+
+    def last_write(self, server_id: int) -> int:
+        """The number of the last event of anything that was sent for a server, 0 if nothing was."""
+        row = self._connection.execute(
+            "SELECT COALESCE(MAX(event), 0) FROM operations WHERE server_id = ? AND sent > 0", (server_id,)
+        ).fetchone()
+        return int(row[0])
+
     def save(self, operation: Operation) -> Operation:
         """Record an operation as it is now, and that it came to be so."""
         document = operation.model_dump_json(exclude_defaults=True)

@@ -43,11 +43,17 @@ class Sight:
         target: The backup to delete or restore.
         holdings: The backups, and what else judges the call.
         way_back: The backup that would undo a restore, if there is one.
+        after: The ledger's last event before it was looked.
     """
 
     target: Backup
     holdings: Holdings
     way_back: Backup | None
+    after: int
+
+
+class StaleError(Exception):
+    """Something was sent for the server since it was looked: what was seen no longer judges anything."""
 
 
 async def look(desk: Desk, arguments: Arguments) -> Sight:
@@ -58,6 +64,7 @@ async def look(desk: Desk, arguments: Arguments) -> Sight:
         ProtocolError: The backup is not in what could be read of the list.
     """
     server_id, backup_id = int(arguments.get("server_id", 0)), int(arguments["backup_id"])
+    after = await desk.ledger.read(lambda entries: entries.last_event())
     backups = await desk.api.list_backups(server_id)
     target = _find(backups, backup_id)
     if target is None and server_id:
@@ -66,7 +73,7 @@ async def look(desk: Desk, arguments: Arguments) -> Sight:
     if target is None:
         raise _absence(backups, backup_id)
     holdings = await desk.holdings(target.server_id, backups)
-    return Sight(target, holdings, _way_back(holdings, target))
+    return Sight(target, holdings, _way_back(holdings, target), after)
 
 
 def check(desk: Desk, operation: Operation, sight: Sight) -> None:
@@ -91,6 +98,16 @@ def check_ledger(desk: Desk, entries: Transaction, operation: Operation) -> None
     most = max(desk.settings.deletes_per_hour, desk.settings.deletes_per_day, _RESTORES_COUNTED)
     sent = entries.find(action=operation.action, statuses=EFFECTIVE, sent_only=True, limit=most)
     check_budget(desk.settings, operation.action, server_id, sent, now)
+
+
+def check_fresh(entries: Transaction, operation: Operation, sight: Sight) -> None:
+    """Whether what was seen still holds: else two calls, each right by itself, could together take the last backup.
+
+    Raises:
+        StaleError: It must be looked again.
+    """
+    if entries.last_write(operation.server_id) > sight.after:
+        raise StaleError
 
 
 def still_open(desk: Desk, entries: Transaction, operation: Operation) -> Operation | None:

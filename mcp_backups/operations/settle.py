@@ -21,6 +21,8 @@ _LATE_ARRIVAL = timedelta(minutes=2)
 
 _CREATED_AROUND = timedelta(seconds=120)
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 5.0
+_LONGEST_CALL = 44.0
+"""Seconds of waiting that leave time for a last look within the 45 s in which a tool answers."""
 
 _LOOKED_AFTER: frozenset[Status] = frozenset({"unknown", "accepted"})
 
@@ -35,14 +37,15 @@ async def follow(desk: Desk, operation: Operation, wait_seconds: float, progress
         progress: Told after each look.
     """
     start, pause = desk.clock.ticks(), _FIRST_WAIT
+    end = min(wait_seconds, _LONGEST_CALL)
     while True:
         told = await settle(desk, operation)
         operation = told.operation
         waited = desk.clock.ticks() - start
-        if not _is_under_way(told) or waited + pause > wait_seconds:
+        if not _is_under_way(told) or waited >= end:
             return told
         await progress(waited, wait_seconds, f"{operation.id} ({operation.action}): {operation.status}")
-        await desk.clock.sleep(pause)
+        await desk.clock.sleep(min(pause, end - waited))
         pause = min(pause * 1.5, _LONGEST_WAIT)
 
 
