@@ -3,12 +3,13 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from mcp_backups.errors import ConfirmationExpiredError, ConfirmationInvalidError, DeclinedError
+from mcp_backups.errors import BusyError, ConfirmationExpiredError, ConfirmationInvalidError, DeclinedError
 from mcp_backups.operations.consent import Person, approver, check_reply, consent, question
 from mcp_backups.operations.desk import Desk, Told, with_error
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import (
     EFFECTIVE,
+    IN_FLIGHT,
     OPEN,
     REPEAT_WINDOW,
     Action,
@@ -18,6 +19,11 @@ from mcp_backups.operations.operation import (
 )
 from mcp_backups.operations.policy import check_write
 from mcp_backups.operations.settle import settle, supersede
+
+_POLLS, _POLL_SECONDS = 100, 0.2
+
+
+_OTHER_QUESTION = "The answer is to a question about something else; about this the user was not asked."
 
 
 @dataclass(frozen=True)
@@ -53,21 +59,43 @@ async def grant(desk: Desk, wish: Wish, plan: Plan, redeem: Redeem) -> Told:
     check_write(desk.settings)
     approval, can_ask = desk.settings.approval, wish.person.can_be_asked
     recorded = await _recorded(desk, wish)
+    if recorded and recorded.status in IN_FLIGHT:
+        return await outcome_of_other(desk, recorded.id)
     if recorded and recorded.status not in OPEN:
         return replace(await settle(desk, recorded), replayed=True)
     if recorded and recorded.approved_by and wish.confirm:
         return await redeem(desk, recorded, recorded.approved_by)
-    needed = consent(approval, confirm=wish.confirm, shown=recorded is not None, can_ask=can_ask)
+    needed = consent(approval, confirm=wish.confirm, shown=bool(wish.operation_id), can_ask=can_ask)
     operation = recorded or await plan(desk, wish)
     if not needed:
         return Told(operation, approver=approver(approval, can_ask=can_ask))
     return await redeem(desk, operation, await _ask(desk, operation, wish.person) if needed == "ask" else needed)
 
 
+async def outcome_of_other(desk: Desk, operation_id: str) -> Told:
+    """What another call made of an operation that this one was to carry out too.
+
+    Raises:
+        BusyError: It is still at it after 20 s.
+    """
+    for _ in range(_POLLS):
+        operation = await desk.ledger.read(lambda entries: entries.get(operation_id))
+        if operation and operation.status in IN_FLIGHT and not desk.presence.is_at_work(operation.owner, operation_id):
+            return replace(await settle(desk, operation), replayed=True)
+        if operation and operation.status not in OPEN | IN_FLIGHT:
+            return Told(operation, replayed=True)
+        await desk.clock.sleep(_POLL_SECONDS)
+    raise BusyError(
+        f"Another call is carrying out {operation_id}.", f"Call get_operation(operation_id={operation_id!r})."
+    )
+
+
 async def _recorded(desk: Desk, wish: Wish) -> Operation | None:
     """The operation that this call goes on with, if it is not a new one."""
-    if operation_id := wish.operation_id or wish.person.answers_about:
-        return await _named(desk, wish, operation_id)
+    if wish.person.answers_about:
+        return await _answered(desk, wish)
+    if wish.operation_id:
+        return await _named(desk, wish, wish.operation_id)
     if wish.confirm and desk.settings.approval == "flag":
         return await _repeated(desk, wish)
     return None
@@ -84,6 +112,19 @@ async def _named(desk: Desk, wish: Wish, operation_id: str) -> Operation:
         await settle(desk, operation)
         raise ConfirmationExpiredError(f"The plan {operation.id} is no longer valid.")
     return operation
+
+
+async def _answered(desk: Desk, wish: Wish) -> Operation:
+    """The operation that the person was asked about, if this call is about the same."""
+    about = wish.person.answers_about
+    if wish.operation_id not in {"", about}:
+        raise DeclinedError(_OTHER_QUESTION)
+    try:
+        return await _named(desk, wish, about)
+    except ConfirmationInvalidError:
+        raise DeclinedError(_OTHER_QUESTION) from None
+    except ConfirmationExpiredError:
+        raise DeclinedError("The user was asked, and did not answer in time.") from None
 
 
 async def _repeated(desk: Desk, wish: Wish) -> Operation | None:

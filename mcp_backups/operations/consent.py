@@ -1,5 +1,6 @@
 """Who consents to a destructive operation, and what a person is asked."""
 
+import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, Protocol
@@ -47,11 +48,12 @@ class Reply:
     """What came back from the person.
 
     Attributes:
-        action: What was done with the question; `none` when no answer came in time.
+        action: What was done with the question; `none` when no answer came in time, `unreadable` when something else
+            than an answer came.
         content: What was filled in, when it was accepted.
     """
 
-    action: Literal["accept", "decline", "cancel", "none"]
+    action: Literal["accept", "decline", "cancel", "none", "unreadable"]
     content: object = None
 
 
@@ -65,7 +67,7 @@ class Person(Protocol):
 
     @property
     def answers_about(self) -> str:
-        """The operation that an answer which came with this call is about; empty when none came."""
+        """The operation that the question was about which this call answers; empty when it answers none."""
         ...
 
     async def ask(self, operation_id: str, question: Question) -> Reply:
@@ -106,8 +108,10 @@ def approver(approval: Approval, *, can_ask: bool) -> Approver:
 def question(operation: Operation) -> Question:
     """What to ask about a plan: the same words as long as the plan is the same."""
     if operation.action == "restore_server":
-        name = operation.server_name or str(operation.server_id)
-        return Question(_restore_text(operation), "server_name", "Type the server's name to restore it", name)
+        name = operation.server_name
+        which, expected = ("name", name) if name else ("id", str(operation.server_id))
+        label = f"Type the server's {which} to restore it"
+        return Question(_restore_text(operation), f"server_{which}", label, expected)
     return Question(_delete_text(operation), "delete", "Yes, delete this backup for good", True)
 
 
@@ -124,23 +128,19 @@ def check_reply(asked: Question, reply: Reply) -> None:
         "decline": "The user was asked, and said no.",
         "cancel": "The user was asked, and gave no answer: the question was dismissed.",
         "none": "The user was asked, and did not answer in time.",
+        "unreadable": "The client was to ask the user, but brought no answer back; the user may not have been asked.",
     }
     raise DeclinedError(what[reply.action])
 
 
 def _delete_text(operation: Operation) -> str:
-    left = operation.facts.get("good_backups_left", 0)
-    latest = (
-        f"; the newest is backup {operation.facts['newest_good_left']} "
-        f"of {operation.facts['newest_good_left_created_at']}"
-        if "newest_good_left" in operation.facts
-        else ""
-    )
+    left = int(operation.facts["good_backups_left"])
+    which = "; the newest is {newest_good_left} of {newest_good_left_created_at}" if left else ""
     return "\n".join(
         [
             f"Delete backup {operation.backup_id} for good? This cannot be undone.",
             *_target_lines(operation),
-            f"Left on the server: {plural(int(left), 'good backup')}{latest}",
+            f"Left on the server: {plural(left, 'good backup')}{which.format_map(operation.facts)}",
         ]
     )
 
@@ -151,19 +151,25 @@ def _restore_text(operation: Operation) -> str:
             f"Restore server {operation.server_id} to backup {operation.backup_id}?",
             *_target_lines(operation),
             f"Lost: {operation.facts['lost']}",
-            f"Safety backup of the server as it is: {operation.facts['safety_backup']}",
-            "It can be undone with that backup."
+            f"Safety backup of the server as it is now: {operation.facts['safety_backup']}",
+            "It can be undone by restoring that backup; only what was written after it stays lost."
             if operation.facts["can_be_undone"]
-            else "It cannot be undone: there is no backup of the server as it is.",
+            else "It cannot be undone.",
         ]
     )
 
 
 def _target_lines(operation: Operation) -> list[str]:
-    lines = [f'Server: {operation.server_id} "{operation.server_name}"']
+    """What it is about; in quotes what others wrote, so that it cannot pass for our words."""
+    lines = [f"Server: {operation.server_id} {_quoted(operation.server_name)}".removesuffix(' ""')]
     if backup := operation.backup:
-        made = f"{stamp(backup.created_at)} ({age(backup.created_at, operation.created.wall)} before this was planned)"
-        lines.append(f"Backup: made {made}, {backup.type}, {size(backup.size_mb)}")
+        made = f"{stamp(backup.created_at)}, age {age(backup.created_at, operation.created.wall)}"
+        kind = f"type {_quoted(backup.type)}, status {_quoted(backup.status)}"
+        lines.append(f"Backup: made {made}, size {size(backup.size_mb)}, {kind}")
         if backup.description:
-            lines.append(f'Described as: "{backup.description}"')
+            lines.append(f"Its description: {_quoted(backup.description)}")
     return lines
+
+
+def _quoted(foreign: str) -> str:
+    return json.dumps(foreign, ensure_ascii=False)

@@ -1,14 +1,11 @@
 """Deleting and restoring: one backup, looked at once for the plan and again before anything is sent."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-from mcp_backups.errors import BusyError, NotFoundError, PolicyDeniedError, TargetChangedError
-from mcp_backups.operations.confirm import Wish, grant
+from mcp_backups.errors import BackupsError, BusyError, NotFoundError, PolicyDeniedError, TargetChangedError
+from mcp_backups.operations.confirm import Wish, grant, outcome_of_other
 from mcp_backups.operations.consent import Person
 from mcp_backups.operations.desk import Desk, Told, with_error
 from mcp_backups.operations.ledger import Transaction
-from mcp_backups.operations.operation import IN_FLIGHT, OPEN, ApprovedBy, Arguments, Operation
+from mcp_backups.operations.operation import ApprovedBy, Arguments, Operation
 from mcp_backups.operations.plan import (
     Sight,
     StaleError,
@@ -23,9 +20,6 @@ from mcp_backups.operations.policy import check_server
 from mcp_backups.operations.safety import safety_backup_id, wait_for_safety
 from mcp_backups.operations.send import carry_out
 from mcp_backups.operations.settle import supersede
-
-_POLLS, _POLL_SECONDS = 100, 0.2
-"""How long a call waits for another one that is carrying out the same operation: 20 s."""
 
 _LOOKS = 5
 """How often it is looked again because something else was sent for the server meanwhile."""
@@ -66,25 +60,39 @@ async def redeem(desk: Desk, operation: Operation, approved_by: ApprovedBy) -> T
     Raises:
         BackupsError: Nothing was changed, or it is not known.
     """
-    async with _refusing(desk, operation):
-        for _ in range(_LOOKS):
-            try:
-                return await _redeem_on_sight(desk, operation, approved_by)
-            except StaleError:
-                continue
+    for _ in range(_LOOKS):
+        try:
+            sight = await _look_again(desk, operation)
+        except (PolicyDeniedError, TargetChangedError, NotFoundError) as refusal:
+            return await _refuse(desk, operation, refusal)
+        try:
+            return await _carry_out_on(desk, operation, sight, approved_by)
+        except StaleError:
+            continue
     raise BusyError(f"Other operations on server {operation.server_id} came in between, again and again.")
 
 
-async def _redeem_on_sight(desk: Desk, operation: Operation, approved_by: ApprovedBy) -> Told:
-    sight = await _look_again(desk, operation)
-    if waiting := await wait_for_safety(desk, operation, approved_by, sight):
-        return waiting
-    outcome = await carry_out(
-        desk,
-        operation.id,
-        lambda entries, owner: _intend(desk, entries, operation, sight, approved_by=approved_by, owner=owner),
-    )
-    return Told(outcome) if outcome else await _outcome_of_other(desk, operation.id)
+async def _carry_out_on(desk: Desk, operation: Operation, sight: Sight, approved_by: ApprovedBy) -> Told:
+    try:
+        if waiting := await wait_for_safety(desk, operation, approved_by, sight):
+            return waiting
+        outcome = await carry_out(
+            desk,
+            operation.id,
+            lambda entries, owner: _intend(desk, entries, operation, sight, approved_by=approved_by, owner=owner),
+        )
+    except PolicyDeniedError as refusal:
+        return await _refuse(desk, operation, refusal)
+    return Told(outcome) if outcome else await outcome_of_other(desk, operation.id)
+
+
+async def _refuse(desk: Desk, operation: Operation, refusal: BackupsError) -> Told:
+    """Record that the operation was refused, and say so; unless another call has carried it out meanwhile."""
+    refused = with_error(operation.but(status="refused"), refusal)
+    recorded = await desk.ledger.write(lambda entries: supersede(entries, operation, refused))
+    if recorded == refused:
+        raise refusal
+    return await outcome_of_other(desk, operation.id)
 
 
 async def _plan(desk: Desk, wish: Wish) -> Operation:
@@ -97,9 +105,12 @@ async def _plan(desk: Desk, wish: Wish) -> Operation:
         check_ledger(desk, entries, operation)
         return entries.save(operation)
 
-    async with _refusing(desk, operation):
+    try:
         check(desk, operation, sight)
         return await desk.ledger.write(save)
+    except PolicyDeniedError as refusal:
+        await desk.record(with_error(operation.but(status="refused"), refusal))
+        raise
 
 
 async def _look_again(desk: Desk, operation: Operation) -> Sight:
@@ -131,26 +142,3 @@ def _intend(
         )
     )
     return entries.save(approved.but(status="sending", sent=desk.clock.moment(), owner=owner))
-
-
-@asynccontextmanager
-async def _refusing(desk: Desk, operation: Operation) -> AsyncIterator[None]:
-    """If what is done inside is refused, record that the operation was."""
-    try:
-        yield
-    except (PolicyDeniedError, TargetChangedError, NotFoundError) as refusal:
-        refused = with_error(operation.but(status="refused"), refusal)
-        await desk.ledger.write(lambda entries: supersede(entries, operation, refused))
-        raise
-
-
-async def _outcome_of_other(desk: Desk, operation_id: str) -> Told:
-    """What another call made of the operation that both were to carry out."""
-    for _ in range(_POLLS):
-        operation = await desk.ledger.read(lambda entries: entries.get(operation_id))
-        if operation and operation.status not in OPEN | IN_FLIGHT:
-            return Told(operation, replayed=True)
-        await desk.clock.sleep(_POLL_SECONDS)
-    raise BusyError(
-        f"Another call is carrying out {operation_id}.", f"Call get_operation(operation_id={operation_id!r})."
-    )

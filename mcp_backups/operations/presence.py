@@ -1,6 +1,7 @@
 """Which processes are alive and what they are at: whose unfinished operations are to be settled by others."""
 
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,22 +20,23 @@ class Presence:
         self._folder = folder / "alive"
         self._owner = secrets.token_hex(8)
         self._lock: FileLock | None = None
-        self._work: set[str] = set()
+        self._work: Counter[str] = Counter()
 
     @contextmanager
     def at_work(self, operation_id: str) -> Iterator[str]:
         """While inside, this process is at work on an operation; yields the process's id."""
         self._announce()
-        self._work.add(operation_id)
+        self._work[operation_id] += 1
         try:
             yield self._owner
         finally:
-            self._work.discard(operation_id)
+            self._work[operation_id] -= 1
+            self._work = +self._work
 
     def is_at_work(self, owner: str, operation_id: str) -> bool:
         """Whether the process of that id may still be at work on the operation."""
         if owner == self._owner:
-            return operation_id in self._work
+            return self._work[operation_id] > 0
         path = self._path(owner)
         if not path.exists():
             return False
