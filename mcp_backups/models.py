@@ -149,6 +149,21 @@ class ServerName(BaseModel):
     name: str
 
 
+class PruneRow(BaseModel):
+    """What a prune makes of one backup.
+
+    Attributes:
+        created_at: UTC, to the minute.
+        reason: The rule that keeps it; absent for what no rule keeps.
+        outcome: `deleted`, `not deleted` or `unknown`; absent before it was tried.
+    """
+
+    id: int
+    created_at: str
+    reason: Maybe[str] = None
+    outcome: Maybe[str] = None
+
+
 class OperationAnswer(BaseModel):
     """What every write, and `get_operation`, answers.
 
@@ -156,6 +171,8 @@ class OperationAnswer(BaseModel):
         status: How far it has come; `accepted` is not yet `succeeded`.
         changed: What is known of its effect on the account.
         facts: What bears on the decision, or is known of the outcome.
+        kept: The backups that a prune keeps, newest first, each with the rule; absent of anything else.
+        no_rule: The backups that no rule keeps, which a prune deletes.
         undo: The call that would take it back, null when there is none.
         approved_by: Who consented; empty while nobody has.
         replayed: It was done by an earlier call, and this one sent nothing.
@@ -169,6 +186,8 @@ class OperationAnswer(BaseModel):
     backup: BackupRow | None
     summary: str
     facts: dict[str, str | int | float | bool]
+    kept: Maybe[list[PruneRow]] = None
+    no_rule: Maybe[list[PruneRow]] = None
     undo: str | None
     approved_by: str
     replayed: bool

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from mcp_backups.errors import ConfigError
 from mcp_backups.models import MAX_ID
+from mcp_backups.text import safe_text
 
 APP = "mcp-backups"
 PREFIX = "MCP_BACKUPS_"
@@ -135,7 +136,7 @@ def load_settings() -> Settings:
         settings = Settings(**(_read_toml(path) if path else {}))
     except ValidationError as invalid:
         first = invalid.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise ConfigError(f"{setting_name(first['loc'])} {_rule(first['type'], first['msg'])}.") from None
+        raise ConfigError(f"{setting_name(first['loc'])} {_rule(first['msg'])}.") from None
     if settings.vps_api_token and settings.vps_api_token_file:
         raise ConfigError("VPS_API_TOKEN and VPS_API_TOKEN_FILE are both set: set one of them.")
     if settings.vps_api_token_file:
@@ -150,9 +151,7 @@ def setting_name(loc: tuple[int | str, ...]) -> str:
     return name.upper() if name.lower().startswith("vps_api_") else PREFIX + name.upper()
 
 
-def _rule(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "in the settings file is not a setting"
+def _rule(message: str) -> str:
     return message.removeprefix("Value error, ").replace("Input should be", "must be")
 
 
@@ -185,6 +184,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as invalid:
         line = re.search(r"at line (\d+)", str(invalid))
         raise ConfigError(f"{where} is not valid TOML{f' in line {line[1]}' if line else ''}.") from None
+    if unknown := [name for name in values if name not in Settings.model_fields]:
+        raise ConfigError(
+            f"{safe_text(unknown[0])} in the settings file is not a setting; the names there are in small letters."
+        )
     if "vps_api_token" in values and mode & (stat.S_IRGRP | stat.S_IROTH):
         raise ConfigError(f"{where} holds the token and can be read by others; make it private (chmod 600).")
     return values

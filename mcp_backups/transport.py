@@ -20,7 +20,8 @@ from mcp_backups.errors import ConfigError
 from mcp_backups.operations.desk import Desk
 from mcp_backups.operations.ledger import Ledger
 from mcp_backups.operations.presence import Presence
-from mcp_backups.server import build_server
+from mcp_backups.operations.unsettled import settle_left_open
+from mcp_backups.server import KEY_BYTES, build_server
 from mcp_backups.settings import Settings, is_loopback
 
 OpenDesk = Callable[[], AbstractAsyncContextManager[Desk]]
@@ -30,7 +31,6 @@ _GRACE_SECONDS = 25.0
 
 _HTTP_GRACE_SECONDS = 25
 _MAX_BODY = 256 * 2**10
-_KEY_BYTES = 32
 
 
 @asynccontextmanager
@@ -47,8 +47,14 @@ async def open_desk(
     clock = clock or system_clock()
     ledger, presence = Ledger(settings.state_dir, clock.wall), Presence(settings.state_dir)
     try:
-        async with connect(settings.vps_api_url, settings.vps_api_token, clock=clock) as api:
-            yield Desk(settings, api, ledger, presence, clock)
+        async with (
+            connect(settings.vps_api_url, settings.vps_api_token, clock=clock) as api,
+            anyio.create_task_group() as background,
+        ):
+            desk = Desk(settings, api, ledger, presence, clock)
+            background.start_soon(settle_left_open, desk)
+            yield desk
+            background.cancel_scope.cancel()
     finally:
         presence.leave()
         ledger.close()
@@ -130,7 +136,8 @@ async def serve_http(desk: OpenDesk, host: str, port: int, key: bytes | None = N
     except OSError:
         raise ConfigError(f"--port {port} cannot be listened on; take another one.") from None
     port = listening.getsockname()[1]
-    named = [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")]
+    here = f"[{host}]" if ":" in host else host
+    named = [f"{name}:{port}" for name in {"127.0.0.1", "localhost", "[::1]", here}]
     app = build_server(desk, sealing_key=key).streamable_http_app(
         max_request_body_size=_MAX_BODY,
         transport_security=TransportSecuritySettings(
@@ -140,7 +147,7 @@ async def serve_http(desk: OpenDesk, host: str, port: int, key: bytes | None = N
         ),
     )
     config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=_HTTP_GRACE_SECONDS)
-    sys.stderr.write(f"mcp-backups serves http://{f'[{host}]' if ':' in host else host}:{port}/mcp\n")
+    sys.stderr.write(f"mcp-backups serves http://{here}:{port}/mcp\n")
     # uvicorn raises the signal that stopped it once more when it has stopped; by then all is done.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -158,11 +165,11 @@ def sealing_key(folder: Path) -> bytes | None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             with NamedTemporaryFile(dir=folder) as fresh:  # 0600, and whole before it has its name
-                fresh.write(os.urandom(_KEY_BYTES))
+                fresh.write(os.urandom(KEY_BYTES))
                 fresh.flush()
                 with suppress(FileExistsError):
                     os.link(fresh.name, path)
         key = path.read_bytes()
     except OSError:
         return None
-    return key if len(key) == _KEY_BYTES else None
+    return key if len(key) == KEY_BYTES else None

@@ -112,6 +112,9 @@ def question(operation: Operation) -> Question:
         which, expected = ("name", name) if name else ("id", str(operation.server_id))
         label = f"Type the server's {which} to restore it"
         return Question(_restore_text(operation), f"server_{which}", label, expected)
+    if operation.action == "prune_backups":
+        label = "Type the number of backups to delete"
+        return Question(_prune_text(operation), "count", label, int(operation.facts["to_delete"]))
     return Question(_delete_text(operation), "delete", "Yes, delete this backup for good", True)
 
 
@@ -155,6 +158,19 @@ def _restore_text(operation: Operation) -> str:
             "It can be undone by restoring that backup; only what was written after it stays lost."
             if operation.facts["can_be_undone"]
             else "It cannot be undone.",
+        ]
+    )
+
+
+def _prune_text(operation: Operation) -> str:
+    goes = [item.backup for item in operation.items if item.fate == "delete"]
+    rules = [f"{name.replace('_', '-')} {count}" for name, count in operation.arguments.items() if name != "server_id"]
+    return "\n".join(
+        [
+            f"Delete {len(goes)} of {plural(len(operation.items), 'manual backup')} for good? This cannot be undone.",
+            f'Server: {operation.server_id} "{operation.server_name}"',
+            f"Deleted: what no rule keeps, from {stamp(goes[-1].created_at)} to {stamp(goes[0].created_at)}",
+            f"Kept: {operation.facts['to_keep']}, by the rules {', '.join(rules)}; automatic backups are left alone",
         ]
     )
 

@@ -3,7 +3,7 @@
 import re
 
 from mcp_backups.clock import Moment
-from mcp_backups.errors import InvalidArgumentError
+from mcp_backups.errors import BusyError, InvalidArgumentError
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.desk import Desk, Progress, Told
 from mcp_backups.operations.ledger import Transaction
@@ -47,7 +47,9 @@ async def create(
         started = await carry_out(
             desk, intended.id, lambda entries, owner: _intend(entries, owner, intended, allow_duplicate=allow_duplicate)
         )
-        recorded = started or await desk.ledger.read(lambda entries: find_repeat(entries, arguments, now)) or intended
+        recorded = started or await desk.ledger.read(lambda entries: find_repeat(entries, arguments, now))
+        if recorded is None:
+            raise BusyError("Another call asked for the same backup at the same time, and failed.")
     left = max(0.0, wait_seconds - (desk.clock.ticks() - start))
     if started is not None and not left:
         return Told(started)
@@ -68,6 +70,7 @@ def intent(arguments: Arguments, backups: Listing[Backup], now: Moment) -> Opera
         created=now,
         sent=now,
         baseline=tuple(backup.id for backup in backups.rows),
+        baseline_complete=backups.complete,
     )
 
 

@@ -233,7 +233,9 @@ def open_for_audit(folder: Path) -> Iterator[Transaction | None]:
     if not path.exists():
         yield None
         return
-    with _as_ledger_errors(), closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+    # Not mode=ro: a connection that may not write leaves the log's auxiliary files behind when it is the last to close.
+    with _as_ledger_errors(), closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
+        connection.execute("PRAGMA query_only = ON")
         connection.execute("BEGIN")
         yield Transaction(connection, lambda: datetime.now(UTC))
 

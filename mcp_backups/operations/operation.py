@@ -62,6 +62,26 @@ CHANGED: dict[Status, Changed] = {
 """What is known of the effect; every other status changed nothing."""
 
 
+class PruneItem(BaseModel):
+    """What a prune makes of one backup.
+
+    Attributes:
+        backup: As the plan showed it.
+        reason: The rule that keeps it, or why it is not kept, or not now.
+        fate: What the plan says.
+        operation_id: The operation that deletes it, once there is one.
+        outcome: What became of that.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    backup: Backup
+    reason: str
+    fate: Literal["keep", "delete", "later"]
+    operation_id: str = ""
+    outcome: Literal["", "deleted", "not deleted", "unknown"] = ""
+
+
 class Operation(BaseModel):
     """One write, as the ledger keeps it.
 
@@ -77,6 +97,8 @@ class Operation(BaseModel):
         safety_operation: The operation that makes this restore's safety backup.
         undo_backup_id: The backup to restore to take a restore back, 0 if there is none.
         baseline: Ids of the server's backups before a new one was asked for.
+        baseline_complete: Whether those are all there were.
+        items: What a prune makes of each backup, newest first.
         evidence: How the outcome is known.
         error: The error's sentence, when it failed or was refused.
         advice: What the error said to do next.
@@ -100,6 +122,8 @@ class Operation(BaseModel):
     safety_operation: str = ""
     undo_backup_id: int = 0
     baseline: tuple[int, ...] = ()
+    baseline_complete: bool = True
+    items: tuple[PruneItem, ...] = ()
     evidence: str = ""
     error_code: str = ""
     error: str = ""
@@ -107,7 +131,12 @@ class Operation(BaseModel):
 
     @property
     def changed(self) -> Changed:
-        """What is known of its effect."""
+        """What is known of its effect; of a prune, of all its deletes so far."""
+        if self.action == "prune_backups":
+            outcomes = {item.outcome for item in self.items}
+            return "unknown" if "unknown" in outcomes else "done" if "deleted" in outcomes else "nothing"
+        if self.status == "failed" and self.action == "create_backup" and self.backup_id:
+            return "done"  # a backup was started, though it came to nothing
         return CHANGED.get(self.status, "nothing")
 
     def is_expired(self, now: Moment) -> bool:

@@ -95,9 +95,13 @@ def check_ledger(desk: Desk, entries: Transaction, operation: Operation) -> None
     """Whether the operator's rules allow it, by what was done before. Raises `PolicyDeniedError` where they do not."""
     now, server_id = desk.clock.moment(), operation.server_id
     check_settled(server_id, entries.find(server_id=server_id, statuses=UNSETTLED), now)
+    check_budget(desk.settings, operation.action, server_id, counted(desk, entries, operation.action), now)
+
+
+def counted(desk: Desk, entries: Transaction, action: Action) -> list[Operation]:
+    """The operations that a budget may have to count, newest first."""
     most = max(desk.settings.deletes_per_hour, desk.settings.deletes_per_day, _RESTORES_COUNTED)
-    sent = entries.find(action=operation.action, statuses=EFFECTIVE, sent_only=True, limit=most)
-    check_budget(desk.settings, operation.action, server_id, sent, now)
+    return entries.find(action=action, statuses=EFFECTIVE, sent_only=True, limit=most)
 
 
 def check_fresh(entries: Transaction, operation: Operation, sight: Sight) -> None:

@@ -72,17 +72,22 @@ def check_delete(settings: Settings, target: Backup, holdings: Holdings) -> None
         raise PolicyDeniedError(f"Backup {target.id} is protected.")
     if target.keep:
         raise PolicyDeniedError(f"Backup {target.id} is marked to be kept.")
-    if not holdings.backups.complete:
-        raise PolicyDeniedError(
-            f"The list of backups is incomplete ({'; '.join(holdings.backups.missing)}), so it cannot be shown "
-            f"that server {target.server_id} would keep enough good backups.",
-            "Try again in a few minutes; if it stays so, tell the user.",
-        )
+    check_complete(target.server_id, holdings)
     left = len(holdings.good_on(target.server_id, without=target.id))
     if left < settings.keep_min:
         raise PolicyDeniedError(
             f"Deleting backup {target.id} would leave server {target.server_id} with {plural(left, 'good backup')}; "
             f"at least {settings.keep_min} must stay. {_GOOD}"
+        )
+
+
+def check_complete(server_id: int, holdings: Holdings) -> None:
+    """Whether the list is whole: else it proves neither that a backup is absent nor that another is left."""
+    if not holdings.backups.complete:
+        raise PolicyDeniedError(
+            f"The list of backups is incomplete ({'; '.join(holdings.backups.missing)}), so it cannot be shown "
+            f"that server {server_id} would keep enough good backups.",
+            "Try again in a few minutes; if it stays so, tell the user.",
         )
 
 
@@ -126,18 +131,33 @@ def check_budget(settings: Settings, action: str, server_id: int, sent: Sequence
     """
     if action == "restore_server":
         restores = [operation for operation in sent if operation.server_id == server_id]
-        _check_count("restore of a server", settings.restores_per_hour, HOUR, restores, now)
+        _check_count("restore", settings.restores_per_hour, HOUR, restores, now)
     if action == "delete_backup":
         _check_count("delete", settings.deletes_per_hour, HOUR, sent, now)
         _check_count("delete", settings.deletes_per_day, DAY, sent, now)
+
+
+def deletes_left(settings: Settings, sent: Sequence[Operation], now: Moment) -> int:
+    """How many more deletes are within the budgets now.
+
+    Args:
+        settings: The budgets.
+        sent: The deletes that took effect, or may have.
+        now: By both clocks.
+    """
+    moments = [operation.sent for operation in sent if operation.sent]
+    within_hour = sum(moment.within(HOUR, now) for moment in moments)
+    within_day = sum(moment.within(DAY, now) for moment in moments)
+    return max(0, min(settings.deletes_per_hour - within_hour, settings.deletes_per_day - within_day))
 
 
 def _check_count(noun: str, most: int, window: timedelta, sent: Sequence[Operation], now: Moment) -> None:
     recent = [operation.sent for operation in sent if operation.sent and operation.sent.within(window, now)]
     if len(recent) < most:
         return
-    freed = recent[most - 1].wall + window if most else now.wall + window
-    wait = min(max(freed - now.wall, timedelta(minutes=1)), window)
+    if not most:
+        raise BudgetExhaustedError(f"There is no budget for a {noun} here.", PolicyDeniedError.advice)
+    wait = min(max(recent[most - 1].wall + window - now.wall, timedelta(minutes=1)), window)
     raise BudgetExhaustedError(
         f"The budget of {plural(most, noun)} within {'an hour' if window == HOUR else '24 h'} is used up.",
         f"The next is possible in about {duration(wait)}; tell the user.",

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mcp_backups.errors import LedgerUnavailableError
+
 
 class Presence:
     """A lock file held as long as this process lives; the system lets go of it however the process ends.
@@ -25,7 +27,8 @@ class Presence:
     @contextmanager
     def at_work(self, operation_id: str) -> Iterator[str]:
         """While inside, this process is at work on an operation; yields the process's id."""
-        self._announce()
+        with _as_ledger_errors():
+            self._announce()
         self._work[operation_id] += 1
         try:
             yield self._owner
@@ -38,15 +41,16 @@ class Presence:
         if owner == self._owner:
             return self._work[operation_id] > 0
         path = self._path(owner)
-        if not path.exists():
+        with _as_ledger_errors():
+            if not path.exists():
+                return False
+            try:
+                with FileLock(path).acquire(timeout=0):
+                    pass
+            except Timeout:
+                return True
+            path.unlink(missing_ok=True)
             return False
-        try:
-            with FileLock(path).acquire(timeout=0):
-                pass
-        except Timeout:
-            return True
-        path.unlink(missing_ok=True)
-        return False
 
     def leave(self) -> None:
         """Say that this process does no more."""
@@ -64,3 +68,11 @@ class Presence:
 
     def _path(self, owner: str) -> Path:
         return self._folder / f"{owner}.lock"
+
+
+@contextmanager
+def _as_ledger_errors() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:  # the latter where the file system knows no locks
+        raise LedgerUnavailableError("It cannot be marked beside the ledger who is at work.") from error

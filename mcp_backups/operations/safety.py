@@ -1,6 +1,7 @@
 """The safety backup that a restore makes first: the way back."""
 
-from mcp_backups.errors import BackupsError, OutcomeUnknownError
+from mcp_backups.errors import BackupsError, OutcomeUnknownError, PolicyDeniedError
+from mcp_backups.health import is_restorable
 from mcp_backups.operations.create import find_repeat, intent
 from mcp_backups.operations.desk import Desk, Told, with_error
 from mcp_backups.operations.ledger import Transaction
@@ -21,15 +22,33 @@ async def wait_for_safety(desk: Desk, operation: Operation, approved_by: Approve
     if sight.way_back or not operation.arguments.get("safety_backup"):
         return None
     if not operation.safety_operation:
-        operation = await _start(desk, operation, approved_by, sight)
+        return await settle(desk, await _start(desk, operation, approved_by, sight))
     told = await settle(desk, operation)
-    return None if told.safety and told.safety.status == "succeeded" else told
+    if told.safety is None or told.safety.status != "succeeded":
+        return told
+    return None if _is_there(told.safety, sight) else told
 
 
 def safety_backup_id(entries: Transaction, operation: Operation) -> int:
     """The backup that was made as this restore's way back, 0 if none was."""
     safety = entries.get(operation.safety_operation) if operation.safety_operation else None
     return safety.backup_id if safety else 0
+
+
+def _is_there(safety: Operation, sight: Sight) -> bool:
+    """Whether a finished safety backup can be restored from; False while the list does not tell.
+
+    Raises:
+        PolicyDeniedError: It cannot.
+    """
+    backups = sight.holdings.backups
+    is_listed = any(backup.id == safety.backup_id for backup in backups.rows)
+    if safety.backup is None or not is_restorable(safety.backup) or (backups.complete and not is_listed):
+        raise PolicyDeniedError(
+            f"The safety backup {safety.backup_id} is empty or no longer there, so nothing is restored.",
+            "Call again without operation_id for a new plan.",
+        )
+    return is_listed
 
 
 async def _start(desk: Desk, operation: Operation, approved_by: ApprovedBy, sight: Sight) -> Operation:

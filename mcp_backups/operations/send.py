@@ -5,12 +5,16 @@ that happens to the caller can stop it.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeGuard
 
 import anyio
 
 from mcp_backups.errors import (
     ApiError,
     BackupsError,
+    BusyError,
+    ConfigError,
     Failure,
     LedgerUnavailableError,
     NotFoundError,
@@ -20,12 +24,15 @@ from mcp_backups.errors import (
 from mcp_backups.operations.desk import Desk, with_error
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import Operation
-from mcp_backups.operations.settle import look_for_created, made
+from mcp_backups.operations.settle import CANNOT_SEE, look_for_created, made
 
 Intend = Callable[[Transaction, str], Operation | None]
 """Record the intent to send, on behalf of the process of that id; None when there is nothing to send any more."""
 
 DELETE_ATTEMPTS = 3
+_RECORD_ATTEMPTS = 4
+"""How often an outcome is tried to be recorded while another process holds the ledger: about 12 s."""
+
 _LAST_ATTEMPT_SECONDS = 22.0
 """How long after the first a further delete may still be sent, so that the answer comes within 45 s."""
 
@@ -59,6 +66,9 @@ async def _send(desk: Desk, operation: Operation) -> Operation:
 
 async def _conclude(desk: Desk, outcome: Operation) -> Operation:
     try:
+        for _ in range(_RECORD_ATTEMPTS - 1):
+            with suppress(BusyError):
+                return await desk.record(outcome)
         return await desk.record(outcome)
     except BackupsError as error:
         raise LedgerUnavailableError(
@@ -71,53 +81,64 @@ async def _send_create(desk: Desk, operation: Operation) -> Operation:
     description = str(operation.arguments.get("description", ""))
     if desk.settings.mark_backups:
         description = f"{description} [{operation.id}]".lstrip()
+    unsure: ApiError | None = None
     try:
         backup = await desk.api.create_backup(operation.server_id, description)
+        if backup.id not in operation.baseline:  # what was there before is not what was asked for
+            return made(operation, backup, "VPS.org's answer")
     except ApiError as error:
-        if error.failure is not Failure.AMBIGUOUS:
+        if not _may_have_acted(error):
             raise
-        found = await look_for_created(desk, operation)
-        if found == operation:
-            raise OutcomeUnknownError(
-                f"VPS.org gave no certain answer to {operation.id} (create_backup on server {operation.server_id}), "
-                "and no backup of it has been seen yet.",
-                f"Do not repeat it; call get_operation(operation_id={operation.id!r}) in a few minutes.",
-            ) from error
-        return found
-    return made(operation, backup, "VPS.org's answer")
+        unsure = error
+    found = await look_for_created(desk, operation)
+    if found == operation:
+        raise OutcomeUnknownError(
+            f"VPS.org gave no certain answer to {operation.id} (create_backup on server {operation.server_id}), "
+            "and no backup of it has been seen yet.",
+            f"Do not repeat it; call get_operation(operation_id={operation.id!r}) in a few minutes.",
+        ) from unsure
+    return found
 
 
 async def _send_delete(desk: Desk, operation: Operation) -> Operation:
-    start = desk.clock.ticks()
-    for attempt in range(DELETE_ATTEMPTS):
+    start, lingers = desk.clock.ticks(), False
+    for attempt in range(1, DELETE_ATTEMPTS + 1):
         try:
             await desk.api.delete_backup(operation.backup_id)
-        except NotFoundError:
-            if attempt == 0:
+        except (ApiError, ConfigError) as error:
+            if attempt > 1 and isinstance(error, NotFoundError):
+                return operation.but(status="succeeded", evidence="VPS.org no longer has it, after an unsure answer")
+            if not _may_have_acted(error):
+                if lingers:
+                    raise _delete_unknown(operation) from error
                 raise
-            return operation.but(status="succeeded", evidence="VPS.org no longer has it, after an unanswered request")
-        except ApiError as error:
-            if error.failure is not Failure.AMBIGUOUS:
-                raise
+            lingers = lingers or error.lingers
             is_listed = await _is_listed(desk, operation.backup_id)
             if is_listed is False:
                 return operation.but(status="succeeded", evidence="absent from the complete list")
             if is_listed is None or desk.clock.ticks() - start > _LAST_ATTEMPT_SECONDS:
                 raise _delete_unknown(operation) from error
         else:
-            if await _is_listed(desk, operation.backup_id) is False:
-                return operation.but(status="succeeded", evidence="absent from the complete list")
-            return operation.but(status="accepted", evidence="VPS.org's answer")
+            return await _verified(desk, operation)
+    if lingers:
+        raise _delete_unknown(operation)
     raise UnavailableError(
         f"VPS.org failed {DELETE_ATTEMPTS} times to delete backup {operation.backup_id}; it is still listed."
     )
+
+
+async def _verified(desk: Desk, operation: Operation) -> Operation:
+    """A delete that VPS.org says is done, seen to be so if its list tells."""
+    if await _is_listed(desk, operation.backup_id) is False:
+        return operation.but(status="succeeded", evidence="absent from the complete list")
+    return operation.but(status="accepted", evidence="VPS.org's answer")
 
 
 async def _is_listed(desk: Desk, backup_id: int) -> bool | None:
     """Whether VPS.org still lists a backup; None when its list does not tell."""
     try:
         backups = await desk.api.list_backups()
-    except ApiError:
+    except CANNOT_SEE:
         return None
     if any(backup.id == backup_id for backup in backups.rows):
         return True
@@ -127,7 +148,7 @@ async def _is_listed(desk: Desk, backup_id: int) -> bool | None:
 def _delete_unknown(operation: Operation) -> OutcomeUnknownError:
     return OutcomeUnknownError(
         f"VPS.org gave no certain answer to {operation.id} (delete_backup of backup {operation.backup_id}), "
-        "and the list does not tell whether it is gone.",
+        "and the list does not tell for certain whether it takes effect.",
         f"Call get_operation(operation_id={operation.id!r}) in a few minutes.",
     )
 
@@ -136,7 +157,7 @@ async def _send_restore(desk: Desk, operation: Operation) -> Operation:
     try:
         await desk.api.restore_server(operation.server_id, operation.backup_id)
     except ApiError as error:
-        if error.failure is not Failure.AMBIGUOUS:
+        if not _may_have_acted(error):
             raise
         raise OutcomeUnknownError(
             f"VPS.org gave no certain answer to {operation.id} (restore of backup {operation.backup_id} to server "
@@ -145,6 +166,11 @@ async def _send_restore(desk: Desk, operation: Operation) -> Operation:
             f"get_operation(operation_id={operation.id!r}) for what is known.",
         ) from error
     return operation.but(status="accepted", evidence="VPS.org's answer")
+
+
+def _may_have_acted(error: BackupsError) -> TypeGuard[ApiError]:
+    """Whether VPS.org may have done what it was asked, although it did not say so."""
+    return isinstance(error, ApiError) and error.failure is Failure.AMBIGUOUS
 
 
 _SEND: dict[str, Callable[[Desk, Operation], Awaitable[Operation]]] = {

@@ -6,7 +6,7 @@ from datetime import timedelta
 import anyio
 
 from mcp_backups.clock import Moment
-from mcp_backups.errors import ApiError
+from mcp_backups.errors import ApiError, ConfigError
 from mcp_backups.models import COMPLETED, IN_PROGRESS, MANUAL, Backup, Listing
 from mcp_backups.operations.desk import Desk, Progress, Told
 from mcp_backups.operations.ledger import Transaction
@@ -23,6 +23,9 @@ _CREATED_AROUND = timedelta(seconds=120)
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 5.0
 _LONGEST_CALL = 44.0
 """Seconds of waiting that leave time for a last look within the 45 s in which a tool answers."""
+
+CANNOT_SEE = (ApiError, ConfigError)
+"""Why a look may tell nothing; whatever it is, it says nothing about what was sent before."""
 
 _LOOKED_AFTER: frozenset[Status] = frozenset({"unknown", "accepted"})
 
@@ -59,7 +62,7 @@ async def settle(desk: Desk, operation: Operation) -> Told:
         known = operation.but(status="unknown", evidence="the process that sent it ended before the answer came")
     try:
         told = await _look(desk, known, now)
-    except ApiError as error:
+    except CANNOT_SEE as error:
         told = Told(known, unseen=error.code)
     if told.operation == operation:
         return told
@@ -81,20 +84,28 @@ async def look_for_created(desk: Desk, operation: Operation) -> Operation:
             await desk.clock.sleep(pause)
             try:
                 backups = await desk.api.list_backups(operation.server_id)
-            except ApiError:
+            except CANNOT_SEE:
                 continue
-            found = judge_create(operation, backups, marked=desk.settings.mark_backups)
+            found = judge_create(operation, backups, desk.clock.moment(), marked=desk.settings.mark_backups)
             if found != operation:
                 return found
     return operation
 
 
-def judge_create(operation: Operation, backups: Listing[Backup], *, marked: bool) -> Operation:
+def judge_create(operation: Operation, backups: Listing[Backup], now: Moment, *, marked: bool) -> Operation:
     """What a list of the server's backups says of a backup that was asked for."""
-    found = [backup for backup in backups.rows if _was_made_by(operation, backup, marked=marked)]
+    if operation.backup_id or marked:
+        found = [backup for backup in backups.rows if _is_of(operation, backup)]
+        evidence = "its row in the list of backups"
+    elif backups.complete and operation.baseline_complete:
+        found = [backup for backup in backups.rows if _is_like(operation, backup)]
+        evidence = "probable: the one new backup that is like it in the complete list"
+    else:
+        return operation
     if len(found) == 1:
-        return made(operation, found[0], "its row in the list of backups")
-    if operation.status == "accepted" and backups.complete and not found:
+        return made(operation, found[0], evidence)
+    is_old = not (operation.sent or operation.created).within(_LATE_ARRIVAL, now)
+    if operation.status == "accepted" and backups.complete and not found and is_old:
         return operation.but(
             status="failed",
             evidence="absent from the complete list",
@@ -148,7 +159,7 @@ async def _look(desk: Desk, operation: Operation, now: Moment) -> Told:
         return Told(operation)
     if operation.action == "create_backup":
         backups = await desk.api.list_backups(operation.server_id)
-        return Told(judge_create(operation, backups, marked=desk.settings.mark_backups))
+        return Told(judge_create(operation, backups, now, marked=desk.settings.mark_backups))
     if operation.action == "delete_backup":
         return Told(judge_delete(operation, await desk.api.list_backups(), now))
     servers = await desk.api.list_servers()
@@ -181,11 +192,13 @@ def _is_under_way(told: Told) -> bool:
     return operation.status in {"sending", "unknown", "accepted"}
 
 
-def _was_made_by(operation: Operation, backup: Backup, *, marked: bool) -> bool:
-    if operation.backup_id:
-        return backup.id == operation.backup_id
-    if marked:
-        return backup.mark == operation.id
+def _is_of(operation: Operation, backup: Backup) -> bool:
+    """Whether it is the backup of that id or, as long as that is not known, of that mark."""
+    return backup.id == operation.backup_id if operation.backup_id else backup.mark == operation.id
+
+
+def _is_like(operation: Operation, backup: Backup) -> bool:
+    """Whether it is new, and as it was asked for."""
     sent = (operation.sent or operation.created).wall
     return (
         backup.id not in operation.baseline

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from mcp_backups.models import Backup, BackupRow, OperationAnswer, ServerName
+from mcp_backups.models import Backup, BackupRow, OperationAnswer, PruneRow, ServerName
 from mcp_backups.operations.desk import Told
 from mcp_backups.operations.operation import Operation
 from mcp_backups.text import age, stamp
@@ -28,6 +28,12 @@ _SUMMARY = {
         "restore_server",
         "unknown",
     ): "It is not known whether backup {backup} was or is being restored to server {server}.",
+}
+
+_PRUNE_SUMMARY = {
+    "planned": "{to_delete} of {manual_backups} manual backups of server {server} would be deleted for good.",
+    "preparing": "The prune of server {server} is under way: {deleted} of {to_delete} backups are deleted.",
+    "succeeded": "{deleted} of {manual_backups} manual backups of server {server} are deleted.",
 }
 
 _FALLBACK = {
@@ -65,6 +71,8 @@ def operation_answer(told: Told, now: datetime) -> OperationAnswer:
         backup=row(operation.backup, now) if operation.backup else None,
         summary=_summary(operation),
         facts=_facts(told),
+        kept=_prune_rows(operation, {"keep"}),
+        no_rule=_prune_rows(operation, {"delete", "later"}),
         undo=_undo(operation),
         approved_by=operation.approved_by,
         replayed=told.replayed,
@@ -80,7 +88,7 @@ def operation_text(answer: OperationAnswer) -> str:
         values.pop("facts"),
         values.pop("next_step"),
     )
-    lines = [f"{name}: {_line(value)}" for name, value in (values | facts).items() if value != ""]
+    lines = [f"{name}: {_line(value)}" for name, value in (values | facts).items() if value not in ("", [])]
     return "\n".join([head, *lines, f"next_step: {next_step}"])
 
 
@@ -89,12 +97,24 @@ def _line(value: object) -> str:
         return ", ".join(
             f"{name} {part!r}" if isinstance(part, str) else f"{name} {part}" for name, part in value.items()
         )
+    if isinstance(value, list):
+        return "".join("\n  " + "|".join(str(cell) for cell in each.values()) for each in value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _summary(operation: Operation) -> str:
-    template = _SUMMARY.get((operation.action, operation.status)) or _FALLBACK.get(operation.status)
-    known = template.format(server=operation.server_id, backup=operation.backup_id) if template else operation.error
+    templates = _PRUNE_SUMMARY if operation.action == "prune_backups" else {}
+    template = (
+        templates.get(operation.status)
+        or _SUMMARY.get((operation.action, operation.status))
+        or _FALLBACK.get(operation.status)
+    )
+    known = operation.error
+    if template:
+        deleted = sum(item.outcome == "deleted" for item in operation.items)
+        known = template.format(
+            server=operation.server_id, backup=operation.backup_id, deleted=deleted, **operation.facts
+        )
     return f"{known} Nothing was changed." if operation.changed == "nothing" else known
 
 
@@ -115,6 +135,21 @@ def _facts(told: Told) -> dict[str, str | int | float | bool]:
     return facts
 
 
+def _prune_rows(operation: Operation, fates: set[str]) -> list[PruneRow] | None:
+    if operation.action != "prune_backups":
+        return None
+    return [
+        PruneRow(
+            id=item.backup.id,
+            created_at=stamp(item.backup.created_at),
+            reason=None if item.fate == "delete" else item.reason,
+            outcome=item.outcome or None,
+        )
+        for item in operation.items
+        if item.fate in fates
+    ]
+
+
 def _undo(operation: Operation) -> str | None:
     if operation.action != "restore_server" or not operation.undo_backup_id or operation.changed == "nothing":
         return None
@@ -123,6 +158,7 @@ def _undo(operation: Operation) -> str | None:
 
 _NEXT_STEP = {
     "planned": "Show these facts to the user. If they agree, call {again} within 10 minutes.",
+    "pruning": "Call {again} to go on.",
     "planned, person": "To go on, call {again} within 10 minutes; the user is then asked.",
     "planned, nobody": "Here a person must approve it, and this client offers no way to ask one: tell the user.",
     "preparing": "Call {wait} until the safety backup is finished, then {again}.",
@@ -142,6 +178,8 @@ def _next_step(told: Told) -> str:
         return operation.advice
     if step == "planned" and told.approver != "caller":
         step = f"planned, {told.approver}"
+    if step == "preparing" and operation.action == "prune_backups":
+        step = "pruning"
     if step == "preparing" and told.safety and told.safety.status == "succeeded":
         step = "prepared"
     if step == "accepted" and operation.action == "restore_server":

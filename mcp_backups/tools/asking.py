@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import anyio
 from mcp.server import ServerRequestContext
+from mcp.server.request_state import InvalidRequestState, RequestStateCodec
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     CallToolRequestParams,
@@ -20,6 +21,7 @@ from mcp_types import (
 from pydantic import BaseModel, ValidationError
 
 from mcp_backups.clock import Clock, Moment
+from mcp_backups.errors import DeclinedError
 from mcp_backups.operations.consent import ANSWER_TIME, Question, Reply
 from mcp_backups.operations.desk import Desk
 
@@ -76,18 +78,31 @@ class ClientUser:
         context: The call's context.
         params: The call, which may bring the answer to a question.
         patience: How to wait for a person.
+        seal: Keeps what the client holds between a question and its answer from being read or changed.
+
+    Raises:
+        DeclinedError: The call brings an answer to a question that was not asked here.
     """
 
-    def __init__(self, context: ServerRequestContext[Desk], params: CallToolRequestParams, patience: Patience) -> None:
+    def __init__(
+        self,
+        context: ServerRequestContext[Desk],
+        params: CallToolRequestParams,
+        patience: Patience,
+        seal: RequestStateCodec,
+    ) -> None:
         self._context = context
         self._clock: Clock = context.lifespan_context.clock
         self._patience = patience
-        self._asked = _asked(params.request_state)
+        self._seal = seal
+        self._asked = _unsealed(seal, params.request_state) if params.request_state is not None else None
         self._response = (params.input_responses or {}).get(_KEY)
 
     @property
     def can_be_asked(self) -> bool:
-        """Whether the client declared, with this call, that it can show a form."""
+        """Whether the client declared, with this call, that it can show a form, or brings the answer to one."""
+        if self._asked and self._response is not None:
+            return True
         capabilities = self._context.session.client_capabilities
         elicitation = capabilities.elicitation if capabilities else None
         if elicitation is None or (elicitation.form is None and elicitation.url is not None):
@@ -111,7 +126,7 @@ class ClientUser:
             raise QuestionPendingError(
                 InputRequiredResult(
                     input_requests={_KEY: ElicitRequest(params=_form(question))},
-                    request_state=asked.model_dump_json(),
+                    request_state=self._seal.seal(asked.model_dump_json().encode()),
                 )
             )
         if self._asked.at.outlived(ANSWER_TIME, self._clock.moment()):
@@ -133,7 +148,7 @@ class ClientUser:
                     )
                     reply = _reply(response)
                 except (MCPError, ValidationError):
-                    reply = Reply("cancel")
+                    reply = Reply("unreadable")
                 waiting.cancel_scope.cancel()
         return reply
 
@@ -145,11 +160,11 @@ class ClientUser:
             waited += self._patience.progress_seconds
 
 
-def _asked(state: str | None) -> Asked | None:
+def _unsealed(seal: RequestStateCodec, state: str) -> Asked:
     try:
-        return Asked.model_validate_json(state) if state else None
-    except ValidationError:
-        return None
+        return Asked.model_validate_json(seal.unseal(state))
+    except (InvalidRequestState, ValidationError):
+        raise DeclinedError("The answer is to no question that was asked here; the user was not asked.") from None
 
 
 def _form(question: Question) -> ElicitRequestFormParams:
@@ -163,7 +178,7 @@ def _form(question: Question) -> ElicitRequestFormParams:
 
 
 def _reply(response: object) -> Reply:
-    """What the client brought back; what is no answer to a form counts as none given."""
+    """What the client brought back."""
     if not isinstance(response, ElicitResult):
-        return Reply("cancel")
+        return Reply("unreadable")
     return Reply(response.action, response.content)

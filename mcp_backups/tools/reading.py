@@ -120,10 +120,10 @@ def page_text(page: BackupPage) -> str:
 def _shown(name: str, value: object, defaults: dict[str, str]) -> str:
     if value is None:
         return "-" if name in defaults else ""
-    return _cell(str(value))
+    return cell(str(value))
 
 
-def _cell(value: str) -> str:
+def cell(value: str) -> str:
     """A value that cannot be taken for more than one cell, or for a blank one."""
     return repr(value) if "|" in value or value.startswith(("'", '"')) or value == "-" else value
 

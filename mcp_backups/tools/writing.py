@@ -5,7 +5,8 @@ from typing import Annotated
 from pydantic import Field
 
 from mcp_backups.models import MAX_ID, OperationAnswer
-from mcp_backups.operations import create, destroy
+from mcp_backups.operations import create, destroy, prune
+from mcp_backups.retention import Keep
 from mcp_backups.tools.answers import operation_answer
 from mcp_backups.tools.reading import WaitSeconds
 from mcp_backups.tools.tool import Call
@@ -27,6 +28,7 @@ SafetyBackup = Annotated[
     bool, Field(description="Make a safety backup first unless one under an hour old exists; default true.")
 ]
 Confirm = Annotated[bool, Field(description="true only after the user agreed to the plan; false (default) only plans.")]
+Kept = Annotated[int, Field(ge=0, le=1000, description="How many this rule keeps, 0 (default, no such rule) to 1000.")]
 PlanId = Annotated[
     str, Field(max_length=40, description='operation_id of the plan being confirmed; "" (default) for a new plan.')
 ]
@@ -92,4 +94,25 @@ async def restore_server(
         operation_id=operation_id,
         person=call.person,
     )
+    return operation_answer(told, call.desk.clock.wall())
+
+
+async def prune_backups(
+    call: Call,
+    server_id: ServerId,
+    keep_last: Kept = 0,
+    keep_daily: Kept = 0,
+    keep_weekly: Kept = 0,
+    keep_monthly: Kept = 0,
+    confirm: Confirm = False,
+    operation_id: PlanId = "",
+) -> OperationAnswer:
+    """Clean up the manual backups (snapshots) of one VPS.org server by retention rules; deleted ones are gone for good.
+
+    Keeps the union of the rules, at least one above 0; automatic backups are left alone. Without confirm it changes
+    nothing and returns a plan: each backup with the rule that keeps it, or none. With confirm=true and the plan's
+    operation_id it deletes the rest one by one, and stops at the first that fails. For one backup use delete_backup.
+    """
+    keep = Keep(last=keep_last, daily=keep_daily, weekly=keep_weekly, monthly=keep_monthly)
+    told = await prune.prune(call.desk, server_id, keep, confirm=confirm, operation_id=operation_id, person=call.person)
     return operation_answer(told, call.desk.clock.wall())
