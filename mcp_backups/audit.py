@@ -132,7 +132,7 @@ def events_view(events: Iterable[Event]) -> RenderableType:
         groups.setdefault(event.operation_id, []).append(event)
     parts: list[RenderableType] = []
     for group in groups.values():
-        parts += [Text(), _heading(group), Padding(_steps(group), (0, 0, 0, 2))]
+        parts += [Text(), _heading(group), Padding(_steps(group), (0, 0, 0, 2), expand=False)]
     return Group(*parts[1:])
 
 

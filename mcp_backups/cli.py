@@ -1,6 +1,7 @@
 """The command line: `mcp-backups` serves MCP over standard input and output; its commands look after the rest."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -10,6 +11,7 @@ from mcp_backups.errors import BackupsError, ConfigError
 
 _EXIT_CONFIG = 2
 _LAST_PORT = 65535
+_MOST_HOURS = 8760
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,10 +57,30 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--json", action="store_true", help="print the same as JSON")
     demo.set_defaults(run=_demo)
 
+    check = commands.add_parser(
+        "check",
+        help="check that every server has a fresh good backup",
+        epilog="Exit codes: 0 every server has one, 1 not every, 2 wrong usage or settings, 3 it cannot be told.",
+    )
+    check.add_argument("--max-age", type=_hours, default=24, metavar="AGE", help="such as 36h or 7d; 24h by default")
+    check.add_argument("--server", type=_count, default=0, metavar="ID", help="one server alone; all by default")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.set_defaults(run=_check)
+
     operations = commands.add_parser("operations", help="list the last operations")
     operations.add_argument("--limit", type=_count, default=20, help="how many, 20 by default")
     operations.add_argument("--json", action="store_true", help="print JSON lines")
     operations.set_defaults(run=_operations)
+    settle = operations.add_subparsers(title="commands", metavar="COMMAND").add_parser(
+        "settle",
+        help="record what became of an operation whose outcome is unknown",
+        description="Record what you found out about an operation whose outcome is unknown: its server opens again.",
+    )
+    settle.add_argument("operation", help="its id")
+    settle.add_argument(
+        "--as", dest="verdict", choices=["succeeded", "failed"], required=True, help="it took effect, or it did not"
+    )
+    settle.set_defaults(run=_settle)
 
     audit = commands.add_parser("audit", help="show, verify or export the log of what was done")
     audit.add_argument("operation", nargs="?", default="", help="id of one operation; all by default")
@@ -87,6 +109,14 @@ def _count(raw: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError("at least 1")
     return count
+
+
+def _hours(raw: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,4})([hd])", raw)
+    hours = int(match[1]) * (24 if match[2] == "d" else 1) if match else 0
+    if not 1 <= hours <= _MOST_HOURS:
+        raise argparse.ArgumentTypeError("an age from 1h to 365d, such as 36h or 7d")
+    return hours
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -121,11 +151,41 @@ def _demo(options: argparse.Namespace) -> int:
     return run(as_json=options.json)
 
 
+def _check(options: argparse.Namespace) -> int:
+    from datetime import timedelta
+
+    from mcp_backups.check import check
+    from mcp_backups.settings import load_settings
+
+    if options.sandbox:
+        raise ConfigError("check reads the account that the settings name; --sandbox does not go with it.")
+    settings = load_settings()
+    return check(settings, timedelta(hours=options.max_age), options.server, as_json=options.json)
+
+
 def _operations(options: argparse.Namespace) -> int:
     from mcp_backups.audit import show_operations
     from mcp_backups.settings import load_settings
 
     return show_operations(load_settings(), options.limit, as_json=options.json)
+
+
+def _settle(options: argparse.Namespace) -> None:
+    import anyio
+
+    from mcp_backups.clock import system_clock
+    from mcp_backups.operations.ledger import Ledger
+    from mcp_backups.operations.presence import Presence
+    from mcp_backups.operations.unsettled import settle_by_word
+    from mcp_backups.settings import load_settings
+
+    folder = load_settings().state_dir
+    ledger = Ledger(folder, system_clock().wall)
+    try:
+        settled = anyio.run(partial(settle_by_word, ledger, Presence(folder), options.operation, options.verdict))
+    finally:
+        ledger.close()
+    print(f"{settled.id} ({settled.action} on server {settled.server_id}) is recorded as {settled.status}.")
 
 
 def _audit(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """The MCP server: the tool table, strict arguments, and the one boundary where errors become words."""
 
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Any
 
 from mcp.server import ServerRequestContext
 from mcp.server.lowlevel import Server
-from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
+from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateCodec
 from mcp_types import (
     CallToolRequestParams,
     CallToolResult,
@@ -21,14 +22,20 @@ from mcp_types import (
 from mcp_types import Tool as ToolDefinition
 
 from mcp_backups import __version__
+from mcp_backups.completion import complete
 from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError
 from mcp_backups.operations.desk import Desk
+from mcp_backups.prompts import get_prompt, list_prompts
+from mcp_backups.resources import list_resource_templates, list_resources, read_resource
 from mcp_backups.tools import TOOLS, Call, Tool
 from mcp_backups.tools.asking import PATIENCE, ClientUser, Patience, QuestionPendingError
 
 log = logging.getLogger(__name__)
 
 NAME = "mcp-backups"
+
+KEY_BYTES = 32
+"""Length of a key that seals questions."""
 
 INSTRUCTIONS = """\
 Looks after the backups (snapshots) of VPS.org servers: list, create, delete, restore.
@@ -56,8 +63,8 @@ def build_server(
 
     Args:
         desk: Opens what the tools work with when the serving begins, and closes it when it ends.
-        sealing_key: Seals what a client keeps between a question and its answer; at least 32 bytes, shared by all
-            processes that may be given the answer. None for a key of this process alone.
+        sealing_key: Seals what a client keeps between a question and its answer; 32 bytes, shared by all processes
+            that may be given the answer. None for a key of this process alone.
         patience: How long a person is waited for.
     """
 
@@ -66,18 +73,22 @@ def build_server(
         async with desk() as opened:
             yield opened
 
-    server = Server(
+    seal = AESGCMRequestStateCodec([sealing_key or os.urandom(KEY_BYTES)])
+    return Server(
         NAME,
         title="VPS.org backups",
         version=__version__,
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
         on_list_tools=_list_tools,
-        on_call_tool=partial(_call_tool, patience=patience),
+        on_call_tool=partial(_call_tool, patience=patience, seal=seal),
+        on_list_prompts=list_prompts,
+        on_get_prompt=get_prompt,
+        on_completion=complete,
+        on_list_resources=list_resources,
+        on_list_resource_templates=list_resource_templates,
+        on_read_resource=read_resource,
     )
-    security = RequestStateSecurity(keys=[sealing_key]) if sealing_key else RequestStateSecurity.ephemeral()
-    server.middleware.append(RequestStateBoundary(security, default_audience=NAME))
-    return server
 
 
 def definition(tool: Tool) -> ToolDefinition:
@@ -103,11 +114,11 @@ async def _list_tools(_: Context, __: PaginatedRequestParams | None) -> ListTool
 
 
 async def _call_tool(
-    context: Context, params: CallToolRequestParams, *, patience: Patience
+    context: Context, params: CallToolRequestParams, *, patience: Patience, seal: RequestStateCodec
 ) -> CallToolResult | InputRequiredResult:
     try:
         tool = _named(params.name)
-        user = ClientUser(context, params, patience)
+        user = ClientUser(context, params, patience, seal)
         answer = await tool(
             Call(context.lifespan_context, context.session.report_progress, user), params.arguments or {}
         )

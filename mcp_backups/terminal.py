@@ -1,5 +1,8 @@
 """What people see: one console, one accent colour, and nothing that a terminal would obey."""
 
+import io
+import sys
+
 from rich.console import Console
 
 ACCENT = "cyan"
@@ -16,6 +19,8 @@ def open_console(*, quiet: bool = False, most_columns: int | None = None) -> Con
         quiet: Show nothing.
         most_columns: The width that is never exceeded; by default the terminal's own, and wide where there is none.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a name that this terminal cannot show is no reason to fail
     console = Console(highlight=False, markup=False, emoji=False, quiet=quiet)
     if most_columns is not None:
         console.width = min(console.width, most_columns)

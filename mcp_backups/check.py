@@ -1,0 +1,96 @@
+"""`mcp-backups check`: whether every server has a fresh good backup, for a terminal, cron and CI."""
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+
+import anyio
+from rich.table import Table
+from rich.text import Text
+
+from mcp_backups.api import VpsClient
+from mcp_backups.clock import Clock, system_clock
+from mcp_backups.errors import ApiError
+from mcp_backups.health import FleetHealth, FleetVerdict
+from mcp_backups.reports import FleetReport, ServerRow
+from mcp_backups.settings import Settings
+from mcp_backups.terminal import ACCENT, open_console, visible
+from mcp_backups.tools.checking import fleet_report, read_fleet
+
+EXIT_CODES: dict[FleetVerdict, int] = {"ok": 0, "not_ok": 1, "cannot_tell": 3}
+"""`cannot_tell`: VPS.org could not be read, or not wholly while nothing is known to be wrong, or there is no server.
+
+2 is kept for wrong usage and settings.
+"""
+
+_STYLES = {"ok": "", "at_risk": ACCENT, "stale": "red", "no_good_backup": "bold red"}
+
+
+def check(settings: Settings, max_age: timedelta, server_id: int, *, as_json: bool, clock: Clock | None = None) -> int:
+    """Print what every server's backups are worth. Returns the exit code.
+
+    Args:
+        settings: The account.
+        max_age: What the newest good backup of each server must be younger than; whole hours.
+        server_id: The one server to check, 0 for all.
+        as_json: Print one JSON object, also when VPS.org cannot be read.
+        clock: Where time comes from; the machine's if none is given.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+    try:
+        fleet = anyio.run(_read, settings, max_age, server_id, clock or system_clock())
+    except ApiError as error:
+        _print_failure(error, as_json=as_json)
+        return EXIT_CODES["cannot_tell"]
+    report = fleet_report(fleet, in_full=True)
+    if as_json:
+        sys.stdout.write(report.model_dump_json() + "\n")
+    elif sys.stdout.isatty():
+        _print_table(report)
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in _lines(report))
+    return EXIT_CODES[fleet.verdict]
+
+
+async def _read(settings: Settings, max_age: timedelta, server_id: int, clock: Clock) -> FleetHealth:
+    async with VpsClient(settings.vps_api_url, settings.vps_api_token, clock=clock) as api:
+        return await read_fleet(api, max_age, clock.wall(), server_id)
+
+
+def _print_failure(error: ApiError, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps({"verdict": "cannot_tell", "summary": str(error)}) + "\n")
+    else:
+        sys.stderr.write(f"cannot_tell: {error}\n")
+
+
+def _lines(report: FleetReport) -> Iterator[str]:
+    """A line a server, so that they can be searched and counted."""
+    yield f"{report.verdict}: {report.summary} {report.as_of}"
+    for clause in report.missing:
+        yield f"incomplete: {clause}"
+    for row in report.servers:
+        yield f"{row.verdict}: {row.server_id} {visible(row.server)}: {_told(row)} {row.reason}"
+
+
+def _told(row: ServerRow) -> str:
+    return f"restore to {row.restore_to} of {row.created_at} ({row.age})." if row.restore_to else "nothing to restore."
+
+
+def _print_table(report: FleetReport) -> None:
+    console = open_console()
+    console.print(Text(f"{report.verdict}: {report.summary}", style="" if report.verdict == "ok" else "bold red"))
+    for clause in report.missing:
+        console.print(Text(f"incomplete: {clause}", style="red"))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("verdict", "server", "name", "restore to", "made (UTC)", "age"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("reason")
+    for row in report.servers:
+        backup = str(row.restore_to or "-")
+        cells = (str(row.server_id), visible(row.server), backup, row.created_at or "-", row.age or "-", row.reason)
+        table.add_row(Text(row.verdict, style=_STYLES[row.verdict]), *(Text(each) for each in cells))
+    console.print(table)

@@ -1,0 +1,77 @@
+"""What fits the argument being typed: ids of servers and backups, and times of backups; never a name."""
+
+import logging
+import re
+
+from mcp_types import CompleteRequestParams, CompleteResult, Completion, PromptReference
+
+from mcp_backups.boundary import Context, bounded
+from mcp_backups.errors import ApiError, InvalidArgumentError
+from mcp_backups.health import is_good
+from mcp_backups.models import Backup
+from mcp_backups.operations.desk import Desk
+from mcp_backups.prompts import way_named
+from mcp_backups.resources import SERVER_URI
+from mcp_backups.text import stamp
+from mcp_backups.tools.checking import readable_servers
+
+log = logging.getLogger(__name__)
+
+_ID = re.compile(r"[0-9]{1,15}")
+_MOST = 100
+"""Values in one answer, by the protocol."""
+
+
+@bounded
+async def complete(context: Context, params: CompleteRequestParams) -> CompleteResult:
+    """Values that begin as what was typed; for a server also those whose name does. None where VPS.org cannot be read.
+
+    Raises:
+        MCPError: There is no such prompt or resource template.
+    """
+    _check_reference(params)
+    others = (params.context.arguments if params.context else None) or {}
+    desk = context.lifespan_context
+    try:
+        values = await _values(desk, params.argument.name, params.argument.value.strip(), others.get("server_id", ""))
+    except ApiError as error:
+        log.info("completion: %s", error.code)
+        values = []
+    completion = Completion(values=values[:_MOST], total=len(values), has_more=len(values) > _MOST)
+    return CompleteResult(completion=completion)
+
+
+def _check_reference(params: CompleteRequestParams) -> None:
+    if isinstance(params.ref, PromptReference):
+        way_named(params.ref.name)
+    elif params.ref.uri != SERVER_URI:
+        raise InvalidArgumentError("There is no resource template of that address.", f"There is {SERVER_URI}.")
+
+
+async def _values(desk: Desk, argument: str, typed: str, server_id: str) -> list[str]:
+    if argument == "server_id":
+        return await _server_ids(desk, typed)
+    if argument not in {"backup_id", "time"}:
+        return []
+    backups = await _good_backups(desk, server_id)
+    values = [str(backup.id) if argument == "backup_id" else stamp(backup.created_at) for backup in backups]
+    return [value for value in dict.fromkeys(values) if value.startswith(typed)]
+
+
+async def _server_ids(desk: Desk, typed: str) -> list[str]:
+    """Of the servers that VPS.org lists, and of those that have backups, where it does not list them all."""
+    servers = await readable_servers(desk.api)
+    names = {server.id: server.name for server in servers.rows}
+    if not servers.complete:
+        names |= {backup.server_id: backup.server_name for backup in (await desk.api.list_backups()).rows}
+    wanted = typed.casefold()
+    fits = (each for each, name in names.items() if str(each).startswith(typed) or name.casefold().startswith(wanted))
+    return [str(each) for each in sorted(fits)]
+
+
+async def _good_backups(desk: Desk, server_id: str) -> list[Backup]:
+    """The newest first; of one server where its id is known already."""
+    known = int(server_id) if _ID.fullmatch(server_id) else 0
+    backups = await desk.api.list_backups(known)
+    good = (backup for backup in backups.rows if is_good(backup, desk.clock.wall()))
+    return sorted(good, key=lambda backup: (backup.created_at, backup.id), reverse=True)

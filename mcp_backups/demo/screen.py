@@ -1,0 +1,176 @@
+"""How the demo looks: a title, the call, its answer, and what that shows; calm, and in one colour."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from mcp_backups.audit import Record, events_view
+from mcp_backups.demo.step import Step
+from mcp_backups.terminal import ACCENT, open_console
+from mcp_backups.text import plural, size
+
+NEXT = (
+    ("claude mcp add backups -- mcp-backups --sandbox", "try it in Claude Code"),
+    ("mcp-backups config CLIENT", "add it to any client"),
+    ("mcp-backups doctor", "check token and settings"),
+)
+"""What to do after the demo, and why."""
+
+_MOST_COLUMNS = 104
+_INDENT = 4
+_LABEL_COLUMNS = len("good backups left")
+_ROWS_SHOWN = 6
+
+
+class Screen:
+    """Tells the demo on standard output, or says nothing if `quiet`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._console = open_console(quiet=quiet, most_columns=_MOST_COLUMNS)
+        self._parts = 0
+        is_unicode = self._console.encoding.lower().startswith("utf")
+        self._arrow, self._tick, self._cross = "→✓✗" if is_unicode else ">+x"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody watches in a terminal."""
+        return self._console.is_interactive and not self._console.quiet
+
+    def opening(self) -> None:
+        self._console.print()
+        self._console.print(Text("mcp-backups demo", style=f"bold {ACCENT}"))
+        self._console.print(
+            "An agent looks after the backups of a few servers. The MCP session and the server process "
+            "are real; the account is a sandbox on this machine. Every answer is checked."
+        )
+
+    def call(self, step: Step) -> None:
+        self._title(step.title)
+        arguments = ", ".join(f"{name}={json.dumps(value)}" for name, value in step.arguments.items())
+        self._marked(self._arrow, Text.assemble((step.tool, f"bold {ACCENT}"), f"({arguments})"))
+
+    @contextmanager
+    def waiting(self, step: Step) -> Iterator[Callable[[], None]]:
+        """While a call runs; what this yields is to be called after each progress notification."""
+        if not self.is_live or "wait_seconds" not in step.arguments:
+            yield lambda: self._print(Text(_progress_line(step), style="dim"))
+            return
+        columns = (
+            TextColumn(" " * (_INDENT - 1)),
+            SpinnerColumn(style=ACCENT, finished_text=" "),
+            BarColumn(bar_width=24, complete_style=ACCENT, finished_style=ACCENT, pulse_style=ACCENT),
+            TextColumn("{task.description}", style="dim"),
+        )
+        with Progress(*columns, console=self._console) as bars:
+            bar = bars.add_task("waiting", total=None)
+
+            def show() -> None:
+                waited, at_most, words = step.progress[-1]
+                bars.update(bar, completed=waited, total=at_most, description=words)
+
+            yield show
+            bars.update(bar, completed=1, total=1, description=f"answered after {bars.tasks[0].elapsed:.1f} s")
+
+    def answer(self, step: Step) -> None:
+        if step.is_error:
+            code, _, rest = step.text.partition(":")
+            self._print(Text.assemble((code, "bold red"), ":", rest))
+        elif "backups" in step.structured:
+            self._print(_backups_view(step))
+        else:
+            self._print(_operation_view(step))
+
+    def moral(self, step: Step) -> None:
+        self._marked(self._tick, Text(step.moral))
+
+    def audit(self, record: Record) -> None:
+        self._title("Afterwards: the ledger has it all")
+        self._marked(self._arrow, Text("mcp-backups audit", style=f"bold {ACCENT}"))
+        self._console.print()
+        self._print(events_view(record.events))
+        self._console.print()
+        self._marked(self._cross if record.fault else self._tick, Text(record.verdict))
+
+    def failure(self, reason: str) -> None:
+        self._console.print()
+        self._console.print(Text(f"{self._cross} Not as told: {reason}", style="bold red"))
+
+    def closing(self, calls: int, seconds: float) -> None:
+        done = f"{self._tick} {plural(calls, 'call')}, every answer as told, in {seconds:.0f} s. What to do next:"
+        table = Table.grid(padding=(0, 2))
+        for how, why in NEXT:
+            table.add_row(Text(how, style=ACCENT), why)
+        self._console.print()
+        self._console.print(Text(done, style="bold"))
+        self._print(table)
+        self._console.print()
+
+    def _title(self, title: str) -> None:
+        self._parts += 1
+        self._console.print()
+        self._console.print(Text.assemble((f"{self._parts:>2}  ", f"bold {ACCENT}"), (title, "bold")))
+
+    def _marked(self, mark: str, text: Text) -> None:
+        line = Table.grid(padding=(0, 1))
+        line.add_row(Text(mark, style=f"bold {ACCENT}"), text)
+        self._print(line)
+
+    def _print(self, content: RenderableType) -> None:
+        self._console.print(Padding(content, (0, 0, 0, _INDENT), expand=False))
+
+
+def _progress_line(step: Step) -> str:
+    waited, at_most, words = step.progress[-1]
+    return f"progress {waited:.0f} of at most {at_most:.0f} s: {words}"
+
+
+def _backups_view(step: Step) -> RenderableType:
+    table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("id", justify="right", no_wrap=True)
+    for name in ("server", "type", "status"):
+        table.add_column(name, no_wrap=True)
+    for name in ("size", "age"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("description", no_wrap=True, overflow="ellipsis", ratio=1)
+    for row in step.rows[:_ROWS_SHOWN]:
+        words = [str(row.get(name, "")) for name in ("id", "server", "type", "status")]
+        table.add_row(*words, size(row.get("size_mb")), row["age"], Text(row.get("description", "")))
+    rest = len(step.rows) - _ROWS_SHOWN
+    return Group(table, Text(f"... and {rest} more", style="dim")) if rest > 0 else table
+
+
+def _operation_view(step: Step) -> RenderableType:
+    """The status and the sentence, then what of the rest this step is about."""
+    status = Text.assemble((str(step["status"]), "bold"), ("  changed: ", "dim"), str(step["changed"]))
+    if step["approved_by"] not in {"", "not_required"}:
+        status.append("  approved by: ", "dim").append(step["approved_by"])
+    if step["replayed"]:
+        status.append("  replayed", f"bold {ACCENT}")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True, min_width=_LABEL_COLUMNS)
+    table.add_column()
+    for name in step.shown:
+        style = f"bold {ACCENT}" if name == "undo" else ""
+        table.add_row(name.rpartition(".")[2].replace("_", " "), Text(_value(step[name]), style=style))
+    return Group(status, Text(step["summary"]), table) if step.shown else Group(status, Text(step["summary"]))
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        parts = (
+            f"{value['id']} of {value['server']}",
+            value.get("type"),
+            size(value["size_mb"]) if "size_mb" in value else None,
+            f"{value['age']} old",
+            value.get("description"),
+        )
+        return ", ".join(part for part in parts if part)
+    return str(value)

@@ -1,0 +1,78 @@
+"""What `check_backups` answers: a fleet, its servers in full, and its servers in short."""
+
+from pydantic import BaseModel
+
+from mcp_backups.models import Maybe
+
+
+class ServerRow(BaseModel):
+    """What the backups of one server are worth, as `check_backups` tells it in full.
+
+    Attributes:
+        verdict: `ok`, `at_risk` (fresh, but something is wrong), `stale` or `no_good_backup`.
+        restore_to: Id of the newest good backup; absent when there is none.
+        created_at: When that one was made; UTC, to the minute.
+        reason: Why that one and none that is newer, and what else is wrong.
+        backups: All of the server's; good, in progress, stuck (over 6 h) and failed ones of them, where there are any.
+        size_mb: MB in total, as far as sizes are known.
+    """
+
+    server_id: int
+    server: str
+    verdict: str
+    restore_to: Maybe[int] = None
+    created_at: Maybe[str] = None
+    age: Maybe[str] = None
+    reason: str
+    backups: int
+    good: Maybe[int] = None
+    in_progress: Maybe[int] = None
+    stuck: Maybe[int] = None
+    failed: Maybe[int] = None
+    size_mb: int
+
+
+class LeanServerRow(BaseModel):
+    """The same in short.
+
+    Attributes:
+        server: Its name, where there are few rows.
+        verdict: Absent where it is that of most such rows.
+    """
+
+    server_id: int
+    server: Maybe[str] = None
+    verdict: Maybe[str] = None
+    restore_to: Maybe[int] = None
+    age: Maybe[str] = None
+
+
+class FleetReport(BaseModel):
+    """What `check_backups` answers.
+
+    Attributes:
+        summary: One sentence.
+        verdict: `ok`: every server has a good backup younger than max_age_hours; `not_ok`; or `cannot_tell`.
+        as_of: When it was read; UTC, to the minute.
+        good_means: What makes a backup good.
+        complete: Whether every backup and every server was read.
+        missing: What was not, when it is not complete.
+        totals: Servers in all and by verdict; backups in all, good, and by status; MB in all.
+        servers: The worst first, in full.
+        others: The next, in short; `others_verdict` is that of the rows that name none.
+        not_shown: How many more servers there are.
+    """
+
+    summary: str
+    verdict: str
+    as_of: str
+    max_age_hours: int
+    good_means: str
+    complete: bool
+    missing: list[str]
+    totals: dict[str, int]
+    servers: list[ServerRow]
+    others: list[LeanServerRow]
+    others_verdict: str
+    not_shown: int
+    next_step: str
