@@ -111,6 +111,7 @@ def test_the_demo_shows_each_step_of_the_story(told: dict[str, Any]) -> None:
     steps = [(step["tool"], outcome(step)) for step in told["steps"][1:]]
     assert told["steps"][0]["tool"] == "list_backups"
     assert steps == [
+        ("check_backups", "not_ok"),
         ("create_backup", "succeeded"),
         ("delete_backup", "policy_denied"),
         ("delete_backup", "needs_confirmation"),
@@ -146,7 +147,7 @@ def test_piped_the_demo_is_plain_text_that_fits_80_columns(environment: dict[str
     assert (done.returncode, done.stderr) == (0, "")
     assert ESCAPE not in done.stdout
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
-    assert "10 calls, every answer as told" in done.stdout
+    assert "11 calls, every answer as told" in done.stdout
     assert "chain intact" in done.stdout
 
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import anyio
 from mcp import Client, MCPError, StdioServerParameters, stdio_client
@@ -22,8 +23,15 @@ _PATIENCE = 25.0
 
 
 @asynccontextmanager
-async def connect(folder: Path, command: tuple[str, ...] = ()) -> AsyncIterator[Client]:
+async def connect(
+    folder: Path, command: tuple[str, ...] = (), mode: Literal["auto", "legacy"] = "auto"
+) -> AsyncIterator[Client]:
     """A session with a server of its own, that keeps its ledger in `folder` and knows no setting of the user's.
+
+    Args:
+        folder: For its ledger and its log.
+        command: The server; by default this program on its sandbox.
+        mode: `legacy` shakes hands as clients did before protocol 2026-07-28.
 
     Raises:
         DemoError: There is no session, or it broke; with the server's last words.
@@ -37,7 +45,9 @@ async def connect(folder: Path, command: tuple[str, ...] = ()) -> AsyncIterator[
     parameters = StdioServerParameters(command=name, args=arguments, env=environment)
     with log.open("w", encoding="utf-8") as errors:
         try:
-            async with Client(stdio_client(parameters, errlog=errors), read_timeout_seconds=_PATIENCE) as client:
+            async with Client(
+                stdio_client(parameters, errlog=errors), read_timeout_seconds=_PATIENCE, mode=mode
+            ) as client:
                 yield client
         except (MCPError, OSError, ExceptionGroup) as failure:
             raise _as_demo_error(failure, log) from failure

@@ -83,6 +83,8 @@ class Screen:
             self._print(Text.assemble((code, "bold red"), ":", rest))
         elif "backups" in step.structured:
             self._print(_backups_view(step))
+        elif "servers" in step.structured:
+            self._print(_report_view(step))
         else:
             self._print(_operation_view(step))
 
@@ -143,6 +145,20 @@ def _backups_view(step: Step) -> RenderableType:
         table.add_row(*words, size(row.get("size_mb")), row["age"], Text(row.get("description", "")))
     rest = len(step.rows) - _ROWS_SHOWN
     return Group(table, Text(f"... and {rest} more", style="dim")) if rest > 0 else table
+
+
+def _report_view(step: Step) -> RenderableType:
+    table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("server", "verdict"):
+        table.add_column(name, no_wrap=True)
+    for name in ("restore to", "age"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("reason", no_wrap=True, overflow="ellipsis", ratio=1)
+    usual = step["others_verdict"]
+    for row in [*step["servers"], *step["others"]]:
+        name, verdict = row.get("server", str(row["server_id"])), row.get("verdict", usual)
+        table.add_row(name, verdict, str(row.get("restore_to", "")), row.get("age", ""), Text(row.get("reason", "")))
+    return Group(Text(step["summary"]), table)
 
 
 def _operation_view(step: Step) -> RenderableType:

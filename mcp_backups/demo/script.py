@@ -17,6 +17,7 @@ async def play(agent: Agent) -> None:
         DemoError: One did not come out as told.
     """
     backups = await _list(agent)
+    await _check(agent, len(backups))
     await _create(agent, of(backups, "web-server-01")[0]["server_id"])
     await _refuse(agent, of(backups, "build-runner-01")[0])
     await _delete(agent, [row for row in of(backups, "web-server-01") if row["type"] == "manual"][-1])
@@ -34,6 +35,18 @@ async def _list(agent: Agent) -> list[Row]:
         )
     )
     return listed.rows
+
+
+async def _check(agent: Agent, backups: int) -> None:
+    await agent.call(
+        Step(
+            title="Which servers have no fresh backup?",
+            tool="check_backups",
+            arguments={"max_age_hours": 24},
+            expected={"complete": True, "totals.backups": backups},
+            moral="One call for the whole fleet: what needs attention, why, and what to restore each server to.",
+        )
+    )
 
 
 async def _create(agent: Agent, server_id: int) -> None:
