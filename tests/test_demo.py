@@ -122,7 +122,7 @@ def test_the_demo_shows_each_step_of_the_story(told: dict[str, Any]) -> None:
         ("get_operation", "preparing"),
         ("restore_server", "accepted"),
     ]
-    assert [step["structured"].get("replayed") for step in told["steps"][4:6]] == [False, True]
+    assert [step["structured"].get("replayed") for step in told["steps"][5:7]] == [False, True]
 
 
 def test_the_demo_waits_with_the_servers_own_progress_notifications(told: dict[str, Any]) -> None:
