@@ -38,9 +38,9 @@ KEY_BYTES = 32
 """Length of a key that seals questions."""
 
 INSTRUCTIONS = """\
-Looks after the backups (snapshots) of VPS.org servers: list, create, delete, restore.
-- Find ids with list_backups; never guess one. Times are UTC.
-- delete_backup and restore_server are planned first: without confirm they change nothing and answer \
+Looks after the backups (snapshots) of VPS.org servers: list, check, create, delete, prune, restore.
+- Find ids with list_backups; never guess one. Times are UTC. check_backups tells which servers lack a fresh backup.
+- delete_backup, prune_backups and restore_server are planned first: without confirm they change nothing and answer \
 needs_confirmation with the facts. Show these to the user; once they agree, repeat the call with confirm=true and the \
 operation_id.
 - accepted means started, succeeded means finished and seen. changed says what is known: nothing, done or unknown.

@@ -1,0 +1,63 @@
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from mcp_backups.sandbox import Emulator
+from mcp_backups.settings import Settings
+from tests.stage import AgentWith, Era, MakeSettings, ManualClock, Session, session
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=["auto", "legacy"])
+def era(request: pytest.FixtureRequest) -> Era:
+    return cast("Era", request.param)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def emulator(clock: ManualClock) -> AsyncIterator[Emulator]:
+    """The seeded fleet, on the same clock as the server under test."""
+    async with Emulator(now=clock.now) as served:
+        yield served
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def make_settings(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSettings:
+    """`make_settings(keep_min=2)`: the defaults but for what is given, whatever the environment holds."""
+    for name in os.environ:
+        if name.startswith(("MCP_BACKUPS_", "VPS_API_")):
+            monkeypatch.delenv(name)
+
+    def make(**overrides: Any) -> Settings:
+        return Settings(**{"state_dir": state_dir} | overrides)
+
+    return make
+
+
+@pytest.fixture
+def agent_with(emulator: Emulator, clock: ManualClock, era: Era, make_settings: MakeSettings) -> AgentWith:
+    """`async with agent_with(keep_min=2) as agent`: a session under these settings; each is a server of its own."""
+    return lambda **overrides: session(emulator, make_settings(**overrides), clock, era)
+
+
+@pytest.fixture
+async def agent(agent_with: AgentWith) -> AsyncIterator[Session]:
+    """A session under the default settings."""
+    async with agent_with() as served:
+        yield served

@@ -1,0 +1,107 @@
+"""Who consents: one table, for every setting, call and client."""
+
+import itertools
+from typing import Literal
+
+import pytest
+
+from mcp_backups.errors import DeclinedError
+from mcp_backups.operations.consent import Question, Reply, approver, check_reply, consent
+from mcp_backups.settings import Approval
+
+APPROVALS: tuple[Approval, ...] = ("auto", "plan", "human", "flag")
+
+# approval, the plan was shown, the client can ask: whose consent a call with confirm=true carries or needs.
+TABLE: list[tuple[Approval, bool, bool, str]] = [
+    ("auto", False, False, ""),
+    ("auto", True, False, "plan"),
+    ("auto", False, True, "ask"),
+    ("auto", True, True, "ask"),
+    ("plan", False, False, ""),
+    ("plan", True, False, "plan"),
+    ("plan", False, True, ""),
+    ("plan", True, True, "plan"),
+    ("human", False, False, "declined"),
+    ("human", True, False, "declined"),
+    ("human", False, True, "ask"),
+    ("human", True, True, "ask"),
+    ("flag", False, False, "flag"),
+    ("flag", True, False, "plan"),
+    ("flag", False, True, "flag"),
+    ("flag", True, True, "plan"),
+]
+
+
+def test_the_table_is_complete() -> None:
+    assert [row[:3] for row in TABLE] == sorted(
+        itertools.product(APPROVALS, (False, True), (False, True)),
+        key=lambda row: (APPROVALS.index(row[0]), row[2], row[1]),
+    )
+
+
+@pytest.mark.parametrize(("approval", "shown", "can_ask", "needed"), TABLE)
+def test_a_confirmed_call_carries_the_consent_that_the_operator_asks_for(
+    approval: Approval, shown: bool, can_ask: bool, needed: str
+) -> None:
+    if needed == "declined":
+        with pytest.raises(DeclinedError, match="a person must consent"):
+            consent(approval, confirm=True, shown=shown, can_ask=can_ask)
+    else:
+        assert consent(approval, confirm=True, shown=shown, can_ask=can_ask) == needed
+
+
+@pytest.mark.parametrize(("approval", "shown", "can_ask", "_"), TABLE)
+def test_a_call_without_confirm_carries_none(approval: Approval, shown: bool, can_ask: bool, _: str) -> None:
+    assert consent(approval, confirm=False, shown=shown, can_ask=can_ask) == ""
+
+
+@pytest.mark.parametrize(
+    ("approval", "can_ask", "told"),
+    [
+        ("auto", True, "person"),
+        ("auto", False, "caller"),
+        ("plan", True, "caller"),
+        ("plan", False, "caller"),
+        ("human", True, "person"),
+        ("human", False, "nobody"),
+        ("flag", True, "caller"),
+        ("flag", False, "caller"),
+    ],
+)
+def test_a_plan_tells_who_can_approve_it(approval: Approval, can_ask: bool, told: str) -> None:
+    assert approver(approval, can_ask=can_ask) == told
+
+
+YES = Question("Delete backup 501 for good?", "delete", "Yes, delete it", True)
+
+
+@pytest.mark.parametrize(
+    ("action", "content", "agreed"),
+    [
+        ("accept", {"delete": True}, True),
+        ("accept", {"delete": False}, False),
+        ("accept", {"delete": "true"}, False),
+        ("accept", {"delete": 1}, False),
+        ("accept", {"delete": None}, False),
+        ("accept", {}, False),
+        ("accept", None, False),
+        ("accept", {"delete": True, "more": 1}, False),
+        ("accept", {"approve": True}, False),
+        ("accept", [True], False),
+        ("decline", {"delete": True}, False),
+        ("cancel", {"delete": True}, False),
+        ("none", {"delete": True}, False),
+        ("decline", None, False),
+    ],
+)
+def test_only_the_very_answer_that_was_asked_for_is_a_yes(
+    action: Literal["accept", "decline", "cancel", "none"], content: object, agreed: bool
+) -> None:
+    """F76, T16: a client that answers by itself may say accept without a word."""
+    reply = Reply(action, content)
+    if agreed:
+        check_reply(YES, reply)
+    else:
+        with pytest.raises(DeclinedError) as declined:
+            check_reply(YES, reply)
+        assert declined.value.changed == "nothing"

@@ -1,0 +1,206 @@
+"""The ledger: whole or not at all, private, and worth nothing once it was tampered with."""
+
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from mcp_backups.errors import BackupsError, BusyError, LedgerUnavailableError
+from mcp_backups.operations.ledger import Ledger, Transaction
+from mcp_backups.operations.operation import Operation
+from tests.stage import NOW
+
+from .made import MOMENT, operation
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def ledger(state_dir: Path) -> Iterator[Ledger]:
+    opened = Ledger(state_dir, lambda: NOW)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def generous_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def modes(folder: Path) -> dict[str, int]:
+    """The permissions of a folder and of what is in it."""
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.iterdir()]}
+
+
+def saving(*operations: Operation) -> Callable[[Transaction], None]:
+    def save(entries: Transaction) -> None:
+        for each in operations:
+            entries.save(each)
+
+    return save
+
+
+async def test_what_was_saved_is_read_back_the_same_by_another_process(ledger: Ledger, state_dir: Path) -> None:
+    saved = operation(facts={"good_backups_left": 17, "can_be_undone": False, "lost": "x"}, baseline=(1, 2))
+    await ledger.write(saving(saved))
+    other = Ledger(state_dir, lambda: NOW)
+    assert await other.read(lambda entries: entries.get(saved.id)) == saved
+    other.close()
+    assert await ledger.read(lambda entries: entries.get("op_unknown")) is None
+
+
+async def test_every_step_is_kept_and_chained(ledger: Ledger) -> None:
+    first = operation()
+    steps = [first, first.but(status="approved"), first.but(status="sending", sent=MOMENT), operation()]
+    await ledger.write(saving(*steps))
+    events = await ledger.read(lambda entries: list(entries.events()))
+    assert [(event.seq, event.status) for event in events] == [
+        (1, "planned"),
+        (2, "approved"),
+        (3, "sending"),
+        (4, "planned"),
+    ]
+    assert [event.hash for event in events] == [
+        event.expected_hash(before)
+        for event, before in zip(events, ["0" * 64, *(e.hash for e in events)], strict=False)
+    ]
+    assert len(await ledger.read(lambda entries: list(entries.events(first.id)))) == 3
+    assert await ledger.read(lambda entries: entries.verify()) == ""
+
+
+async def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
+    def fail(entries: Transaction) -> None:
+        entries.save(operation())
+        raise BusyError("Stop.")
+
+    with pytest.raises(BusyError, match=r"Stop\."):
+        await ledger.write(fail)
+    assert await ledger.read(lambda entries: entries.find()) == []
+    assert await ledger.read(lambda entries: list(entries.events())) == []
+
+
+async def test_operations_are_found_by_what_is_asked_newest_first(ledger: Ledger) -> None:
+    plan, sent = operation(), operation(status="sending", sent=MOMENT)
+    other, made = operation(server_id=12346), operation("create_backup", "accepted", sent=MOMENT)
+    await ledger.write(saving(plan, sent, other, made, plan.but(status="sending", sent=MOMENT)))
+
+    async def find(**terms: object) -> list[str]:
+        found = await ledger.read(lambda entries: entries.find(**terms))  # type: ignore[arg-type]
+        return [each.id for each in found]
+
+    assert await find() == [made.id, other.id, sent.id, plan.id]
+    assert await find(limit=2) == [made.id, other.id]
+    assert await find(action="create_backup") == [made.id]
+    assert await find(server_id=12346) == [other.id]
+    assert await find(statuses={"sending"}) == [sent.id, plan.id]
+    assert await find(sent_only=True) == [plan.id, made.id, sent.id]
+    assert await find(action="delete_backup", server_id=12345, statuses={"planned", "unknown"}) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+async def test_it_is_its_owners_alone(ledger: Ledger, state_dir: Path, generous_umask: None) -> None:
+    del generous_umask
+    await ledger.write(saving(operation()))
+    assert modes(state_dir) == {
+        "state": 0o700,
+        "ledger.sqlite3": 0o600,
+        "ledger.sqlite3-wal": 0o600,
+        "ledger.sqlite3-shm": 0o600,
+    }
+
+
+async def test_it_is_made_at_its_first_use(ledger: Ledger, state_dir: Path) -> None:
+    assert not await anyio.Path(state_dir).exists()
+    await ledger.read(lambda entries: entries.find())
+    assert ledger.path.exists()
+
+
+TAMPERINGS = [
+    "UPDATE operations SET status = 'succeeded'",
+    "UPDATE operations SET document = replace(document, 'planned', 'refused')",
+    "UPDATE events SET status = 'succeeded' WHERE seq = 2",
+    "UPDATE events SET document = replace(document, '501', '499')",
+    "UPDATE events SET at = '2020-01-01T00:00:00+00:00' WHERE seq = 1",
+    "UPDATE events SET hash = 'f' WHERE seq = 3",
+    "DELETE FROM events WHERE seq = 1",
+    "DELETE FROM events WHERE seq = 3",
+    "DELETE FROM events",
+    "DELETE FROM operations WHERE seq = 1",
+    "DELETE FROM operations",
+]
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS)
+async def test_one_that_was_tampered_with_is_not_trusted(ledger: Ledger, state_dir: Path, tampering: str) -> None:
+    await ledger.write(saving(operation(), operation(), operation()))
+    ledger.close()
+    with sqlite3.connect(ledger.path) as connection:
+        connection.execute(tampering)
+    connection.close()
+    again = Ledger(state_dir, lambda: NOW)
+    for use in (again.read, again.write):
+        with pytest.raises(LedgerUnavailableError, match="cannot be trusted") as refused:
+            await use(lambda entries: entries.find())
+        assert refused.value.changed == "nothing"
+    again.close()
+
+
+@pytest.mark.parametrize("content", [b"not a database" * 1000, b"\0" * 8192])
+async def test_a_file_that_is_no_ledger_is_not_written_to(ledger: Ledger, state_dir: Path, content: bytes) -> None:
+    await anyio.Path(state_dir).mkdir()
+    ledger.path.write_bytes(content)
+    with pytest.raises(LedgerUnavailableError):
+        await ledger.write(saving(operation()))
+    assert ledger.path.read_bytes() == content
+
+
+async def test_a_folder_that_cannot_be_made_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ledger = Ledger(tmp_path / "file" / "state", lambda: NOW)
+    with pytest.raises(LedgerUnavailableError):
+        await ledger.write(saving(operation()))
+
+
+async def test_one_that_another_process_holds_is_busy_for_writing_and_open_for_reading(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_backups.operations.ledger.LOCK_WAIT_SECONDS", 0.05)
+    saved = operation()
+    await ledger.write(saving(saved))
+    other = Ledger(ledger.path.parent, lambda: NOW)
+    holder = sqlite3.connect(ledger.path, isolation_level=None)
+    try:
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BusyError):
+            await other.write(saving(operation()))
+        assert await other.read(lambda entries: entries.get(saved.id)) == saved
+        holder.execute("ROLLBACK")
+        await other.write(saving(operation()))
+    finally:
+        holder.close()
+        other.close()
+
+
+async def test_writes_of_two_processes_at_once_are_all_kept_and_the_chain_stays_whole(
+    ledger: Ledger, state_dir: Path
+) -> None:
+    other = Ledger(state_dir, lambda: NOW)
+    async with anyio.create_task_group() as group:
+        for each in (ledger, other) * 20:
+            group.start_soon(each.write, saving(operation()))
+    assert len(await ledger.read(lambda entries: list(entries.events()))) == 40
+    assert await other.read(lambda entries: entries.verify()) == ""
+    other.close()
+
+
+async def test_its_errors_are_for_callers_and_name_no_path(tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    with pytest.raises(BackupsError) as failed:
+        await Ledger(tmp_path / "state", lambda: NOW).read(lambda entries: entries.find())
+    assert str(tmp_path) not in str(failed.value)

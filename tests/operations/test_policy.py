@@ -1,0 +1,197 @@
+"""The operator's rules as tables: each check passes, or refuses without a word on how it could be lifted."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mcp_backups.errors import BudgetExhaustedError, PolicyDeniedError, ReadOnlyError
+from mcp_backups.models import Backup, Listing
+from mcp_backups.operations.operation import Operation
+from mcp_backups.operations.policy import (
+    Holdings,
+    check_budget,
+    check_delete,
+    check_restore,
+    check_server,
+    check_settled,
+    check_write,
+)
+from tests.stage import NOW, MakeSettings
+
+from .made import MOMENT, ago, backup, operation
+
+
+def holdings(*backups: Backup, missing: tuple[str, ...] = (), made_here: tuple[int, ...] = ()) -> Holdings:
+    return Holdings(Listing(backups, missing), frozenset(made_here), NOW)
+
+
+@contextmanager
+def refusing(error: type[PolicyDeniedError] | None) -> Iterator[None]:
+    """What is done inside raises this very error, or nothing if there is none."""
+    if error is None:
+        yield
+        return
+    with pytest.raises(error) as refusal:
+        yield
+    assert type(refusal.value) is error
+    assert refusal.value.changed == "nothing"
+
+
+def unless(allowed: bool) -> type[PolicyDeniedError] | None:
+    return None if allowed else PolicyDeniedError
+
+
+@pytest.mark.parametrize(("rule", "error"), [({}, None), ({"read_only": True}, ReadOnlyError)])
+def test_where_only_reading_is_allowed_nothing_is_written(
+    make_settings: MakeSettings, rule: dict[str, Any], error: type[PolicyDeniedError] | None
+) -> None:
+    with refusing(error):
+        check_write(make_settings(**rule))
+
+
+@pytest.mark.parametrize(
+    ("servers", "error"),
+    [(set(), None), ({12345}, None), ({12345, 12346}, None), ({12346}, PolicyDeniedError)],
+)
+def test_only_the_servers_that_are_named_may_be_changed(
+    make_settings: MakeSettings, servers: set[int], error: type[PolicyDeniedError] | None
+) -> None:
+    with refusing(error):
+        check_server(make_settings(servers=servers), 12345)
+
+
+TARGET, OTHER = backup(501), backup(499)
+DELETES: list[tuple[dict[str, Any], Backup, Holdings, bool]] = [
+    ({}, TARGET, holdings(TARGET, OTHER), True),
+    ({}, TARGET, holdings(TARGET), False),
+    ({"keep_min": 0}, TARGET, holdings(TARGET), True),
+    ({"keep_min": 2}, TARGET, holdings(TARGET, OTHER), False),
+    ({"keep_min": 2}, TARGET, holdings(TARGET, OTHER, backup(495)), True),
+    ({}, TARGET, holdings(TARGET, OTHER, missing=("1 row could not be read",)), False),
+    ({"keep_min": 0}, TARGET, holdings(TARGET, OTHER, missing=("1 row could not be read",)), False),
+    ({}, TARGET, holdings(TARGET, backup(499, server_id=12346)), False),
+    ({}, TARGET, holdings(TARGET, OTHER, made_here=(499,)), False),
+    ({}, TARGET, holdings(TARGET, OTHER, made_here=(501,)), True),
+    ({}, backup(501, keep=True), holdings(TARGET, OTHER), False),
+    ({"protected_backups": {501}}, TARGET, holdings(TARGET, OTHER), False),
+    ({"protected_backups": {499}}, TARGET, holdings(TARGET, OTHER), True),
+    ({"protected_servers": {12345}}, TARGET, holdings(TARGET, OTHER), False),
+    ({"protected_servers": {12346}}, TARGET, holdings(TARGET, OTHER), True),
+    ({}, backup(501, status="failed"), holdings(backup(501, status="failed"), OTHER), True),
+    ({}, backup(501, status="failed"), holdings(backup(501, status="failed")), False),
+]
+
+
+@pytest.mark.parametrize(("rule", "target", "held", "allowed"), DELETES)
+def test_a_delete_is_allowed_only_where_every_rule_allows_it(
+    make_settings: MakeSettings, rule: dict[str, Any], target: Backup, held: Holdings, allowed: bool
+) -> None:
+    with refusing(unless(allowed)):
+        check_delete(make_settings(**rule), target, held)
+
+
+RESTORES: list[tuple[dict[str, Any], dict[str, Any], bool, bool]] = [
+    ({}, {}, True, True),
+    ({}, {}, False, True),
+    ({"require_safety_backup": True}, {}, True, True),
+    ({"require_safety_backup": True}, {}, False, False),
+    ({"protected_servers": {12345}}, {}, True, False),
+    ({"protected_backups": {501}}, {}, True, True),
+    ({}, {"server_id": 12346}, True, False),
+    ({}, {"status": "in_progress"}, True, False),
+    ({}, {"status": "COMPLETED"}, True, False),
+    ({}, {"size_mb": 0}, True, False),
+    ({}, {"size_mb": None}, True, False),
+    ({}, {"size_mb": 0.1}, True, True),
+    ({}, {"expires_at": NOW - timedelta(days=1)}, True, False),
+    ({}, {"expires_at": NOW + timedelta(hours=1)}, True, False),
+    ({}, {"expires_at": NOW + timedelta(hours=1, seconds=1)}, True, True),
+]
+
+
+@pytest.mark.parametrize(("rule", "fields", "safety_backup", "allowed"), RESTORES)
+def test_a_restore_is_allowed_only_from_what_is_sure_to_be_restored(
+    make_settings: MakeSettings, rule: dict[str, Any], fields: dict[str, Any], safety_backup: bool, allowed: bool
+) -> None:
+    with refusing(unless(allowed)):
+        check_restore(make_settings(**rule), backup(**fields), 12345, safety_backup=safety_backup, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("unsettled", "allowed"),
+    [
+        ([], True),
+        ([operation(status="unknown", sent=ago(minutes=29, ticking=29 * 60))], False),
+        ([operation(status="unknown", sent=ago(minutes=30, ticking=30 * 60))], True),
+        ([operation(status="unknown", sent=ago(days=30, ticking=60))], False),
+        ([operation(status="unknown", sent=ago(days=-30, ticking=30 * 60))], False),
+        ([operation(status="sending", created=ago(minutes=1, ticking=60))], False),
+        (
+            [
+                operation(status="unknown", sent=ago(hours=1, ticking=3600)),
+                operation(status="unknown", sent=ago(minutes=1, ticking=60)),
+            ],
+            False,
+        ),
+    ],
+)
+def test_an_unknown_outcome_closes_its_server_for_half_an_hour_by_either_clock(
+    unsettled: list[Operation], allowed: bool
+) -> None:
+    with refusing(unless(allowed)):
+        check_settled(12345, unsettled, MOMENT)
+
+
+def test_a_closed_server_names_the_operation_to_look_at() -> None:
+    unknown = operation("restore_server", "unknown", sent=ago(minutes=5, ticking=300))
+    with pytest.raises(PolicyDeniedError) as closed:
+        check_settled(12345, [unknown], MOMENT)
+    assert f"get_operation(operation_id='{unknown.id}')" in closed.value.next_step
+
+
+def sent(*minutes: float, server_id: int = 12345) -> list[Operation]:
+    """What was sent so many minutes ago, by both clocks; newest first."""
+    return [
+        operation(status="succeeded", server_id=server_id, sent=ago(minutes=each, ticking=each * 60))
+        for each in sorted(minutes)
+    ]
+
+
+BUDGETS: list[tuple[dict[str, Any], str, list[Operation], str]] = [
+    ({}, "delete_backup", [], ""),
+    ({"deletes_per_hour": 2}, "delete_backup", sent(1), ""),
+    ({"deletes_per_hour": 2}, "delete_backup", sent(1, 59), "about 1 min"),
+    ({"deletes_per_hour": 2}, "delete_backup", sent(1, 60), ""),
+    ({"deletes_per_hour": 2}, "delete_backup", sent(10, 20, 30), "about 40 min"),
+    ({"deletes_per_hour": 0}, "delete_backup", [], "only the operator"),
+    ({"deletes_per_day": 2}, "delete_backup", sent(100, 200), "about 20 h"),
+    ({"deletes_per_day": 2}, "delete_backup", sent(100, 24 * 60), ""),
+    ({"restores_per_hour": 1}, "restore_server", sent(30), "about 30 min"),
+    ({"restores_per_hour": 1}, "restore_server", sent(30, server_id=12346), ""),
+    ({"restores_per_hour": 2}, "restore_server", sent(30), ""),
+    ({"deletes_per_hour": 0}, "restore_server", [], ""),
+    ({"restores_per_hour": 0}, "delete_backup", [], ""),
+]
+
+
+@pytest.mark.parametrize(("rule", "action", "before", "refusal"), BUDGETS)
+def test_one_more_is_allowed_only_within_the_budget_and_a_refusal_says_when(
+    make_settings: MakeSettings, rule: dict[str, Any], action: str, before: list[Operation], refusal: str
+) -> None:
+    settings = make_settings(**rule)
+    if not refusal:
+        check_budget(settings, action, 12345, before, MOMENT)
+        return
+    with pytest.raises(BudgetExhaustedError) as exhausted:
+        check_budget(settings, action, 12345, before, MOMENT)
+    assert refusal in exhausted.value.next_step
+
+
+@pytest.mark.parametrize("days", [-3, -1, 1, 3])
+def test_a_step_of_the_wall_clock_gives_no_new_budget(make_settings: MakeSettings, days: int) -> None:
+    before = [operation(status="succeeded", sent=ago(days=days, ticking=60))]
+    with pytest.raises(BudgetExhaustedError):
+        check_budget(make_settings(deletes_per_hour=1), "delete_backup", 12345, before, MOMENT)

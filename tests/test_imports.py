@@ -1,0 +1,138 @@
+"""The layers of design.md: what a module may import follows from its place, and a new module needs one."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mcp_backups
+
+PACKAGE = Path(mcp_backups.__file__).parent
+NAME = PACKAGE.name
+
+LAYERS = (
+    {"errors", "text", "clock"},
+    {"models"},
+    {"settings", "health", "logs", "reports", "terminal"},
+    {"retention"},
+    {"api"},
+    {"operations"},
+    {"tools"},
+    {"boundary"},
+    {"prompts", "resources"},
+    {"completion"},
+    {"server"},
+    {"transport"},
+    {"audit", "check"},
+    {"demo"},
+    {"cli"},
+    {"__main__"},
+)
+"""Each part imports from the layers above it in this table, and from itself."""
+
+EMULATOR = "sandbox"
+EMULATOR_USERS = {"transport", "demo", "cli"}
+
+ONLY_IN = {
+    "httpx2": {"api"},
+    "mcp": {"boundary", "server", "transport", "demo", "tools"},
+    "mcp_types": {"boundary", "completion", "prompts", "resources", "server", "transport", "demo", "tools"},
+    "sqlite3": {"operations"},
+    "h11": {"sandbox"},
+    "uvicorn": {"transport"},
+    "rich": {"audit", "check", "demo", "terminal"},
+}
+"""Which parts may know of what others made."""
+
+MODULE_LINES, FUNCTION_LINES = 300, 60
+"""Where a module or a function has long been in want of a second one."""
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    """The module or folder right below the package, empty for the package itself."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return "" if first == "__init__.py" else first.removesuffix(".py")
+
+
+def imports(path: Path, package: Path = PACKAGE) -> Iterator[str]:
+    """The full name of all that a module imports, wherever in it that stands."""
+    here = [NAME, *path.relative_to(package).with_suffix("").parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = here[: -node.level] if node.level else []
+            base = ".".join([*above, *(node.module or "").split(".")]).strip(".")
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def of_ours(path: Path) -> set[str]:
+    """The other parts of the package that a module imports."""
+    names = [name.split(".") for name in imports(path)]
+    parts = {name[1] for name in names if name[0] == NAME and len(name) > 1}
+    return {part for part in parts if not part.startswith("__")} - {part_of(path)}
+
+
+def of_others(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)} - {NAME}
+
+
+def layer_of(part: str) -> int:
+    return next((number for number, parts in enumerate(LAYERS) if part in parts), -1)
+
+
+@pytest.fixture(params=MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def module(request: pytest.FixtureRequest) -> Path:
+    path = request.param
+    assert isinstance(path, Path)
+    return path
+
+
+def test_a_module_imports_only_from_the_layers_it_stands_on(module: Path) -> None:
+    part = part_of(module)
+    if part == "":
+        assert of_ours(module) == set()
+        return
+    if part == EMULATOR:
+        assert of_ours(module) == set(), "the emulator is a second reading of the API, and shares no code"
+        return
+    assert layer_of(part) >= 0, f"{part} has no place in LAYERS"
+    below = set().union(*LAYERS[: layer_of(part)]) | ({EMULATOR} if part in EMULATOR_USERS else set())
+    assert of_ours(module) <= below
+
+
+def test_what_others_made_stays_in_its_room(module: Path) -> None:
+    strangers = {name for name in of_others(module) if part_of(module) not in ONLY_IN.get(name, {part_of(module)})}
+    assert strangers == set()
+
+
+def test_a_module_fits_in_a_head(module: Path) -> None:
+    source = module.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= MODULE_LINES
+    functions = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    long = {node.name for node in functions if (node.end_lineno or 0) - node.lineno >= FUNCTION_LINES}
+    assert long == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("import httpx2", {"httpx2"}),
+        ("import mcp_backups.api.client", {"mcp_backups.api.client"}),
+        ("from mcp_backups import tools", {"mcp_backups.tools"}),
+        ("from . import wire", {"mcp_backups.api.wire"}),
+        ("from .. import tools", {"mcp_backups.tools"}),
+        ("from ..tools import TOOLS", {"mcp_backups.tools.TOOLS"}),
+        ("def late():\n    from mcp import Client", {"mcp.Client"}),
+    ],
+)
+def test_no_form_of_import_escapes_these_tests(source: str, names: set[str], tmp_path: Path) -> None:
+    module = tmp_path / "api" / "client.py"
+    module.parent.mkdir()
+    module.write_text(source)
+    assert set(imports(module, tmp_path)) == names

@@ -1,0 +1,268 @@
+"""The keep rules: those of restic and borg, by hand-worked tables, and by properties that hold for any history."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_backups.errors import InvalidArgumentError
+from mcp_backups.health import is_good
+from mcp_backups.models import Backup
+from mcp_backups.retention import NO_RULE, Keep, rulings
+
+NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
+LONG_AFTER = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def made(when: str | datetime, number: int = 1, **fields: object) -> Backup:
+    moment = datetime.fromisoformat(when).replace(tzinfo=UTC) if isinstance(when, str) else when
+    known = {"server_name": "", "type": "manual", "status": "completed", "size_mb": 10.0, "expires_at": None}
+    return Backup(id=number, server_id=1, created_at=moment, description="", **known | fields)
+
+
+def history(*whens: str) -> list[Backup]:
+    return [made(when, number) for number, when in enumerate(whens, start=1)]
+
+
+def told(backups: list[Backup], keep: Keep, now: datetime = LONG_AFTER) -> dict[str, str]:
+    return {f"{each.backup.created_at:%Y-%m-%dT%H:%M}": each.reason for each in rulings(backups, keep, now)}
+
+
+TABLES = [
+    pytest.param(
+        Keep(last=3),
+        {
+            "2026-11-23T03:00": "keep-last 3",
+            "2026-11-23T02:00": "keep-last 3",
+            "2026-11-01T00:00": "keep-last 3",
+            "2025-01-01T00:00": NO_RULE,
+        },
+        id="the newest, whatever their dates",
+    ),
+    pytest.param(
+        Keep(daily=2),
+        {
+            "2026-11-23T03:00": "keep-daily 2026-11-23",
+            "2026-11-23T02:00": NO_RULE,
+            "2026-11-01T23:59": "keep-daily 2026-11-01",
+            "2026-11-01T00:00": NO_RULE,
+            "2026-10-31T23:59": NO_RULE,
+        },
+        id="days without a backup take up no place",
+    ),
+    pytest.param(
+        Keep(daily=4),
+        {
+            "2024-03-01T00:00": "keep-daily 2024-03-01",
+            "2024-02-29T23:59": "keep-daily 2024-02-29",
+            "2024-02-29T00:00": NO_RULE,
+            "2024-02-28T12:00": "keep-daily 2024-02-28",
+            "2023-03-01T00:00": "keep-daily 2023-03-01",
+            "2023-02-28T23:59": NO_RULE,
+        },
+        id="a leap day is a day of its own",
+    ),
+    pytest.param(
+        Keep(monthly=2),
+        {
+            "2024-03-01T00:00": "keep-monthly 2024-03",
+            "2024-02-29T23:59": "keep-monthly 2024-02",
+            "2024-02-28T23:59": NO_RULE,
+        },
+        id="a leap day ends its month",
+    ),
+    pytest.param(
+        Keep(daily=4),
+        {
+            "2026-10-25T23:30": "keep-daily 2026-10-25",
+            "2026-10-25T01:30": NO_RULE,
+            "2026-10-25T00:30": NO_RULE,
+            "2026-10-24T23:30": "keep-daily 2026-10-24",
+            "2026-03-29T01:30": "keep-daily 2026-03-29",
+            "2026-03-28T23:30": "keep-daily 2026-03-28",
+        },
+        id="the days on which clocks change in Europe are days like others",
+    ),
+    pytest.param(
+        Keep(weekly=4),
+        {
+            "2027-01-04T00:00": "keep-weekly 2027-W01",
+            "2027-01-03T23:59": "keep-weekly 2026-W53",
+            "2027-01-01T00:00": NO_RULE,
+            "2026-12-28T00:00": NO_RULE,
+            "2026-12-27T23:59": "keep-weekly 2026-W52",
+            "2026-01-01T00:00": "keep-weekly 2026-W01",
+            "2025-12-29T00:00": NO_RULE,
+            "2025-12-28T23:59": NO_RULE,
+        },
+        id="ISO week 53 reaches into January, and week 1 into December",
+    ),
+    pytest.param(
+        Keep(last=1, daily=2, weekly=2, monthly=2),
+        {
+            "2026-11-23T09:00": "keep-last 1, keep-daily 2026-11-23, keep-weekly 2026-W48, keep-monthly 2026-11",
+            "2026-11-23T08:00": NO_RULE,
+            "2026-11-22T09:00": "keep-daily 2026-11-22, keep-weekly 2026-W47",
+            "2026-11-21T09:00": NO_RULE,
+            "2026-10-31T09:00": "keep-monthly 2026-10",
+            "2026-10-30T09:00": NO_RULE,
+        },
+        id="what any rule keeps is kept, and a backup may count for several",
+    ),
+    pytest.param(
+        Keep(daily=3),
+        {
+            "2026-11-23T09:00": "keep-daily 2026-11-23",
+            "2026-11-22T09:00": "keep-daily 2026-11-22",
+            "2026-11-22T08:00": NO_RULE,
+            "2026-11-22T07:00": "keep-daily 2026-11-22 (oldest)",
+        },
+        id="while places are free the oldest is kept too, as in restic and borg",
+    ),
+]
+
+
+@pytest.mark.parametrize(("keep", "expected"), TABLES)
+def test_the_rules_keep_what_was_worked_out_by_hand(keep: Keep, expected: dict[str, str]) -> None:
+    assert told(history(*expected), keep) == expected
+    assert told(history(*reversed(expected)), keep) == expected
+
+
+def test_the_newest_is_told_first_and_the_higher_id_of_two_at_once() -> None:
+    backups = [made("2026-11-01", 3), made("2026-11-02", 1), made("2026-11-01", 9)]
+    assert [ruling.backup.id for ruling in rulings(backups, Keep(last=1), NOW)] == [1, 9, 3]
+
+
+def test_days_are_those_of_utc_whatever_zone_a_time_was_told_in() -> None:
+    late = datetime(2026, 11, 22, 23, 30, tzinfo=timezone(timedelta(hours=-8)))
+    (ruling,) = rulings([made(late)], Keep(daily=1), LONG_AFTER)
+    assert ruling.reason == "keep-daily 2026-11-23"
+
+
+USELESS = [
+    pytest.param({"status": "in_progress", "size_mb": None}, "left alone: in progress", id="in progress"),
+    pytest.param({"status": "failed"}, NO_RULE, id="failed"),
+    pytest.param({"status": "uploading"}, NO_RULE, id="of an unknown status for over a day"),
+    pytest.param({"size_mb": 0.0}, NO_RULE, id="empty"),
+    pytest.param({"size_mb": None}, "left alone: size unknown", id="of unknown size"),
+    pytest.param({"expires_at": NOW}, "left alone: expires by itself", id="expired"),
+    pytest.param({"expires_at": NOW + timedelta(hours=24)}, "left alone: expires by itself", id="about to expire"),
+]
+
+
+@pytest.mark.parametrize(("fields", "reason"), USELESS)
+@pytest.mark.parametrize("keep", [Keep(last=1), Keep(daily=1), Keep(weekly=1), Keep(monthly=1)])
+def test_what_cannot_be_relied_on_never_pushes_a_good_backup_out(
+    fields: dict[str, object], reason: str, keep: Keep
+) -> None:
+    newer, good = made("2026-11-19T12:00", 2, **fields), made("2026-11-18T12:00", 1)
+    first, second = rulings([newer, good], keep, NOW)
+    assert first.reason == reason
+    assert first.kept == (reason != NO_RULE)
+    assert second.kept
+
+
+@pytest.mark.parametrize("age", [timedelta(0), timedelta(hours=23), timedelta(days=-2)])
+def test_a_young_backup_of_an_unknown_status_may_still_be_under_way(age: timedelta) -> None:
+    (ruling,) = rulings([made(NOW - age, status="uploading")], Keep(last=1), NOW)
+    assert ruling.reason == "left alone: not known to be finished"
+
+
+@pytest.mark.parametrize("counts", [{}, {"last": -1}, {"daily": 3, "monthly": -1}])
+def test_rules_that_keep_nothing_are_refused(counts: dict[str, int]) -> None:
+    with pytest.raises(InvalidArgumentError):
+        Keep(**counts)
+
+
+def test_the_histories_of_two_servers_are_not_mixed() -> None:
+    """One server's backups would push the other's out."""
+    backups = [made("2026-11-01", 1), replace_server(made("2026-11-02", 2), 2)]
+    with pytest.raises(ValueError, match="several servers"):
+        rulings(backups, Keep(last=1), NOW)
+
+
+def replace_server(backup: Backup, server_id: int) -> Backup:
+    return backup.model_copy(update={"server_id": server_id})
+
+
+def test_nothing_at_all_is_fine() -> None:
+    assert rulings([], Keep(last=1), NOW) == []
+
+
+moments = st.datetimes(datetime(2019, 12, 20), datetime(2026, 11, 25), timezones=st.just(UTC))  # noqa: DTZ001
+statuses = st.sampled_from(["completed", "completed", "completed", "in_progress", "failed", "queued"])
+expiries = st.none() | moments
+sizes = st.sampled_from([None, 0.0, 10.0, 10.0])
+counts = st.integers(0, 6)
+keeps = st.tuples(counts, counts, counts, counts).filter(any).map(lambda numbers: Keep(*numbers))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Backup]:
+    # Few days, so that periods hold several backups; and many, so that rules fill up.
+    days = draw(st.lists(moments | st.sampled_from([NOW - timedelta(hours=h) for h in range(72)]), max_size=30))
+    return [
+        made(moment, number, status=draw(statuses), size_mb=draw(sizes), expires_at=draw(expiries))
+        for number, moment in enumerate(days, start=1)
+    ]
+
+
+def kept(backups: list[Backup], keep: Keep) -> set[int]:
+    return {ruling.backup.id for ruling in rulings(backups, keep, NOW) if ruling.kept}
+
+
+def places(keep: Keep) -> list[tuple[int, str]]:
+    return [(keep.daily, "%Y-%m-%d"), (keep.weekly, "%G-%V"), (keep.monthly, "%Y-%m")]
+
+
+@given(histories(), keeps)
+def test_never_less_is_kept_than_the_rules_say(backups: list[Backup], keep: Keep) -> None:
+    good = [backup for backup in backups if is_good(backup, NOW)]
+    left = [backup for backup in good if backup.id in kept(backups, keep)]
+    assert len(left) >= min(keep.last, len(good))
+    for count, period in places(keep):
+        periods = sorted({backup.created_at.strftime(period) for backup in good}, reverse=True)
+        for wanted in periods[:count]:
+            newest = max(backup.created_at for backup in good if backup.created_at.strftime(period) == wanted)
+            assert any(backup.created_at == newest for backup in left)
+
+
+@given(histories(), keeps, st.randoms(use_true_random=False))
+def test_the_order_of_the_input_does_not_matter(backups: list[Backup], keep: Keep, random: Random) -> None:
+    mixed = random.sample(backups, len(backups))
+    assert rulings(mixed, keep, NOW) == rulings(backups, keep, NOW)
+
+
+@given(histories(), keeps, counts, st.sampled_from(["last", "daily", "weekly", "monthly"]))
+def test_another_rule_or_a_larger_one_never_drops_a_kept_backup(
+    backups: list[Backup], keep: Keep, more: int, rule: str
+) -> None:
+    larger = replace(keep, **{rule: getattr(keep, rule) + more})
+    assert kept(backups, keep) <= kept(backups, larger)
+
+
+@given(histories(), keeps)
+def test_what_was_kept_is_kept_when_the_rules_are_applied_again(backups: list[Backup], keep: Keep) -> None:
+    survivors = [ruling.backup for ruling in rulings(backups, keep, NOW) if ruling.kept]
+    assert kept(survivors, keep) == {backup.id for backup in survivors}
+
+
+@given(histories(), keeps)
+def test_what_cannot_be_relied_on_changes_nothing_for_the_rest(backups: list[Backup], keep: Keep) -> None:
+    good = [backup for backup in backups if is_good(backup, NOW)]
+    assert kept(good, keep) == kept(backups, keep) & {backup.id for backup in good}
+
+
+@given(histories(), keeps)
+def test_a_backup_in_progress_is_always_kept(backups: list[Backup], keep: Keep) -> None:
+    assert {backup.id for backup in backups if backup.status == "in_progress"} <= kept(backups, keep)
+
+
+@given(histories(), keeps)
+def test_a_good_backup_is_kept_unless_a_newer_one_is(backups: list[Backup], keep: Keep) -> None:
+    """Whoever has a good backup still has one afterwards."""
+    good = {backup.id for backup in backups if is_good(backup, NOW)}
+    assert bool(good) == bool(good & kept(backups, keep))

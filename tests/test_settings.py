@@ -1,0 +1,334 @@
+"""A setting that is wrong stops the start, with one line that names it and never tells its value."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from mcp_backups.errors import ConfigError
+from mcp_backups.settings import DEFAULT_URL, PREFIX, Settings, load_settings
+
+TOKEN = "vps_s3cret"
+SECRET = "s3cret"
+"""In every value that must not be shown."""
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="files have no permission bits there")
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting from outside reaches these tests; the default settings file is in the test's own folder."""
+    for name in os.environ:
+        if name.upper().startswith((PREFIX, "VPS_API_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def set_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, str]], None]:
+    """Put settings into the environment."""
+
+    def put(settings: Mapping[str, str]) -> None:
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+
+    return put
+
+
+def a_file(path: Path, content: str | bytes, mode: int = 0o600) -> str:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    path.chmod(mode)
+    return str(path)
+
+
+def refusal() -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    return caught.value.what
+
+
+WRONG_VALUES = [
+    ("VPS_API_TOKEN", "vps s3cret"),
+    ("VPS_API_TOKEN", "vps_s3cret\n"),
+    ("VPS_API_TOKEN", "vps\r\nX-Other: s3cret"),
+    ("VPS_API_TOKEN", "vps_s3cret\x1b"),
+    ("VPS_API_TOKEN", "vps_s3crét"),
+    ("VPS_API_TOKEN", "vps_s3cret\udcff"),
+    ("VPS_API_TOKEN", "s3cret" * 100),
+    ("VPS_API_URL", "http://s3cret.test/api/v1"),
+    ("VPS_API_URL", "http://127.0.0.1.s3cret.test/"),
+    ("VPS_API_URL", "https://user:s3cret@api.test/v1"),
+    ("VPS_API_URL", "https://s3cret@api.test/v1"),
+    ("VPS_API_URL", "https://api.test/v1?key=s3cret"),
+    ("VPS_API_URL", "https://api.test/v1#s3cret"),
+    ("VPS_API_URL", "https://api.test/v1?"),
+    ("VPS_API_URL", "https://api.test:s3cret/"),
+    ("VPS_API_URL", "https://api.test:99999/s3cret"),
+    ("VPS_API_URL", "https://[s3cret/"),
+    ("VPS_API_URL", "https:///s3cret"),
+    ("VPS_API_URL", "ftp://s3cret.test/"),
+    ("VPS_API_URL", "s3cret.test"),
+    ("VPS_API_URL", "https://s3cret.test/a b"),
+    ("VPS_API_URL", "https://s3cret.test/\x01"),
+    ("VPS_API_URL", "https://s3crét.test/"),
+    ("VPS_API_URL", "https:\\\\s3cret.test"),
+    ("MCP_BACKUPS_APPROVAL", "s3cret"),
+    ("MCP_BACKUPS_READ_ONLY", "s3cret"),
+    ("MCP_BACKUPS_SERVERS", "12345, s3cret"),
+    ("MCP_BACKUPS_SERVERS", "12345,,12346"),
+    ("MCP_BACKUPS_SERVERS", "0"),
+    ("MCP_BACKUPS_PROTECTED_SERVERS", "12345 12346"),
+    ("MCP_BACKUPS_PROTECTED_BACKUPS", "9007199254740992"),
+    ("MCP_BACKUPS_KEEP_MIN", "-1"),
+    ("MCP_BACKUPS_KEEP_MIN", "s3cret"),
+    ("MCP_BACKUPS_KEEP_MIN", "1.5"),
+    ("MCP_BACKUPS_DELETES_PER_HOUR", "100001"),
+    ("MCP_BACKUPS_DELETES_PER_DAY", "many s3cret"),
+    ("MCP_BACKUPS_RESTORES_PER_HOUR", "-1"),
+    ("MCP_BACKUPS_REQUIRE_SAFETY_BACKUP", "perhaps s3cret"),
+    ("MCP_BACKUPS_MARK_BACKUPS", "2"),
+    ("MCP_BACKUPS_LOG_LEVEL", "s3cret"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_VALUES)
+def test_a_wrong_value_is_refused_by_the_settings_name(
+    name: str, value: str, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    set_up({name: value})
+    said = refusal()
+    assert said.startswith(f"{name} ")
+    assert SECRET not in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.test/v1",
+        "https://api.test:8443",
+        "http://127.0.0.1:8000/api/v1",
+        "http://127.8.8.8/",
+        "http://localhost:8000/",
+        "http://[::1]:8000/",
+    ],
+)
+def test_https_or_this_machine_is_accepted(url: str, set_up: Callable[[Mapping[str, str]], None]) -> None:
+    set_up({"VPS_API_URL": url})
+    assert load_settings().vps_api_url == url.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "name", ["MCP_BACKUPS_READONLY", "MCP_BACKUPS_APROVAL", "MCP_BACKUPS_VPS_API_TOKEN", "MCP_BACKUPS_keep_min"]
+)
+def test_a_misspelt_setting_is_refused_rather_than_ignored(
+    name: str, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    """Who sets `MCP_BACKUPS_READONLY=1` believes that nothing can be changed."""
+    set_up({name: SECRET})
+    assert refusal() == f"{name} is not a setting."
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "rule"),
+    [
+        ("keep_min = ", 0o600, "is not valid TOML"),
+        ("keep_min = s3cret", 0o600, "is not valid TOML"),
+        (b"approval = '\xff'", 0o600, "cannot be read as text"),
+        ("keep_min = 2", 0o602, "anyone may write to"),
+        ("keep_min = 2", 0o666, "anyone may write to"),
+        ("vps_api_token = 'vps_s3cret'", 0o640, "can be read by others"),
+        ("vps_api_token = 'vps_s3cret'", 0o604, "can be read by others"),
+    ],
+)
+def test_a_settings_file_that_cannot_be_trusted_is_refused(
+    content: str | bytes, mode: int, rule: str, tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    set_up({"MCP_BACKUPS_CONFIG": a_file(tmp_path / "s3cret.toml", content, mode)})
+    said = refusal()
+    assert said.startswith("MCP_BACKUPS_CONFIG names a settings file that ")
+    assert rule in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            "keep_minimum = 2",
+            "keep_minimum in the settings file is not a setting; the names there are in small letters.",
+        ),
+        (
+            "[policy]\nkeep_min = 2",
+            "policy in the settings file is not a setting; the names there are in small letters.",
+        ),
+        ("KEEP_MIN = 2", "KEEP_MIN in the settings file is not a setting; the names there are in small letters."),
+        ('"a\\nb" = 2', "a b in the settings file is not a setting; the names there are in small letters."),
+        ("keep_min = -2", "MCP_BACKUPS_KEEP_MIN must be greater than or equal to 0."),
+        ("vps_api_url = 'http://s3cret.test'", "VPS_API_URL must be https, unless it is on this machine."),
+    ],
+)
+def test_a_wrong_line_in_the_settings_file_is_refused(
+    content: str, said: str, tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    set_up({"MCP_BACKUPS_CONFIG": a_file(tmp_path / "config.toml", content)})
+    assert refusal() == said
+
+
+def test_no_spelling_of_the_token_escapes_the_rule_for_its_file(
+    tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    set_up({"MCP_BACKUPS_CONFIG": a_file(tmp_path / "config.toml", f"VPS_API_TOKEN = '{TOKEN}'", 0o644)})
+    assert refusal().startswith("VPS_API_TOKEN in the settings file is not a setting")
+
+
+def test_a_settings_file_that_is_not_there_is_refused(
+    tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    set_up({"MCP_BACKUPS_CONFIG": str(tmp_path / "s3cret.toml")})
+    assert refusal() == "MCP_BACKUPS_CONFIG names a settings file that cannot be found or read."
+
+
+def test_a_folder_is_no_settings_file(tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]) -> None:
+    set_up({"MCP_BACKUPS_CONFIG": str(tmp_path)})
+    assert refusal() == "MCP_BACKUPS_CONFIG names a settings file that is not a regular file."
+
+
+@pytest.mark.parametrize("is_named", [True, False], ids=["named", "in its usual place"])
+def test_a_link_is_no_settings_file(
+    is_named: bool, tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    link = tmp_path / "mcp-backups" / "config.toml"
+    link.parent.mkdir()
+    link.symlink_to(a_file(tmp_path / "elsewhere.toml", "keep_min = 2"))
+    set_up({"MCP_BACKUPS_CONFIG": str(link)} if is_named else {})
+    assert "is a link" in refusal()
+
+
+def test_the_settings_file_is_read_from_its_usual_place(tmp_path: Path) -> None:
+    (tmp_path / "mcp-backups").mkdir()
+    a_file(tmp_path / "mcp-backups" / "config.toml", "keep_min = 3\nservers = [12345]\napproval = 'human'")
+    settings = load_settings()
+    assert (settings.keep_min, settings.servers, settings.approval) == (3, frozenset({12345}), "human")
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]) -> None:
+    file = a_file(
+        tmp_path / "config.toml", "keep_min = 3\nread_only = true\nvps_api_url = 'https://file.test'\nservers = [1]"
+    )
+    set_up(
+        {
+            "MCP_BACKUPS_CONFIG": file,
+            "MCP_BACKUPS_KEEP_MIN": "5",
+            "VPS_API_URL": "https://environment.test",
+            "MCP_BACKUPS_SERVERS": "12345, 12346",
+        }
+    )
+    settings = load_settings()
+    assert settings.keep_min == 5
+    assert settings.vps_api_url == "https://environment.test"
+    assert settings.servers == {12345, 12346}
+    assert settings.read_only is True
+
+
+def test_an_empty_variable_is_as_good_as_none(set_up: Callable[[Mapping[str, str]], None]) -> None:
+    """A client's form that leaves a field blank hands on an empty variable."""
+    names = [*(f"{PREFIX}{name.upper()}" for name in Settings.model_fields if not name.startswith("vps_api_"))]
+    set_up(dict.fromkeys([*names, "MCP_BACKUPS_CONFIG", "VPS_API_TOKEN", "VPS_API_TOKEN_FILE", "VPS_API_URL"], ""))
+    assert load_settings() == Settings()
+
+
+def test_without_any_setting_the_account_is_asked_for_and_the_policy_is_careful() -> None:
+    settings = load_settings()
+    assert settings.vps_api_url == DEFAULT_URL
+    assert settings.vps_api_token is None
+    assert (settings.approval, settings.keep_min, settings.read_only) == ("auto", 1, False)
+
+
+@pytest.mark.parametrize("content", ["vps_s3cret", "vps_s3cret\n", "vps_s3cret\r\n"])
+def test_a_token_file_holds_the_token_and_perhaps_a_line_end(
+    content: str, tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    set_up({"VPS_API_TOKEN_FILE": a_file(tmp_path / "token", content)})
+    assert load_settings().vps_api_token == SecretStr(TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode"),
+    [
+        ("", 0o600),
+        ("\n", 0o600),
+        ("vps_s3cret\n\n", 0o600),
+        ("vps_s3cret\nsecond", 0o600),
+        (" vps_s3cret", 0o600),
+        ("vps s3cret", 0o600),
+        ("vps_s3cr\u00e9t", 0o600),
+        (b"\xff\xfev\x00p\x00s\x00", 0o600),
+        ("\ufeffvps_s3cret", 0o600),
+        ("s3cret" * 1000, 0o600),
+        ("vps_s3cret", 0o640),
+        ("vps_s3cret", 0o604),
+        ("vps_s3cret", 0o620),
+    ],
+)
+def test_a_token_file_that_is_wrong_or_open_to_others_is_refused(
+    content: str | bytes, mode: int, tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    set_up({"VPS_API_TOKEN_FILE": a_file(tmp_path / "s3cret", content, mode)})
+    said = refusal()
+    assert said.startswith("VPS_API_TOKEN_FILE ")
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize("name", ["missing-s3cret", "."])
+def test_a_token_file_that_is_no_file_is_refused(
+    name: str, tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    set_up({"VPS_API_TOKEN_FILE": str(tmp_path / name)})
+    said = refusal()
+    assert said.startswith("VPS_API_TOKEN_FILE names a file that ")
+    assert SECRET not in said
+
+
+def test_two_tokens_are_refused(tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]) -> None:
+    set_up({"VPS_API_TOKEN": TOKEN, "VPS_API_TOKEN_FILE": a_file(tmp_path / "token", "vps_other")})
+    assert refusal() == "VPS_API_TOKEN and VPS_API_TOKEN_FILE are both set: set one of them."
+
+
+def test_settings_never_show_the_token(set_up: Callable[[Mapping[str, str]], None]) -> None:
+    set_up({"VPS_API_TOKEN": TOKEN})
+    settings = load_settings()
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert settings.vps_api_token is not None
+    assert settings.vps_api_token.get_secret_value() == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("VPS_API_TOKEN", "vps s3cret"),
+        ("VPS_API_URL", "http://user:s3cret@api.test/"),
+        ("MCP_BACKUPS_APPROVAL", "s3cret"),
+        ("MCP_BACKUPS_READONLY", "s3cret"),
+        ("MCP_BACKUPS_CONFIG", "/s3cret/config.toml"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [(), ("--sandbox",)], ids=["server", "sandbox"])
+def test_the_command_says_what_is_wrong_in_one_line_and_exits_2(
+    name: str, value: str, arguments: tuple[str, ...]
+) -> None:
+    """Standard output belongs to the protocol; what a client shows of a failed start is standard error."""
+    command = [str(Path(sys.executable).with_name("mcp-backups")), *arguments]
+    ended = subprocess.run(
+        command, env=os.environ | {name: value}, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False
+    )
+    said = ended.stderr.decode()
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert said.startswith(f"mcp-backups: {name} ")
+    assert said.count("\n") == 1
+    assert SECRET not in said

@@ -1,0 +1,115 @@
+"""What others wrote can neither hide, nor shout, nor fill the page; sizes and times read the same everywhere."""
+
+import unicodedata
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mcp_backups.text import MAX_CHARS, age, duration, plural, safe_text, size, stamp
+
+NOW = datetime(2026, 11, 23, 3, 0, 30, tzinfo=UTC)
+BLANK = "\u2800\u3164\u115f\u1160\uffa0\u034f"
+"""Letters and marks that are drawn as nothing."""
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("Automatic daily backup", "Automatic daily backup"),
+        ("Größe ✓ 备份 резерв", "Größe ✓ 备份 резерв"),
+        ("", ""),
+        ("  two\tor \r\n more   blanks ", "two or more blanks"),
+        ("one\u2028two\u2029three\x85four", "one two three four"),
+        ("a\x00b\x07c\x7fd", "abcd"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("\x1b[2J\x1b[1;1Hcleared", "cleared"),
+        ("\x9b31mred", "red"),
+        ("\x1b]0;new title\x07name", "name"),
+        ("\x1b]8;;http://x.test/\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("half a sequence \x1b[", "half a sequence ["),
+        ("user\u202etxt.exe\u202c", "usertxt.exe"),
+        ("\u2066isolated\u2069", "isolated"),
+        ("zero\u200bwidth\u200djoined\ufeff", "zerowidthjoined"),
+        ("soft\u00adhyphen", "softhyphen"),
+        ("tag\U000e0069\U000e0067\U000e006e\U000e006f\U000e0072\U000e0065", "tag"),
+        ("varied\ufe0f\U000e0100", "varied"),
+        (f"blank{BLANK}letters", "blankletters"),
+        ("lone \ud800 surrogate \udfff", "lone surrogate"),
+        ("private \ue000 and unassigned \u0378", "private and unassigned"),
+        ("\u200b\u202e\x00", ""),
+    ],
+)
+def test_what_cannot_be_seen_is_not_shown(raw: str, shown: str) -> None:
+    assert safe_text(raw) == shown
+
+
+@pytest.mark.parametrize(
+    ("length", "kept"), [(199, "x" * 199), (200, "x" * 200), (201, "x" * 199 + "…"), (1_000_000, "x" * 199 + "…")]
+)
+def test_text_is_cut_at_200_characters_and_says_so(length: int, kept: str) -> None:
+    assert safe_text("x" * length) == kept
+
+
+def test_a_megabyte_of_invisible_characters_shows_only_that_something_was_cut() -> None:
+    assert safe_text("\u200b" * 1_000_000) == "…"
+
+
+@given(st.text(st.characters() | st.characters(categories=["Cs", "Cf", "Cc", "Zs", "Zl", "Zp"])))
+@example("\x1b[31m" * 900)
+@example("\x1b\x1b[31m[31m")
+@example("\x9b\u200b31mred")
+@example("\x1b]\u200b" + "x" * 300)
+def test_shown_text_is_short_visible_and_stays_as_it_is(raw: str) -> None:
+    shown = safe_text(raw)
+    assert len(shown) <= MAX_CHARS
+    assert all(ch == " " or unicodedata.category(ch)[0] not in "CZ" for ch in shown)
+    assert not set(shown) & set(BLANK)
+    assert safe_text(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("moment", "shown"),
+    [
+        (NOW, "2026-11-23T03:00Z"),
+        (datetime(2026, 11, 23, 1, 30, tzinfo=timezone(timedelta(hours=5, minutes=30))), "2026-11-22T20:00Z"),
+    ],
+)
+def test_times_are_shown_in_utc_to_the_minute(moment: datetime, shown: str) -> None:
+    assert stamp(moment) == shown
+
+
+@pytest.mark.parametrize(
+    ("passed", "shown"),
+    [
+        (timedelta(0), "0 min"),
+        (timedelta(seconds=59), "0 min"),
+        (timedelta(minutes=119, seconds=59), "119 min"),
+        (timedelta(hours=2), "2 h"),
+        (timedelta(hours=47, minutes=59), "47 h"),
+        (timedelta(days=2), "2 d"),
+        (timedelta(days=400, hours=23), "400 d"),
+    ],
+)
+def test_a_length_of_time_is_cut_to_its_largest_fitting_unit(passed: timedelta, shown: str) -> None:
+    assert duration(passed) == shown
+    assert age(NOW - passed, NOW) == shown
+
+
+def test_what_is_to_come_says_so() -> None:
+    assert age(NOW + timedelta(days=3), NOW) == "in 3 d"
+    assert age(NOW + timedelta(minutes=5), NOW) == "in 5 min"
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "shown"),
+    [(None, "unknown"), (0, "0 MB"), (812, "812 MB"), (1023, "1023 MB"), (1024, "1.0 GB"), (4523, "4.4 GB")],
+)
+def test_sizes_are_in_mb_or_gb_of_1024_mb(megabytes: float | None, shown: str) -> None:
+    assert size(megabytes) == shown
+
+
+@pytest.mark.parametrize(("count", "shown"), [(0, "0 backups"), (1, "1 backup"), (2, "2 backups")])
+def test_one_is_singular(count: int, shown: str) -> None:
+    assert plural(count, "backup") == shown

@@ -1,0 +1,38 @@
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mcp_backups.sandbox import Emulator
+from mcp_backups.sandbox.fleet import Backup
+from tests.stage import AgentWith, Era, MakeSettings, ManualClock, Session, session
+
+AgentOn = Callable[..., AbstractAsyncContextManager[Session]]
+
+
+@pytest.fixture
+def agent_on(clock: ManualClock, era: Era, make_settings: MakeSettings) -> AgentOn:
+    """`async with Emulator(…) as api, agent_on(api) as agent`: a session on an emulator of the test's own."""
+    return lambda emulator, **overrides: session(emulator, make_settings(**overrides), clock, era)
+
+
+@pytest.fixture
+async def trusted(agent_with: AgentWith) -> AsyncIterator[Session]:
+    """A session where `confirm=true` alone consents."""
+    async with agent_with(approval="flag") as served:
+        yield served
+
+
+@pytest.fixture
+def add(emulator: Emulator, clock: ManualClock) -> Callable[..., int]:
+    """`add(12360, hours=30, size_mb=10)`: one more backup in the account, so old; returns its id."""
+
+    def put(server_id: int, hours: float = 48, **fields: Any) -> int:
+        number = max(emulator.fleet.backups) + 1
+        made = clock.now() - timedelta(hours=hours)
+        emulator.fleet.backups[number] = Backup(number, server_id, made, **{"size_mb": 100} | fields)
+        return number
+
+    return put

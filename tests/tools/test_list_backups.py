@@ -1,0 +1,376 @@
+"""list_backups: the newest first, only what was asked for, every row once, and never more certain than it is."""
+
+import ast
+import itertools
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mcp_backups.sandbox import Emulator, Fault
+from mcp_backups.sandbox.shapes import backup_shape
+from tests.stage import AgentWith, Answer, ManualClock, Session
+
+from .conftest import AgentOn
+
+pytestmark = pytest.mark.anyio
+
+COLUMNS = "id|server_id|server|type|status|size_mb|created_at|age|expires_at|description"
+QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+CELL = re.compile(rf"({QUOTED}|[^|]*)\|")
+
+
+def ids(answer: Answer) -> list[int]:
+    assert not answer.is_error, answer.text
+    return [row["id"] for row in answer.data["backups"]]
+
+
+def newest_first(emulator: Emulator, **wanted: Any) -> list[int]:
+    fits = [b for b in emulator.fleet.backups.values() if all(getattr(b, name) == v for name, v in wanted.items())]
+    return [b.id for b in sorted(fits, key=lambda b: (b.created_at, b.id), reverse=True)]
+
+
+async def pages(agent: Session, **arguments: Any) -> list[Answer]:
+    """Every page, following next_cursor."""
+    answers = [await agent.call("list_backups", **arguments)]
+    while cursor := answers[-1].data["next_cursor"]:
+        answers.append(await agent.call("list_backups", cursor=cursor, **arguments))
+        assert len(answers) < 100
+    return answers
+
+
+def read_table(text: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """The shared values and the rows that a page's text shows, each row with the values that it shares."""
+    shared, rows = {}, []
+    for line in text.splitlines()[1:]:
+        if line.startswith("Where a cell is -: "):
+            shared = {name: ast.literal_eval(value) for name, value in re.findall(rf"(\w+) ({QUOTED})", line)}
+        elif re.match(r"\d+\|", line):
+            named = zip(COLUMNS.split("|"), CELL.findall(f"{line}|"), strict=True)
+            rows.append({name: read_cell(cell, shared.get(name)) for name, cell in named})
+    return shared, rows
+
+
+def read_cell(cell: str, shared: str | None) -> str:
+    if cell == "-" and shared is not None:
+        return shared
+    return str(ast.literal_eval(cell)) if cell[:1] in ("'", '"') else cell
+
+
+def full_row(row: dict[str, Any], defaults: dict[str, str]) -> dict[str, Any]:
+    """A structured row with the values that it shares, as the text would show them."""
+    return {name: str(row.get(name, defaults.get(name, ""))) for name in COLUMNS.split("|")}
+
+
+async def test_the_newest_by_creation_comes_first_whatever_the_ids_and_the_order_of_the_answer(
+    agent: Session, emulator: Emulator
+) -> None:
+    answer = await agent.call("list_backups", server_id=12345, limit=100)
+    assert ids(answer) == newest_first(emulator, server_id=12345)
+    assert ids(answer)[:3] == [501, 495, 499]
+    assert [b.id for b in emulator.fleet.backups_of(12345)][:3] == [501, 499, 495]
+
+
+async def test_backups_of_the_same_moment_are_told_apart_by_their_ids(
+    agent: Session, emulator: Emulator, clock: ManualClock
+) -> None:
+    for backup in emulator.fleet.backups.values():
+        backup.created_at = clock.now()
+    answers = await pages(agent, limit=7)
+    assert [number for answer in answers for number in ids(answer)] == sorted(emulator.fleet.backups, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("limit", "page_size"), [(1, None), (7, None), (20, None), (81, None), (100, None), (7, 10), (100, 10)]
+)
+async def test_paging_goes_through_all_backups_without_loss_or_repetition(
+    agent_on: AgentOn, clock: ManualClock, limit: int, page_size: int | None
+) -> None:
+    emulator = Emulator(now=clock.now, page_size=page_size, max_page_size=page_size or 100)
+    async with emulator, agent_on(emulator) as agent:
+        answers = await pages(agent, limit=limit)
+    assert [number for answer in answers for number in ids(answer)] == newest_first(emulator)
+    assert {answer.data["total"] for answer in answers} == {81}
+    assert [answer.data["returned"] for answer in answers] == [len(ids(answer)) for answer in answers]
+    assert all(answer.data["complete"] and answer.data["missing"] == [] for answer in answers)
+    assert all(len(ids(answer)) == limit for answer in answers[:-1])
+
+
+async def test_a_backup_made_between_two_pages_neither_repeats_nor_hides_another(
+    agent: Session, emulator: Emulator, add: Callable[..., int]
+) -> None:
+    before = newest_first(emulator)
+    first = await agent.call("list_backups", limit=40)
+    add(12345, hours=0)
+    second = await agent.call("list_backups", limit=100, cursor=first.data["next_cursor"])
+    assert ids(first) + ids(second) == before
+
+
+async def test_paging_is_exact_at_every_time_that_can_be_told(agent: Session, emulator: Emulator) -> None:
+    start = datetime(2026, 11, 1, tzinfo=UTC)
+    years = itertools.cycle([1, 1969, 1970, 2026, 9999])
+    for number, backup in enumerate(emulator.fleet.backups.values()):
+        backup.created_at = (start + timedelta(microseconds=number // 2)).replace(year=next(years))
+    answers = await pages(agent, limit=1)
+    assert [number for answer in answers for number in ids(answer)] == newest_first(emulator)
+
+
+@pytest.mark.parametrize("cursor", ["next", "0-0-00000000", "1-1-2df06203x", "\u0661-1-2df06203", "-", " "])
+async def test_a_cursor_that_no_page_gave_is_refused_before_anything_is_read(
+    agent: Session, emulator: Emulator, cursor: str
+) -> None:
+    answer = await agent.call("list_backups", cursor=cursor)
+    assert (answer.code, emulator.requests) == ("invalid_argument", [])
+    assert "cursor" in answer.text
+
+
+async def test_a_cursor_of_other_filters_is_refused(agent: Session, emulator: Emulator) -> None:
+    first = await agent.call("list_backups", limit=3)
+    answer = await agent.call("list_backups", limit=3, server_id=12345, cursor=first.data["next_cursor"])
+    assert (answer.code, emulator.count("GET")) == ("invalid_argument", 1)
+
+
+FILTERS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"server_id": 12346}, {"server_id": 12346}),
+    ({"server_id": 12360}, {"server_id": 12360}),
+    ({"server_id": 99999}, {"server_id": 99999}),
+    ({"backup_type": "manual"}, {"backup_type": "manual"}),
+    ({"backup_type": "automatic", "server_id": 12370}, {"backup_type": "automatic", "server_id": 12370}),
+    ({"status": "completed"}, {"status": "completed"}),
+    ({"status": "in_progress"}, {"status": "in_progress"}),
+    ({"status": "other"}, {"status": "failed"}),
+    ({"server_name": "web-server-01"}, {"server_id": 12345}),
+    ({"server_name": "WEB-Server-01"}, {"server_id": 12345}),
+    ({"server_name": "db"}, {"server_id": 12346}),
+    ({"server_name": "mail-server", "backup_type": "manual"}, {"server_id": 12351, "backup_type": "manual"}),
+]
+
+
+@pytest.mark.parametrize(("arguments", "wanted"), FILTERS, ids=str)
+async def test_filters_leave_exactly_what_was_asked_for(
+    agent: Session, emulator: Emulator, arguments: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    answer = await agent.call("list_backups", limit=100, **arguments)
+    assert ids(answer) == newest_first(emulator, **wanted)
+    assert (answer.data["total"], answer.data["complete"]) == (len(ids(answer)), True)
+
+
+async def test_a_status_that_is_not_documented_is_other(agent: Session, emulator: Emulator) -> None:
+    emulator.fleet.backups[501].status = "archived"
+    answer = await agent.call("list_backups", status="other")
+    assert set(ids(answer)) == {501, 455}
+    assert "archived" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted", "dropped"),
+    [
+        ({"server_id": 12345}, {"server_id": 12345}, 63),
+        ({"backup_type": "manual"}, {"backup_type": "manual"}, 73),
+    ],
+)
+async def test_rows_of_others_are_dropped_and_said_when_the_filter_is_not_honoured(
+    agent_on: AgentOn, clock: ManualClock, arguments: dict[str, Any], wanted: dict[str, Any], dropped: int
+) -> None:
+    """F53: an unknown query filter is silently ignored by VPS.org, and the whole list comes."""
+    async with Emulator(now=clock.now, honour_filters=False) as emulator, agent_on(emulator) as agent:
+        answer = await agent.call("list_backups", limit=100, **arguments)
+    assert ids(answer) == newest_first(emulator, **wanted)
+    assert answer.data["complete"] is False
+    assert answer.data["missing"] == [f"the filter was not honoured, {dropped} rows left out"]
+    assert f"INCOMPLETE: {answer.data['missing'][0]}" in answer.text
+
+
+async def test_a_name_that_is_one_servers_whole_name_means_that_server_though_others_begin_so(
+    agent: Session, emulator: Emulator
+) -> None:
+    emulator.fleet.servers[12346].name = "web-server-011"
+    assert ids(await agent.call("list_backups", server_name="web-server-01", limit=100)) == newest_first(
+        emulator, server_id=12345
+    )
+
+
+async def test_a_beginning_is_not_taken_for_a_server_because_it_alone_has_backups_of_that_type(
+    agent: Session, emulator: Emulator
+) -> None:
+    emulator.fleet.servers[12351].name = "db-server-02"
+    answer = await agent.call("list_backups", server_name="db", backup_type="manual")
+    assert answer.code == "invalid_argument"
+    assert "12346, 12351" in answer.text
+
+
+@pytest.mark.parametrize(("other", "asked"), [("web-server-02", "web-server"), ("web-server-01", "web-server-01")])
+async def test_a_name_that_fits_several_servers_is_refused_with_their_ids(
+    agent: Session, emulator: Emulator, other: str, asked: str
+) -> None:
+    emulator.fleet.servers[12346].name = other
+    answer = await agent.call("list_backups", server_name=asked)
+    assert answer.code == "invalid_argument"
+    assert "12345, 12346" in answer.text
+
+
+@pytest.mark.parametrize("name", ["nowhere", "server", "staging-01"])
+async def test_a_name_that_no_server_with_a_backup_has_is_not_found(agent: Session, name: str) -> None:
+    assert (await agent.call("list_backups", server_name=name)).code == "not_found"
+
+
+async def test_an_id_and_a_name_together_are_refused(agent: Session, emulator: Emulator) -> None:
+    answer = await agent.call("list_backups", server_id=12345, server_name="web-server-01")
+    assert (answer.code, emulator.requests) == ("invalid_argument", [])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"limit": 0},
+        {"limit": 101},
+        {"limit": -1},
+        {"limit": "20"},
+        {"limit": 20.0},
+        {"server_id": -1},
+        {"backup_type": "weekly"},
+        {"status": "failed"},
+        {"cursor": "0" * 101},
+        {"server_name": "x" * 201},
+    ],
+    ids=str,
+)
+async def test_what_is_out_of_bounds_is_refused_by_name_and_nothing_is_read(
+    agent: Session, emulator: Emulator, arguments: dict[str, Any]
+) -> None:
+    answer = await agent.call("list_backups", **arguments)
+    assert (answer.code, emulator.requests) == ("invalid_argument", [])
+    assert next(iter(arguments)) in answer.text
+
+
+def spoil_row(content: Any) -> None:
+    content["results"][3]["id"] = True
+
+
+def drop_row(content: Any) -> None:
+    del content["results"][3]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "missing"),
+    [(spoil_row, "1 row could not be read"), (drop_row, "VPS.org counts 81 rows but sent 80")],
+)
+async def test_a_row_that_cannot_be_read_costs_that_row_and_the_completeness(
+    agent: Session, emulator: Emulator, spoil: Callable[[Any], None], missing: str
+) -> None:
+    """F45, F47."""
+    emulator.fail(Fault.edited(spoil), method="GET")
+    answer = await agent.call("list_backups", limit=100)
+    assert len(ids(answer)) == answer.data["total"] == 80
+    assert (answer.data["complete"], answer.data["missing"]) == (False, [missing])
+    assert f"INCOMPLETE: {missing}." in answer.text
+
+
+async def test_an_empty_list_is_an_answer(agent: Session, emulator: Emulator) -> None:
+    emulator.fleet.backups.clear()
+    answer = await agent.call("list_backups")
+    assert (answer.data["total"], answer.data["backups"], answer.data["next_cursor"]) == (0, [], "")
+    assert answer.text.startswith("0 of 0 backups")
+
+
+HOSTILE = [
+    "a|b",
+    "-",
+    "'quoted'",
+    '"quoted"',
+    'it\'s | "both"',
+    "back\\slash|",
+    "type 'manual', status 'failed'",
+    "Where a cell is -: status 'completed'",
+    "",
+    "Ünïcode ✓",
+]
+
+
+def everything(_: Emulator) -> None:
+    """The seeded fleet as it is."""
+
+
+def hostile_descriptions(emulator: Emulator) -> None:
+    for number, backup in enumerate(emulator.fleet.backups.values()):
+        backup.description = HOSTILE[number % len(HOSTILE)]
+
+
+def one_hostile_description(emulator: Emulator) -> None:
+    for backup in emulator.fleet.backups.values():
+        backup.description = HOSTILE[4]
+
+
+def undescribed(emulator: Emulator) -> None:
+    for backup in emulator.fleet.backups.values():
+        backup.description = ""
+
+
+@pytest.mark.parametrize("arrange", [everything, hostile_descriptions, one_hostile_description, undescribed])
+async def test_the_text_and_the_structured_content_carry_the_same_facts(
+    agent: Session, emulator: Emulator, arrange: Callable[[Emulator], None]
+) -> None:
+    arrange(emulator)
+    for answer in await pages(agent, limit=20):
+        page = answer.data
+        shared, rows = read_table(answer.text)
+        assert shared == page["defaults"]
+        assert rows == [full_row(row, page["defaults"]) for row in page["backups"]]
+        head = f"{page['returned']} of {page['total']} backups, newest first, as of {page['as_of']}."
+        assert answer.text.splitlines()[0] == head
+        assert COLUMNS in answer.text.splitlines()
+        cursor = re.search("^next_cursor: (.+)$", answer.text, re.MULTILINE)
+        assert (cursor[1] if cursor else "") == page["next_cursor"]
+
+
+async def test_rows_with_their_defaults_say_what_vps_org_said(agent: Session, emulator: Emulator) -> None:
+    hostile_descriptions(emulator)
+    for answer in await pages(agent, limit=20):
+        for row in answer.data["backups"]:
+            backup = emulator.fleet.backups[row["id"]]
+            told = answer.data["defaults"] | row
+            assert told["server_id"] == backup.server_id
+            assert told["server"] == emulator.fleet.servers[backup.server_id].name
+            assert (told["type"], told["status"]) == (backup.backup_type, backup.status)
+            assert told.get("size_mb") == backup.size_mb
+            assert told["created_at"] == backup.created_at.strftime("%Y-%m-%dT%H:%MZ")
+            assert told.get("expires_at") == (backup.expires_at and backup.expires_at.strftime("%Y-%m-%dT%H:%MZ"))
+            assert told.get("description", "") == backup.description
+
+
+async def test_rows_are_flat_and_hold_no_nulls(agent: Session) -> None:
+    for answer in await pages(agent):
+        values = [value for row in answer.data["backups"] for value in row.values()]
+        assert all(isinstance(value, str | int | float) for value in values)
+        assert all(set(row) <= set(COLUMNS.split("|")) for row in answer.data["backups"])
+
+
+def compact(content: object) -> int:
+    return len(json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+async def test_a_page_costs_far_less_than_the_apis_own_json(agent: Session, emulator: Emulator) -> None:
+    for answer in await pages(agent, limit=20):
+        if len(ids(answer)) < 20:
+            continue
+        own = compact([backup_shape(emulator.fleet.backups[number], emulator.fleet) for number in ids(answer)])
+        assert compact(answer.data) <= 0.75 * own, compact(answer.data) / own
+        assert len(answer.text.encode()) <= 0.45 * own, len(answer.text.encode()) / own
+
+
+async def test_the_default_page_is_under_8000_characters(agent: Session) -> None:
+    answer = await agent.call("list_backups")
+    assert len(ids(answer)) == 20
+    assert len(answer.text) + compact(answer.data) < 8000
+
+
+async def test_listing_changes_nothing_and_needs_no_ledger(
+    agent_with: AgentWith, emulator: Emulator, state_dir: Any
+) -> None:
+    async with agent_with() as agent:
+        await pages(agent)
+    assert {request.method for request in emulator.requests} == {"GET"}
+    assert not state_dir.exists()

@@ -1,0 +1,467 @@
+"""restore_server: planned, made undoable, sent once, and never said to be finished."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from mcp_backups.sandbox import Emulator, Fault
+from tests.stage import AgentWith, Answer, ManualClock, Session
+
+from .refusals import assert_refused
+
+pytestmark = pytest.mark.anyio
+
+Add = Callable[..., int]
+SERVER, TARGET = 12345, 499
+
+
+def sent(emulator: Emulator) -> dict[str, int]:
+    """What was sent that changes anything."""
+    return {
+        "restores": emulator.count("POST", "/servers/"),
+        "backups": emulator.count("POST", "/backups/"),
+        "deletes": emulator.count("DELETE"),
+    }
+
+
+def sends(restores: int = 0, backups: int = 0) -> dict[str, int]:
+    return {"restores": restores, "backups": backups, "deletes": 0}
+
+
+async def restore(agent: Session, operation_id: str = "", /, **arguments: Any) -> Answer:
+    """Ask for a restore; confirm it when the plan is named."""
+    named = {"confirm": True, "operation_id": operation_id} if operation_id else {}
+    return await agent.call("restore_server", **{"server_id": SERVER, "backup_id": TARGET} | named | arguments)
+
+
+async def plan(agent: Session, **arguments: Any) -> str:
+    answer = await restore(agent, **arguments)
+    assert not answer.is_error, answer.text
+    assert answer.status == "needs_confirmation"
+    return answer.operation
+
+
+async def finish(agent: Session, operation: str) -> Answer:
+    """Wait for the safety backup."""
+    return await agent.call("get_operation", operation_id=operation, wait_seconds=45)
+
+
+# The plan
+
+
+@pytest.mark.parametrize("arguments", [{}, {"confirm": True}], ids=str)
+async def test_the_first_call_changes_nothing_and_shows_a_plan(
+    agent: Session, emulator: Emulator, arguments: dict[str, Any]
+) -> None:
+    answer = await restore(agent, **arguments)
+    assert (answer.status, answer.data["changed"]) == ("needs_confirmation", "nothing")
+    assert answer.data["server"] == {"id": SERVER, "name": "web-server-01"}
+    assert answer.data["backup"]["id"] == TARGET
+    assert answer.data["facts"] == {
+        "lost": "everything written to the server since 2026-11-21T12:00Z",
+        "safety_backup": "one is made first",
+        "can_be_undone": True,
+    }
+    assert answer.data["undo"] is None
+    named = f"confirm=true, operation_id='{answer.operation}'"
+    assert f"restore_server(server_id=12345, backup_id=499, safety_backup=true, {named})" in answer.data["next_step"]
+    assert sent(emulator) == sends()
+    assert emulator.fleet.servers[SERVER].disk is None
+
+
+async def test_a_plan_without_a_way_back_says_so(agent: Session) -> None:
+    answer = await restore(agent, safety_backup=False)
+    assert (answer.data["facts"]["safety_backup"], answer.data["facts"]["can_be_undone"]) == ("none is made", False)
+
+
+# The safety backup
+
+
+async def test_a_safety_backup_is_made_first_and_then_the_restore_is_sent_once(
+    agent: Session, emulator: Emulator, clock: ManualClock
+) -> None:
+    """F85."""
+    operation = await plan(agent)
+
+    preparing = await restore(agent, operation)
+    assert (preparing.status, preparing.data["changed"], preparing.operation) == ("preparing", "nothing", operation)
+    assert preparing.data["facts"]["safety_backup"] == 502
+    assert f"get_operation(operation_id='{operation}', wait_seconds=45)" in preparing.data["next_step"]
+    assert sent(emulator) == sends(backups=1)
+
+    impatient = await restore(agent, operation)
+    assert (impatient.status, sent(emulator)) == ("preparing", sends(backups=1))
+
+    waited = await finish(agent, operation)
+    assert (waited.status, waited.data["facts"]["safety_backup_status"]) == ("preparing", "succeeded")
+    assert waited.progress
+    assert f"operation_id='{operation}') to send the restore" in waited.data["next_step"]
+    assert (sent(emulator), emulator.fleet.servers[SERVER].disk) == (sends(backups=1), None)
+
+    done = await restore(agent, operation)
+    assert (done.status, done.data["changed"], done.data["replayed"]) == ("accepted", "done", False)
+    assert done.data["undo"] == "restore_server(server_id=12345, backup_id=502)"
+    assert done.data["approved_by"] == "plan"
+    assert sent(emulator) == sends(restores=1, backups=1)
+    (applied,) = emulator.fleet.restores
+    assert (applied.server_id, applied.backup_id, emulator.fleet.servers[SERVER].disk) == (SERVER, TARGET, TARGET)
+
+    clock.advance(minutes=30)
+    again = await restore(agent, operation)
+    assert (again.status, again.data["replayed"], again.data["undo"]) == ("accepted", True, done.data["undo"])
+    assert (sent(emulator), len(emulator.fleet.restores)) == (sends(restores=1, backups=1), 1)
+
+
+async def test_a_restore_prepared_before_a_restart_goes_on_after_it(
+    agent_with: AgentWith, emulator: Emulator, clock: ManualClock
+) -> None:
+    async with agent_with() as agent:
+        operation = await plan(agent)
+        await restore(agent, operation)
+    clock.advance(minutes=30)
+    async with agent_with() as agent:
+        assert (await restore(agent, operation)).status == "accepted"
+    assert sent(emulator) == sends(restores=1, backups=1)
+
+
+async def test_a_restore_prepared_two_hours_ago_is_not_sent(
+    agent: Session, emulator: Emulator, clock: ManualClock
+) -> None:
+    operation = await plan(agent)
+    await restore(agent, operation)
+    clock.advance(hours=2)
+    assert (await restore(agent, operation)).code == "confirmation_expired"
+    assert sent(emulator) == sends(backups=1)
+
+
+async def test_a_target_that_changed_while_the_safety_backup_was_made_is_not_restored(
+    agent: Session, emulator: Emulator, clock: ManualClock
+) -> None:
+    operation = await plan(agent)
+    await restore(agent, operation)
+    clock.advance(seconds=20)
+    emulator.fleet.backups[TARGET].size_mb = 1
+    assert_refused(await restore(agent, operation), "target_changed")
+    assert sent(emulator) == sends(backups=1)
+
+
+@pytest.mark.parametrize("status", ["failed", "error"])
+async def test_a_safety_backup_that_fails_means_that_nothing_is_restored(
+    agent: Session, emulator: Emulator, status: str
+) -> None:
+    operation = await plan(agent)
+    await restore(agent, operation)
+    safety = emulator.fleet.backups[502]
+    safety.status, safety.ready_at = status, None
+    told = await finish(agent, operation)
+    assert (told.status, told.data["changed"]) == ("failed", "nothing")
+    assert "safety backup failed" in told.data["summary"]
+    again = await restore(agent, operation)
+    assert (again.status, again.data["replayed"]) == ("failed", True)
+    assert sent(emulator) == sends(backups=1)
+
+
+@pytest.mark.parametrize(("status", "code"), [(409, "conflict"), (403, "forbidden"), (400, "invalid_argument")])
+async def test_a_safety_backup_that_is_refused_means_that_nothing_is_restored(
+    agent: Session, emulator: Emulator, status: int, code: str
+) -> None:
+    emulator.fail(Fault.status(status, {"detail": "no"}), method="POST", path="^/backups/")
+    operation = await plan(agent)
+    answer = await restore(agent, operation)
+    assert answer.code == code
+    assert "Nothing was changed." in answer.text
+    assert (await restore(agent, operation)).status == "failed"
+    assert sent(emulator) == sends(backups=1)
+
+
+@pytest.mark.parametrize("minutes", [0, 30, 59])
+async def test_a_recent_backup_is_the_way_back_and_none_is_made(
+    agent: Session, emulator: Emulator, add: Add, minutes: float
+) -> None:
+    recent = add(SERVER, hours=minutes / 60)
+    planned = await restore(agent)
+    assert f"backup {recent} of " in planned.data["facts"]["safety_backup"]
+    done = await restore(agent, planned.operation)
+    assert (done.status, done.data["undo"]) == ("accepted", f"restore_server(server_id=12345, backup_id={recent})")
+    assert sent(emulator) == sends(restores=1)
+
+
+UNFIT: list[dict[str, Any]] = [
+    {"hours": 1},
+    {"hours": -0.2},
+    {"hours": 0.5, "status": "in_progress"},
+    {"hours": 0.5, "status": "failed"},
+    {"hours": 0.5, "size_mb": None},
+    {"hours": 0.5, "size_mb": 0},
+    {"hours": 0.5, "expires_at": timedelta(hours=23)},
+    {"hours": 0.5, "server_id": 12346},
+]
+
+
+@pytest.mark.parametrize("fields", UNFIT, ids=str)
+async def test_a_backup_that_is_no_way_back_does_not_spare_the_safety_backup(
+    agent: Session, emulator: Emulator, add: Add, clock: ManualClock, fields: dict[str, Any]
+) -> None:
+    if "expires_at" in fields:
+        fields = fields | {"expires_at": clock.now() + fields["expires_at"]}
+    add(**{"server_id": SERVER} | fields)
+    assert (await restore(agent, await plan(agent))).status == "preparing"
+    assert sent(emulator) == sends(backups=1)
+
+
+async def test_the_backup_that_is_restored_is_not_its_own_way_back(
+    agent: Session, emulator: Emulator, add: Add
+) -> None:
+    recent = add(SERVER, hours=0.5)
+    operation = await plan(agent, backup_id=recent)
+    assert (await restore(agent, operation, backup_id=recent)).status == "preparing"
+    assert sent(emulator) == sends(backups=1)
+
+
+async def test_a_backup_made_by_hand_just_before_is_the_way_back(agent: Session, emulator: Emulator) -> None:
+    made = await agent.call("create_backup", server_id=SERVER, wait_seconds=45)
+    done = await restore(agent, await plan(agent))
+    assert done.data["undo"] == f"restore_server(server_id=12345, backup_id={made.data['backup']['id']})"
+    assert sent(emulator) == sends(restores=1, backups=1)
+
+
+async def test_without_a_safety_backup_the_restore_is_sent_at_once_and_cannot_be_undone(
+    agent: Session, emulator: Emulator
+) -> None:
+    operation = await plan(agent, safety_backup=False)
+    done = await restore(agent, operation, safety_backup=False)
+    assert (done.status, done.data["undo"]) == ("accepted", None)
+    assert sent(emulator) == sends(restores=1)
+
+
+async def test_a_plan_with_a_safety_backup_is_no_consent_to_do_without(agent: Session, emulator: Emulator) -> None:
+    operation = await plan(agent)
+    assert (await restore(agent, operation, safety_backup=False)).code == "confirmation_invalid"
+    assert sent(emulator) == sends()
+
+
+async def test_where_a_safety_backup_is_required_none_goes_without(agent_with: AgentWith, emulator: Emulator) -> None:
+    async with agent_with(require_safety_backup=True) as agent:
+        assert_refused(await restore(agent, safety_backup=False), "policy_denied")
+        assert_refused(await restore(agent, safety_backup=False, confirm=True), "policy_denied")
+        assert sent(emulator) == sends()
+        assert (await restore(agent, await plan(agent))).status == "preparing"
+
+
+async def test_the_undo_is_a_call_that_works(agent_with: AgentWith, emulator: Emulator, clock: ManualClock) -> None:
+    async with agent_with() as agent:
+        operation = await plan(agent)
+        await restore(agent, operation)
+        await finish(agent, operation)
+        done = await restore(agent, operation)
+        assert done.data["undo"] == "restore_server(server_id=12345, backup_id=502)"
+        clock.advance(hours=2)
+        undo = await plan(agent, backup_id=502)
+        await restore(agent, undo, backup_id=502)
+        await finish(agent, undo)
+        assert (await restore(agent, undo, backup_id=502)).status == "accepted"
+    assert emulator.fleet.servers[SERVER].disk == 502
+
+
+# What is refused
+
+
+NOT_TO_RESTORE: list[tuple[dict[str, Any], str]] = [
+    ({"server_id": 12346}, "12346"),
+    ({"status": "in_progress"}, "not completed"),
+    ({"status": "failed"}, "not completed"),
+    ({"status": "archived"}, "not completed"),
+    ({"expires_at": timedelta(seconds=-1)}, "has expired"),
+    ({"expires_at": timedelta(0)}, "has expired"),
+    ({"expires_at": timedelta(minutes=59)}, "expires within an hour"),
+    ({"size_mb": 0}, "empty or of unknown size"),
+    ({"size_mb": None}, "empty or of unknown size"),
+]
+
+
+def spoil(emulator: Emulator, clock: ManualClock, fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        told = clock.now() + value if isinstance(value, timedelta) else value
+        setattr(emulator.fleet.backups[TARGET], name, told)
+
+
+@pytest.mark.parametrize(("fields", "reason"), NOT_TO_RESTORE, ids=str)
+async def test_a_backup_that_is_not_sure_to_restore_is_refused_with_the_reason(
+    agent: Session, emulator: Emulator, clock: ManualClock, fields: dict[str, Any], reason: str
+) -> None:
+    """F84, F51."""
+    spoil(emulator, clock, fields)
+    answer = await restore(agent, confirm=True)
+    assert_refused(answer, "policy_denied")
+    assert reason in answer.text
+    assert sent(emulator) == sends()
+
+
+@pytest.mark.parametrize(("fields", "reason"), NOT_TO_RESTORE, ids=str)
+async def test_a_backup_that_became_so_since_the_plan_is_not_restored(
+    agent: Session, emulator: Emulator, clock: ManualClock, fields: dict[str, Any], reason: str
+) -> None:
+    operation = await plan(agent, safety_backup=False)
+    spoil(emulator, clock, fields)
+    answer = await restore(agent, operation, safety_backup=False)
+    assert_refused(answer, "target_changed")
+    assert reason not in answer.text
+    assert sent(emulator) == sends()
+
+
+async def test_a_backup_that_begins_to_expire_while_the_plan_waits_is_not_restored(
+    agent: Session, emulator: Emulator, clock: ManualClock
+) -> None:
+    spoil(emulator, clock, {"expires_at": timedelta(minutes=65)})
+    operation = await plan(agent, safety_backup=False)
+    clock.advance(minutes=6)
+    assert_refused(await restore(agent, operation, safety_backup=False), "policy_denied")
+    assert sent(emulator) == sends()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ({"backup_id": 999}, "not_found"),
+        ({"server_id": 99999, "backup_id": 999}, "not_found"),
+        ({"server_id": 99999}, "policy_denied"),
+        ({"server_id": 12370, "backup_id": 455}, "policy_denied"),
+        ({"server_id": 12371, "backup_id": 439}, "policy_denied"),
+    ],
+    ids=str,
+)
+async def test_a_wrong_target_is_refused_and_nothing_is_sent(
+    agent: Session, emulator: Emulator, arguments: dict[str, Any], code: str
+) -> None:
+    assert_refused(await restore(agent, **arguments), code)
+    assert sent(emulator) == sends()
+
+
+RULES: list[tuple[dict[str, Any], str]] = [
+    ({"protected_servers": {SERVER}}, "policy_denied"),
+    ({"servers": {12346}}, "policy_denied"),
+    ({"read_only": True}, "read_only"),
+    ({"restores_per_hour": 0}, "budget_exhausted"),
+]
+
+
+@pytest.mark.parametrize("approval", ["auto", "flag"])
+@pytest.mark.parametrize(("rule", "code"), RULES, ids=str)
+async def test_the_operators_rules_hold_whatever_the_consent(
+    agent_with: AgentWith, emulator: Emulator, rule: dict[str, Any], code: str, approval: str
+) -> None:
+    async with agent_with(**rule, approval=approval) as agent:
+        assert_refused(await restore(agent, confirm=True, safety_backup=False), code)
+        assert_refused(await restore(agent, confirm=True), code)
+    assert sent(emulator) == sends()
+
+
+@pytest.mark.parametrize(("rule", "code"), RULES, ids=str)
+async def test_the_operators_rules_hold_for_a_plan_made_before_they_did(
+    agent_with: AgentWith, emulator: Emulator, rule: dict[str, Any], code: str
+) -> None:
+    async with agent_with() as agent:
+        operation = await plan(agent)
+    async with agent_with(**rule) as agent:
+        assert_refused(await restore(agent, operation), code)
+    assert sent(emulator) == sends()
+
+
+async def test_a_protected_backup_may_be_restored(agent_with: AgentWith) -> None:
+    async with agent_with(protected_backups={TARGET}) as agent:
+        assert (await restore(agent)).status == "needs_confirmation"
+
+
+async def test_one_restore_of_a_server_an_hour_and_another_server_has_its_own(
+    agent_with: AgentWith, emulator: Emulator, clock: ManualClock
+) -> None:
+    async def restore_at_once(agent: Session, **target: int) -> Answer:
+        arguments = target | {"safety_backup": False}
+        planned = await restore(agent, **arguments)
+        return planned if planned.is_error else await restore(agent, planned.operation, **arguments)
+
+    async with agent_with() as agent:
+        assert (await restore_at_once(agent)).status == "accepted"
+        assert_refused(await restore_at_once(agent), "budget_exhausted")
+        assert (await restore_at_once(agent, server_id=12362, backup_id=447)).status == "accepted"
+    async with agent_with() as agent:
+        for days in (1, -2):
+            clock.step(days=days)
+            assert_refused(await restore_at_once(agent), "budget_exhausted")
+        clock.step(days=1)
+        clock.advance(minutes=60)
+        assert (await restore_at_once(agent)).status == "accepted"
+    assert sent(emulator) == sends(restores=3)
+
+
+async def test_a_restore_of_many_confirmations_at_once_is_sent_once(agent_with: AgentWith, emulator: Emulator) -> None:
+    async with agent_with() as one, agent_with() as other:
+        operation = await plan(one)
+        await restore(one, operation)
+        await finish(one, operation)
+        answers: list[Answer] = []
+
+        async def ask(agent: Session) -> None:
+            answers.append(await restore(agent, operation))
+
+        async with anyio.create_task_group() as group:
+            for agent in (one, other) * 4:
+                group.start_soon(ask, agent)
+    assert sent(emulator) == sends(restores=1, backups=1)
+    assert len(emulator.fleet.restores) == 1
+    assert {answer.code for answer in answers} <= {"", "busy"}
+    assert [answer.data.get("replayed") for answer in answers].count(False) == 1
+
+
+async def test_many_confirmations_at_once_make_one_safety_backup(agent_with: AgentWith, emulator: Emulator) -> None:
+    async with agent_with() as one, agent_with() as other:
+        operation = await plan(one)
+        async with anyio.create_task_group() as group:
+            for agent in (one, other) * 4:
+                group.start_soon(restore, agent, operation)
+    assert sent(emulator) == sends(backups=1)
+
+
+async def test_where_the_flag_consents_the_same_call_goes_on_until_it_is_sent_and_is_then_replayed(
+    trusted: Session, emulator: Emulator
+) -> None:
+    first = await restore(trusted, confirm=True)
+    assert (first.status, first.data["approved_by"]) == ("preparing", "flag")
+    await finish(trusted, first.operation)
+    second = await restore(trusted, confirm=True)
+    third = await restore(trusted, confirm=True)
+    assert (second.status, second.operation, second.data["replayed"]) == ("accepted", first.operation, False)
+    assert (third.status, third.operation, third.data["replayed"]) == ("accepted", first.operation, True)
+    assert sent(emulator) == sends(restores=1, backups=1)
+
+
+async def test_where_only_a_person_consents_a_client_that_cannot_ask_is_refused(
+    agent_with: AgentWith, emulator: Emulator
+) -> None:
+    async with agent_with(approval="human") as agent:
+        operation = await plan(agent)
+        assert_refused(await restore(agent, operation), "declined")
+    assert sent(emulator) == sends()
+
+
+async def test_while_a_restore_is_unknown_its_server_is_closed_and_others_are_not(
+    agent: Session, emulator: Emulator, clock: ManualClock
+) -> None:
+    """F28, F29."""
+    emulator.fail(Fault.status(502, "<h1>Bad gateway</h1>"), method="POST", path="restore")
+    operation = await plan(agent, safety_backup=False)
+    answer = await restore(agent, operation, safety_backup=False)
+    assert answer.code == "outcome_unknown"
+    assert operation in answer.text
+    before = sent(emulator)
+    for refused in (await restore(agent), await agent.call("delete_backup", backup_id=495)):
+        assert refused.code == "policy_denied"
+        assert operation in refused.text
+    assert (await agent.call("delete_backup", backup_id=449)).status == "needs_confirmation"
+    assert (await restore(agent, operation, safety_backup=False)).data["changed"] == "unknown"
+    assert sent(emulator) == before == sends(restores=1)
+    clock.advance(minutes=30)
+    assert (await agent.call("delete_backup", backup_id=495)).status == "needs_confirmation"
