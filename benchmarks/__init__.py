@@ -1,0 +1,1 @@
+"""Measurements of mcp-backups: `python -m benchmarks`."""
