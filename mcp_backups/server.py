@@ -23,7 +23,7 @@ from mcp_types import Tool as ToolDefinition
 
 from mcp_backups import __version__
 from mcp_backups.completion import complete
-from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError
+from mcp_backups.errors import BackupsError, Changed, InternalError, InvalidArgumentError
 from mcp_backups.operations.desk import Desk
 from mcp_backups.prompts import get_prompt, list_prompts
 from mcp_backups.resources import list_resource_templates, list_resources, read_resource
@@ -131,8 +131,13 @@ async def _call_tool(
     except Exception:
         # The boundary: whatever else goes wrong, only our own words reach the model.
         log.exception("%s failed", params.name)
-        return _error(InternalError("Something went wrong in this server.", changed="unknown"))
+        changed: Changed = "nothing" if _is_harmless(params.name) else "unknown"
+        return _error(InternalError("Something went wrong in this server.", changed=changed))
     return CallToolResult(content=[TextContent(text=text)], structured_content=answer.model_dump(mode="json"))
+
+
+def _is_harmless(name: str) -> bool:
+    return name in _BY_NAME and _BY_NAME[name].safety == "reads"
 
 
 def _named(name: str) -> Tool:
