@@ -1,6 +1,7 @@
 """The examples run as their docstrings say, against a server of their own with the sandbox behind it."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,5 +60,51 @@ def test_nobody_is_asked_about_what_the_rules_forbid(environment: dict[str, str]
     assert ended.stdout.startswith("policy_denied: ")
 
 
+def test_a_person_who_types_the_servers_name_has_it_restored_once_it_is_safe(environment: dict[str, str]) -> None:
+    ended = run(environment, "ask_the_user.py", "12351", "383", typed="mail-server-01\n")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("Restore server 12351 to backup 383?")
+    assert ended.stdout.count("Type the server's name to restore it:") == 1
+    assert ended.stdout.endswith("\nTo undo it: restore_server(server_id=12351, backup_id=502)\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("mail-server-02\n", "declined: The user was asked, and the answer did not confirm it. Nothing was changed."),
+        ("\n", "declined: The user was asked, and said no. Nothing was changed."),
+    ],
+)
+def test_anything_but_the_servers_name_restores_nothing(environment: dict[str, str], typed: str, told: str) -> None:
+    ended = run(environment, "ask_the_user.py", "12351", "383", typed=typed)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert told in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("leave", "code", "told"),
+    [
+        (5, 0, ["Backup {} of server 12345 is deleted."] * 2),
+        (17, 1, ["Backup {} of server 12345 is deleted.", "Backup {} stays: 16 good backups would be left."]),
+        (18, 1, ["Backup {} stays: 17 good backups would be left.", "Backup {} stays: 17 good backups would be left."]),
+    ],
+)
+def test_a_runbook_deletes_what_its_own_rule_allows(
+    environment: dict[str, str], leave: int, code: int, told: list[str]
+) -> None:
+    arguments = ("--older-than-days", "7", "--leave", str(leave), "12345")
+    ended = run(environment, "runbook.py", *arguments)
+    assert (ended.returncode, ended.stderr) == (code, "")
+    assert [re.sub(r"Backup \d+", "Backup {}", line) for line in ended.stdout.splitlines()] == told
+
+
+def test_a_runbook_stops_at_the_rules_of_the_operator(environment: dict[str, str]) -> None:
+    """447 is the last good backup of its server."""
+    ended = run(environment, "runbook.py", "--older-than-days", "1", "--leave", "0", "12362")
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert ended.stdout.startswith("policy_denied: ")
+
+
 def test_every_example_is_run_here() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"backup_before_change.py", "confirm_a_delete.py"}
+    examples = {"ask_the_user.py", "backup_before_change.py", "confirm_a_delete.py", "runbook.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == examples

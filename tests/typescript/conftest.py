@@ -1,0 +1,3 @@
+from tests.consent.conftest import house
+
+__all__ = ["house"]
