@@ -1,21 +1,19 @@
 """The command line: `mcp-backups` serves MCP over standard input and output; its commands look after the rest."""
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from functools import partial
 
 from mcp_backups import __version__
 from mcp_backups.errors import BackupsError, ConfigError
+from mcp_backups.usage import EXITS, HELP, count, hours, port
 
 _EXIT_CONFIG = 2
-_LAST_PORT = 65535
-_MOST_HOURS = 8760
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code: 0 done, 1 failed, 2 wrong usage or settings."""
+    """Run a command; returns its exit code: 0 done, 1 failed, 2 wrong usage or settings; `check` has 3 too."""
     options = _parser().parse_args(arguments)
     try:
         return options.run(options) or 0
@@ -33,7 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mcp-backups",
         description="An MCP server that lets AI agents look after the backups of VPS.org servers.",
-        epilog="Without a command it serves MCP over standard input and output, as MCP clients start it.",
+        epilog="Without a command it serves MCP over standard input and output, as MCP clients start it. New here? Try"
+        f" `mcp-backups demo`, then `mcp-backups config`, then `mcp-backups doctor`. {EXITS}",
     )
     parser.add_argument("--version", action="version", version=f"mcp-backups {__version__}")
     parser.add_argument("--sandbox", action="store_true", help="serve an emulated account: no token, no network")
@@ -41,82 +40,81 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(run=_serve)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    serve = commands.add_parser("serve", help="serve MCP; with --http for any number of clients on this machine")
+    _add_servers(commands)
+    _add_checks(commands)
+    _add_records(commands)
+    return parser
+
+
+def _command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str) -> argparse.ArgumentParser:
+    """A command with its help: a line in the list, more on its own page."""
+    does, more, exits = HELP[name]
+    return commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}. {more}", epilog=exits)
+
+
+def _add_servers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    serve = _command(commands, "serve")
     serve.add_argument("--http", action="store_true", help="over Streamable HTTP instead of standard input and output")
     serve.add_argument("--host", default="127.0.0.1", help="address on this machine; 127.0.0.1 by default")
-    serve.add_argument("--port", type=_port, default=8765, help="port, 8765 by default; 0 takes a free one")
+    serve.add_argument("--port", type=port, default=8765, help="port, 8765 by default; 0 takes a free one")
     serve.add_argument("--sandbox", action="store_true", default=argparse.SUPPRESS, help="serve an emulated account")
     serve.set_defaults(run=_serve)
 
-    sandbox = commands.add_parser("sandbox", help="run the emulated VPS.org API alone, for any client")
-    sandbox.add_argument("--port", type=_port, default=0, help="port on this machine; 0, the default, takes a free one")
+    sandbox = _command(commands, "sandbox")
+    sandbox.add_argument("--port", type=port, default=0, help="port on this machine; 0, the default, takes a free one")
     _add_backup_seconds(sandbox)
     sandbox.set_defaults(run=_sandbox)
 
-    demo = commands.add_parser("demo", help="show what an agent sees, on the sandbox")
+    demo = _command(commands, "demo")
     demo.add_argument("--json", action="store_true", help="print the same as JSON")
     demo.set_defaults(run=_demo)
 
-    check = commands.add_parser(
-        "check",
-        help="check that every server has a fresh good backup",
-        epilog="Exit codes: 0 every server has one, 1 not every, 2 wrong usage or settings, 3 it cannot be told.",
-    )
-    check.add_argument("--max-age", type=_hours, default=24, metavar="AGE", help="such as 36h or 7d; 24h by default")
-    check.add_argument("--server", type=_count, default=0, metavar="ID", help="one server alone; all by default")
+
+def _add_checks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    check = _command(commands, "check")
+    check.add_argument("--max-age", type=hours, default=24, metavar="AGE", help="such as 36h or 7d; 24h by default")
+    check.add_argument("--server", type=count, default=0, metavar="ID", help="one server alone; all by default")
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.set_defaults(run=_check)
 
-    operations = commands.add_parser("operations", help="list the last operations")
-    operations.add_argument("--limit", type=_count, default=20, help="how many, 20 by default")
+    doctor = _command(commands, "doctor")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    doctor.set_defaults(run=_doctor)
+
+    config = _command(commands, "config")
+    config.add_argument("client", nargs="?", default="", metavar="CLIENT", help="such as cursor; none lists them all")
+    config.add_argument("--write", action="store_true", help="put it into the client's file")
+    config.add_argument("--token-in-file", action="store_true", help="write the token itself down, in plain text")
+    config.add_argument(
+        "--sandbox", action="store_true", default=argparse.SUPPRESS, help="for a server on an emulated account"
+    )
+    config.set_defaults(run=_config)
+
+
+def _add_records(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    operations = _command(commands, "operations")
+    operations.add_argument("--limit", type=count, default=20, help="how many, 20 by default")
     operations.add_argument("--json", action="store_true", help="print JSON lines")
     operations.set_defaults(run=_operations)
-    settle = operations.add_subparsers(title="commands", metavar="COMMAND").add_parser(
-        "settle",
-        help="record what became of an operation whose outcome is unknown",
-        description="Record what you found out about an operation whose outcome is unknown: its server opens again.",
-    )
+    settle = _command(operations.add_subparsers(title="commands", metavar="COMMAND"), "settle")
     settle.add_argument("operation", help="its id")
     settle.add_argument(
         "--as", dest="verdict", choices=["succeeded", "failed"], required=True, help="it took effect, or it did not"
     )
     settle.set_defaults(run=_settle)
 
-    audit = commands.add_parser("audit", help="show, verify or export the log of what was done")
+    audit = _command(commands, "audit")
     audit.add_argument("operation", nargs="?", default="", help="id of one operation; all by default")
     form = audit.add_mutually_exclusive_group()
     form.add_argument("--verify", action="store_true", help="only check that nothing was changed or taken out")
     form.add_argument("--export", action="store_true", help="print every event as a JSON line")
     audit.set_defaults(run=_audit)
-    return parser
 
 
 def _add_backup_seconds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backup-seconds", type=float, default=8.0, metavar="S", help="how long a sandbox backup takes; 8 by default"
     )
-
-
-def _port(raw: str) -> int:
-    port = int(raw)
-    if not 0 <= port <= _LAST_PORT:
-        raise argparse.ArgumentTypeError("a port is from 0 to 65535")
-    return port
-
-
-def _count(raw: str) -> int:
-    count = int(raw)
-    if count < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return count
-
-
-def _hours(raw: str) -> int:
-    match = re.fullmatch(r"([0-9]{1,4})([hd])", raw)
-    hours = int(match[1]) * (24 if match[2] == "d" else 1) if match else 0
-    if not 1 <= hours <= _MOST_HOURS:
-        raise argparse.ArgumentTypeError("an age from 1h to 365d, such as 36h or 7d")
-    return hours
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -157,10 +155,29 @@ def _check(options: argparse.Namespace) -> int:
     from mcp_backups.check import check
     from mcp_backups.settings import load_settings
 
-    if options.sandbox:
-        raise ConfigError("check reads the account that the settings name; --sandbox does not go with it.")
+    _refuse_sandbox(options, "check")
     settings = load_settings()
     return check(settings, timedelta(hours=options.max_age), options.server, as_json=options.json)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from mcp_backups.doctor import doctor
+
+    _refuse_sandbox(options, "doctor")
+    return doctor(as_json=options.json)
+
+
+def _config(options: argparse.Namespace) -> int:
+    from mcp_backups.clients import configure, list_clients
+
+    if not options.client:
+        return list_clients()
+    return configure(options.client, write=options.write, token_in_file=options.token_in_file, sandbox=options.sandbox)
+
+
+def _refuse_sandbox(options: argparse.Namespace, command: str) -> None:
+    if options.sandbox:
+        raise ConfigError(f"{command} reads the account that the settings name; --sandbox does not go with it.")
 
 
 def _operations(options: argparse.Namespace) -> int:

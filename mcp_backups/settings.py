@@ -131,7 +131,7 @@ def load_settings() -> Settings:
         ConfigError: A setting is wrong; the message names it, never its value.
     """
     _refuse_unknown()
-    path = _config_path()
+    path = config_path()
     try:
         settings = Settings(**(_read_toml(path) if path else {}))
     except ValidationError as invalid:
@@ -163,7 +163,8 @@ def _refuse_unknown() -> None:
             raise ConfigError(f"{name} is not a setting.")
 
 
-def _config_path() -> Path | None:
+def config_path() -> Path | None:
+    """The settings file, None if there is none."""
     if named := os.environ.get(CONFIG):
         return Path(named)
     default = platformdirs.user_config_path(APP, appauthor=False) / "config.toml"

@@ -26,6 +26,7 @@ LAYERS = (
     {"transport"},
     {"audit", "check"},
     {"demo"},
+    {"clients", "doctor", "usage"},
     {"cli"},
     {"__main__"},
 )

@@ -105,10 +105,10 @@ def test_it_names_every_command_and_no_other() -> None:
     assert told == ["", *commands.choices]
 
 
-@pytest.mark.parametrize("block", blocks("json"))
-def test_what_goes_into_a_clients_file_can_be_read_and_starts_this_server(block: str) -> None:
-    assert json.loads(block)
-    assert re.search(r'"uvx".*"mcp-backups"', block)
+@pytest.mark.parametrize("form", re.findall(r"^\|.*`(\{.*\})` \|$", README, re.MULTILINE) or ["none"])
+def test_what_goes_into_a_clients_file_can_be_read_and_starts_this_server(form: str) -> None:
+    assert json.loads(form)
+    assert re.search(r'"uvx".*"mcp-backups"', form)
 
 
 def test_what_it_points_to_is_there() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 
 import anyio
 import httpx2
@@ -23,7 +24,7 @@ from .classify import (
     classify,
 )
 from .link import Link, Progress
-from .waiting import RetryBudget, backoff, retry_after
+from .waiting import RetryBudget, backoff, http_date, retry_after
 
 _MAX_ATTEMPTS = 3
 _MAX_WAIT = 10.0
@@ -45,6 +46,9 @@ class Attempts:
         clock: Times the log, reads dates, and sleeps between attempts.
         jitter: From 0 up to 1, how much of each backoff is slept.
         deadline: Seconds for one request in all its attempts and waits.
+
+    Attributes:
+        clock_offset: How far VPS.org's clock was ahead of ours at its last answer; None if none told the time.
     """
 
     def __init__(self, link: Link, clock: Clock, jitter: Callable[[], float], deadline: float) -> None:
@@ -53,6 +57,7 @@ class Attempts:
         self._jitter = jitter
         self._deadline = deadline
         self._budget = RetryBudget()
+        self.clock_offset: timedelta | None = None
 
     async def run(self, call: Call[Result]) -> Result:
         """The request's result.
@@ -105,6 +110,8 @@ class Attempts:
         self, call: Call[Result], progress: Progress, scope: anyio.CancelScope
     ) -> Done[Result] | Failed:
         response = await self._link.send(call, progress)
+        if told := http_date(response.headers.get("date", "")):
+            self.clock_offset = told - self._clock.wall()
         try:
             if not response.is_success:
                 return await self._refusal(call, response, scope)

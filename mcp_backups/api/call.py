@@ -85,8 +85,8 @@ class Failed:
     detail: str = ""
 
 
-_STILL_WAITING = frozenset({408, 504, 522, 524})
-"""Statuses by which a gateway says that it has given up waiting: what it passed on may still be worked on."""
+_GATEWAY = frozenset({408, 502, 504, *range(520, 527)})
+"""Statuses of what stands before VPS.org: what it passed on may still be worked on when it answers so."""
 
 _SECONDS_SAY_LITTLE = 120
 """From here on a wait is also told in minutes, hours or days."""
@@ -135,7 +135,7 @@ def error_for(call: Call[Result], failed: Failed) -> BackupsError:
         changed="unknown" if ambiguous else "nothing",
         failure=verdict.failure,
         retry_after=failed.retry_after or 0,
-        lingers=ambiguous and (not isinstance(failed.cause, int) or failed.cause in _STILL_WAITING),
+        lingers=ambiguous and (not isinstance(failed.cause, int) or failed.cause in _GATEWAY),
     )
 
 

@@ -3,6 +3,7 @@
 import random
 import ssl
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode
@@ -62,6 +63,11 @@ class VpsClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._link.aclose()
+
+    @property
+    def clock_offset(self) -> timedelta | None:
+        """How far VPS.org's clock was ahead of ours at its last answer, whatever that said; None if it told no time."""
+        return self._attempts.clock_offset
 
     async def list_backups(self, server_id: int = 0, backup_type: str = "") -> Listing[Backup]:
         """Every backup, or those of one server (0 = all) and one type (empty = both). In no order."""

@@ -1,7 +1,8 @@
 """Lists that come in pages, followed to their end or to the point where one can only say what is missing."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -9,9 +10,10 @@ from mcp_backups.errors import NotFoundError
 from mcp_backups.models import Backup, Listing, Server
 from mcp_backups.text import plural
 
+from .ahead import Ahead, Fetch
 from .wire import Page
 
-MAX_PAGES = 50
+MAX_PAGES = 200
 _MAX_QUERY = 2_000
 
 Row = TypeVar("Row", Backup, Server)
@@ -51,6 +53,7 @@ class _Gathered(Generic[Row]):
     ended: bool = False
 
     def add(self, page: Page) -> None:
+        self.ended = not page.next
         self.missing += page.missing
         if page.count is not None:
             self.counts.append(page.count)
@@ -79,8 +82,11 @@ class _Gathered(Generic[Row]):
         return gaps
 
 
-async def read_list(request: ListRequest[Row], fetch: Callable[[str, bool], Awaitable[Page]]) -> Listing[Row]:
+async def read_list(request: ListRequest[Row], fetch: Fetch) -> Listing[Row]:
     """Every row of a list, once each, and what is missing of it.
+
+    Each page says which is next. Where the first one lets that be foreseen, some are got together, and still read in
+    the order in which they name each other.
 
     Args:
         request: The list.
@@ -90,21 +96,31 @@ async def read_list(request: ListRequest[Row], fetch: Callable[[str, bool], Awai
     Raises:
         ApiError: The first page failed; or a later one, other than by not being there.
     """
-    gathered = _Gathered(request)
-    query, done = request.query, set[str]()
-    while query and not gathered.ended:
+    gathered, done = _Gathered(request), {request.query}
+    page = await fetch(request.query, True)
+    ahead = Ahead(fetch, _foreseen(page, request))
+    gathered.add(page)
+    while query := _following(page, done, gathered):
         done.add(query)
         try:
-            page = await fetch(query, len(done) == 1)
+            page = await ahead.page(query)
         except NotFoundError:
-            if len(done) == 1:
-                raise
             gathered.missing.append(f"page {len(done)} was not there")
             break
         gathered.add(page)
-        gathered.ended = not page.next
-        query = _following(page, done, gathered)
     return gathered.listing()
+
+
+def _foreseen(first: Page, request: ListRequest[Row]) -> list[str]:
+    """The queries of the pages after the first, if it counts all rows and names the next in the form `page=2`."""
+    parts = parse_qsl(_query_of(first.next, request.path), keep_blank_values=True)
+    if [value for name, value in parts if name == "page"] != ["2"] or not first.count or not first.rows:
+        return []
+    last = min(ceil(first.count / len(first.rows)), request.max_pages)
+    return [
+        urlencode([(name, str(number) if name == "page" else value) for name, value in parts])
+        for number in range(2, last + 1)
+    ]
 
 
 def _following(page: Page, done: set[str], gathered: _Gathered[Row]) -> str:

@@ -1,7 +1,7 @@
 """How long to wait before asking again, and whether asking again is still worth it."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 _BASE_SECONDS = 0.5
@@ -28,12 +28,18 @@ def retry_after(value: str, now: datetime) -> float | None:
     if text.isascii() and text.isdigit():
         seconds = float(text)  # unlike int, it takes thousands of digits
         return seconds if seconds <= _LARGEST_DELAY else None
+    date = http_date(text)
+    seconds = -1 if date is None else (date - now).total_seconds()
+    return seconds if 0 <= seconds <= _LARGEST_DELAY else None
+
+
+def http_date(value: str) -> datetime | None:
+    """The time that a header such as `Date` tells, with its zone; None if it tells none."""
     try:
-        date = parsedate_to_datetime(text)
-        seconds = (date - now).total_seconds() if date.tzinfo is not None else -1
+        date = parsedate_to_datetime(value.strip())
+        return date.astimezone(UTC) if date.tzinfo is not None else None
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return seconds if 0 <= seconds <= _LARGEST_DELAY else None
 
 
 class RetryBudget:

@@ -1,0 +1,21 @@
+# docker build -t mcp-backups .
+# docker run -i --rm -e VPS_API_TOKEN -v mcp-backups:/state mcp-backups
+#
+# It serves over standard input and output, so -i; the volume keeps plans, budgets and the log.
+
+FROM python:3.13-slim AS build
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY mcp_backups mcp_backups
+RUN python -m venv /opt/mcp-backups && /opt/mcp-backups/bin/pip install --no-cache-dir .
+
+FROM python:3.13-slim
+COPY --from=build /opt/mcp-backups /opt/mcp-backups
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /state backups \
+    && install --directory --owner=backups --group=backups --mode=700 /state
+ENV PATH=/opt/mcp-backups/bin:$PATH MCP_BACKUPS_STATE_DIR=/state
+USER 10001
+VOLUME /state
+# What can be told without asking VPS.org or the client: the program runs, and its log is whole.
+HEALTHCHECK --interval=60s --timeout=20s CMD ["mcp-backups", "audit", "--verify"]
+ENTRYPOINT ["mcp-backups"]

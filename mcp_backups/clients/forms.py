@@ -1,0 +1,98 @@
+"""What each client is given: its file's text, its own command, or a link."""
+
+import base64
+import json
+import shlex
+from collections.abc import Mapping
+from urllib.parse import quote, urlencode
+
+from mcp_backups.clients.catalogue import INPUT, NAME, Client, Entry
+from mcp_backups.clients.launch import TOKEN, Launch
+
+UNTOLD = "…"
+"""What stands for a token that a person is to type."""
+
+
+def entry(client: Client, launch: Launch) -> Entry:
+    """What stands under the server's name in the client's file."""
+    env = {TOKEN: client.reference} if launch.refers and client.reference else {}
+    return client.entry(launch, env | dict(launch.variables))
+
+
+def inputs(client: Client, launch: Launch) -> list[Entry]:
+    """What the client asks its user for, beside the entry."""
+    if client.key != "vscode" or not launch.refers:
+        return []
+    return [{"type": "promptString", "id": INPUT, "description": "VPS.org API token", "password": True}]
+
+
+def shown(client: Client, launch: Launch) -> str:
+    """The client's file with this server in it, an entry a line."""
+    if client.toml:
+        return toml_table(client, launch).rstrip("\n")
+    asked = inputs(client, launch)
+    lines = [f'  "inputs": {json.dumps(asked, ensure_ascii=False)},'] if asked else []
+    lines.append(f'  "{client.section}": {{')
+    lines.append(f'    "{NAME}": {json.dumps(entry(client, launch), ensure_ascii=False)}')
+    return "\n".join(["{", *lines, "  }", "}"])
+
+
+def toml_table(client: Client, launch: Launch) -> str:
+    """The same as a TOML table, to stand at the end of a file."""
+    values = (f"{key} = {_toml(value)}\n" for key, value in entry(client, launch).items())
+    return f"[{client.section}.{NAME}]\n{''.join(values)}"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
+    # JSON's strings and lists of strings are TOML's, but for one character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def add_command(client: Client, launch: Launch) -> str:
+    """The client's own command that adds this server; empty where it has none that could.
+
+    Where that cannot refer to the token, `…` stands for it.
+    """
+    before_options = "-- {command}" in client.add
+    if not client.add or (not before_options and any(word.startswith("-") for word in launch.arguments)):
+        return ""
+    variables = dict(launch.variables)
+    if launch.refers:
+        variables = {TOKEN: client.add_reference or UNTOLD} | variables
+    env = " ".join(f"{client.add_option} {_quoted(f'{name}={value}')}" for name, value in variables.items())
+    template = client.add if env else client.add.replace(" {env}", "")
+    return template.format(name=NAME, env=env, command=shlex.join(launch.words))
+
+
+def _quoted(word: str) -> str:
+    return word if word.endswith(f"={UNTOLD}") else shlex.quote(word)
+
+
+def link(client: Client, launch: Launch) -> str:
+    """An address that has the client ask whether to add this server; empty where it has none, or would hold a token."""
+    if TOKEN in launch.variables:
+        return ""
+    if client.key == "cursor":
+        config = base64.b64encode(json.dumps(entry(client, launch)).encode()).decode()
+        return "cursor://anysphere.cursor-deeplink/mcp/install?" + urlencode({"name": NAME, "config": config})
+    if client.key == "vscode":
+        asked = inputs(client, launch)
+        content = {"name": NAME} | entry(client, launch) | ({"inputs": asked} if asked else {})
+        return "vscode:mcp/install?" + quote(json.dumps(content, separators=(",", ":")), safe="")
+    if client.key == "goose":
+        words = [("cmd", launch.command), *(("arg", word) for word in launch.arguments)]
+        about = [("id", NAME), ("name", "Backups"), ("description", "VPS.org backups")]
+        return "goose://extension?" + urlencode(words + about, quote_via=quote)
+    return ""
+
+
+def web_link(client: Client, launch: Launch) -> str:
+    """The same for web pages, which may not point to programs; empty where the client has no such page."""
+    address = link(client, launch)
+    if client.key == "cursor":
+        return "https://cursor.com/en/install-mcp?" + address.partition("?")[2]
+    if client.key == "vscode":
+        return "https://insiders.vscode.dev/redirect?" + urlencode({"url": address})
+    return ""

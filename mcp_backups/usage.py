@@ -1,0 +1,91 @@
+"""What the command line says of its commands, and how it reads their values."""
+
+import argparse
+import re
+
+_LAST_PORT = 65535
+_MOST_HOURS = 8760
+_MOST_DIGITS = 16
+
+EXITS = "Exit codes: 0 done, 1 failed, 2 wrong usage or settings."
+
+HELP = {
+    "serve": (
+        "serve MCP; with --http for any number of clients on this machine",
+        (
+            "Without --http it serves one client over standard input and output, as `mcp-backups` alone, until that"
+            " input ends. With it, the address is told on standard error; Ctrl-C ends it."
+        ),
+        EXITS,
+    ),
+    "sandbox": (
+        "run the emulated VPS.org API alone, for any client",
+        "It prints its address and a token. All that it holds is invented, and gone when Ctrl-C ends it.",
+        EXITS,
+    ),
+    "demo": (
+        "show what an agent sees, on the sandbox",
+        "Plays a session of some ten seconds with a server of its own: no account, no token, none of your settings.",
+        "Exit codes: 0 every answer was as told, 1 one was not.",
+    ),
+    "check": (
+        "check that every server has a fresh good backup",
+        "For cron and CI. It reads the account that the settings name, and changes nothing.",
+        "Exit codes: 0 every server has one, 1 not every, 2 wrong usage or settings, 3 it cannot be told.",
+    ),
+    "doctor": (
+        "check settings, token, network, clock, ledger and the server itself",
+        "Each is ok, a warning or a failure, with what to do. It changes nothing and shows no token.",
+        "Exit codes: 0 no failure, 1 a failure, 2 wrong usage or settings.",
+    ),
+    "config": (
+        "print what an MCP client needs to start this server, or put it there",
+        (
+            "With --write a copy of the client's file is kept, and what else stands in it stays; a file that would not"
+            " survive being rewritten is left alone. The token is only referred to, unless --token-in-file is given."
+        ),
+        "Exit codes: 0 done, 1 the file was left alone, 2 wrong usage or settings.",
+    ),
+    "operations": (
+        "list the last operations",
+        (
+            "An operation is one write: a backup made or deleted, a server restored, backups pruned. Each as it"
+            " is now, newest first; needs no token."
+        ),
+        EXITS,
+    ),
+    "settle": (
+        "record what became of an operation whose outcome is unknown",
+        "Say what you found out by looking at VPS.org: the operation's server opens again for other operations.",
+        EXITS,
+    ),
+    "audit": (
+        "show, verify or export the log of what was done",
+        "The log is hash-chained: whatever was changed in it or taken out shows. Needs no token.",
+        (
+            "Exit codes: 0 done, 1 it cannot be read, --verify found it changed, or there is no such operation,"
+            " 2 wrong usage or settings."
+        ),
+    ),
+}
+"""Of each command: what it does, more about that, and its exit codes."""
+
+
+def port(raw: str) -> int:
+    if not raw.isdecimal() or len(raw) > len(str(_LAST_PORT)) or int(raw) > _LAST_PORT:
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return int(raw)
+
+
+def count(raw: str) -> int:
+    if not raw.isdecimal() or len(raw) > _MOST_DIGITS or int(raw) < 1:
+        raise argparse.ArgumentTypeError("a whole number, 1 or more")
+    return int(raw)
+
+
+def hours(raw: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,4})([hd])", raw)
+    hours = int(match[1]) * (24 if match[2] == "d" else 1) if match else 0
+    if not 1 <= hours <= _MOST_HOURS:
+        raise argparse.ArgumentTypeError("an age from 1h to 365d, such as 36h or 7d")
+    return hours
