@@ -22,7 +22,7 @@ class Moment(BaseModel):
         boot: Which start of which machine the ticks belong to; empty when the machine does not tell.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     wall: datetime
     ticks: float

@@ -35,7 +35,7 @@ class Backup(BaseModel):
         mark: The id of the operation that made it, found in its description; else empty.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     id: Id
     server_id: Id
@@ -53,7 +53,7 @@ class Backup(BaseModel):
 class Server(BaseModel):
     """One server; of all that VPS.org tells of it only what backups need."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     id: Id
     name: str
@@ -63,7 +63,7 @@ class Server(BaseModel):
 class Account(BaseModel):
     """Who the token belongs to, and what it may do."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     token_name: str
     permissions: tuple[str, ...]

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -106,13 +107,18 @@ def make_tool(
         safety=safety,
         idempotent=idempotent,
         input_schema=_without(arguments.model_json_schema(), "title"),
-        output_schema=_without(
-            hints["return"].model_json_schema(mode="serialization"), "title", "description", "default"
-        ),
+        output_schema=_output_schema(hints["return"]),
         arguments=arguments,
         run=run,
         text=text,
     )
+
+
+@cache
+def _output_schema(answer: type[BaseModel]) -> Schema:
+    """The schema of what tools answer; several answer alike."""
+    schema: Schema = _without(answer.model_json_schema(mode="serialization"), "title", "description", "default")
+    return schema
 
 
 def rule(schema: Schema) -> str:
