@@ -61,7 +61,7 @@ class _Gathered(Generic[Row]):
             row = self.request.read_row(raw)
             if row is None:
                 self.unreadable += 1
-            elif self.rows.setdefault(row.id, row) != row:
+            elif (known := self.rows.setdefault(row.id, row)) is not row and known != row:
                 self.changed = True
 
     def listing(self) -> Listing[Row]:

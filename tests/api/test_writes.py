@@ -177,7 +177,7 @@ async def test_a_write_whose_time_is_over_before_it_is_sent_changed_nothing(writ
     """A TLS client at a server that never says a word of TLS: connections are made, and nothing is sent on them."""
     async with BareServer(silence) as vps:
         url = vps.base_url.replace("http:", "https:")
-        async with client_of(url, time, deadline=0.6) as client:
+        async with client_of(url, time, deadline=2) as client:
             raised = await error_of(write(client))
         assert vps.asked == []
         assert vps.connections >= 1
