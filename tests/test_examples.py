@@ -1,12 +1,18 @@
 """The examples run as their docstrings say, against a server of their own with the sandbox behind it."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
+from mcp_backups.sandbox import Emulator, Fault, serve_in_thread
+from mcp_backups.sandbox.fleet import Backup
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SERVER = ("--", sys.executable, "-m", "mcp_backups", "--sandbox", "--backup-seconds", "1")
@@ -20,8 +26,29 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return bare | {"MCP_BACKUPS_CONFIG": str(tmp_path / "config.toml")}
 
 
+@pytest.fixture
+def account() -> Iterator[Emulator]:
+    """An account for examples that need one which lasts."""
+    with serve_in_thread(Emulator()) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def of_account(environment: dict[str, str], account: Emulator, tmp_path: Path) -> dict[str, str]:
+    """The settings of that account, and `mcp-backups` on the path."""
+    return environment | {
+        "VPS_API_URL": account.base_url,
+        "VPS_API_TOKEN": account.token,
+        "MCP_BACKUPS_STATE_DIR": str(tmp_path / "state"),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
+
+
 def run(environment: dict[str, str], name: str, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(EXAMPLES / name), *arguments, *SERVER]
+    return finished([sys.executable, str(EXAMPLES / name), *arguments, *SERVER], environment, typed)
+
+
+def finished(command: list[str], environment: dict[str, str], typed: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, env=environment, input=typed, capture_output=True, text=True, timeout=60, check=False
     )
@@ -105,6 +132,92 @@ def test_a_runbook_stops_at_the_rules_of_the_operator(environment: dict[str, str
     assert ended.stdout.startswith("policy_denied: ")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("--keep-last", "1", "12345"), 0, "2 of 3 manual backups of server 12345 are deleted.\n"),
+        (("--keep-last", "9", "12345"), 0, "0 of 3 manual backups of server 12345 are deleted. Nothing was changed.\n"),
+        (
+            ("--keep-last", "1", "--at-most", "1", "12345"),
+            1,
+            "Nothing was deleted: 2 backups are more than one night should delete (1).\n",
+        ),
+        (("12345",), 1, "invalid_argument: keep_last, keep_daily, keep_weekly and keep_monthly are all 0"),
+    ],
+    ids=str,
+)
+def test_a_nightly_prune_deletes_what_its_own_rule_allows(
+    environment: dict[str, str], arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    ended = run(environment, "nightly_retention.py", *arguments)
+    assert ended.returncode == code
+    assert (ended.stdout + ended.stderr).startswith(told)
+
+
+def test_a_nightly_prune_goes_on_with_what_was_interrupted_until_the_budget_is_used_up(
+    account: Emulator, of_account: dict[str, str]
+) -> None:
+    now = datetime.now(UTC)
+    for number in range(1000, 1014):
+        made = now - timedelta(days=number - 998)
+        account.fleet.backups[number] = Backup(number, 12360, made, "manual", size_mb=100, description="Nightly")
+    account.fail(Fault.status(403, {"detail": "not now"}), method="GET", skip=5)
+    command = [sys.executable, str(EXAMPLES / "nightly_retention.py"), "--keep-last", "2", "12360"]
+    ended = finished([*command, "--", sys.executable, "-m", "mcp_backups"], of_account)
+    assert (ended.returncode, ended.stderr) == (3, "")
+    assert ended.stdout == "10 of 14 manual backups of server 12360 are deleted.\n"
+    assert account.count("DELETE") == 10
+    assert sorted(backup.id for backup in account.fleet.backups_of(12360)) == [1000, 1001, 1002, 1003]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("12345",), 0, "Server 12345 has a good backup younger than 24h: the deployment may begin.\n"),
+        (("12345", "4h"), 1, "Server 12345 has no good backup younger than 4h: make one first.\n"),
+        (("12360",), 1, "Server 12360 has no good backup younger than 24h: make one first.\n"),
+        (("999",), 3, "Whether server 999 has a good backup cannot be told: no deployment.\n"),
+    ],
+    ids=str,
+)
+def test_a_deployment_may_begin_when_its_server_has_a_fresh_backup(
+    of_account: dict[str, str], arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    ended = finished([str(EXAMPLES / "pre_deploy_gate.sh"), *arguments], of_account)
+    assert (ended.returncode, ended.stderr) == (code, told)
+    assert json.loads(ended.stdout)["verdict"] == {0: "ok", 1: "not_ok", 3: "cannot_tell"}[code]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+def test_no_doubt_opens_the_gate_to_a_deployment(account: Emulator, of_account: dict[str, str]) -> None:
+    account.fail(Fault.status(403, {"detail": "no"}), times=None)
+    gate = str(EXAMPLES / "pre_deploy_gate.sh")
+    assert finished([gate, "12345"], of_account).returncode == 3
+    assert finished([gate, "12345"], of_account | {"VPS_API_URL": "nonsense"}).returncode == 2
+    assert finished([gate], of_account).returncode != 0
+
+
+AGENT_PYTHONS = [python for python in os.environ.get("AGENT_PYTHONS", "").split(os.pathsep) if python]
+"""Interpreters that have the frameworks: each lives in an environment of its own."""
+
+
+@pytest.mark.skipif(not AGENT_PYTHONS, reason="AGENT_PYTHONS names no interpreter with an agent framework")
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("pydantic_ai_cleanup.py", "pydantic_ai.mcp"), ("langchain_cleanup.py", "langchain_mcp_adapters.client")],
+)
+def test_an_agent_of_a_framework_plans_and_confirms(environment: dict[str, str], name: str, module: str) -> None:
+    python = next(
+        python for python in AGENT_PYTHONS if finished([python, "-c", f"import {module}"], environment).returncode == 0
+    )
+    ended = finished([python, str(EXAMPLES / "agents" / name), "12345", *SERVER], environment)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "2 of 3 manual backups of server 12345 are deleted.\n"
+
+
 def test_every_example_is_run_here() -> None:
-    examples = {"ask_the_user.py", "backup_before_change.py", "confirm_a_delete.py", "runbook.py"}
-    assert {path.name for path in EXAMPLES.glob("*.py")} == examples
+    tested = Path(__file__).read_text(encoding="utf-8")
+    examples = [path.name for path in EXAMPLES.rglob("*") if path.suffix in {".py", ".sh"}]
+    assert len(examples) >= 8
+    assert [name for name in examples if f'"{name}"' not in tested] == []

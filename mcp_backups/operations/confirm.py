@@ -67,7 +67,7 @@ async def grant(desk: Desk, wish: Wish, plan: Plan, redeem: Redeem) -> Told:
         return await redeem(desk, recorded, recorded.approved_by)
     needed = consent(approval, confirm=wish.confirm, shown=bool(wish.operation_id), can_ask=can_ask)
     operation = recorded or await plan(desk, wish)
-    if not needed:
+    if not needed or operation.status not in OPEN:  # a prune that finds nothing to delete needs no consent
         return Told(operation, approver=approver(approval, can_ask=can_ask))
     return await redeem(desk, operation, await _ask(desk, operation, wish.person) if needed == "ask" else needed)
 
@@ -133,7 +133,7 @@ async def _repeated(desk: Desk, wish: Wish) -> Operation | None:
 
     def find(entries: Transaction) -> Operation | None:
         for operation in entries.find(action=wish.action, statuses=EFFECTIVE | {"preparing"}):
-            is_recent = (operation.sent or operation.created).within(REPEAT_WINDOW, now)
+            is_recent = operation.sent is not None and operation.sent.within(REPEAT_WINDOW, now)
             is_waiting = operation.status == "preparing" and not operation.is_expired(now)
             if operation.arguments == wish.arguments and (is_recent or is_waiting):
                 return operation

@@ -164,11 +164,12 @@ def _restore_text(operation: Operation) -> str:
 
 def _prune_text(operation: Operation) -> str:
     goes = [item.backup for item in operation.items if item.fate == "delete"]
-    rules = [f"{name.replace('_', '-')} {count}" for name, count in operation.arguments.items() if name != "server_id"]
+    counts = {name.replace("_", "-"): count for name, count in operation.arguments.items() if name != "server_id"}
+    rules = [f"{name} {count}" for name, count in counts.items() if count]
     return "\n".join(
         [
             f"Delete {len(goes)} of {plural(len(operation.items), 'manual backup')} for good? This cannot be undone.",
-            f'Server: {operation.server_id} "{operation.server_name}"',
+            _server_line(operation),
             f"Deleted: what no rule keeps, from {stamp(goes[-1].created_at)} to {stamp(goes[0].created_at)}",
             f"Kept: {operation.facts['to_keep']}, by the rules {', '.join(rules)}; automatic backups are left alone",
         ]
@@ -177,7 +178,7 @@ def _prune_text(operation: Operation) -> str:
 
 def _target_lines(operation: Operation) -> list[str]:
     """What it is about; in quotes what others wrote, so that it cannot pass for our words."""
-    lines = [f"Server: {operation.server_id} {_quoted(operation.server_name)}".removesuffix(' ""')]
+    lines = [_server_line(operation)]
     if backup := operation.backup:
         made = f"{stamp(backup.created_at)}, age {age(backup.created_at, operation.created.wall)}"
         kind = f"type {_quoted(backup.type)}, status {_quoted(backup.status)}"
@@ -185,6 +186,10 @@ def _target_lines(operation: Operation) -> list[str]:
         if backup.description:
             lines.append(f"Its description: {_quoted(backup.description)}")
     return lines
+
+
+def _server_line(operation: Operation) -> str:
+    return f"Server: {operation.server_id} {_quoted(operation.server_name)}".removesuffix(' ""')
 
 
 def _quoted(foreign: str) -> str:

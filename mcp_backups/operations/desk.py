@@ -9,13 +9,13 @@ from mcp_backups.clock import Clock
 from mcp_backups.errors import BackupsError
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.ledger import Ledger, Transaction
-from mcp_backups.operations.operation import EFFECTIVE, Approver, Operation
+from mcp_backups.operations.operation import EFFECTIVE, Action, Approver, Operation
 from mcp_backups.operations.policy import Holdings
 from mcp_backups.operations.presence import Presence
 from mcp_backups.settings import Settings
 
 Progress = Callable[[float, float, str], Awaitable[None]]
-"""Tells a waiting caller: seconds waited, seconds at most, what is going on."""
+"""Tells a waiting caller how far it is (seconds waited, or backups done), of how much, and what is going on."""
 
 _MADE_HERE = timedelta(hours=24)
 
@@ -31,6 +31,7 @@ class Told:
         server_status: The server's status as VPS.org shows it now, if it was asked.
         approver: Who can approve it, while it is only planned.
         unseen: Why VPS.org could not be asked just now, as an error code; what is told may be out of date.
+        obstacle: Why a prune did not go on, or could not be recorded, just now; the same call takes it up again.
     """
 
     operation: Operation
@@ -39,6 +40,7 @@ class Told:
     server_status: str = ""
     approver: Approver = "caller"
     unseen: str = ""
+    obstacle: BackupsError | None = None
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,18 @@ class Desk:
         """What a destructive operation on a server is judged by."""
         now = self.clock.moment()
 
-        def made_here(transaction: Transaction) -> frozenset[int]:
-            made = transaction.find(action="create_backup", server_id=server_id, statuses=EFFECTIVE, limit=1000)
-            return frozenset(each.backup_id for each in made if each.created.within(_MADE_HERE, now))
+        def effective(entries: Transaction, action: Action) -> list[Operation]:
+            return entries.find(action=action, server_id=server_id, statuses=EFFECTIVE, limit=1000)
 
-        return Holdings(backups, await self.ledger.read(made_here), now.wall)
+        made, deleted = await self.ledger.read(
+            lambda entries: (effective(entries, "create_backup"), effective(entries, "delete_backup"))
+        )
+        return Holdings(
+            backups,
+            frozenset(each.backup_id for each in made if each.created.within(_MADE_HERE, now)),
+            now.wall,
+            frozenset(each.backup_id for each in deleted),
+        )
 
     async def record(self, operation: Operation) -> Operation:
         """Make an operation durable as it is now."""

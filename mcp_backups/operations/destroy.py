@@ -5,7 +5,7 @@ from mcp_backups.operations.confirm import Wish, grant, outcome_of_other
 from mcp_backups.operations.consent import Person
 from mcp_backups.operations.desk import Desk, Told, with_error
 from mcp_backups.operations.ledger import Transaction
-from mcp_backups.operations.operation import ApprovedBy, Arguments, Operation
+from mcp_backups.operations.operation import EFFECTIVE, REPEAT_WINDOW, ApprovedBy, Arguments, Operation
 from mcp_backups.operations.plan import (
     Sight,
     StaleError,
@@ -54,6 +54,18 @@ async def restore(
     return await grant(desk, Wish("restore_server", arguments, confirm, operation_id, person), _plan, redeem)
 
 
+class _SentBeforeError(Exception):
+    """The same call was carried out by another operation a moment ago.
+
+    Args:
+        operation_id: That operation.
+    """
+
+    def __init__(self, operation_id: str) -> None:
+        super().__init__(operation_id)
+        self.operation_id = operation_id
+
+
 async def redeem(desk: Desk, operation: Operation, approved_by: ApprovedBy) -> Told:
     """Carry out a plan that was consented to, unless it no longer fits what is there.
 
@@ -83,6 +95,8 @@ async def _carry_out_on(desk: Desk, operation: Operation, sight: Sight, approved
         )
     except PolicyDeniedError as refusal:
         return await _refuse(desk, operation, refusal)
+    except _SentBeforeError as before:
+        return await outcome_of_other(desk, before.operation_id)
     return Told(outcome) if outcome else await outcome_of_other(desk, operation.id)
 
 
@@ -131,6 +145,8 @@ def _intend(
     current = still_open(desk, entries, operation)
     if current is None:
         return None
+    if "flag" in {approved_by, current.approved_by}:
+        _check_first(desk, entries, current)
     check_fresh(entries, current, sight)
     check_ledger(desk, entries, current)
     way_back = sight.way_back.id if sight.way_back else safety_backup_id(entries, current)
@@ -142,3 +158,17 @@ def _intend(
         )
     )
     return entries.save(approved.but(status="sending", sent=desk.clock.moment(), owner=owner))
+
+
+def _check_first(desk: Desk, entries: Transaction, operation: Operation) -> None:
+    """Whether it is the first of its kind: a flag, unlike a plan, does not tell a call from the same call again.
+
+    Raises:
+        _SentBeforeError: Another with the same arguments was sent within the last 10 minutes.
+    """
+    now = desk.clock.moment()
+    for each in entries.find(
+        action=operation.action, server_id=operation.server_id, statuses=EFFECTIVE, sent_only=True
+    ):
+        if each.arguments == operation.arguments and each.sent and each.sent.within(REPEAT_WINDOW, now):
+            raise _SentBeforeError(each.id)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio.to_thread
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from mcp_backups.errors import BusyError, LedgerUnavailableError
@@ -27,6 +28,7 @@ LOCK_WAIT_SECONDS = 3.0
 """How long a write waits for another process's."""
 
 _FILE = "ledger.sqlite3"
+_OPENING, _POLL_SECONDS = "ledger.lock", 0.01
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS operations (
@@ -212,10 +214,14 @@ class Ledger:
             self.path, timeout=LOCK_WAIT_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(_SCHEMA)
-            _require_whole(Transaction(connection, self._wall))
+            # SQLite does not wait for its own lock while a new file becomes a write-ahead log.
+            with FileLock(
+                self.path.with_name(_OPENING), timeout=LOCK_WAIT_SECONDS, mode=0o600, poll_interval=_POLL_SECONDS
+            ):
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.executescript(_SCHEMA)
+            _require_whole(connection)
         except BaseException:
             connection.close()
             raise
@@ -230,7 +236,9 @@ def open_for_audit(folder: Path) -> Iterator[Transaction | None]:
         LedgerUnavailableError: It cannot be read at all.
     """
     path = folder.absolute() / _FILE
-    if not path.exists():
+    with _as_ledger_errors():
+        exists = path.exists()
+    if not exists:
         yield None
         return
     # Not mode=ro: a connection that may not write leaves the log's auxiliary files behind when it is the last to close.
@@ -240,8 +248,11 @@ def open_for_audit(folder: Path) -> Iterator[Transaction | None]:
         yield Transaction(connection, lambda: datetime.now(UTC))
 
 
-def _require_whole(transaction: Transaction) -> None:
-    if fault := transaction.verify():
+def _require_whole(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN")  # one state for the whole check, whatever others write meanwhile
+    fault = Transaction(connection, lambda: datetime.now(UTC)).verify()
+    connection.execute("COMMIT")
+    if fault:
         raise LedgerUnavailableError(f"The ledger cannot be trusted: {fault}.")
 
 
@@ -253,5 +264,7 @@ def _as_ledger_errors() -> Iterator[None]:
         if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             raise BusyError("Another process holds the ledger.") from error
         raise LedgerUnavailableError("The ledger cannot be read or written.") from error
-    except (sqlite3.Error, OSError, ValidationError) as error:
+    except Timeout as error:
+        raise BusyError("Another process is opening the ledger.") from error
+    except (sqlite3.Error, OSError, NotImplementedError, ValidationError) as error:
         raise LedgerUnavailableError("The ledger cannot be opened, or is damaged.") from error

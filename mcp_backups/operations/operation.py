@@ -1,6 +1,7 @@
 """An operation: one write, from its plan to its outcome."""
 
 import secrets
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Literal
 
@@ -62,6 +63,11 @@ CHANGED: dict[Status, Changed] = {
 """What is known of the effect; every other status changed nothing."""
 
 
+Outcome = Literal["", "deleted", "not deleted", "unknown"]
+
+_OUTCOMES: dict[Changed, Outcome] = {"done": "deleted", "nothing": "not deleted", "unknown": "unknown"}
+
+
 class PruneItem(BaseModel):
     """What a prune makes of one backup.
 
@@ -69,17 +75,17 @@ class PruneItem(BaseModel):
         backup: As the plan showed it.
         reason: The rule that keeps it, or why it is not kept, or not now.
         fate: What the plan says.
-        operation_id: The operation that deletes it, once there is one.
+        operation_id: The operation that deletes it, once that is approved.
         outcome: What became of that.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     backup: Backup
     reason: str
     fate: Literal["keep", "delete", "later"]
     operation_id: str = ""
-    outcome: Literal["", "deleted", "not deleted", "unknown"] = ""
+    outcome: Outcome = ""
 
 
 class Operation(BaseModel):
@@ -104,7 +110,7 @@ class Operation(BaseModel):
         advice: What the error said to do next.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     id: str
     action: Action
@@ -143,6 +149,14 @@ class Operation(BaseModel):
         """Whether its plan no longer counts."""
         life = PREPARING_LIFE if self.status == "preparing" else PLAN_LIFE
         return self.status in OPEN and self.created.outlived(life, now)
+
+    def with_outcomes(self, deletes: Iterable["Operation"]) -> "Operation":
+        """A prune with what became of some of its deletes."""
+        outcomes = {delete.id: _OUTCOMES[delete.changed] for delete in deletes}
+        items = (
+            item.model_copy(update={"outcome": outcomes.get(item.operation_id, item.outcome)}) for item in self.items
+        )
+        return self.but(items=tuple(items))
 
     def but(self, **changes: object) -> "Operation":
         """A copy with some fields changed."""

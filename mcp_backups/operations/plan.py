@@ -165,6 +165,7 @@ def _way_back(holdings: Holdings, target: Backup) -> Backup | None:
         for backup in holdings.backups.rows
         if backup.server_id == target.server_id
         and backup.id != target.id
+        and backup.id not in holdings.deleted_here
         and is_restorable(backup)
         and is_younger(backup, SAFETY_AGE, holdings.now)
         and not expires_within(backup, _WAY_BACK_LASTS, holdings.now)

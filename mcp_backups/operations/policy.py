@@ -24,10 +24,11 @@ CLOSED_FOR = timedelta(minutes=30)
 _RESTORE_EXPIRY = timedelta(hours=1)
 """A backup that expires within this time may be gone before the restore has read it."""
 
-_GOOD = (
+GOOD = (
     "A backup counts as good when it is completed, not empty, does not expire within 24 h "
     "and was not made through this server within the last 24 h."
 )
+"""What every refusal for want of good backups ends with."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,23 @@ class Holdings:
         backups: The backups as they were just read.
         made_here: Ids of those made through this server within the last 24 h.
         now: UTC.
+        deleted_here: Ids of those whose deletion was accepted or is not known: still listed, but not to be relied on.
     """
 
     backups: Listing[Backup]
     made_here: Collection[int]
     now: datetime
+    deleted_here: Collection[int] = frozenset()
 
     def good_on(self, server_id: int, without: int = 0) -> list[Backup]:
         """The good backups of a server, but for one."""
         return [
             backup
             for backup in self.backups.rows
-            if backup.server_id == server_id and backup.id != without and is_good(backup, self.now, self.made_here)
+            if backup.server_id == server_id
+            and backup.id != without
+            and backup.id not in self.deleted_here
+            and is_good(backup, self.now, self.made_here)
         ]
 
 
@@ -65,6 +71,12 @@ def check_server(settings: Settings, server_id: int) -> None:
         raise PolicyDeniedError(f"Server {server_id} is not among those that may be changed here.")
 
 
+def check_prune(settings: Settings, server_id: int) -> None:
+    """Whether any backup of this server may be deleted at all, before it is asked which there are."""
+    check_server(settings, server_id)
+    _check_unprotected(settings, server_id)
+
+
 def check_delete(settings: Settings, target: Backup, holdings: Holdings) -> None:
     """Whether this backup may be deleted, all else being well."""
     _check_unprotected(settings, target.server_id)
@@ -77,7 +89,7 @@ def check_delete(settings: Settings, target: Backup, holdings: Holdings) -> None
     if left < settings.keep_min:
         raise PolicyDeniedError(
             f"Deleting backup {target.id} would leave server {target.server_id} with {plural(left, 'good backup')}; "
-            f"at least {settings.keep_min} must stay. {_GOOD}"
+            f"at least {settings.keep_min} must stay. {GOOD}"
         )
 
 

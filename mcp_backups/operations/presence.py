@@ -36,10 +36,14 @@ class Presence:
             self._work[operation_id] -= 1
             self._work = +self._work
 
+    def is_here(self, operation_id: str) -> bool:
+        """Whether another call in this process is at work on the operation."""
+        return self._work[operation_id] > 0
+
     def is_at_work(self, owner: str, operation_id: str) -> bool:
         """Whether the process of that id may still be at work on the operation."""
         if owner == self._owner:
-            return self._work[operation_id] > 0
+            return self.is_here(operation_id)
         path = self._path(owner)
         with _as_ledger_errors():
             if not path.exists():

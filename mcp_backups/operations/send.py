@@ -22,9 +22,10 @@ from mcp_backups.errors import (
     UnavailableError,
 )
 from mcp_backups.operations.desk import Desk, with_error
+from mcp_backups.operations.judge import made
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import Operation
-from mcp_backups.operations.settle import CANNOT_SEE, look_for_created, made
+from mcp_backups.operations.settle import CANNOT_SEE, look_for_created
 
 Intend = Callable[[Transaction, str], Operation | None]
 """Record the intent to send, on behalf of the process of that id; None when there is nothing to send any more."""

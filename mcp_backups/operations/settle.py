@@ -1,14 +1,14 @@
 """What became of an operation: settled by looking, never by sending again (faults.md section 2)."""
 
 from dataclasses import replace
-from datetime import timedelta
 
 import anyio
 
 from mcp_backups.clock import Moment
-from mcp_backups.errors import ApiError, ConfigError
-from mcp_backups.models import COMPLETED, IN_PROGRESS, MANUAL, Backup, Listing
+from mcp_backups.errors import ApiError, BackupsError, ConfigError
+from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.desk import Desk, Progress, Told
+from mcp_backups.operations.judge import judge_create, judge_delete, judge_unmarked
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import Operation, Status
 
@@ -16,10 +16,7 @@ LOOKS = (0, 1, 2, 4, 8)
 """Seconds to wait before each look for a backup that may have been started."""
 
 _LOOKING_SECONDS = 20.0
-_LATE_ARRIVAL = timedelta(minutes=2)
-"""How long after it was sent a lost request may still take effect."""
-
-_CREATED_AROUND = timedelta(seconds=120)
+_RIVALS = 1000
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 5.0
 _LONGEST_CALL = 44.0
 """Seconds of waiting that leave time for a last look within the 45 s in which a tool answers."""
@@ -28,6 +25,10 @@ CANNOT_SEE = (ApiError, ConfigError)
 """Why a look may tell nothing; whatever it is, it says nothing about what was sent before."""
 
 _LOOKED_AFTER: frozenset[Status] = frozenset({"unknown", "accepted"})
+_PRUNE_LOOKED_AFTER = _LOOKED_AFTER | {"preparing", "expired"}
+
+ALL_SEEN = "each is absent from the complete list"
+"""How it is known that a prune is finished."""
 
 
 async def follow(desk: Desk, operation: Operation, wait_seconds: float, progress: Progress) -> Told:
@@ -83,83 +84,35 @@ async def look_for_created(desk: Desk, operation: Operation) -> Operation:
         for pause in LOOKS:
             await desk.clock.sleep(pause)
             try:
-                backups = await desk.api.list_backups(operation.server_id)
-            except CANNOT_SEE:
-                continue
-            found = judge_create(operation, backups, desk.clock.moment(), marked=desk.settings.mark_backups)
+                found = await _judge(desk, operation, await desk.api.list_backups(operation.server_id))
+            except BackupsError:
+                continue  # a look that fails, for whatever reason, tells nothing
             if found != operation:
                 return found
     return operation
 
 
-def judge_create(operation: Operation, backups: Listing[Backup], now: Moment, *, marked: bool) -> Operation:
-    """What a list of the server's backups says of a backup that was asked for."""
-    if operation.backup_id or marked:
-        found = [backup for backup in backups.rows if _is_of(operation, backup)]
-        evidence = "its row in the list of backups"
-    elif backups.complete and operation.baseline_complete:
-        found = [backup for backup in backups.rows if _is_like(operation, backup)]
-        evidence = "probable: the one new backup that is like it in the complete list"
-    else:
-        return operation
-    if len(found) == 1:
-        return made(operation, found[0], evidence)
-    is_old = not (operation.sent or operation.created).within(_LATE_ARRIVAL, now)
-    if operation.status == "accepted" and backups.complete and not found and is_old:
-        return operation.but(
-            status="failed",
-            evidence="absent from the complete list",
-            error_code="not_found",
-            error=f"Backup {operation.backup_id} was started but is no longer listed.",
-        )
-    return operation
-
-
-def made(operation: Operation, backup: Backup, evidence: str) -> Operation:
-    """The operation, now that its backup is known."""
-    known = operation.but(
-        backup_id=backup.id,
-        backup=backup,
-        server_name=backup.server_name,
-        evidence=evidence,
-        error_code="",
-        error="",
+async def _judge(desk: Desk, operation: Operation, backups: Listing[Backup]) -> Operation:
+    if operation.backup_id or desk.settings.mark_backups:
+        return judge_create(operation, backups, desk.clock.moment())
+    # Read after the list: whoever made a backup that is in it has recorded before that it would.
+    creates = await desk.ledger.read(
+        lambda entries: entries.find(action="create_backup", server_id=operation.server_id, limit=_RIVALS)
     )
-    if backup.status == COMPLETED:
-        return known.but(status="succeeded")
-    if backup.status == IN_PROGRESS:
-        return known.but(status="accepted")
-    return known.but(
-        status="failed",
-        error_code="conflict",
-        error=f"Backup {backup.id} was started but did not complete; its own status says what VPS.org made of it.",
-    )
-
-
-def judge_delete(operation: Operation, backups: Listing[Backup], now: Moment) -> Operation:
-    """What a list of all backups says of a backup that was to be deleted."""
-    is_listed = any(backup.id == operation.backup_id for backup in backups.rows)
-    if not is_listed and backups.complete:
-        return operation.but(status="succeeded", evidence="absent from the complete list", error_code="", error="")
-    sent = operation.sent or operation.created
-    if is_listed and operation.status == "unknown" and not sent.within(_LATE_ARRIVAL, now):
-        return operation.but(
-            status="failed",
-            evidence="still in the list",
-            error_code="upstream_unavailable",
-            error=f"Backup {operation.backup_id} is still listed: the request did not take effect.",
-        )
-    return operation
+    rivals = [each for each in creates if each.id != operation.id and each.arguments == operation.arguments]
+    return judge_unmarked(operation, backups, rivals)
 
 
 async def _look(desk: Desk, operation: Operation, now: Moment) -> Told:
-    if operation.status == "preparing":
+    if operation.action == "prune_backups" and operation.status in _PRUNE_LOOKED_AFTER:
+        return await _look_at_deletes(desk, operation)
+    if operation.action == "restore_server" and operation.status == "preparing":
         return await _look_at_safety_backup(desk, operation)
     if operation.status not in _LOOKED_AFTER:
         return Told(operation)
     if operation.action == "create_backup":
         backups = await desk.api.list_backups(operation.server_id)
-        return Told(judge_create(operation, backups, now, marked=desk.settings.mark_backups))
+        return Told(await _judge(desk, operation, backups))
     if operation.action == "delete_backup":
         return Told(judge_delete(operation, await desk.api.list_backups(), now))
     servers = await desk.api.list_servers()
@@ -182,6 +135,22 @@ async def _look_at_safety_backup(desk: Desk, operation: Operation) -> Told:
     return Told(operation, safety=told.operation, unseen=told.unseen)
 
 
+async def _look_at_deletes(desk: Desk, operation: Operation) -> Told:
+    """A prune with what became of its deletes; once none of them is unknown any more, it has only stopped."""
+    known = operation
+    recorded = await desk.ledger.read(lambda entries: [entries.get(item.operation_id) for item in operation.items])
+    for delete in (each for each in recorded if each and each.sent):
+        told = await settle(desk, delete)
+        known = known.with_outcomes([told.operation])
+        if told.unseen or told.operation.status == "accepted":
+            return Told(known, unseen=told.unseen)
+    if operation.status == "accepted":
+        known = known.but(status="succeeded", evidence=ALL_SEEN)
+    if operation.status == "unknown" and known.changed != "unknown":
+        known = known.but(status="failed", error="What became of it was not known at first.", advice="")
+    return Told(known)
+
+
 def _is_under_way(told: Told) -> bool:
     """Whether waiting can tell more."""
     operation = told.operation
@@ -190,19 +159,3 @@ def _is_under_way(told: Told) -> bool:
     if operation.action == "restore_server":
         return operation.status == "sending"
     return operation.status in {"sending", "unknown", "accepted"}
-
-
-def _is_of(operation: Operation, backup: Backup) -> bool:
-    """Whether it is the backup of that id or, as long as that is not known, of that mark."""
-    return backup.id == operation.backup_id if operation.backup_id else backup.mark == operation.id
-
-
-def _is_like(operation: Operation, backup: Backup) -> bool:
-    """Whether it is new, and as it was asked for."""
-    sent = (operation.sent or operation.created).wall
-    return (
-        backup.id not in operation.baseline
-        and backup.type == MANUAL
-        and backup.description == operation.arguments.get("description", "")
-        and abs(backup.created_at - sent) <= _CREATED_AROUND
-    )

@@ -47,11 +47,12 @@ async def settle_by_word(ledger: Ledger, presence: Presence, operation_id: str, 
         BusyError: A process is still at work on it.
         LedgerUnavailableError: It cannot be recorded.
     """
+    none = ConfirmationInvalidError("There is no operation of that id.", "`mcp-backups operations` lists them.")
 
     def record(entries: Transaction) -> Operation:
         operation = entries.get(operation_id)
         if operation is None:
-            raise ConfirmationInvalidError("There is no operation of that id.", "`mcp-backups operations` lists them.")
+            raise none
         if operation.status not in UNSETTLED:
             raise InvalidArgumentError(
                 f"{operation.id} is {operation.status}: that is known.", "Nothing is to be done."
@@ -65,6 +66,8 @@ async def settle_by_word(ledger: Ledger, presence: Presence, operation_id: str, 
             )
         return entries.save(_settled(operation, verdict))
 
+    if not ledger.path.exists():
+        raise none
     return await ledger.write(record)
 
 

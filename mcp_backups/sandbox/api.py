@@ -81,7 +81,7 @@ def list_backups(call: Call) -> Reply:
             text = f"Select a valid choice. {kind} is not one of the available choices."
             raise refusals.invalid("backup_type", text)
         backups = [backup for backup in backups if backup.backup_type == kind]
-    return listed([backup_shape(backup, call.fleet) for backup in backups], call.received, call.site.pages)
+    return listed(backups, lambda backup: backup_shape(backup, call.fleet), call.received, call.site.pages)
 
 
 def create_backup(call: Call) -> Reply:
@@ -120,7 +120,7 @@ def list_servers(call: Call) -> Reply:
         for _, server in sorted(call.fleet.servers.items())
         if wanted.get("status") in (None, "", server.status) and wanted.get("location") in (None, "", server.location)
     ]
-    return listed([server_shape(server) for server in servers], call.received, call.site.pages)
+    return listed(servers, server_shape, call.received, call.site.pages)
 
 
 def show_server(call: Call) -> Reply:

@@ -1,14 +1,17 @@
 """Lists: all at once as documented, or in pages as DRF's PageNumberPagination makes them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from . import refusals
 from .received import PREFIX, Received
 from .reply import Reply, json_reply
 from .shapes import JsonObject
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,10 @@ class Pages:
     scheme: str = "http"
 
 
-def listed(rows: Sequence[JsonObject], received: Received, pages: Pages) -> Reply:
+def listed(rows: Sequence[Row], shape: Callable[[Row], JsonObject], received: Received, pages: Pages) -> Reply:
     """A list answer: `count` and `results`, and with pages `next` and `previous` in between."""
     if pages.size is None:
-        return json_reply(200, {"count": len(rows), "results": rows})
+        return json_reply(200, {"count": len(rows), "results": [shape(row) for row in rows]})
     size = _size(received.query.get("page_size", ""), pages.size, pages.largest)
     last = max(1, -(-len(rows) // size))
     number = _number(received.query.get("page", "1"), last)
@@ -34,7 +37,7 @@ def listed(rows: Sequence[JsonObject], received: Received, pages: Pages) -> Repl
         "count": len(rows),
         "next": _link(received, pages, number + 1) if number < last else None,
         "previous": _link(received, pages, number - 1) if number > 1 else None,
-        "results": rows[(number - 1) * size : number * size],
+        "results": [shape(row) for row in rows[(number - 1) * size : number * size]],
     }
     return json_reply(200, content)
 

@@ -4,8 +4,11 @@ from datetime import datetime
 
 from mcp_backups.models import Backup, BackupRow, OperationAnswer, PruneRow, ServerName
 from mcp_backups.operations.desk import Told
-from mcp_backups.operations.operation import Operation
-from mcp_backups.text import age, stamp
+from mcp_backups.operations.operation import Operation, PruneItem
+from mcp_backups.text import age, plural, stamp
+
+_MOST_ROWS = 50
+"""Rows of a prune, and ids in a sentence, that are shown of each kind."""
 
 _SUMMARY = {
     ("create_backup", "sending"): "The request for a backup of server {server} is under way.",
@@ -33,7 +36,12 @@ _SUMMARY = {
 _PRUNE_SUMMARY = {
     "planned": "{to_delete} of {manual_backups} manual backups of server {server} would be deleted for good.",
     "preparing": "The prune of server {server} is under way: {deleted} of {to_delete} backups are deleted.",
+    "accepted": "VPS.org accepted the deletion of {deleted} of {manual_backups} manual backups of server {server}; "
+    "not all have been seen to be gone.",
     "succeeded": "{deleted} of {manual_backups} manual backups of server {server} are deleted.",
+    "failed": "The prune of server {server} stopped at backup {stopped_at}. {error} Deleted: {gone}.",
+    "unknown": "The prune of server {server} stopped at backup {stopped_at}. {error} Deleted: {gone}.",
+    "expired": "The plan is no longer valid. Deleted: {gone}.",
 }
 
 _FALLBACK = {
@@ -71,8 +79,8 @@ def operation_answer(told: Told, now: datetime) -> OperationAnswer:
         backup=row(operation.backup, now) if operation.backup else None,
         summary=_summary(operation),
         facts=_facts(told),
-        kept=_prune_rows(operation, {"keep"}),
-        no_rule=_prune_rows(operation, {"delete", "later"}),
+        kept=_prune_rows(_kept(operation)) if operation.action == "prune_backups" else None,
+        no_rule=_prune_rows(_not_kept(operation)) if operation.action == "prune_backups" else None,
         undo=_undo(operation),
         approved_by=operation.approved_by,
         replayed=told.replayed,
@@ -111,15 +119,15 @@ def _summary(operation: Operation) -> str:
     )
     known = operation.error
     if template:
-        deleted = sum(item.outcome == "deleted" for item in operation.items)
+        progress = _progress(operation) if templates else {}
         known = template.format(
-            server=operation.server_id, backup=operation.backup_id, deleted=deleted, **operation.facts
+            server=operation.server_id, backup=operation.backup_id, error=known, **progress, **operation.facts
         )
     return f"{known} Nothing was changed." if operation.changed == "nothing" else known
 
 
 def _facts(told: Told) -> dict[str, str | int | float | bool]:
-    facts = dict(told.operation.facts)
+    facts = dict(told.operation.facts) | _rows_not_shown(told.operation)
     if told.operation.evidence:
         facts["evidence"] = told.operation.evidence
     if told.safety:
@@ -132,12 +140,41 @@ def _facts(told: Told) -> dict[str, str | int | float | bool]:
         facts["server_status"] = told.server_status
     if told.unseen:
         facts["not_checked_now"] = f"VPS.org could not be asked ({told.unseen}); this is what was known before."
+    if told.obstacle:
+        facts["problem"] = f"{told.obstacle.what} {told.obstacle.next_step}"
     return facts
 
 
-def _prune_rows(operation: Operation, fates: set[str]) -> list[PruneRow] | None:
-    if operation.action != "prune_backups":
-        return None
+def _progress(operation: Operation) -> dict[str, str | int]:
+    """How far a prune has come: how many and which are gone, and where it stopped."""
+    gone = [item.backup for item in reversed(operation.items) if item.outcome == "deleted"]
+    stopped_at = next((item.backup.id for item in operation.items if item.outcome), 0)  # the last one that was tried
+    told = ", ".join(str(backup.id) for backup in gone) or "none"
+    if len(gone) > _MOST_ROWS:
+        last = gone[-1]
+        told = f"the {len(gone)} oldest of the plan, the last being backup {last.id} of {stamp(last.created_at)}"
+    return {"deleted": len(gone), "gone": told, "stopped_at": stopped_at}
+
+
+def _kept(operation: Operation) -> list[PruneItem]:
+    return [item for item in operation.items if item.fate == "keep"]
+
+
+def _not_kept(operation: Operation) -> list[PruneItem]:
+    """What no rule keeps: first what was tried, then what was not; each the newest first."""
+    return sorted((item for item in operation.items if item.fate != "keep"), key=lambda item: not item.outcome)
+
+
+def _rows_not_shown(operation: Operation) -> dict[str, str]:
+    rows = {"kept": _kept(operation), "no_rule": _not_kept(operation)}
+    return {
+        f"{name}_not_shown": f"{plural(len(items) - _MOST_ROWS, 'backup')}, all older; list_backups shows them"
+        for name, items in rows.items()
+        if len(items) > _MOST_ROWS
+    }
+
+
+def _prune_rows(items: list[PruneItem]) -> list[PruneRow]:
     return [
         PruneRow(
             id=item.backup.id,
@@ -145,8 +182,7 @@ def _prune_rows(operation: Operation, fates: set[str]) -> list[PruneRow] | None:
             reason=None if item.fate == "delete" else item.reason,
             outcome=item.outcome or None,
         )
-        for item in operation.items
-        if item.fate in fates
+        for item in items[:_MOST_ROWS]
     ]
 
 
@@ -174,7 +210,7 @@ _NEXT_STEP = {
 
 def _next_step(told: Told) -> str:
     operation, step = told.operation, str(told.operation.status)
-    if operation.advice and operation.changed == "nothing":
+    if operation.advice and (operation.changed == "nothing" or step == "failed"):
         return operation.advice
     if step == "planned" and told.approver != "caller":
         step = f"planned, {told.approver}"

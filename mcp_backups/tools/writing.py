@@ -114,5 +114,13 @@ async def prune_backups(
     operation_id it deletes the rest one by one, and stops at the first that fails. For one backup use delete_backup.
     """
     keep = Keep(last=keep_last, daily=keep_daily, weekly=keep_weekly, monthly=keep_monthly)
-    told = await prune.prune(call.desk, server_id, keep, confirm=confirm, operation_id=operation_id, person=call.person)
+    told = await prune.prune(
+        call.desk,
+        server_id,
+        keep,
+        confirm=confirm,
+        operation_id=operation_id,
+        person=call.person,
+        progress=call.progress,
+    )
     return operation_answer(told, call.desk.clock.wall())

@@ -109,6 +109,7 @@ async def test_it_is_its_owners_alone(ledger: Ledger, state_dir: Path, generous_
     await ledger.write(saving(operation()))
     assert modes(state_dir) == {
         "state": 0o700,
+        "ledger.lock": 0o600,
         "ledger.sqlite3": 0o600,
         "ledger.sqlite3-wal": 0o600,
         "ledger.sqlite3-shm": 0o600,
@@ -197,6 +198,17 @@ async def test_writes_of_two_processes_at_once_are_all_kept_and_the_chain_stays_
     assert len(await ledger.read(lambda entries: list(entries.events()))) == 40
     assert await other.read(lambda entries: entries.verify()) == ""
     other.close()
+
+
+async def test_processes_that_open_a_new_one_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    for attempt in range(20):
+        ledgers = [Ledger(tmp_path / str(attempt), lambda: NOW) for _ in range(4)]
+        async with anyio.create_task_group() as group:
+            for each in ledgers:
+                group.start_soon(each.write, saving(operation()))
+        assert len(await ledgers[0].read(lambda entries: entries.find())) == 4
+        for each in ledgers:
+            each.close()
 
 
 async def test_its_errors_are_for_callers_and_name_no_path(tmp_path: Path) -> None:

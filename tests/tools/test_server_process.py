@@ -38,7 +38,7 @@ def start(vps: Emulator, state_dir: Path) -> Iterator[Start]:
     with ExitStack() as running:
 
         def begin(**settings: str) -> ServerProcess:
-            known = {"VPS_API_URL": vps.base_url, "VPS_API_TOKEN": TOKEN}
+            known: dict[str, Any] = {"VPS_API_URL": vps.base_url, "VPS_API_TOKEN": TOKEN}
             return running.enter_context(server_process(state_dir, **known | settings))
 
         yield begin

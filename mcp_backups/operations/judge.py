@@ -1,0 +1,106 @@
+"""What a list of backups says of an operation whose outcome is not known. Pure: facts in, judgement out."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from mcp_backups.clock import Moment
+from mcp_backups.models import COMPLETED, IN_PROGRESS, MANUAL, Backup, Listing
+from mcp_backups.operations.operation import UNSETTLED, Operation
+
+LATE_ARRIVAL = timedelta(minutes=2)
+"""How long after it was sent a lost request may still take effect."""
+
+_CREATED_AROUND = timedelta(seconds=120)
+
+
+def judge_create(operation: Operation, backups: Listing[Backup], now: Moment) -> Operation:
+    """What the server's backups say of one that was asked for, known by its operation's mark or else by its id."""
+    marked = [backup for backup in backups.rows if backup.mark == operation.id]
+    found = marked or [backup for backup in backups.rows if backup.id == operation.backup_id]
+    if len(found) == 1:
+        return made(operation, found[0], "its row in the list of backups")
+    is_old = not (operation.sent or operation.created).within(LATE_ARRIVAL, now)
+    if operation.status == "accepted" and backups.complete and not found and is_old:
+        return operation.but(
+            status="failed",
+            evidence="absent from the complete list",
+            error_code="not_found",
+            error=f"Backup {operation.backup_id} was started but is no longer listed.",
+        )
+    return operation
+
+
+def judge_unmarked(operation: Operation, backups: Listing[Backup], rivals: Sequence[Operation]) -> Operation:
+    """The same where no mark tells: it is the one new backup like it, if nobody else can have made that.
+
+    Args:
+        operation: What asked for it.
+        backups: The server's backups.
+        rivals: Other operations that asked for the same before the list was read.
+    """
+    if not (backups.complete and operation.baseline_complete):
+        return operation
+    if any(_may_have_made(each, operation) for each in rivals):
+        return operation
+    taken = {each.backup_id for each in rivals}
+    found = [backup for backup in backups.rows if backup.id not in taken and _is_like(operation, backup)]
+    if len(found) != 1:
+        return operation
+    return made(operation, found[0], "probable: the one new backup that is like it in the complete list")
+
+
+def made(operation: Operation, backup: Backup, evidence: str) -> Operation:
+    """The operation, now that its backup is known."""
+    known = operation.but(
+        backup_id=backup.id,
+        backup=backup,
+        server_name=backup.server_name,
+        evidence=evidence,
+        error_code="",
+        error="",
+        advice="",
+    )
+    if backup.status == COMPLETED:
+        return known.but(status="succeeded")
+    if backup.status == IN_PROGRESS:
+        return known.but(status="accepted")
+    return known.but(
+        status="failed",
+        error_code="conflict",
+        error=f"Backup {backup.id} was started but did not complete; its own status says what VPS.org made of it.",
+    )
+
+
+def judge_delete(operation: Operation, backups: Listing[Backup], now: Moment) -> Operation:
+    """What a list of all backups says of a backup that was to be deleted."""
+    is_listed = any(backup.id == operation.backup_id for backup in backups.rows)
+    if not is_listed and backups.complete:
+        known = operation.but(error_code="", error="", advice="")
+        return known.but(status="succeeded", evidence="absent from the complete list")
+    sent = operation.sent or operation.created
+    if is_listed and operation.status == "unknown" and not sent.within(LATE_ARRIVAL, now):
+        return operation.but(
+            status="failed",
+            evidence="still in the list",
+            error_code="upstream_unavailable",
+            error=f"Backup {operation.backup_id} is still listed: the request did not take effect.",
+            advice="",
+        )
+    return operation
+
+
+def _may_have_made(rival: Operation, operation: Operation) -> bool:
+    """Whether what an operation asked for may be the doing of another of about the same time."""
+    apart = (rival.sent or rival.created).wall - (operation.sent or operation.created).wall
+    return rival.status in UNSETTLED and abs(apart) <= 2 * _CREATED_AROUND + LATE_ARRIVAL
+
+
+def _is_like(operation: Operation, backup: Backup) -> bool:
+    """Whether it is new, and as it was asked for."""
+    sent = (operation.sent or operation.created).wall
+    return (
+        backup.id not in operation.baseline
+        and backup.type == MANUAL
+        and backup.description == operation.arguments.get("description", "")
+        and abs(backup.created_at - sent) <= _CREATED_AROUND
+    )

@@ -1,0 +1,111 @@
+"""What a prune would delete, and what of the operator's rules and budgets stands against it."""
+
+from dataclasses import replace
+
+from mcp_backups.errors import PolicyDeniedError
+from mcp_backups.models import MANUAL
+from mcp_backups.operations.confirm import Wish
+from mcp_backups.operations.desk import Desk, with_error
+from mcp_backups.operations.ledger import Transaction
+from mcp_backups.operations.operation import UNSETTLED, Fact, Operation, PruneItem, new_id
+from mcp_backups.operations.plan import counted
+from mcp_backups.operations.policy import (
+    GOOD,
+    Holdings,
+    check_budget,
+    check_complete,
+    check_delete,
+    check_prune,
+    check_settled,
+    deletes_left,
+)
+from mcp_backups.retention import NO_RULE, Keep, rulings
+from mcp_backups.settings import Settings
+from mcp_backups.text import plural
+
+
+async def plan_prune(keep: Keep, desk: Desk, wish: Wish) -> Operation:
+    """Look what the rules would delete, and record that as a plan.
+
+    Raises:
+        BackupsError: There can be no plan now.
+    """
+    server_id = int(wish.arguments["server_id"])
+    check_prune(desk.settings, server_id)
+    backups = await desk.api.list_backups(server_id)
+    draft = Operation(
+        id=new_id(),
+        action="prune_backups",
+        status="planned",
+        arguments=wish.arguments,
+        server_id=server_id,
+        server_name=next((backup.server_name for backup in backups.rows), ""),
+        created=desk.clock.moment(),
+    )
+    try:
+        return await desk.record(await _judged(desk, draft, await desk.holdings(server_id, backups), keep))
+    except PolicyDeniedError as refusal:
+        await desk.record(with_error(draft.but(status="refused"), refusal))
+        raise
+
+
+async def _judged(desk: Desk, draft: Operation, holdings: Holdings, keep: Keep) -> Operation:
+    """The plan, with what becomes of each backup; there is nothing to approve when none is to be deleted."""
+    check_complete(draft.server_id, holdings)
+
+    def before(entries: Transaction) -> tuple[list[Operation], list[Operation]]:
+        return entries.find(server_id=draft.server_id, statuses=UNSETTLED), counted(desk, entries, "delete_backup")
+
+    unsettled, sent = await desk.ledger.read(before)
+    check_settled(draft.server_id, unsettled, draft.created)
+    room = deletes_left(desk.settings, sent, draft.created)
+    items = judge(desk.settings, holdings, draft.server_id, keep, room)
+    fates = {item.fate for item in items}
+    if "later" in fates and not room:
+        check_budget(desk.settings, "delete_backup", draft.server_id, sent, draft.created)
+    return draft.but(status="planned" if "delete" in fates else "succeeded", facts=_facts(items, room), items=items)
+
+
+def judge(settings: Settings, holdings: Holdings, server_id: int, keep: Keep, room: int) -> tuple[PruneItem, ...]:
+    """What becomes of each manual backup of a server that is not deleted already, newest first.
+
+    Args:
+        settings: The operator's rules, which keep more than the keep rules where they must.
+        holdings: The backups.
+        server_id: The server.
+        keep: The keep rules.
+        room: How many deletes the budgets allow now; the oldest go first.
+    """
+    manual = [
+        row
+        for row in holdings.backups.rows
+        if row.server_id == server_id and row.type == MANUAL and row.id not in holdings.deleted_here
+    ]
+    items: list[PruneItem] = []
+    for ruling in reversed(rulings(manual, keep, holdings.now)):
+        item = PruneItem(backup=ruling.backup, reason=ruling.reason, fate="keep" if ruling.kept else "delete")
+        if item.fate == "delete":
+            try:
+                check_delete(settings, item.backup, holdings)
+            except PolicyDeniedError as rule:
+                item = item.model_copy(update={"fate": "keep", "reason": rule.what.removesuffix(f" {GOOD}")})
+            else:
+                holdings = replace(holdings, deleted_here={*holdings.deleted_here, item.backup.id})
+        if item.fate == "delete" and (room := room - 1) < 0:
+            item = item.model_copy(update={"fate": "later", "reason": f"{NO_RULE}; the budget of deletes is used up"})
+        items.append(item)
+    return tuple(reversed(items))
+
+
+def _facts(items: tuple[PruneItem, ...], room: int) -> dict[str, Fact]:
+    fates = [item.fate for item in items]
+    facts: dict[str, Fact] = {
+        "manual_backups": len(items),
+        "to_keep": fates.count("keep"),
+        "to_delete": fates.count("delete"),
+        "can_be_undone": False,
+    }
+    if later := fates.count("later"):
+        facts["left_for_later"] = later
+        facts["budget"] = f"allows {plural(room, 'delete')} now; the rest needs another prune later"
+    return facts
