@@ -1,5 +1,6 @@
 """create_backup: one backup for one request, and never said to be finished before it is."""
 
+import math
 from typing import Any
 
 import anyio
@@ -63,6 +64,23 @@ async def test_waiting_says_truthfully_whether_the_backup_is_finished(
     assert clock.passed <= wait
     assert_strictly_increasing(answer)
     assert emulator.count("POST") == 1
+
+
+@pytest.mark.parametrize("backup_seconds", [3, 45, 46, 90, 300, 1800])
+async def test_a_backup_is_awaited_in_as_few_calls_as_the_longest_wait_allows(
+    agent_on: AgentOn, clock: ManualClock, backup_seconds: int
+) -> None:
+    """Clients give up on longer calls, so that an agent must be able to go on waiting in the next one."""
+    async with Emulator(now=clock.now, backup_seconds=backup_seconds) as emulator, agent_on(emulator) as agent:
+        answer = await agent.call("create_backup", server_id=12345, wait_seconds=45)
+        calls, longest = 1, clock.passed
+        while answer.status == "accepted":
+            began = clock.passed
+            answer = await agent.call("get_operation", operation_id=answer.operation, wait_seconds=45)
+            calls, longest = calls + 1, max(longest, clock.passed - began)
+    assert answer.status == "succeeded"
+    assert calls <= 1 + math.ceil(backup_seconds / 45)
+    assert longest < 45
 
 
 async def test_the_same_request_within_10_minutes_is_the_same_backup(
