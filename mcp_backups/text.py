@@ -40,7 +40,7 @@ def _is_visible(ch: str) -> bool:
 
 def stamp(moment: datetime) -> str:
     """A time as UTC to the minute, `2026-11-23T03:00Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
+    return moment.astimezone(UTC).isoformat(timespec="minutes").removesuffix("+00:00") + "Z"
 
 
 def age(moment: datetime, now: datetime) -> str:

@@ -1,6 +1,8 @@
 """What the tools answer: an operation told as facts, and the same facts as text."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 from mcp_backups.models import Backup, BackupRow, OperationAnswer, PruneRow, ServerName
 from mcp_backups.operations.desk import Told
@@ -50,20 +52,25 @@ _FALLBACK = {
 }
 
 
-def row(backup: Backup, now: datetime) -> BackupRow:
-    """A backup as a model sees it."""
+_NOTHING_SHARED: Mapping[str, str] = MappingProxyType({})
+
+
+def row(backup: Backup, now: datetime, shared: Mapping[str, str] = _NOTHING_SHARED) -> BackupRow:
+    """A backup as a model sees it, without what it shares with others: fields of these values are left out."""
     size = backup.size_mb
+    # A row without a description says so where others would lend it theirs.
+    description = backup.description if "description" in shared else backup.description or None
     return BackupRow(
         id=backup.id,
         server_id=backup.server_id,
         server=backup.server_name,
-        type=backup.type,
-        status=backup.status,
+        type=None if shared.get("type") == backup.type else backup.type,
+        status=None if shared.get("status") == backup.status else backup.status,
         size_mb=int(size) if size is not None and size.is_integer() else size,
         created_at=stamp(backup.created_at),
         age=age(backup.created_at, now),
         expires_at=stamp(backup.expires_at) if backup.expires_at else None,
-        description=backup.description or None,
+        description=None if shared.get("description") == description else description,
     )
 
 
@@ -123,7 +130,11 @@ def _summary(operation: Operation) -> str:
         known = template.format(
             server=operation.server_id, backup=operation.backup_id, error=known, **progress, **operation.facts
         )
-    return f"{known} Nothing was changed." if operation.changed == "nothing" else known
+    if operation.changed != "nothing":
+        return known
+    # While a restore prepares, a backup has been started, which is something.
+    is_preparing = operation.action == "restore_server" and operation.status == "preparing"
+    return f"{known} {'The server itself was not changed.' if is_preparing else 'Nothing was changed.'}"
 
 
 def _facts(told: Told) -> dict[str, str | int | float | bool]:

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
@@ -66,8 +67,9 @@ async def list_backups(
     asked_type = "" if server_name or backup_type == "any" else backup_type
     backups = await call.desk.api.list_backups(server_id, asked_type)
     candidates = _of_server(backups.rows, server_name)
-    rows = sorted((backup for backup in candidates if _fits(backup, backup_type, status)), key=_newest_first)
-    rest = [backup for backup in rows if _newest_first(backup) > after] if after else rows
+    rows = [backup for backup in candidates if _fits(backup, backup_type, status)]
+    rows.sort(key=_place, reverse=True)
+    rest = [backup for backup in rows if _place(backup) < after] if after else rows
     page = rest[:limit]
     now = call.desk.clock.wall()
     defaults = _defaults(page)
@@ -79,7 +81,7 @@ async def list_backups(
         as_of=stamp(now),
         next_cursor=_cursor(page[-1], filters) if len(rest) > limit else "",
         defaults=defaults,
-        backups=[_lean_row(backup, now, defaults) for backup in page],
+        backups=[row(backup, now, defaults) for backup in page],
     )
 
 
@@ -128,8 +130,8 @@ def cell(value: str) -> str:
     return repr(value) if "|" in value or value.startswith(("'", '"')) or value == "-" else value
 
 
-def _newest_first(backup: Backup) -> tuple[int, int]:
-    return (-((backup.created_at - _BEGINNING) // timedelta(microseconds=1)), -backup.id)
+def _place(backup: Backup) -> tuple[datetime, int]:
+    return backup.created_at, backup.id
 
 
 def _fits(backup: Backup, backup_type: str, status: str) -> bool:
@@ -170,28 +172,21 @@ def _defaults(page: list[Backup]) -> dict[str, str]:
     return shared
 
 
-def _lean_row(backup: Backup, now: datetime, defaults: dict[str, str]) -> BackupRow:
-    full = row(backup, now)
-    blank = {name: None for name, value in defaults.items() if getattr(backup, name) == value}
-    # A row without a description says so where others would lend it theirs.
-    stated = {"description": ""} if "description" in defaults and not backup.description else {}
-    return full.model_copy(update=blank | stated)
-
-
 def _cursor(last: Backup, filters: str) -> str:
-    made, number = _newest_first(last)
-    return f"{-made:x}-{-number:x}-{_digest(filters)}"
+    microseconds = (last.created_at - _BEGINNING) // timedelta(microseconds=1)
+    return f"{microseconds:x}-{last.id:x}-{_digest(filters)}"
 
 
-def _position(cursor: str, filters: str) -> tuple[int, int] | None:
+def _position(cursor: str, filters: str) -> tuple[datetime, int] | None:
     if not cursor:
         return None
     parts = _CURSOR.fullmatch(cursor)
-    if parts is None or parts[3] != _digest(filters):
-        raise InvalidArgumentError(
-            "cursor is not the next_cursor of an earlier answer to the same filters.", "Call again without cursor."
-        )
-    return (-int(parts[1], 16), -int(parts[2], 16))
+    if parts and parts[3] == _digest(filters):
+        with suppress(OverflowError):
+            return _BEGINNING + timedelta(microseconds=int(parts[1], 16)), int(parts[2], 16)
+    raise InvalidArgumentError(
+        "cursor is not the next_cursor of an earlier answer to the same filters.", "Call again without cursor."
+    )
 
 
 def _digest(filters: str) -> str:
