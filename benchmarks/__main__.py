@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.calls import call_figures, emulated_account
+from benchmarks.ledger import ledger_figures
 from benchmarks.measure import Figure
 from benchmarks.memory import memory_figures
 from benchmarks.sizes import growth_figures, size_figures
@@ -46,6 +47,7 @@ def _measure(starts: int, calls: int, memory: tuple[int, int], growth: tuple[int
     with TemporaryDirectory() as folder:
         figures += anyio.run(size_figures, Path(folder) / "sizes")
         figures += anyio.run(growth_figures, Path(folder) / "growth", *growth)
+        figures += anyio.run(ledger_figures, Path(folder) / "ledger", 5 * calls)
     with emulated_account() as environment:
         figures += anyio.run(call_figures, environment, calls)
         figures += anyio.run(memory_figures, environment, *memory)

@@ -1,11 +1,12 @@
+import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from mcp_backups.sandbox import Emulator
+from mcp_backups.sandbox import SANDBOX_TOKEN, Emulator
 from mcp_backups.settings import Settings
 from tests.stage import AgentWith, Era, MakeSettings, ManualClock, Session, session
 
@@ -30,6 +31,16 @@ async def emulator(clock: ManualClock) -> AsyncIterator[Emulator]:
     """The seeded fleet, on the same clock as the server under test."""
     async with Emulator(now=clock.now) as served:
         yield served
+
+
+@pytest.fixture(autouse=True)
+def token_stays_secret(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Iterator[None]:
+    """Whatever a test is about: the token is in no log of any library at DEBUG, and in no file beside the ledger."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    assert SANDBOX_TOKEN not in caplog.text
+    for path in tmp_path.joinpath("state").rglob("*"):
+        assert not path.is_file() or SANDBOX_TOKEN.encode() not in path.read_bytes(), path
 
 
 @pytest.fixture

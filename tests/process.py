@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +90,12 @@ class ServerProcess:
         self.write(b'{"jsonrpc":"2.0","method":"notifications/initialized"}')
         return self
 
+    def wait_for_answer_or_end(self) -> None:
+        """Wait until the next answer is there, or the process has ended without one; within bounds."""
+        end = time.monotonic() + PATIENCE
+        while self._answers.empty() and self._reader.is_alive() and time.monotonic() < end:
+            self._reader.join(0.005)
+
     def close_input(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -98,7 +105,7 @@ class ServerProcess:
 
     def wait(self) -> int:
         """The exit code, once the process has ended and all that it wrote is read."""
-        code = self._process.wait(PATIENCE)
+        code: int = self._process.wait(PATIENCE)
         self._reader.join(PATIENCE)
         return code
 

@@ -17,7 +17,7 @@ from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, Moment
 from mcp_backups.operations.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import Operation
-from mcp_backups.sandbox import Emulator
+from mcp_backups.sandbox import SANDBOX_TOKEN, Emulator
 from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
 from mcp_backups.tools.asking import Patience
@@ -133,6 +133,7 @@ class Session:
             result = await self.client.call_tool(tool, arguments, progress_callback=note)
         (content,) = result.content
         assert content.type == "text"
+        assert SANDBOX_TOKEN not in result.model_dump_json()
         return Answer(bool(result.is_error), content.text, result.structured_content, told)
 
 

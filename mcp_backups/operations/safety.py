@@ -19,10 +19,13 @@ async def wait_for_safety(desk: Desk, operation: Operation, approved_by: Approve
     Returns:
         What the restore waits for, or None when it may be sent.
     """
-    if sight.way_back or not operation.arguments.get("safety_backup"):
+    if not operation.arguments.get("safety_backup"):
         return None
     if not operation.safety_operation:
+        if sight.way_back:
+            return None
         return await settle(desk, await _start(desk, operation, approved_by, sight))
+    # Whatever else is there by now: until it is known what became of this one, its server is closed.
     told = await settle(desk, operation)
     if told.safety is None or told.safety.status != "succeeded":
         return told
