@@ -1,5 +1,6 @@
 """Every row of the fault matrix has a test: none may be dropped without this one noticing."""
 
+import os
 import re
 import subprocess
 import sys
@@ -23,17 +24,17 @@ _PATIENCE = 60.0
 @pytest.fixture(scope="module")
 def collected() -> str:
     """The ids of all tests in this folder, whichever of them are run now."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--collect-only",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        str(Path(__file__).parent),
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=True).stdout
+    options = ["--collect-only", "-q", "-n0", "-p", "no:cacheprovider", str(Path(__file__).parent)]
+    # Options meant for this run, such as another -q, would change what is printed.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options],
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        check=True,
+        env=environment,
+    ).stdout
 
 
 @pytest.mark.parametrize("row", ROWS)
