@@ -26,7 +26,7 @@
     ├── LedgerUnavailableError        nothing can be recorded, so nothing is sent
     └── InternalError                 a fault of this program
 
-Every message is composed here, in the constructor, as design.md section 4 asks:
+Every message is composed here, in the constructor, and has this form:
 `code: what happened. What did (not) change. What to do next.`
 """
 

@@ -154,7 +154,8 @@ class PruneRow(BaseModel):
 
     Attributes:
         created_at: UTC, to the minute.
-        reason: The rule that keeps it; absent for what no rule keeps.
+        reason: The rule that keeps it, or `later` for what the budget leaves to another prune; absent for what no rule
+            keeps.
         outcome: `deleted`, `not deleted` or `unknown`; absent before it was tried.
     """
 

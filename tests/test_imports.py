@@ -1,4 +1,4 @@
-"""The layers of design.md: what a module may import follows from its place, and a new module needs one."""
+"""The layers: what a module may import follows from its place, and a new module needs one."""
 
 import ast
 from collections.abc import Iterator

@@ -52,6 +52,15 @@ def test_text_is_cut_at_200_characters_and_says_so(length: int, kept: str) -> No
     assert safe_text("x" * length) == kept
 
 
+def test_text_of_200_characters_beyond_ascii_is_shown_whole() -> None:
+    assert safe_text("é" * 200) == "é" * 200
+
+
+@pytest.mark.parametrize(("blanks", "shown"), [(3999, "x"), (4000, "…")])
+def test_text_behind_4000_characters_is_not_read_but_known_to_be_there(blanks: int, shown: str) -> None:
+    assert safe_text("\u200b" * blanks + "x") == shown
+
+
 def test_a_megabyte_of_invisible_characters_shows_only_that_something_was_cut() -> None:
     assert safe_text("\u200b" * 1_000_000) == "…"
 

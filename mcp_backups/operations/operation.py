@@ -27,7 +27,10 @@ Status = Literal[
     "expired",
     "refused",
 ]
-"""How far it has come: the drawing in design.md section 2."""
+"""How far it has come: planned, approved, perhaps preparing, sending, accepted, succeeded; or how else it ended.
+
+Looking settles `unknown`, and `accepted` where VPS.org tells.
+"""
 
 ApprovedBy = Literal["", "not_required", "plan", "flag", "person"]
 """Who consented: nobody yet, nobody needed to, the caller who was shown the plan, the caller's flag, a person."""

@@ -19,7 +19,7 @@ from mcp_backups.operations.policy import (
     check_settled,
     deletes_left,
 )
-from mcp_backups.retention import NO_RULE, Keep, rulings
+from mcp_backups.retention import Keep, rulings
 from mcp_backups.settings import Settings
 from mcp_backups.text import plural
 
@@ -92,7 +92,7 @@ def judge(settings: Settings, holdings: Holdings, server_id: int, keep: Keep, ro
             else:
                 holdings = replace(holdings, deleted_here={*holdings.deleted_here, item.backup.id})
         if item.fate == "delete" and (room := room - 1) < 0:
-            item = item.model_copy(update={"fate": "later", "reason": f"{NO_RULE}; the budget of deletes is used up"})
+            item = item.model_copy(update={"fate": "later", "reason": "later"})
         items.append(item)
     return tuple(reversed(items))
 
@@ -107,5 +107,5 @@ def _facts(items: tuple[PruneItem, ...], room: int) -> dict[str, Fact]:
     }
     if later := fates.count("later"):
         facts["left_for_later"] = later
-        facts["budget"] = f"allows {plural(room, 'delete')} now; the rest needs another prune later"
+        facts["budget"] = f"allowed {plural(room, 'delete')} when planned; the rest needs another prune later"
     return facts

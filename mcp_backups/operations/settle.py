@@ -1,4 +1,4 @@
-"""What became of an operation: settled by looking, never by sending again (faults.md section 2)."""
+"""What became of an operation: settled by looking, never by sending again."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The JSON of every object, exactly as documented (vps_api.md)."""
+"""The JSON of every object, exactly as VPS.org documents it."""
 
 from dataclasses import asdict
 from datetime import datetime

@@ -206,6 +206,7 @@ def _undo(operation: Operation) -> str | None:
 _NEXT_STEP = {
     "planned": "Show these facts to the user. If they agree, call {again} within 10 minutes.",
     "pruning": "Call {again} to go on.",
+    "pruned in part": "For what is left for later, plan another prune when the budget of deletes allows it.",
     "planned, person": "To go on, call {again} within 10 minutes; the user is then asked.",
     "planned, nobody": "Here a person must approve it, and this client offers no way to ask one: tell the user.",
     "preparing": "Call {wait} until the safety backup is finished, then {again}.",
@@ -227,6 +228,8 @@ def _next_step(told: Told) -> str:
         step = f"planned, {told.approver}"
     if step == "preparing" and operation.action == "prune_backups":
         step = "pruning"
+    if step == "succeeded" and "left_for_later" in operation.facts:
+        step = "pruned in part"
     if step == "preparing" and told.safety and told.safety.status == "succeeded":
         step = "prepared"
     if step == "accepted" and operation.action == "restore_server":

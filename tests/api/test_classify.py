@@ -168,6 +168,30 @@ def test_no_write_is_ever_retried_where_it_may_have_taken_effect() -> None:
     assert not [verdict for verdict in verdicts if verdict and verdict.retry and verdict.failure is AMBIGUOUS]
 
 
+@pytest.mark.parametrize(
+    ("cause", "transient"),
+    [
+        (httpx2.ConnectError, True),
+        (httpx2.ReadTimeout, True),
+        (503, True),
+        (501, True),
+        (429, True),
+        (400, False),
+        (404, False),
+        (302, False),
+        (ssl.SSLCertVerificationError, False),
+        (DeadlineBeforeSendingError, False),
+    ],
+)
+@pytest.mark.parametrize("write", [True, False])
+def test_trouble_at_vps_org_is_told_from_trouble_with_the_request(
+    cause: int | type[Exception], transient: bool, write: bool
+) -> None:
+    verdict = classify(cause, write=write)
+    assert verdict is not None
+    assert verdict.transient is transient
+
+
 def test_a_failed_certificate_is_found_behind_other_exceptions() -> None:
     error = httpx2.ConnectError("")
     error.__cause__ = OSError()

@@ -6,8 +6,11 @@ from typing import Literal
 import pytest
 
 from mcp_backups.errors import DeclinedError
-from mcp_backups.operations.consent import Question, Reply, approver, check_reply, consent
+from mcp_backups.operations.consent import Question, Reply, approver, check_reply, consent, question
+from mcp_backups.operations.operation import PruneItem
 from mcp_backups.settings import Approval
+
+from .made import backup, operation
 
 APPROVALS: tuple[Approval, ...] = ("auto", "plan", "human", "flag")
 
@@ -105,3 +108,94 @@ def test_only_the_very_answer_that_was_asked_for_is_a_yes(
         with pytest.raises(DeclinedError) as declined:
             check_reply(YES, reply)
         assert declined.value.changed == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("expected", "given", "agreed"),
+    [
+        ("web-server-01", "web-server-01", True),
+        ("web-server-01", " web-server-01\n", True),
+        ("web-server-01", "Web-Server-01", False),
+        (3, 3, True),
+        (3, 3.0, False),
+        (3, "3", False),
+        (1, True, False),
+    ],
+)
+def test_a_value_is_a_yes_only_as_the_very_type_and_but_for_blanks_around_it(
+    expected: str | int, given: object, agreed: bool
+) -> None:
+    asked = Question("Sure?", "value", "Type it", expected)
+    assert asked.is_confirmed_by({"value": given}) is agreed
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        ("accept", "did not confirm"),
+        ("decline", "said no"),
+        ("cancel", "dismissed"),
+        ("none", "in time"),
+        ("unreadable", "brought no answer back"),
+    ],
+)
+def test_a_refusal_says_what_the_person_did(
+    action: Literal["accept", "decline", "cancel", "none", "unreadable"], said: str
+) -> None:
+    with pytest.raises(DeclinedError, match=said):
+        check_reply(YES, Reply(action))
+
+
+RESTORE = {"lost": "much", "safety_backup": "none is made", "can_be_undone": False}
+LEFT = {"good_backups_left": 1, "newest_good_left": 499, "newest_good_left_created_at": "2026-11-21T12:00Z"}
+
+
+def test_a_server_without_a_name_is_confirmed_by_its_id() -> None:
+    asked = question(operation("restore_server", facts=RESTORE, backup_id=501))
+    assert (asked.field, asked.expected, asked.label) == ("server_id", "12345", "Type the server's id to restore it")
+    assert asked.text.splitlines() == [
+        "Restore server 12345 to backup 501?",
+        "Server: 12345",
+        "Lost: much",
+        "Safety backup of the server as it is now: none is made",
+        "It cannot be undone.",
+    ]
+
+
+def test_a_server_with_a_name_is_confirmed_by_that() -> None:
+    asked = question(operation("restore_server", facts=RESTORE | {"can_be_undone": True}, server_name="web"))
+    assert (asked.field, asked.expected, asked.label) == ("server_name", "web", "Type the server's name to restore it")
+    assert asked.text.splitlines()[-1].startswith("It can be undone by restoring that backup")
+
+
+def test_a_delete_is_asked_with_the_backup_and_what_is_left() -> None:
+    asked = question(operation(facts=LEFT, backup_id=501, server_name="web", backup=backup()))
+    assert (asked.field, asked.expected) == ("delete", True)
+    assert asked.text.splitlines() == [
+        "Delete backup 501 for good? This cannot be undone.",
+        'Server: 12345 "web"',
+        'Backup: made 2026-11-21T09:30Z, age 2 d, size 100 MB, type "manual", status "completed"',
+        "Left on the server: 1 good backup; the newest is 499 of 2026-11-21T12:00Z",
+    ]
+
+
+def test_a_prune_is_asked_with_its_rules_and_confirmed_by_the_number_of_backups() -> None:
+    items = [("keep", 1), ("delete", 48), ("later", 60), ("delete", 72), ("keep", 96)]
+    asked = question(
+        operation(
+            "prune_backups",
+            arguments={"server_id": 12345, "keep_last": 1, "keep_daily": 0, "keep_weekly": 2, "keep_monthly": 0},
+            facts={"to_delete": 2, "to_keep": 2},
+            items=[
+                PruneItem(backup=backup(500 + number, hours), reason="", fate=fate)
+                for number, (fate, hours) in enumerate(items)
+            ],
+        )
+    )
+    assert (asked.field, asked.expected, asked.label) == ("count", 2, "Type the number of backups to delete")
+    assert asked.text.splitlines() == [
+        "Delete 2 of 5 manual backups for good? This cannot be undone.",
+        "Server: 12345",
+        "Deleted: what no rule keeps, from 2026-11-20T09:30Z to 2026-11-21T09:30Z",
+        "Kept: 2, by the rules keep-last 1, keep-weekly 2; automatic backups are left alone",
+    ]

@@ -14,10 +14,12 @@ from mcp_backups.operations.policy import (
     Holdings,
     check_budget,
     check_delete,
+    check_prune,
     check_restore,
     check_server,
     check_settled,
     check_write,
+    deletes_left,
 )
 from tests.stage import NOW, MakeSettings
 
@@ -61,6 +63,22 @@ def test_only_the_servers_that_are_named_may_be_changed(
 ) -> None:
     with refusing(error):
         check_server(make_settings(servers=servers), 12345)
+
+
+@pytest.mark.parametrize(
+    ("rule", "allowed"),
+    [
+        ({}, True),
+        ({"servers": {12346}}, False),
+        ({"protected_servers": {12345}}, False),
+        ({"protected_servers": {12346}}, True),
+    ],
+)
+def test_nothing_is_pruned_on_a_server_that_may_not_be_changed_or_is_protected(
+    make_settings: MakeSettings, rule: dict[str, Any], allowed: bool
+) -> None:
+    with refusing(unless(allowed)):
+        check_prune(make_settings(**rule), 12345)
 
 
 TARGET, OTHER = backup(501), backup(499)
@@ -188,6 +206,34 @@ def test_one_more_is_allowed_only_within_the_budget_and_a_refusal_says_when(
     with pytest.raises(BudgetExhaustedError) as exhausted:
         check_budget(settings, action, 12345, before, MOMENT)
     assert refusal in exhausted.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("rule", "action", "before", "used_up"),
+    [
+        ({"restores_per_hour": 1}, "restore_server", sent(30), "The budget of 1 restore within an hour is used up."),
+        ({"restores_per_hour": 0}, "restore_server", [], "There is no budget for a restore here."),
+        ({"deletes_per_hour": 2}, "delete_backup", sent(1, 2), "The budget of 2 deletes within an hour is used up."),
+        ({"deletes_per_day": 1}, "delete_backup", sent(61), "The budget of 1 delete within 24 h is used up."),
+    ],
+)
+def test_a_refusal_names_the_budget_that_is_used_up(
+    make_settings: MakeSettings, rule: dict[str, Any], action: str, before: list[Operation], used_up: str
+) -> None:
+    with pytest.raises(BudgetExhaustedError) as exhausted:
+        check_budget(make_settings(**rule), action, 12345, before, MOMENT)
+    assert exhausted.value.what == used_up
+
+
+@pytest.mark.parametrize(
+    ("before", "left"),
+    [([], 3), (sent(1), 2), (sent(60), 3), (sent(1, 2, 3, 4), 0), (sent(100, 200, 300), 1), (sent(24 * 60), 3)],
+)
+def test_what_is_left_of_both_budgets_is_the_lesser(
+    make_settings: MakeSettings, before: list[Operation], left: int
+) -> None:
+    unsent = operation(status="unknown")
+    assert deletes_left(make_settings(deletes_per_hour=3, deletes_per_day=4), [*before, unsent], MOMENT) == left
 
 
 @pytest.mark.parametrize("days", [-3, -1, 1, 3])

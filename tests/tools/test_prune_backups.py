@@ -288,11 +288,14 @@ async def test_a_prune_stays_within_the_budgets_and_says_so_before_it_starts(
         planned = await agent.call("prune_backups", **RULES)
         facts = planned.data["facts"]
         assert (facts["to_delete"], facts["left_for_later"]) == (10, 36)
-        assert facts["budget"] == "allows 10 deletes now; the rest needs another prune later"
+        assert facts["budget"] == "allowed 10 deletes when planned; the rest needs another prune later"
         waiting = [row for row in planned.data["no_rule"] if "reason" in row]
         assert len(waiting) == 36
-        assert {row["reason"] for row in waiting} == {"no rule; the budget of deletes is used up"}
+        assert {row["reason"] for row in waiting} == {"later"}
         answer = await confirm(agent, planned.operation, **RULES)
+        for told in (planned, answer):
+            assert len(told.text) + len(json.dumps(told.data)) < 8_000
+        assert "plan another prune" in answer.data["next_step"]
         assert (answer.status, emulator.count("DELETE")) == ("succeeded", 10)
         assert sorted(outcomes(answer)) == [row["id"] for row in planned.data["no_rule"] if "reason" not in row]
         assert_refused(await agent.call("prune_backups", **RULES), "budget_exhausted")

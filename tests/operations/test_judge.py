@@ -1,0 +1,169 @@
+"""What a list of backups proves of an operation whose outcome is not known, and what it does not prove."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mcp_backups.models import Backup, Listing
+from mcp_backups.operations.judge import judge_create, judge_delete, judge_unmarked, made
+from mcp_backups.operations.operation import Operation
+
+from .made import MOMENT, ago, backup, operation
+
+GAP = ("1 row could not be read",)
+LATE, EARLY = ago(minutes=2, ticking=120), ago(minutes=1, ticking=119)
+"""Sent so long ago that a lost request takes effect no more, and not yet so long."""
+
+
+def create(status: str = "unknown", **fields: Any) -> Operation:
+    return operation("create_backup", status, **{"arguments": {"server_id": 12345}} | fields)
+
+
+@pytest.mark.parametrize(
+    ("status", "became", "code"),
+    [
+        ("completed", "succeeded", ""),
+        ("in_progress", "accepted", ""),
+        ("failed", "failed", "conflict"),
+        ("Completed", "failed", "conflict"),
+    ],
+)
+def test_a_backup_that_is_known_tells_by_its_status_what_became_of_it(status: str, became: str, code: str) -> None:
+    asked = create(error_code="outcome_unknown", error="Not known.", advice="Look.", server_name="old")
+    found = backup(777, status=status)
+    known = made(asked, found, "its row")
+    assert (known.status, known.error_code, known.evidence) == (became, code, "its row")
+    assert (known.backup_id, known.backup, known.server_name, known.advice) == (777, found, "web-server-01", "")
+    assert bool(known.error) is bool(code)
+
+
+@pytest.mark.parametrize(
+    ("status", "sent", "rows", "missing", "became"),
+    [
+        ("accepted", LATE, [backup(777)], (), "succeeded"),
+        ("accepted", LATE, [backup(778)], (), "failed"),
+        ("accepted", LATE, [], (), "failed"),
+        ("accepted", EARLY, [], (), "accepted"),
+        ("accepted", LATE, [], GAP, "accepted"),
+        ("unknown", LATE, [], (), "unknown"),
+        ("accepted", LATE, [backup(777), backup(777)], (), "accepted"),
+    ],
+)
+def test_a_started_backup_has_failed_only_when_a_complete_list_lacks_it_for_long_enough(
+    status: str, sent: Any, rows: list[Backup], missing: tuple[str, ...], became: str
+) -> None:
+    judged = judge_create(create(status, sent=sent, backup_id=777), Listing(tuple(rows), missing), MOMENT)
+    assert judged.status == became
+    assert judged.error_code == ("not_found" if became == "failed" else "")
+
+
+def test_how_long_ago_is_counted_from_sending_and_from_the_plan_only_without_that() -> None:
+    nothing = Listing[Backup]((), ())
+    assert judge_create(create("accepted", created=LATE, backup_id=777), nothing, MOMENT).status == "failed"
+    resent = create("accepted", created=LATE, sent=EARLY, backup_id=777)
+    assert judge_create(resent, nothing, MOMENT).status == "accepted"
+    assert judge_delete(operation(status="unknown", created=LATE, backup_id=501), LISTED, MOMENT).status == "failed"
+
+
+def test_a_mark_tells_more_than_an_id() -> None:
+    asked = create(backup_id=501, sent=LATE)
+    marked = backup(777, mark=asked.id)
+    assert judge_create(asked, Listing((backup(501), marked), ()), MOMENT).backup_id == 777
+    assert judge_create(asked, Listing((marked, backup(778, mark=asked.id)), ()), MOMENT) == asked
+
+
+LISTED = Listing((backup(501),), ())
+
+
+@pytest.mark.parametrize(
+    ("status", "sent", "rows", "missing", "became", "code"),
+    [
+        ("unknown", LATE, [backup(499)], (), "succeeded", ""),
+        ("unknown", EARLY, [], (), "succeeded", ""),
+        ("accepted", LATE, [], (), "succeeded", ""),
+        ("unknown", LATE, [], GAP, "unknown", "before"),
+        ("unknown", LATE, [backup(501)], (), "failed", "upstream_unavailable"),
+        ("unknown", LATE, [backup(501)], GAP, "failed", "upstream_unavailable"),
+        ("unknown", EARLY, [backup(501)], (), "unknown", "before"),
+        ("accepted", LATE, [backup(501)], (), "accepted", "before"),
+    ],
+)
+def test_a_delete_is_done_when_a_complete_list_lacks_it_and_lost_when_it_is_listed_late(
+    status: str, sent: Any, rows: list[Backup], missing: tuple[str, ...], became: str, code: str
+) -> None:
+    asked = operation(status=status, sent=sent, backup_id=501, error_code="before", error="Before.", advice="Look.")
+    judged = judge_delete(asked, Listing(tuple(rows), missing), MOMENT)
+    assert (judged.status, judged.error_code) == (became, code)
+    assert bool(judged.error) is bool(code)
+    assert judged.advice == ("Look." if judged == asked else "")
+
+
+def like(number: int = 777, seconds: float = 0, **fields: Any) -> Backup:
+    """A backup like the one that was asked for, made so many seconds before."""
+    return backup(number, hours=seconds / 3600, **{"description": "before"} | fields)
+
+
+ASKED = create(sent=MOMENT, arguments={"server_id": 12345, "description": "before"}, baseline=(501,))
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([like()], 777),
+        ([like(seconds=120)], 777),
+        ([like(seconds=-120)], 777),
+        ([like(seconds=121)], 0),
+        ([like(seconds=-121)], 0),
+        ([like(), backup(501)], 777),
+        ([like(501)], 0),
+        ([like(type="automatic")], 0),
+        ([like(description="after")], 0),
+        ([like(), like(778)], 0),
+        ([], 0),
+    ],
+)
+def test_without_a_mark_it_is_the_one_new_backup_like_it(rows: list[Backup], found: int) -> None:
+    judged = judge_unmarked(ASKED, Listing(tuple(rows), ()), [])
+    assert (judged.backup_id, judged.status) == (found, "succeeded" if found else "unknown")
+    assert judged.evidence.startswith("probable") is bool(found)
+
+
+def test_without_a_mark_or_a_description_it_is_the_one_without_either() -> None:
+    asked = ASKED.but(arguments={"server_id": 12345})
+    assert judge_unmarked(asked, Listing((like(description=""),), ()), []).backup_id == 777
+
+
+def test_without_a_mark_an_incomplete_list_before_or_after_proves_nothing() -> None:
+    assert judge_unmarked(ASKED, Listing((like(),), GAP), []) == ASKED
+    blind = ASKED.but(baseline_complete=False)
+    assert judge_unmarked(blind, Listing((like(),), ()), []) == blind
+
+
+@pytest.mark.parametrize(
+    ("status", "minutes", "backup_id", "found"),
+    [
+        ("unknown", 0, 0, 0),
+        ("sending", 1, 0, 0),
+        ("unknown", 6, 0, 0),
+        ("unknown", -6, 0, 0),
+        ("unknown", 6.1, 0, 777),
+        ("unknown", -6.1, 0, 777),
+        ("succeeded", 0, 778, 777),
+        ("succeeded", 0, 777, 0),
+        ("failed", 0, 0, 777),
+    ],
+)
+def test_without_a_mark_what_another_operation_made_or_may_have_made_is_not_claimed(
+    status: str, minutes: float, backup_id: int, found: int
+) -> None:
+    rival = ASKED.but(id="op_rival", status=status, sent=ago(minutes=minutes), backup_id=backup_id)
+    assert judge_unmarked(ASKED, Listing((like(),), ()), [rival]).backup_id == found
+
+
+def test_two_that_were_sent_at_no_known_time_are_compared_by_their_plans() -> None:
+    asked = ASKED.but(sent=None, created=MOMENT)
+    rival = asked.but(id="op_rival", created=ago(minutes=6.1))
+    assert asked.created.wall - rival.created.wall > timedelta(minutes=6)
+    assert judge_unmarked(asked, Listing((like(),), ()), [rival]).backup_id == 777
+    assert judge_unmarked(asked.but(created=ago(days=1)), Listing((like(),), ()), []).backup_id == 0
