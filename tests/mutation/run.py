@@ -98,20 +98,21 @@ class Known:
     through: dict[Path, dict[int, set[str]]]
 
     def tests(self, path: Path, mutant: Mutant, budget: float) -> list[str]:
-        """The tests that may notice a mutant, the first to be asked first, for `budget` seconds."""
+        """The tests that may notice a mutant: the module's own, and of the others as many as take `budget` seconds."""
         lines = self.through.get(path, {})
-        own = {test for test in self.seconds if f"/test_{path.stem}.py" in test}
+        file = Path("tests", path.relative_to(ROOT / "mcp_backups")).with_name(f"test_{path.stem}.py").as_posix()
+        own = {test for test in self.seconds if test.startswith(file)}
         some = own.union(*(lines.get(line, set()) for line in mutant.uses or lines))
         turns: Counter[str] = Counter()
         ranks: dict[str, tuple[bool, int]] = {}
         for test in sorted(some, key=lambda each: (self.seconds[each], each)):
             function = test.partition("[")[0]
-            ranks[test] = (test not in own, turns[function])  # one row of every table before a second of any
+            ranks[test] = (test not in own, turns[function])  # one row of each table before a second of any
             turns[function] += 1
         chosen: list[str] = []
         for test in sorted(ranks, key=lambda each: (ranks[each], self.seconds[each], each)):
-            budget -= self.seconds[test]
-            if chosen and budget < 0:
+            budget -= 0 if test in own else self.seconds[test]
+            if budget < 0:
                 break
             chosen.append(test)
         return chosen

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from mcp_backups.errors import BackupsError, BusyError, LedgerUnavailableError
-from mcp_backups.operations.ledger import Ledger, Transaction
+from mcp_backups.operations.ledger import Ledger, Transaction, open_for_audit
 from mcp_backups.operations.operation import Operation
 from tests.stage import NOW
 
@@ -120,6 +120,36 @@ async def test_it_is_made_at_its_first_use(ledger: Ledger, state_dir: Path) -> N
     assert not await anyio.Path(state_dir).exists()
     await ledger.read(lambda entries: entries.find())
     assert ledger.path.exists()
+
+
+async def test_a_closed_one_lets_go_of_its_file_and_opens_again_when_it_is_used(ledger: Ledger) -> None:
+    await ledger.write(saving(operation()))
+    connection = ledger._connection
+    assert connection is not None
+    ledger.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
+    assert len(await ledger.read(lambda entries: entries.find())) == 1
+
+
+async def test_an_audit_reads_what_is_there_and_can_write_nothing(ledger: Ledger, state_dir: Path) -> None:
+    with open_for_audit(state_dir) as nothing:
+        assert nothing is None
+    assert not ledger.path.exists()
+    saved = operation()
+    await ledger.write(saving(saved))
+    with open_for_audit(state_dir) as entries:
+        assert entries is not None
+        assert entries.find() == [saved]
+
+    def write() -> None:
+        with open_for_audit(state_dir) as entries:
+            assert entries is not None
+            entries.save(operation())
+
+    with pytest.raises(LedgerUnavailableError):
+        write()
+    assert await ledger.read(lambda entries: entries.find()) == [saved]
 
 
 TAMPERINGS = [

@@ -1,6 +1,5 @@
 """Following an operation: how long it is looked after, and what is recorded of it."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -8,10 +7,9 @@ import pytest
 from mcp_backups.operations.desk import Desk
 from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.presence import Presence
-from mcp_backups.operations.settle import follow, settle, supersede
-from mcp_backups.sandbox import Emulator
-from mcp_backups.transport import open_desk
-from tests.stage import PROMPT, MakeSettings, ManualClock, on_emulator
+from mcp_backups.operations.settle import LOOKS, follow, look_for_created, settle, supersede
+from mcp_backups.sandbox import Backup, Emulator, Fault
+from tests.stage import ManualClock
 
 from .made import operation
 
@@ -19,12 +17,6 @@ pytestmark = pytest.mark.anyio
 
 DONE_ELSEWHERE = 999
 """A backup that VPS.org does not have."""
-
-
-@pytest.fixture
-async def desk(emulator: Emulator, clock: ManualClock, make_settings: MakeSettings) -> AsyncIterator[Desk]:
-    async with open_desk(on_emulator(make_settings(), emulator), clock.clock, PROMPT) as opened:
-        yield opened
 
 
 async def no_progress(*_: object) -> None:
@@ -52,6 +44,7 @@ async def test_it_is_looked_less_and_less_often_and_for_44_seconds_at_most(
     ("action", "status", "backup_id", "alive", "waits"),
     [
         ("delete_backup", "unknown", 501, False, True),
+        ("delete_backup", "unknown", DONE_ELSEWHERE, False, False),
         ("delete_backup", "accepted", 501, False, True),
         ("delete_backup", "accepted", DONE_ELSEWHERE, False, False),
         ("delete_backup", "sending", 501, True, True),
@@ -115,3 +108,19 @@ async def test_what_is_not_in_the_ledger_yet_is_recorded(desk: Desk) -> None:
     after = before.but(status="failed")
     assert await desk.ledger.write(lambda entries: supersede(entries, before, after)) == after
     assert await desk.ledger.read(lambda entries: entries.get(before.id)) == after
+
+
+async def test_a_backup_that_may_have_been_started_is_looked_for_a_few_times(desk: Desk, clock: ManualClock) -> None:
+    asked = operation("create_backup", "sending", sent=clock.moment())
+    assert await look_for_created(desk, asked) == asked
+    assert clock.slept == list(LOOKS)
+
+
+async def test_after_a_look_that_failed_it_is_looked_again(desk: Desk, emulator: Emulator, clock: ManualClock) -> None:
+    asked = operation("create_backup", "sending", sent=clock.moment())
+    made = Backup(900, 12345, clock.now(), "manual", size_mb=100, description=f"[{asked.id}]")
+    emulator.fleet.backups[900] = made
+    emulator.fail(Fault.status(401), method="GET")
+    found = await look_for_created(desk, asked)
+    assert (found.backup_id, found.status) == (900, "succeeded")
+    assert emulator.count("GET") == 2

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -11,7 +12,7 @@ import pytest
 
 from mcp_backups.sandbox import Emulator, Fault
 from mcp_backups.sandbox.fleet import Backup
-from tests.stage import AgentWith, Answer, Era, MakeSettings, ManualClock, Session, session, until
+from tests.stage import AgentWith, Answer, Era, MakeSettings, ManualClock, Session, recorded, session, until
 
 from .conftest import AgentOn
 from .refusals import assert_refused
@@ -175,13 +176,14 @@ def time_passes_and_the_clock_is_set_back(clock: ManualClock) -> None:
     ],
 )
 async def test_a_plan_lives_10_minutes_and_no_clock_step_prolongs_it(
-    agent: Session, emulator: Emulator, clock: ManualClock, happens: Callable[[ManualClock], None]
+    agent: Session, emulator: Emulator, clock: ManualClock, state_dir: Path, happens: Callable[[ManualClock], None]
 ) -> None:
     """F71."""
     operation = await plan(agent, 501)
     happens(clock)
     for _ in range(2):
         assert_refused_confirmation(await confirm(agent, 501, operation), "confirmation_expired")
+        assert [each.status for each in recorded(state_dir)] == ["expired"]
     assert (await agent.call("get_operation", operation_id=operation)).status == "expired"
     assert_nothing_was_deleted(emulator)
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
 from mcp_backups.sandbox import Emulator, Fault
-from tests.stage import AgentWith, Answer, ManualClock, Session
+from tests.stage import AgentWith, Answer, ManualClock, Session, recorded
 
 from .refusals import assert_refused
 
@@ -359,6 +361,21 @@ async def test_the_operators_rules_hold_whatever_the_consent(
     assert sent(emulator) == sends()
 
 
+async def test_a_server_that_may_not_be_changed_is_not_even_looked_at(
+    agent_with: AgentWith, emulator: Emulator
+) -> None:
+    async with agent_with(servers={12346}) as agent:
+        assert_refused(await restore(agent), "policy_denied")
+    assert emulator.requests == []
+
+
+async def test_a_plan_that_was_refused_is_recorded_with_the_reason(agent_with: AgentWith, state_dir: Path) -> None:
+    async with agent_with(protected_servers={SERVER}) as agent:
+        assert_refused(await restore(agent), "policy_denied")
+    (operation,) = recorded(state_dir)
+    assert (operation.status, operation.error_code) == ("refused", "policy_denied")
+
+
 @pytest.mark.parametrize(("rule", "code"), RULES, ids=str)
 async def test_the_operators_rules_hold_for_a_plan_made_before_they_did(
     agent_with: AgentWith, emulator: Emulator, rule: dict[str, Any], code: str
@@ -423,6 +440,24 @@ async def test_many_confirmations_at_once_make_one_safety_backup(agent_with: Age
             for agent in (one, other) * 4:
                 group.start_soon(restore, agent, operation)
     assert sent(emulator) == sends(backups=1)
+
+
+async def test_where_the_flag_consents_the_same_call_many_times_at_once_sends_one_restore(
+    agent_with: AgentWith, emulator: Emulator
+) -> None:
+    rules = {"approval": "flag", "restores_per_hour": 10}
+    async with agent_with(**rules) as one, agent_with(**rules) as other, anyio.create_task_group() as group:
+        for agent in (one, other) * 2:
+            group.start_soon(partial(restore, agent, confirm=True, safety_backup=False))
+    assert sent(emulator) == sends(restores=1)
+
+
+async def test_each_plan_is_a_consent_of_its_own(agent_with: AgentWith, emulator: Emulator) -> None:
+    async with agent_with(restores_per_hour=10) as agent:
+        plans = [await plan(agent, safety_backup=False) for _ in range(2)]
+        answers = [await restore(agent, each, safety_backup=False) for each in plans]
+    assert [answer.data["replayed"] for answer in answers] == [False, False]
+    assert sent(emulator) == sends(restores=2)
 
 
 async def test_where_the_flag_consents_the_same_call_goes_on_until_it_is_sent_and_is_then_replayed(

@@ -1,0 +1,145 @@
+"""What is looked at before a destructive call, and what a plan says of it."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mcp_backups.errors import ConfirmationExpiredError, NotFoundError, ProtocolError
+from mcp_backups.operations.desk import Desk
+from mcp_backups.operations.operation import Arguments, Operation
+from mcp_backups.operations.plan import StaleError, check_fresh, counted, look, planned, still_open
+from mcp_backups.sandbox import Backup, Emulator, Fault
+from tests.stage import ManualClock
+
+from .made import ago, operation
+
+pytestmark = pytest.mark.anyio
+
+RESTORE: Arguments = {"server_id": 12345, "backup_id": 499, "safety_backup": True}
+
+
+def asked(emulator: Emulator) -> list[bool]:
+    """For each list that was asked for, whether it was that of one server."""
+    return ["server_id=12345" in request.target for request in emulator.requests]
+
+
+async def test_a_restore_looks_at_its_servers_backups_and_a_delete_at_all(desk: Desk, emulator: Emulator) -> None:
+    assert (await look(desk, RESTORE)).target.id == 499
+    assert asked(emulator) == [True]
+    assert (await look(desk, {"backup_id": 499})).target.id == 499
+    assert asked(emulator) == [True, False]
+
+
+async def test_a_target_that_its_server_lacks_is_looked_for_elsewhere(desk: Desk, emulator: Emulator) -> None:
+    sight = await look(desk, RESTORE | {"backup_id": 447})
+    assert (sight.target.id, sight.target.server_id) == (447, 12362)
+    assert asked(emulator) == [True, False]
+    assert planned(desk, "restore_server", RESTORE, sight).server_id == 12345
+    with pytest.raises(NotFoundError, match="no backup 999"):
+        await look(desk, RESTORE | {"backup_id": 999})
+
+
+def spoil(content: Any) -> None:
+    content["results"][-1]["id"] = True
+
+
+@pytest.mark.parametrize(("arguments", "lists_before"), [({"backup_id": 999}, 0), (RESTORE | {"backup_id": 999}, 1)])
+async def test_an_incomplete_list_of_all_does_not_prove_that_a_target_is_absent(
+    desk: Desk, emulator: Emulator, arguments: Arguments, lists_before: int
+) -> None:
+    emulator.fail(Fault.edited(spoil), method="GET", skip=lists_before)
+    with pytest.raises(ProtocolError, match="incomplete"):
+        await look(desk, arguments)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "lasts", "is_way_back"),
+    [
+        (59, None, True),
+        (60, None, False),
+        (-5, None, True),
+        (-6, None, False),
+        (30, timedelta(hours=24), False),
+        (30, timedelta(hours=24, seconds=1), True),
+    ],
+)
+async def test_a_way_back_is_younger_than_an_hour_and_lasts_more_than_a_day(
+    desk: Desk, emulator: Emulator, clock: ManualClock, minutes: float, lasts: timedelta | None, is_way_back: bool
+) -> None:
+    expires = clock.now() + lasts if lasts else None
+    made = clock.now() - timedelta(minutes=minutes)
+    emulator.fleet.backups[900] = Backup(900, 12345, made, size_mb=100, expires_at=expires)
+    sight = await look(desk, RESTORE)
+    assert (sight.way_back is not None) is is_way_back
+    facts = planned(desk, "restore_server", RESTORE, sight).facts
+    assert str(facts["safety_backup"]).startswith("backup 900 of" if is_way_back else "one is made first")
+
+
+async def test_what_is_being_deleted_here_is_no_way_back(desk: Desk, emulator: Emulator, clock: ManualClock) -> None:
+    emulator.fleet.backups[900] = Backup(900, 12345, clock.now() - timedelta(minutes=1), size_mb=100)
+    await desk.record(operation(status="unknown", backup_id=900, sent=clock.moment()))
+    assert (await look(desk, RESTORE)).way_back is None
+
+
+@pytest.mark.parametrize(
+    ("safety", "fact", "undone"), [(True, "one is made first", True), (False, "none is made", False)]
+)
+async def test_a_plan_says_what_is_lost_and_whether_it_can_be_undone(
+    desk: Desk, safety: bool, fact: str, undone: bool
+) -> None:
+    arguments = RESTORE | {"safety_backup": safety}
+    plan = planned(desk, "restore_server", arguments, await look(desk, arguments))
+    assert (plan.status, plan.server_id, plan.server_name, plan.backup_id) == ("planned", 12345, "web-server-01", 499)
+    assert plan.arguments == arguments
+    assert plan.facts == {
+        "lost": "everything written to the server since 2026-11-21T12:00Z",
+        "safety_backup": fact,
+        "can_be_undone": undone,
+    }
+
+
+async def test_a_plan_to_delete_says_what_is_left(desk: Desk) -> None:
+    only = planned(desk, "delete_backup", {"backup_id": 447}, await look(desk, {"backup_id": 447}))
+    assert (only.server_id, only.facts) == (12362, {"can_be_undone": False, "good_backups_left": 0})
+
+
+async def test_what_was_seen_before_something_was_sent_for_the_server_is_stale(desk: Desk, clock: ManualClock) -> None:
+    sight = await look(desk, RESTORE)
+    await desk.record(operation(server_id=12346, status="sending", sent=clock.moment()))
+    plan = await desk.record(operation())
+    await desk.ledger.read(lambda entries: check_fresh(entries, plan, sight))
+    await desk.record(operation(status="sending", sent=clock.moment()))
+    with pytest.raises(StaleError):
+        await desk.ledger.read(lambda entries: check_fresh(entries, plan, sight))
+    again = await look(desk, RESTORE)
+    await desk.ledger.read(lambda entries: check_fresh(entries, plan, again))
+
+
+async def test_a_budget_counts_what_was_sent_by_when_it_was(desk: Desk, clock: ManualClock) -> None:
+    first, second = operation(), operation()
+    for each in (first, second, operation("restore_server"), operation(status="failed", sent=clock.moment())):
+        await desk.record(each)
+    for each in (second, first):
+        await desk.record(each.but(status="sending", sent=clock.moment()))
+    count = await desk.ledger.read(lambda entries: counted(desk, entries, "delete_backup"))
+    assert [each.id for each in count] == [first.id, second.id]
+
+
+@pytest.mark.parametrize(
+    ("status", "open_still"),
+    [("planned", True), ("approved", True), ("preparing", True), ("sending", False), ("refused", False)],
+)
+async def test_a_plan_is_open_until_it_is_sent_or_over(
+    desk: Desk, clock: ManualClock, status: str, open_still: bool
+) -> None:
+    plan: Operation = operation(status=status, created=clock.moment())
+    assert await desk.ledger.read(lambda entries: still_open(desk, entries, plan)) is None
+    await desk.record(plan)
+    assert await desk.ledger.read(lambda entries: still_open(desk, entries, plan)) == (plan if open_still else None)
+
+
+async def test_an_open_plan_that_is_over_is_expired(desk: Desk) -> None:
+    plan = await desk.record(operation(created=ago(minutes=10, ticking=600)))
+    with pytest.raises(ConfirmationExpiredError):
+        await desk.ledger.read(lambda entries: still_open(desk, entries, plan))
