@@ -21,6 +21,7 @@ BLANK = "\u2800\u3164\u115f\u1160\uffa0\u034f"
         ("Größe ✓ 备份 резерв", "Größe ✓ 备份 резерв"),
         ("", ""),
         ("  two\tor \r\n more   blanks ", "two or more blanks"),
+        (" two  blanks ", "two blanks"),
         ("one\u2028two\u2029three\x85four", "one two three four"),
         ("a\x00b\x07c\x7fd", "abcd"),
         ("\x1b[31mred\x1b[0m", "red"),
