@@ -78,6 +78,8 @@ def main() -> int:
         "--budget", type=float, default=10.0, help="seconds of tests for a mutant to survive; default 10"
     )
     options = parser.parse_args()
+    if strangers := set(options.modules) - set(MODULES):
+        parser.error(f"not of the core: {', '.join(sorted(strangers))}")
     os.chdir(ROOT)
     for module in WARM:
         import_module(module)
