@@ -30,6 +30,8 @@ GOOD = (
 )
 """What every refusal for want of good backups ends with."""
 
+_CHOOSE = "Call list_backups with the server's id, and choose a completed backup of that server."
+
 
 @dataclass(frozen=True)
 class Holdings:
@@ -107,15 +109,17 @@ def check_restore(settings: Settings, target: Backup, server_id: int, *, safety_
     """Whether this backup may be restored to this server."""
     _check_unprotected(settings, server_id)
     if target.server_id != server_id:
-        raise PolicyDeniedError(f"Backup {target.id} is of server {target.server_id}, not of server {server_id}.")
+        raise PolicyDeniedError(
+            f"Backup {target.id} is of server {target.server_id}, not of server {server_id}.", _CHOOSE
+        )
     if target.status != COMPLETED:
-        raise PolicyDeniedError(f"Backup {target.id} is not completed, so there is nothing sure to restore.")
+        raise PolicyDeniedError(f"Backup {target.id} is not completed, so there is nothing sure to restore.", _CHOOSE)
     if not is_restorable(target):
-        raise PolicyDeniedError(f"Backup {target.id} is empty or of unknown size.")
+        raise PolicyDeniedError(f"Backup {target.id} is empty or of unknown size.", _CHOOSE)
     if expires_within(target, timedelta(0), now):
-        raise PolicyDeniedError(f"Backup {target.id} has expired.")
+        raise PolicyDeniedError(f"Backup {target.id} has expired.", _CHOOSE)
     if expires_within(target, _RESTORE_EXPIRY, now):
-        raise PolicyDeniedError(f"Backup {target.id} expires within an hour, perhaps before it is restored.")
+        raise PolicyDeniedError(f"Backup {target.id} expires within an hour, perhaps before it is restored.", _CHOOSE)
     if settings.require_safety_backup and not safety_backup:
         raise PolicyDeniedError("Here a restore needs a safety backup of the server as it is.")
 
