@@ -120,7 +120,7 @@ async def _call_tool(
         tool = _named(params.name)
         user = ClientUser(context, params, patience, seal)
         answer = await tool(
-            Call(context.lifespan_context, context.session.report_progress, user), params.arguments or {}
+            Call(context.lifespan_context.for_a_call(), context.session.report_progress, user), params.arguments or {}
         )
         text = tool.text(answer)
     except QuestionPendingError as pending:

@@ -42,7 +42,8 @@ async def create(
         recorded = await desk.ledger.read(lambda entries: find_repeat(entries, arguments, now))
     started = None
     if recorded is None:
-        backups = await desk.api.list_backups(server_id)
+        with desk.reading(before_sending=True):
+            backups = await desk.api.list_backups(server_id)
         intended = intent(arguments, backups, now)
         started = await carry_out(
             desk, intended.id, lambda entries, owner: _intend(entries, owner, intended, allow_duplicate=allow_duplicate)

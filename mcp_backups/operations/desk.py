@@ -1,12 +1,16 @@
 """What every operation works with."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
+
+import anyio
 
 from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock
-from mcp_backups.errors import BackupsError
+from mcp_backups.errors import BackupsError, UpstreamTimeoutError
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import EFFECTIVE, Action, Approver, Operation
@@ -16,6 +20,12 @@ from mcp_backups.settings import Settings
 
 Progress = Callable[[float, float, str], Awaitable[None]]
 """Tells a waiting caller how far it is (seconds waited, or backups done), of how much, and what is going on."""
+
+ANSWER_SECONDS = 45.0
+"""Within this a call is answered: many clients give up after 60 s."""
+
+_SENDING_SHARE = 5 / 9
+"""How much of a call is kept for a write: 25 s, which is 20 s for the request and time for a look at its effect."""
 
 _MADE_HERE = timedelta(hours=24)
 
@@ -45,13 +55,43 @@ class Told:
 
 @dataclass(frozen=True)
 class Desk:
-    """What every operation works with."""
+    """What every operation works with.
+
+    Attributes:
+        answer_seconds: How long a call may take.
+        answer_by: When the present call must be answered, by the clock's ticks; infinite outside a call.
+    """
 
     settings: Settings
     api: VpsClient
     ledger: Ledger
     presence: Presence
     clock: Clock
+    answer_seconds: float = ANSWER_SECONDS
+    answer_by: float = math.inf
+
+    def for_a_call(self) -> "Desk":
+        """The same for a call whose time begins now."""
+        return replace(self, answer_by=self.clock.ticks() + self.answer_seconds)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the present call must be answered, 0 at least."""
+        return max(0.0, self.answer_by - self.clock.ticks())
+
+    @contextmanager
+    def reading(self, *, before_sending: bool = False) -> Iterator[None]:
+        """Whatever is read inside ends in time for the answer or, `before_sending`, for the write and its answer.
+
+        Raises:
+            UpstreamTimeoutError: It did not.
+        """
+        kept = self.answer_seconds * _SENDING_SHARE if before_sending else 0.0
+        try:
+            with anyio.fail_after(self.seconds_left - kept):
+                yield
+        except TimeoutError:
+            raise UpstreamTimeoutError("VPS.org's lists could not be read in the time that a call may take.") from None
 
     async def holdings(self, server_id: int, backups: Listing[Backup]) -> Holdings:
         """What a destructive operation on a server is judged by."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from mcp_backups.errors import ConfirmationExpiredError, NotFoundError, ProtocolError
+from mcp_backups.errors import BusyError, ConfirmationExpiredError, NotFoundError, ProtocolError
 from mcp_backups.health import expires_within, is_restorable, is_younger, newest
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.desk import Desk
@@ -65,11 +65,12 @@ async def look(desk: Desk, arguments: Arguments) -> Sight:
     """
     server_id, backup_id = int(arguments.get("server_id", 0)), int(arguments["backup_id"])
     after = await desk.ledger.read(lambda entries: entries.last_event())
-    backups = await desk.api.list_backups(server_id)
-    target = _find(backups, backup_id)
-    if target is None and server_id:
-        target = _find(elsewhere := await desk.api.list_backups(), backup_id)
-        backups = elsewhere if target is None else backups
+    with desk.reading(before_sending=True):
+        backups = await desk.api.list_backups(server_id)
+        target = _find(backups, backup_id)
+        if target is None and server_id:
+            target = _find(elsewhere := await desk.api.list_backups(), backup_id)
+            backups = elsewhere if target is None else backups
     if target is None:
         raise _absence(backups, backup_id)
     holdings = await desk.holdings(target.server_id, backups)
@@ -92,10 +93,27 @@ def check(desk: Desk, operation: Operation, sight: Sight) -> None:
 
 
 def check_ledger(desk: Desk, entries: Transaction, operation: Operation) -> None:
-    """Whether the operator's rules allow it, by what was done before. Raises `PolicyDeniedError` where they do not."""
+    """Whether the operator's rules allow it, by what was done before. Raises as `check_open`, or PolicyDeniedError."""
     now, server_id = desk.clock.moment(), operation.server_id
-    check_settled(server_id, entries.find(server_id=server_id, statuses=UNSETTLED), now)
+    check_open(desk, entries, server_id)
     check_budget(desk.settings, operation.action, server_id, counted(desk, entries, operation.action), now)
+
+
+def check_open(desk: Desk, entries: Transaction, server_id: int) -> None:
+    """Whether the outcome of everything that was sent for the server is known.
+
+    Raises:
+        BusyError: Something is being sent at this moment.
+        PolicyDeniedError: The outcome of something is not known.
+    """
+    unsettled = entries.find(server_id=server_id, statuses=UNSETTLED)
+    for each in unsettled:
+        if each.status == "sending" and desk.presence.is_at_work(each.owner, each.id):
+            raise BusyError(
+                f"{each.id} ({each.action}) on server {server_id} is just being carried out.",
+                f"Call get_operation(operation_id={each.id!r}); once it is no longer sending, call again as before.",
+            )
+    check_settled(server_id, unsettled, desk.clock.moment())
 
 
 def counted(desk: Desk, entries: Transaction, action: Action) -> list[Operation]:

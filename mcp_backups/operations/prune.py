@@ -15,8 +15,8 @@ from mcp_backups.operations.settle import ALL_SEEN, settle
 from mcp_backups.retention import Keep
 from mcp_backups.text import plural
 
-_WORKING_SECONDS = 20.0
-"""After this long no further delete is begun in one call, so that the answer comes within 45 s."""
+_DELETE_SECONDS = 30.0
+"""What a delete may take, and so must be left of the call to begin it: 25 s to send it, and time to look before."""
 
 
 async def prune(
@@ -73,12 +73,11 @@ def _busy(operation: Operation) -> BusyError:
 
 async def _delete_all(desk: Desk, operation: Operation, progress: Progress) -> Told:
     """Delete one after another, the oldest first, until all is done, one is not, or the time of a call is up."""
-    start = desk.clock.ticks()
     due = [item for item in reversed(operation.items) if item.fate == "delete"]
     for number, item in enumerate(due):
         if item.outcome:
             continue
-        if desk.clock.ticks() - start > _WORKING_SECONDS:
+        if desk.seconds_left < _DELETE_SECONDS:
             return await _told(desk, operation)
         try:
             delete, error = await _delete_one(desk, operation, item)

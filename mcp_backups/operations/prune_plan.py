@@ -7,8 +7,8 @@ from mcp_backups.models import MANUAL
 from mcp_backups.operations.confirm import Wish
 from mcp_backups.operations.desk import Desk, with_error
 from mcp_backups.operations.ledger import Transaction
-from mcp_backups.operations.operation import UNSETTLED, Fact, Operation, PruneItem, new_id
-from mcp_backups.operations.plan import counted
+from mcp_backups.operations.operation import Fact, Operation, PruneItem, new_id
+from mcp_backups.operations.plan import check_open, counted
 from mcp_backups.operations.policy import (
     GOOD,
     Holdings,
@@ -16,7 +16,6 @@ from mcp_backups.operations.policy import (
     check_complete,
     check_delete,
     check_prune,
-    check_settled,
     deletes_left,
 )
 from mcp_backups.retention import Keep, rulings
@@ -32,7 +31,8 @@ async def plan_prune(keep: Keep, desk: Desk, wish: Wish) -> Operation:
     """
     server_id = int(wish.arguments["server_id"])
     check_prune(desk.settings, server_id)
-    backups = await desk.api.list_backups(server_id)
+    with desk.reading():
+        backups = await desk.api.list_backups(server_id)
     draft = Operation(
         id=new_id(),
         action="prune_backups",
@@ -53,11 +53,11 @@ async def _judged(desk: Desk, draft: Operation, holdings: Holdings, keep: Keep) 
     """The plan, with what becomes of each backup; there is nothing to approve when none is to be deleted."""
     check_complete(draft.server_id, holdings)
 
-    def before(entries: Transaction) -> tuple[list[Operation], list[Operation]]:
-        return entries.find(server_id=draft.server_id, statuses=UNSETTLED), counted(desk, entries, "delete_backup")
+    def before(entries: Transaction) -> list[Operation]:
+        check_open(desk, entries, draft.server_id)
+        return counted(desk, entries, "delete_backup")
 
-    unsettled, sent = await desk.ledger.read(before)
-    check_settled(draft.server_id, unsettled, draft.created)
+    sent = await desk.ledger.read(before)
     room = deletes_left(desk.settings, sent, draft.created)
     items = judge(desk.settings, holdings, draft.server_id, keep, room)
     fates = {item.fate for item in items}

@@ -25,7 +25,7 @@ from mcp_backups.operations.desk import Desk, with_error
 from mcp_backups.operations.judge import made
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import Operation
-from mcp_backups.operations.settle import CANNOT_SEE, look_for_created
+from mcp_backups.operations.settle import CANNOT_SEE, list_with_target, look_for_created
 
 Intend = Callable[[Transaction, str], Operation | None]
 """Record the intent to send, on behalf of the process of that id; None when there is nothing to send any more."""
@@ -34,8 +34,8 @@ DELETE_ATTEMPTS = 3
 _RECORD_ATTEMPTS = 4
 """How often an outcome is tried to be recorded while another process holds the ledger: about 12 s."""
 
-_LAST_ATTEMPT_SECONDS = 22.0
-"""How long after the first a further delete may still be sent, so that the answer comes within 45 s."""
+_ATTEMPT_SECONDS = 20.0
+"""What a further delete may take, and so must be left of the call."""
 
 
 async def carry_out(desk: Desk, operation_id: str, intend: Intend) -> Operation | None:
@@ -102,7 +102,7 @@ async def _send_create(desk: Desk, operation: Operation) -> Operation:
 
 
 async def _send_delete(desk: Desk, operation: Operation) -> Operation:
-    start, lingers = desk.clock.ticks(), False
+    lingers = False
     for attempt in range(1, DELETE_ATTEMPTS + 1):
         try:
             await desk.api.delete_backup(operation.backup_id)
@@ -114,10 +114,10 @@ async def _send_delete(desk: Desk, operation: Operation) -> Operation:
                     raise _delete_unknown(operation) from error
                 raise
             lingers = lingers or error.lingers
-            is_listed = await _is_listed(desk, operation.backup_id)
+            is_listed = await _is_listed(desk, operation)
             if is_listed is False:
                 return operation.but(status="succeeded", evidence="absent from the complete list")
-            if is_listed is None or desk.clock.ticks() - start > _LAST_ATTEMPT_SECONDS:
+            if is_listed is None or desk.seconds_left < _ATTEMPT_SECONDS:
                 raise _delete_unknown(operation) from error
         else:
             return await _verified(desk, operation)
@@ -130,18 +130,19 @@ async def _send_delete(desk: Desk, operation: Operation) -> Operation:
 
 async def _verified(desk: Desk, operation: Operation) -> Operation:
     """A delete that VPS.org says is done, seen to be so if its list tells."""
-    if await _is_listed(desk, operation.backup_id) is False:
+    if await _is_listed(desk, operation) is False:
         return operation.but(status="succeeded", evidence="absent from the complete list")
     return operation.but(status="accepted", evidence="VPS.org's answer")
 
 
-async def _is_listed(desk: Desk, backup_id: int) -> bool | None:
-    """Whether VPS.org still lists a backup; None when its list does not tell."""
+async def _is_listed(desk: Desk, operation: Operation) -> bool | None:
+    """Whether VPS.org still lists the backup that is deleted; None when its list does not tell."""
     try:
-        backups = await desk.api.list_backups()
+        with desk.reading():
+            backups = await list_with_target(desk, operation)
     except CANNOT_SEE:
         return None
-    if any(backup.id == backup_id for backup in backups.rows):
+    if any(backup.id == operation.backup_id for backup in backups.rows):
         return True
     return False if backups.complete else None
 

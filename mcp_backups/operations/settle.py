@@ -18,8 +18,8 @@ LOOKS = (0, 1, 2, 4, 8)
 _LOOKING_SECONDS = 20.0
 _RIVALS = 1000
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 5.0
-_LONGEST_CALL = 44.0
-"""Seconds of waiting that leave time for a last look within the 45 s in which a tool answers."""
+_LAST_LOOK_SECONDS = 1.0
+"""How long before a call must be answered the waiting ends."""
 
 CANNOT_SEE = (ApiError, ConfigError)
 """Why a look may tell nothing; whatever it is, it says nothing about what was sent before."""
@@ -41,7 +41,7 @@ async def follow(desk: Desk, operation: Operation, wait_seconds: float, progress
         progress: Told after each look.
     """
     start, pause = desk.clock.ticks(), _FIRST_WAIT
-    end = min(wait_seconds, _LONGEST_CALL)
+    end = min(wait_seconds, desk.seconds_left - _LAST_LOOK_SECONDS)
     while True:
         told = await settle(desk, operation)
         operation = told.operation
@@ -62,7 +62,8 @@ async def settle(desk: Desk, operation: Operation) -> Told:
     elif operation.status == "sending" and not desk.presence.is_at_work(operation.owner, operation.id):
         known = operation.but(status="unknown", evidence="the process that sent it ended before the answer came")
     try:
-        told = await _look(desk, known, now)
+        with desk.reading():
+            told = await _look(desk, known, now)
     except CANNOT_SEE as error:
         told = Told(known, unseen=error.code)
     if told.operation == operation:
@@ -78,9 +79,14 @@ def supersede(entries: Transaction, before: Operation, after: Operation) -> Oper
     return entries.save(after) if current == before else current
 
 
+async def list_with_target(desk: Desk, operation: Operation) -> Listing[Backup]:
+    """The list that the plan of a delete was made from, read again."""
+    return await desk.api.list_backups(int(operation.arguments.get("server_id", 0)))
+
+
 async def look_for_created(desk: Desk, operation: Operation) -> Operation:
     """Look a few times for a backup that may have been started; the operation comes back as it is if none is found."""
-    with anyio.move_on_after(_LOOKING_SECONDS):
+    with anyio.move_on_after(min(_LOOKING_SECONDS, desk.seconds_left)):
         for pause in LOOKS:
             await desk.clock.sleep(pause)
             try:
@@ -114,7 +120,7 @@ async def _look(desk: Desk, operation: Operation, now: Moment) -> Told:
         backups = await desk.api.list_backups(operation.server_id)
         return Told(await _judge(desk, operation, backups))
     if operation.action == "delete_backup":
-        return Told(judge_delete(operation, await desk.api.list_backups(), now))
+        return Told(judge_delete(operation, await list_with_target(desk, operation), now))
     servers = await desk.api.list_servers()
     status = next((server.status for server in servers.rows if server.id == operation.server_id), "")
     return Told(operation, server_status=status)

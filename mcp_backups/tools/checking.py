@@ -42,7 +42,8 @@ async def check_backups(call: Call, max_age_hours: MaxAgeHours = 24, server_id: 
     nothing.
     """
     now = call.desk.clock.wall()
-    fleet = await read_fleet(call.desk.api, timedelta(hours=max_age_hours), now, server_id)
+    with call.desk.reading():
+        fleet = await read_fleet(call.desk.api, timedelta(hours=max_age_hours), now, server_id)
     return fleet_report(fleet, in_full=bool(server_id))
 
 
@@ -99,7 +100,7 @@ def fleet_report(fleet: FleetHealth, *, in_full: bool) -> FleetReport:
         others=[_lean_row(server, fleet.now, usual, named=len(lean) <= _NAMED_ROWS) for server in lean],
         others_verdict=usual,
         not_shown=len(rest) - len(lean),
-        next_step=_next_step(rest[len(lean) :]),
+        next_step="None." if in_full else _next_step(rest[len(lean) :]),
     )
 
 

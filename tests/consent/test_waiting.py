@@ -1,6 +1,7 @@
 """While the person thinks, a call that waits for the answer stays alive, and ends by itself."""
 
 from datetime import timedelta
+from typing import Any
 
 import anyio
 import pytest
@@ -52,6 +53,20 @@ async def test_an_answer_in_time_ends_the_waiting(
     async with session(
         emulator, make_settings(), clock, "legacy", patience=SHORT, elicitation_callback=agreeing()
     ) as agent:
+        answer = await agent.call("delete_backup", backup_id=499, confirm=True)
+    assert (answer.status, emulator.count("DELETE")) == ("succeeded", 1)
+
+
+async def test_the_time_that_a_person_takes_is_not_taken_from_the_call(
+    emulator: Emulator, clock: ManualClock, make_settings: MakeSettings
+) -> None:
+    agree = agreeing()
+
+    async def after_four_minutes(context: Any, params: Any) -> ElicitResult:
+        clock.advance(minutes=4)
+        return await agree(context, params)
+
+    async with session(emulator, make_settings(), clock, "legacy", elicitation_callback=after_four_minutes) as agent:
         answer = await agent.call("delete_backup", backup_id=499, confirm=True)
     assert (answer.status, emulator.count("DELETE")) == ("succeeded", 1)
 

@@ -35,7 +35,9 @@ async def no_progress(*_: object) -> None:
 async def test_it_is_looked_less_and_less_often_and_for_44_seconds_at_most(
     desk: Desk, clock: ManualClock, wait: float, pauses: list[float]
 ) -> None:
-    told = await follow(desk, operation(status="unknown", backup_id=501, sent=clock.moment()), wait, no_progress)
+    told = await follow(
+        desk.for_a_call(), operation(status="unknown", backup_id=501, sent=clock.moment()), wait, no_progress
+    )
     assert told.operation.status == "unknown"
     assert clock.slept == pytest.approx(pauses)
 
