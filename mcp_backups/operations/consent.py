@@ -139,13 +139,14 @@ def check_reply(asked: Question, reply: Reply) -> None:
 def _delete_text(operation: Operation) -> str:
     left = int(operation.facts["good_backups_left"])
     which = "; the newest is {newest_good_left} of {newest_good_left_created_at}" if left else ""
-    return "\n".join(
-        [
-            f"Delete backup {operation.backup_id} for good? This cannot be undone.",
-            *_target_lines(operation),
-            f"Left on the server: {plural(left, 'good backup')}{which.format_map(operation.facts)}",
-        ]
-    )
+    lines = [
+        f"Delete backup {operation.backup_id} for good? This cannot be undone.",
+        *_target_lines(operation),
+        f"Left on the server: {plural(left, 'good backup')}{which.format_map(operation.facts)}",
+    ]
+    if restore := operation.facts.get("way_back_of"):
+        lines.append(f"It is the way back from the server's last restore, {restore}, which then cannot be undone.")
+    return "\n".join(lines)
 
 
 def _restore_text(operation: Operation) -> str:

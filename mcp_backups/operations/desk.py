@@ -27,7 +27,7 @@ ANSWER_SECONDS = 45.0
 _SENDING_SHARE = 5 / 9
 """How much of a call is kept for a write: 25 s, which is 20 s for the request and time for a look at its effect."""
 
-_MADE_HERE = timedelta(hours=24)
+_RECENT = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,19 @@ class Desk:
         def effective(entries: Transaction, action: Action) -> list[Operation]:
             return entries.find(action=action, server_id=server_id, statuses=EFFECTIVE, limit=1000)
 
-        made, deleted = await self.ledger.read(
-            lambda entries: (effective(entries, "create_backup"), effective(entries, "delete_backup"))
+        made, deleted, restored = await self.ledger.read(
+            lambda entries: (
+                effective(entries, "create_backup"),
+                effective(entries, "delete_backup"),
+                effective(entries, "restore_server"),
+            )
         )
         return Holdings(
             backups,
-            frozenset(each.backup_id for each in made if each.created.within(_MADE_HERE, now)),
+            frozenset(each.backup_id for each in made if each.created.within(_RECENT, now)),
             now.wall,
             frozenset(each.backup_id for each in deleted),
+            {each.undo_backup_id: each.id for each in reversed(restored) if each.created.within(_RECENT, now)},
         )
 
     async def record(self, operation: Operation) -> Operation:

@@ -12,11 +12,12 @@ from mcp_backups.operations.plan import (
     check,
     check_fresh,
     check_ledger,
+    counted,
     look,
     planned,
     still_open,
 )
-from mcp_backups.operations.policy import check_server
+from mcp_backups.operations.policy import check_server, next_restore
 from mcp_backups.operations.safety import safety_backup_id, wait_for_safety
 from mcp_backups.operations.send import carry_out
 from mcp_backups.operations.settle import supersede
@@ -149,15 +150,20 @@ def _intend(
         _check_first(desk, entries, current)
     check_fresh(entries, current, sight)
     check_ledger(desk, entries, current)
-    way_back = sight.way_back.id if sight.way_back else safety_backup_id(entries, current)
-    approved = entries.save(
-        current.but(
-            status="approved",
-            approved_by=current.approved_by or approved_by,
-            undo_backup_id=way_back if operation.action == "restore_server" else 0,
-        )
+    approved = entries.save(current.but(status="approved", approved_by=current.approved_by or approved_by))
+    sending = approved.but(status="sending", sent=desk.clock.moment(), owner=owner)
+    return entries.save(_with_way_back(desk, entries, sending, sight))
+
+
+def _with_way_back(desk: Desk, entries: Transaction, operation: Operation, sight: Sight) -> Operation:
+    """A restore with the backup that would take it back, and from when on."""
+    if operation.action != "restore_server":
+        return operation
+    before = counted(desk, entries, "restore_server")
+    return operation.but(
+        undo_backup_id=sight.way_back.id if sight.way_back else safety_backup_id(entries, operation),
+        undo_from=next_restore(desk.settings, operation.server_id, before, desk.clock.moment()),
     )
-    return entries.save(approved.but(status="sending", sent=desk.clock.moment(), owner=owner))
 
 
 def _check_first(desk: Desk, entries: Transaction, operation: Operation) -> None:

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -105,6 +105,7 @@ class Operation(BaseModel):
         owner: The process that sends, see `Presence`.
         safety_operation: The operation that makes this restore's safety backup.
         undo_backup_id: The backup to restore to take a restore back, 0 if there is none.
+        undo_from: When the budget of restores allows that; None if it does at once.
         baseline: Ids of the server's backups before a new one was asked for.
         baseline_complete: Whether those are all there were.
         items: What a prune makes of each backup, newest first.
@@ -130,6 +131,7 @@ class Operation(BaseModel):
     owner: str = ""
     safety_operation: str = ""
     undo_backup_id: int = 0
+    undo_from: datetime | None = None
     baseline: tuple[int, ...] = ()
     baseline_complete: bool = True
     items: tuple[PruneItem, ...] = ()

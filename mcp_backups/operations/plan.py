@@ -195,6 +195,8 @@ def _delete_facts(sight: Sight) -> dict[str, Fact]:
     facts: dict[str, Fact] = {"can_be_undone": False, "good_backups_left": len(left)}
     if latest := newest(left):
         facts |= {"newest_good_left": latest.id, "newest_good_left_created_at": stamp(latest.created_at)}
+    if restore := sight.holdings.ways_back.get(sight.target.id):
+        facts["way_back_of"] = restore
     return facts
 
 

@@ -4,8 +4,8 @@ A refusal tells which rule it was in the user's words; how a rule could be lifte
 settings, so no message names a setting, a flag or an argument.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from mcp_backups.clock import Moment
@@ -42,12 +42,14 @@ class Holdings:
         made_here: Ids of those made through this server within the last 24 h.
         now: UTC.
         deleted_here: Ids of those whose deletion was accepted or is not known: still listed, but not to be relied on.
+        ways_back: The restore that each of these backups would take back, if it was within the last 24 h.
     """
 
     backups: Listing[Backup]
     made_here: Collection[int]
     now: datetime
     deleted_here: Collection[int] = frozenset()
+    ways_back: Mapping[int, str] = field(default_factory=dict)
 
     def good_on(self, server_id: int, without: int = 0) -> list[Backup]:
         """The good backups of a server, but for one."""
@@ -151,6 +153,20 @@ def check_budget(settings: Settings, action: str, server_id: int, sent: Sequence
     if action == "delete_backup":
         _check_count("delete", settings.deletes_per_hour, HOUR, sent, now)
         _check_count("delete", settings.deletes_per_day, DAY, sent, now)
+
+
+def next_restore(settings: Settings, server_id: int, sent: Sequence[Operation], now: Moment) -> datetime | None:
+    """When a server can be restored again after a restore at this moment; None if the budget allows it at once.
+
+    Args:
+        settings: The budgets.
+        server_id: The server.
+        sent: The restores that took effect, or may have, newest first.
+        now: By both clocks.
+    """
+    before = [each.sent for each in sent if each.server_id == server_id and each.sent and each.sent.within(HOUR, now)]
+    counted = [now, *before][: settings.restores_per_hour]
+    return counted[-1].wall + HOUR if len(counted) == settings.restores_per_hour else None
 
 
 def deletes_left(settings: Settings, sent: Sequence[Operation], now: Moment) -> int:

@@ -1,7 +1,7 @@
 """What the tools answer: an operation told as facts, and the same facts as text."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from mcp_backups.models import Backup, BackupRow, OperationAnswer, PruneRow, ServerName
@@ -85,7 +85,7 @@ def operation_answer(told: Told, now: datetime) -> OperationAnswer:
         server=ServerName(id=operation.server_id, name=operation.server_name),
         backup=row(operation.backup, now) if operation.backup else None,
         summary=_summary(operation),
-        facts=_facts(told),
+        facts=_facts(told, now),
         kept=_prune_rows(_kept(operation)) if operation.action == "prune_backups" else None,
         no_rule=_prune_rows(_not_kept(operation)) if operation.action == "prune_backups" else None,
         undo=_undo(operation),
@@ -137,7 +137,7 @@ def _summary(operation: Operation) -> str:
     return f"{known} {'The server itself was not changed.' if is_preparing else 'Nothing was changed.'}"
 
 
-def _facts(told: Told) -> dict[str, str | int | float | bool]:
+def _facts(told: Told, now: datetime) -> dict[str, str | int | float | bool]:
     facts = dict(told.operation.facts) | _rows_not_shown(told.operation)
     if told.operation.evidence:
         facts["evidence"] = told.operation.evidence
@@ -147,6 +147,9 @@ def _facts(told: Told) -> dict[str, str | int | float | bool]:
         facts["safety_backup_operation"] = told.safety.id
     elif told.operation.undo_backup_id:
         facts["safety_backup"] = told.operation.undo_backup_id
+    undo_from = told.operation.undo_from
+    if undo_from and undo_from > now and _undo(told.operation):
+        facts["undo_not_before"] = stamp(undo_from + timedelta(seconds=59))  # a stamp cuts to the minute
     if told.server_status:
         facts["server_status"] = told.server_status
     if told.unseen:
