@@ -73,8 +73,9 @@ class ServerProcess:
 
         An answer is only looked at after the clock was read, and only the last of them in full. Raises as `ask`.
         """
-        line, started, samples = _line("tools/call", {"name": tool, "arguments": arguments}), {}, []
-        answer = b""
+        line = _line("tools/call", {"name": tool, "arguments": arguments})
+        started: dict[int, float] = {}
+        samples, answer = [], b""
         for number in range(times + at_once):
             if number >= at_once:
                 answer = self._from.readline()

@@ -22,7 +22,8 @@ MANUAL = "manual"
 BackupType = Literal["manual", "automatic"]
 
 
-class Backup(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Backup:
     """One backup, as VPS.org last told it; texts are already safe to show.
 
     Attributes:
@@ -34,8 +35,6 @@ class Backup(BaseModel):
         keep: Its description contains `[keep]`.
         mark: The id of the operation that made it, found in its description; else empty.
     """
-
-    model_config = ConfigDict(frozen=True, defer_build=True)
 
     id: Id
     server_id: Id
@@ -50,10 +49,9 @@ class Backup(BaseModel):
     mark: str = ""
 
 
-class Server(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Server:
     """One server; of all that VPS.org tells of it only what backups need."""
-
-    model_config = ConfigDict(frozen=True, defer_build=True)
 
     id: Id
     name: str

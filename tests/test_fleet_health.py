@@ -15,7 +15,13 @@ DAY = timedelta(hours=24)
 
 
 def made(number: int, hours: float, server_id: int = 7, **fields: Any) -> Backup:
-    known = {"server_name": "web", "type": "manual", "status": "completed", "size_mb": 10.0, "expires_at": None}
+    known: dict[str, Any] = {
+        "server_name": "web",
+        "type": "manual",
+        "status": "completed",
+        "size_mb": 10.0,
+        "expires_at": None,
+    }
     moment = NOW - timedelta(hours=hours)
     return Backup(id=number, server_id=server_id, created_at=moment, description="", **known | fields)
 

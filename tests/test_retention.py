@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,9 +18,15 @@ NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 LONG_AFTER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-def made(when: str | datetime, number: int = 1, **fields: object) -> Backup:
+def made(when: str | datetime, number: int = 1, **fields: Any) -> Backup:
     moment = datetime.fromisoformat(when).replace(tzinfo=UTC) if isinstance(when, str) else when
-    known = {"server_name": "", "type": "manual", "status": "completed", "size_mb": 10.0, "expires_at": None}
+    known: dict[str, Any] = {
+        "server_name": "",
+        "type": "manual",
+        "status": "completed",
+        "size_mb": 10.0,
+        "expires_at": None,
+    }
     return Backup(id=number, server_id=1, created_at=moment, description="", **known | fields)
 
 
@@ -185,7 +192,7 @@ def test_the_histories_of_two_servers_are_not_mixed() -> None:
 
 
 def replace_server(backup: Backup, server_id: int) -> Backup:
-    return backup.model_copy(update={"server_id": server_id})
+    return replace(backup, server_id=server_id)
 
 
 def test_nothing_at_all_is_fine() -> None:

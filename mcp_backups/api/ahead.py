@@ -2,22 +2,24 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Generic
 
 import anyio
 
 from mcp_backups.errors import BackupsError
 
+from .rows import Row
 from .wire import Page
 
 AT_ONCE = 6
 """Pages that are asked for at the same time: enough to hide the way there and back, few enough not to press."""
 
-Fetch = Callable[[str, bool], Awaitable[Page]]
+Fetch = Callable[[str, bool], Awaitable[Page[Row]]]
 """Gets the page with this query; the flag says whether it is the first of its list."""
 
 
 @dataclass
-class Ahead:
+class Ahead(Generic[Row]):
     """The later pages of a list.
 
     What is expected only decides what is got together: a page that is asked for and was not expected is got by
@@ -28,11 +30,11 @@ class Ahead:
         expected: The queries of the pages that are likely to be asked for, in that order; may be empty.
     """
 
-    fetch: Fetch
+    fetch: Fetch[Row]
     expected: Sequence[str]
-    _got: dict[str, Page | BackupsError] = field(default_factory=dict)
+    _got: dict[str, Page[Row] | BackupsError] = field(default_factory=dict)
 
-    async def page(self, query: str) -> Page:
+    async def page(self, query: str) -> Page[Row]:
         """One page. Raises what getting it raised."""
         if query not in self._got:
             async with anyio.create_task_group() as group:

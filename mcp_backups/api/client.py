@@ -2,7 +2,7 @@
 
 import random
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from mcp_backups.clock import Clock
 from mcp_backups.models import Account, Backup, Listing, Server
 
-from . import wire
+from . import rows, wire
+from .ahead import Fetch
 from .attempts import Attempts
 from .call import Call, Result
 from .classify import BodyUnreadableError, Lookup
@@ -75,11 +76,10 @@ class VpsClient:
         request = ListRequest(
             path="/backups/",
             query=urlencode({name: value for name, value in asked.items() if value} | {"page_size": _PAGE_SIZE}),
-            read_row=wire.backup_row,
             wanted=lambda row: server_id in (0, row.server_id) and backup_type in ("", row.type),
             in_time=self._in_time(),
         )
-        return await read_list(request, self._fetch(request.path, "list backups"))
+        return await read_list(request, self._fetch(request.path, "list backups", rows.backups()))
 
     async def create_backup(self, server_id: int, description: str) -> Backup:
         """Start a manual backup. An empty description is left out."""
@@ -127,14 +127,13 @@ class VpsClient:
 
     async def list_servers(self) -> Listing[Server]:
         """Every server that the token may see: id, name and status, nothing else of what VPS.org tells."""
-        request = ListRequest(
+        request = ListRequest[Server](
             path="/servers/",
             query=urlencode({"page_size": _PAGE_SIZE}),
-            read_row=wire.server_row,
             wanted=lambda _row: True,
             in_time=self._in_time(),
         )
-        return await read_list(request, self._fetch(request.path, "list servers"))
+        return await read_list(request, self._fetch(request.path, "list servers", rows.servers()))
 
     async def account(self) -> Account:
         """Whether the token is good, and what it may do."""
@@ -145,10 +144,13 @@ class VpsClient:
         self._link.check_token()
         return await self._attempts.run(call)
 
-    def _fetch(self, path: str, action: str) -> Callable[[str, bool], Awaitable[wire.Page]]:
-        async def fetch(query: str, first: bool) -> wire.Page:
+    def _fetch(self, path: str, action: str, reader: rows.RowReader[rows.Row]) -> Fetch[rows.Row]:
+        def read(body: bytes) -> wire.Page[rows.Row]:
+            return wire.read_page(body, reader)
+
+        async def fetch(query: str, first: bool) -> wire.Page[rows.Row]:
             lookup = Lookup.ADDRESS if first else Lookup.PAGE
-            return await self._run(Call("GET", path, action, wire.read_page, query=query, lookup=lookup))
+            return await self._run(Call("GET", path, action, read, query=query, lookup=lookup))
 
         return fetch
 

@@ -3,20 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Any, Generic, TypeVar
+from typing import Generic
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from mcp_backups.errors import NotFoundError
-from mcp_backups.models import Backup, Listing, Server
+from mcp_backups.models import Listing
 from mcp_backups.text import plural
 
 from .ahead import Ahead, Fetch
+from .rows import Row
 from .wire import Page
 
 MAX_PAGES = 200
 _MAX_QUERY = 2_000
-
-Row = TypeVar("Row", Backup, Server)
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,6 @@ class ListRequest(Generic[Row]):
     Attributes:
         path: Below the API's address; where it says the next page is must end so too.
         query: Of the first page.
-        read_row: Makes a row; None for one that cannot be read.
         wanted: Whether a row passes the filter that was asked for.
         in_time: Whether there is time for one more page.
         max_pages: Pages read at most.
@@ -34,7 +32,6 @@ class ListRequest(Generic[Row]):
 
     path: str
     query: str
-    read_row: Callable[[Any], Row | None]
     wanted: Callable[[Row], bool]
     in_time: Callable[[], bool]
     max_pages: int = MAX_PAGES
@@ -52,16 +49,14 @@ class _Gathered(Generic[Row]):
     changed: bool = False
     ended: bool = False
 
-    def add(self, page: Page) -> None:
+    def add(self, page: Page[Row]) -> None:
         self.ended = not page.next
         self.missing += page.missing
         if page.count is not None:
             self.counts.append(page.count)
-        for raw in page.rows:
-            row = self.request.read_row(raw)
-            if row is None:
-                self.unreadable += 1
-            elif (known := self.rows.setdefault(row.id, row)) is not row and known != row:
+        self.unreadable += page.unreadable
+        for row in page.rows:
+            if (known := self.rows.setdefault(row.id, row)) is not row and known != row:
                 self.changed = True
 
     def listing(self) -> Listing[Row]:
@@ -82,7 +77,7 @@ class _Gathered(Generic[Row]):
         return gaps
 
 
-async def read_list(request: ListRequest[Row], fetch: Fetch) -> Listing[Row]:
+async def read_list(request: ListRequest[Row], fetch: Fetch[Row]) -> Listing[Row]:
     """Every row of a list, once each, and what is missing of it.
 
     Each page says which is next. Where the first one lets that be foreseen, some are got together, and still read in
@@ -111,19 +106,23 @@ async def read_list(request: ListRequest[Row], fetch: Fetch) -> Listing[Row]:
     return gathered.listing()
 
 
-def _foreseen(first: Page, request: ListRequest[Row]) -> list[str]:
+def _foreseen(first: Page[Row], request: ListRequest[Row]) -> list[str]:
     """The queries of the pages after the first, if it counts all rows and names the next in the form `page=2`."""
     parts = parse_qsl(_query_of(first.next, request.path), keep_blank_values=True)
-    if [value for name, value in parts if name == "page"] != ["2"] or not first.count or not first.rows:
+    if (
+        [value for name, value in parts if name == "page"] != ["2"]
+        or not first.count
+        or not (rows := len(first.rows) + first.unreadable)
+    ):
         return []
-    last = min(ceil(first.count / len(first.rows)), request.max_pages)
+    last = min(ceil(first.count / rows), request.max_pages)
     return [
         urlencode([(name, str(number) if name == "page" else value) for name, value in parts])
         for number in range(2, last + 1)
     ]
 
 
-def _following(page: Page, done: set[str], gathered: _Gathered[Row]) -> str:
+def _following(page: Page[Row], done: set[str], gathered: _Gathered[Row]) -> str:
     """The query of the next page; empty if there is none to read, and then why goes to what is missing."""
     if not page.next:
         return ""

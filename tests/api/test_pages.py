@@ -11,7 +11,8 @@ import pytest
 from mcp_backups.api import VpsClient
 from mcp_backups.api.ahead import AT_ONCE
 from mcp_backups.api.pages import ListRequest, read_list
-from mcp_backups.api.wire import Page, backup_row
+from mcp_backups.api.rows import backups
+from mcp_backups.api.wire import Page
 from mcp_backups.errors import NotFoundError, ProtocolError, UnavailableError
 from mcp_backups.models import Backup, Listing
 from mcp_backups.sandbox import Emulator, Fault
@@ -27,11 +28,11 @@ NEXT = "http://vps.test/api/v1/backups/?page={}"
 class Book:
     """Answers with its pages in turn, and notes the queries."""
 
-    def __init__(self, *pages: Page | Exception) -> None:
+    def __init__(self, *pages: Page[Backup] | Exception) -> None:
         self.pages = list(pages)
         self.queries: list[str] = []
 
-    async def fetch(self, query: str, first: bool) -> Page:
+    async def fetch(self, query: str, first: bool) -> Page[Backup]:
         assert first == (not self.queries)
         self.queries.append(query)
         page = self.pages[min(len(self.queries), len(self.pages)) - 1]
@@ -43,7 +44,6 @@ class Book:
         request = ListRequest(
             path="/backups/",
             query="page_size=100",
-            read_row=backup_row,
             wanted=lambda row: server_id in (0, row.server_id),
             in_time=lambda: not hurry,
             max_pages=max_pages,
@@ -51,8 +51,12 @@ class Book:
         return await read_list(request, self.fetch)
 
 
-def rows(*numbers: int, **changes: Any) -> list[dict[str, Any]]:
+def raw(*numbers: int, **changes: Any) -> list[dict[str, Any]]:
     return [backup(number, **changes) for number in numbers]
+
+
+def rows(*numbers: int, **changes: Any) -> list[Backup]:
+    return backups().rows(raw(*numbers, **changes))
 
 
 def ids(listing: Listing[Backup]) -> list[int]:
@@ -69,7 +73,7 @@ async def test_pages_are_followed_to_the_end() -> None:
 @pytest.mark.parametrize(
     ("pages", "missing"),
     [
-        ([Page([*rows(1), backup(id=True), 5], 3)], ["2 rows could not be read"]),
+        ([Page(rows(1), 3, unreadable=2)], ["2 rows could not be read"]),
         ([Page(rows(1, 2, 3), 10)], ["VPS.org counts 10 rows but sent 3"]),
         ([Page(rows(1), 1, missing=("something",))], ["something"]),
         (
@@ -95,7 +99,7 @@ async def test_pages_are_followed_to_the_end() -> None:
         ),
     ],
 )
-async def test_what_is_missing_is_told(pages: Sequence[Page | Exception], missing: list[str]) -> None:
+async def test_what_is_missing_is_told(pages: Sequence[Page[Backup] | Exception], missing: list[str]) -> None:
     listing = await Book(*pages).read()
     assert list(listing.missing) == missing
     assert 1 in ids(listing)
@@ -189,13 +193,13 @@ class Shelf:
         turns: How long an answer takes, in turns of the event loop.
     """
 
-    def __init__(self, pages: dict[str, Page | Exception], turns: int = 20) -> None:
+    def __init__(self, pages: dict[str, Page[Backup] | Exception], turns: int = 20) -> None:
         self.pages = pages
         self.queries: list[str] = []
         self.most = self._now = 0
         self._turns = turns
 
-    async def fetch(self, query: str, first: bool) -> Page:
+    async def fetch(self, query: str, first: bool) -> Page[Backup]:
         assert first == (not self.queries)
         self.queries.append(query)
         self._now += 1
@@ -226,7 +230,7 @@ def shelf(pages: int, size: int = 2, count: int | None = None, form: str = "page
 
 
 async def read(book: Shelf, max_pages: int = 200, in_time: Callable[[], bool] = lambda: True) -> Listing[Backup]:
-    request = ListRequest("/backups/", "page_size=100", backup_row, lambda _: True, in_time, max_pages)
+    request = ListRequest("/backups/", "page_size=100", lambda _: True, in_time, max_pages)
     return await read_list(request, book.fetch)
 
 
@@ -357,8 +361,8 @@ async def test_two_hundred_pages_are_the_most(time: Time) -> None:
 
 async def test_a_next_page_on_another_host_is_asked_for_on_our_own(time: Time) -> None:
     async with BareServer(says(answer([]))) as other:
-        first = {"count": 2, "next": other.base_url + "/backups/?page=2", "results": rows(1)}
-        say = says(answer(first), answer({"count": 2, "next": None, "results": rows(2)}))
+        first = {"count": 2, "next": other.base_url + "/backups/?page=2", "results": raw(1)}
+        say = says(answer(first), answer({"count": 2, "next": None, "results": raw(2)}))
         async with BareServer(say) as vps, client_of(vps.base_url, time) as client:
             listing = await client.list_backups()
         assert other.connections == 0
@@ -401,7 +405,7 @@ async def test_a_later_page_that_fails_is_retried_then_fails_the_list(time: Time
 
 async def test_the_pages_of_a_list_have_a_time_limit_together() -> None:
     time = Time()
-    pages = [{"next": f"?page={n + 1}", "results": rows(n)} for n in range(1, 10)]
+    pages = [{"next": f"?page={n + 1}", "results": raw(n)} for n in range(1, 10)]
     throttled = answer({}, "429 Too Many Requests", "Retry-After: 4")
     async with BareServer(says(*[part for page in pages for part in (throttled, answer(page))])) as vps:
         async with client_of(vps.base_url, time) as client:
@@ -413,7 +417,7 @@ async def test_the_pages_of_a_list_have_a_time_limit_together() -> None:
 @pytest.mark.parametrize("bad", [{"id": True}, {"size_mb": float("nan")}, {"created_at": "2025-01-16T03:00:00"}])
 async def test_one_bad_row_of_fifty_costs_that_row(bad: dict[str, Any], time: Time) -> None:
     """F45."""
-    content = {"count": 50, "results": [*rows(*range(1, 50)), backup(50, **bad)]}
+    content = {"count": 50, "results": [*raw(*range(1, 50)), backup(50, **bad)]}
     async with BareServer(says(answer(content))) as vps, client_of(vps.base_url, time) as client:
         listing = await client.list_backups()
     assert len(listing.rows) == 49

@@ -10,13 +10,34 @@ from hypothesis import strategies as st
 
 from mcp_backups.api import wire
 from mcp_backups.api.classify import BodyCutError, BodyError, BodyUnreadableError
-from mcp_backups.models import MAX_ID, Account, Server
+from mcp_backups.api.rows import Row, RowReader, backups, servers
+from mcp_backups.models import MAX_ID, Account, Backup, Server
 
 from .stage import backup
 
 
+def backup_row(raw: object) -> Backup | None:
+    return row_of(backups(), raw)
+
+
+def server_row(raw: object) -> Server | None:
+    return row_of(servers(), raw)
+
+
+def row_of(reader: RowReader[Row], raw: object) -> Row | None:
+    """A row, which is the same whether it is read by itself, or in one go with others that are as documented or not."""
+    row = reader.row(raw)
+    read = [] if row is None else [row]
+    assert (reader.rows([raw, raw]), reader.rows([None, raw])) == (2 * read, read)
+    return row
+
+
+def page_of(body: bytes) -> wire.Page[Backup]:
+    return wire.read_page(body, backups())
+
+
 def test_a_documented_row_becomes_a_backup() -> None:
-    row = wire.backup_row(backup())
+    row = backup_row(backup())
     assert row is not None
     assert (row.id, row.server_id, row.server_name) == (501, 12345, "web-server-01")
     assert (row.type, row.status, row.size_mb) == ("automatic", "completed", 4523)
@@ -42,7 +63,7 @@ BAD: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_row_that_is_not_as_documented_is_bad(name: str) -> None:
-    rows = [wire.backup_row(backup(**{name: value})) for value in BAD[name]]
+    rows = [backup_row(backup(**{name: value})) for value in BAD[name]]
     assert rows == [None] * len(BAD[name])
 
 
@@ -50,13 +71,13 @@ def test_a_row_that_is_not_as_documented_is_bad(name: str) -> None:
 def test_a_row_without_what_matters_is_bad(name: str) -> None:
     row = backup()
     del row[name]
-    assert wire.backup_row(row) is None
+    assert backup_row(row) is None
 
 
 @pytest.mark.parametrize("raw", [None, 5, "x", [], [1], {}, True])
 def test_a_row_that_is_no_object_is_bad(raw: object) -> None:
-    assert wire.backup_row(raw) is None
-    assert wire.server_row(raw) is None
+    assert backup_row(raw) is None
+    assert server_row(raw) is None
 
 
 @pytest.mark.parametrize(
@@ -78,7 +99,7 @@ def test_a_row_that_is_no_object_is_bad(raw: object) -> None:
     ],
 )
 def test_what_is_undocumented_but_harmless_is_accepted(changes: dict[str, Any], attribute: str, value: object) -> None:
-    row = wire.backup_row(backup(**changes))
+    row = backup_row(backup(**changes))
     assert row is not None
     assert getattr(row, attribute) == value
 
@@ -87,12 +108,12 @@ def test_what_is_undocumented_but_harmless_is_accepted(changes: dict[str, Any], 
 def test_a_row_may_lack_what_may_be_null(name: str) -> None:
     row = backup()
     del row[name]
-    assert wire.backup_row(row) is not None
+    assert backup_row(row) is not None
 
 
 def test_foreign_text_is_made_safe() -> None:
     hostile = "\x1b[2Jhi\u202e\U000e0041\u2028 there\x00"
-    row = wire.backup_row(backup(description=hostile, server={"id": 1, "name": hostile}))
+    row = backup_row(backup(description=hostile, server={"id": 1, "name": hostile}))
     assert row is not None
     assert row.description == row.server_name == "hi there"
 
@@ -115,7 +136,7 @@ MARK = "op_abcdefghijklmnop"
     ],
 )
 def test_keep_and_mark_are_found_before_a_description_is_cut(description: str, keep: bool, mark: str) -> None:
-    row = wire.backup_row(backup(description=description))
+    row = backup_row(backup(description=description))
     assert row is not None
     assert (row.keep, row.mark) == (keep, mark)
     assert len(row.description) <= 200
@@ -123,29 +144,37 @@ def test_keep_and_mark_are_found_before_a_description_is_cut(description: str, k
 
 def test_of_a_server_only_three_fields_are_kept() -> None:
     raw = {"id": 12345, "name": "web", "status": "active", "password": "hunter2", "ip_address": "203.0.113.10"}
-    assert wire.server_row(raw) == Server(id=12345, name="web", status="active")
+    assert server_row(raw) == Server(id=12345, name="web", status="active")
+
+
+ROW = backup(501)
 
 
 @pytest.mark.parametrize(
-    ("body", "rows", "count", "following", "gaps"),
+    ("body", "ids", "count", "following", "unreadable", "gaps"),
     [
-        ({"count": 1, "results": [5]}, [5], 1, "", 0),
-        ({"count": 1, "next": None, "previous": None, "results": [5], "more": 1}, [5], 1, "", 0),
-        ({"count": 9, "next": "http://x/?page=2", "results": []}, [], 9, "http://x/?page=2", 0),
-        ({"results": []}, [], None, "", 0),
-        ({"count": None, "results": []}, [], None, "", 0),
-        ([5, 6], [5, 6], None, "", 0),
-        ({"count": "1", "results": [5]}, [5], None, "", 1),
-        ({"count": True, "results": [5]}, [5], None, "", 1),
-        ({"count": -1, "results": [5]}, [5], None, "", 1),
-        ({"count": 1, "next": 2, "results": [5]}, [5], 1, "", 1),
+        ({"count": 1, "results": [ROW]}, [501], 1, "", 0, 0),
+        ({"count": 1, "results": [5]}, [], 1, "", 1, 0),
+        ({"count": 3, "results": [5, ROW, {}]}, [501], 3, "", 2, 0),
+        ({"count": 1, "next": None, "previous": None, "results": [ROW], "more": 1}, [501], 1, "", 0, 0),
+        ({"count": 9, "next": "http://x/?page=2", "results": []}, [], 9, "http://x/?page=2", 0, 0),
+        ({"results": []}, [], None, "", 0, 0),
+        ({"count": None, "results": []}, [], None, "", 0, 0),
+        ([ROW, 6], [501], None, "", 1, 0),
+        ([ROW], [501], None, "", 0, 0),
+        ({"count": "1", "results": [ROW]}, [501], None, "", 0, 1),
+        ({"count": True, "results": [ROW]}, [501], None, "", 0, 1),
+        ({"count": -1, "results": [ROW]}, [501], None, "", 0, 1),
+        ({"count": -1, "results": [5]}, [], None, "", 1, 1),
+        ({"count": 1, "next": 2, "results": [ROW]}, [501], 1, "", 0, 1),
     ],
 )
 def test_a_list_comes_as_an_envelope_or_bare(
-    body: object, rows: list[Any], count: int | None, following: str, gaps: int
+    body: object, ids: list[int], count: int | None, following: str, unreadable: int, gaps: int
 ) -> None:
-    page = wire.read_page(json.dumps(body).encode())
-    assert (page.rows, page.count, page.next, len(page.missing)) == (rows, count, following, gaps)
+    page = page_of(json.dumps(body).encode())
+    assert [row.id for row in page.rows] == ids
+    assert (page.count, page.next, page.unreadable, len(page.missing)) == (count, following, unreadable, gaps)
 
 
 WHOLE = json.dumps({"count": 1, "results": [backup(description="é")]}, ensure_ascii=False).encode()
@@ -154,7 +183,7 @@ WHOLE = json.dumps({"count": 1, "results": [backup(description="é")]}, ensure_a
 @pytest.mark.parametrize("length", range(len(WHOLE)))
 def test_a_list_cut_at_any_byte_is_known_to_be_cut(length: int) -> None:
     with pytest.raises(BodyCutError):
-        wire.read_page(WHOLE[:length])
+        page_of(WHOLE[:length])
 
 
 @pytest.mark.parametrize(
@@ -180,18 +209,16 @@ def test_a_list_cut_at_any_byte_is_known_to_be_cut(length: int) -> None:
 )
 def test_what_is_no_list_is_told_apart_from_one_that_is_cut(body: bytes) -> None:
     with pytest.raises(BodyUnreadableError):
-        wire.read_page(body)
+        page_of(body)
 
 
 @given(st.binary() | st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(json.dumps))
 def test_no_body_breaks_the_reader(body: bytes | str) -> None:
     raw = body if isinstance(body, bytes) else body.encode()
     try:
-        rows = wire.read_page(raw).rows
+        page_of(raw)
     except BodyError:
         return
-    for row in rows:
-        wire.backup_row(row)
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists)
@@ -199,7 +226,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st
 
 @given(st.dictionaries(st.sampled_from(sorted(backup())), JSON))
 def test_no_row_breaks_the_reader(changes: dict[str, Any]) -> None:
-    wire.backup_row(backup(**changes))
+    backup_row(backup(**changes))
 
 
 def test_an_account_tells_what_its_token_may_do() -> None:

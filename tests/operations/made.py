@@ -14,6 +14,7 @@ MOMENT = Moment(wall=NOW, ticks=1000.0, boot="first boot")
 def backup(number: int = 501, hours: float = 48, **fields: Any) -> Backup:
     """A good backup of server 12345, so old."""
     known: dict[str, Any] = {
+        "created_at": NOW - timedelta(hours=hours),
         "server_id": 12345,
         "server_name": "web-server-01",
         "type": "manual",
@@ -22,7 +23,7 @@ def backup(number: int = 501, hours: float = 48, **fields: Any) -> Backup:
         "expires_at": None,
         "description": "",
     }
-    return Backup.model_validate({"id": number, "created_at": NOW - timedelta(hours=hours)} | known | fields)
+    return Backup(id=number, **known | fields)
 
 
 def operation(action: str = "delete_backup", status: str = "planned", **fields: Any) -> Operation:
