@@ -22,7 +22,6 @@ _KEEP = "[keep]"
 _MARK = re.compile(r"op_[a-z2-7]{16}")
 
 Row = TypeVar("Row", Backup, Server)
-Value = TypeVar("Value")
 
 
 class RowReader(Generic[Row]):
@@ -75,12 +74,20 @@ def word(raw: str) -> str:
     return cleaned
 
 
-def _is_kept(description: str) -> bool:
+def _shown(raw: str | None) -> str:
+    return safe_text(raw) if raw else ""
+
+
+def _is_kept(description: str | None) -> bool:
+    if not description or "[" not in description:
+        return False  # at once: most are so
     # Also as shown: who sees [keep] there relies on it.
     return _KEEP in description.lower() or _KEEP in safe_text(description).lower()
 
 
-def _mark(description: str) -> str:
+def _mark(description: str | None) -> str:
+    if not description or "op_" not in description:
+        return ""  # at once: most are so
     # The last: the mark is put at the end, and whoever asked for the backup may have written another before it.
     marks: list[str] = _MARK.findall(description)
     return marks[-1] if marks else ""
@@ -90,10 +97,10 @@ def _checked(schema: CoreSchema, check: Callable[[Any], object]) -> CoreSchema:
     return cs.no_info_after_validator_function(check, schema)
 
 
-def _of_text(make: Callable[[str], Value]) -> CoreSchema:
+def _of_text(make: Callable[[str | None], object]) -> CoreSchema:
     """What is made of a text that may be null or missing, which is as good as empty."""
     text = cs.nullable_schema(cs.str_schema(strict=True))
-    return cs.with_default_schema(_checked(text, lambda raw: make(raw or "")), default=make(""))
+    return cs.with_default_schema(_checked(text, make), default=make(None))
 
 
 def _or_none(schema: CoreSchema) -> CoreSchema:
@@ -114,7 +121,7 @@ _ID = cs.int_schema(strict=True, ge=1, le=MAX_ID)
 _SIZE = cs.float_schema(strict=True, ge=0, allow_inf_nan=False)
 _WORD = _checked(cs.str_schema(strict=True), word)
 _MOMENT = _checked(cs.str_schema(strict=True), moment)
-_TEXT = _of_text(safe_text)
+_TEXT = _of_text(_shown)
 
 
 @cache

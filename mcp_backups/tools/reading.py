@@ -111,9 +111,7 @@ def page_text(page: BackupPage) -> str:
         lines.append(f"Where a cell is -: {shared}.")
     columns = list(BackupRow.model_fields)
     lines.append("|".join(columns))
-    for backup in page.backups:
-        values = backup.model_dump()
-        lines.append("|".join(_shown(name, values.get(name), page.defaults) for name in columns))
+    lines += ["|".join([_shown(name, getattr(row, name), page.defaults) for name in columns]) for row in page.backups]
     if page.next_cursor:
         lines.append(f"next_cursor: {page.next_cursor}")
     return "\n".join(lines)
