@@ -9,6 +9,8 @@ MAX_CHARS = 200
 
 _READ_CHARS = 4_000
 _MB_PER_GB = 1024
+_NOTHING, _MINUTE, _HOUR = timedelta(0), timedelta(minutes=1), timedelta(hours=1)
+_HOURS_FROM, _DAYS_FROM = timedelta(hours=2), timedelta(days=2)
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x9b[0-?]*[ -/]*[@-~]")
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 # Letters and marks that draw nothing: fillers, joiners and variation selectors, which can carry hidden words.
@@ -46,16 +48,14 @@ def stamp(moment: datetime) -> str:
 def age(moment: datetime, now: datetime) -> str:
     """How long ago `moment` was, in its largest fitting unit: `45 min`, `9 h`, `16 d`; `in 3 d` if it is to come."""
     passed = now - moment
-    return f"in {duration(-passed)}" if passed < timedelta(0) else duration(passed)
+    return f"in {duration(-passed)}" if passed < _NOTHING else duration(passed)
 
 
 def duration(length: timedelta) -> str:
     """A length of time, cut to whole minutes (under 2 h), hours (under 2 d) or days."""
-    if length < timedelta(hours=2):
-        return f"{length // timedelta(minutes=1)} min"
-    if length < timedelta(days=2):
-        return f"{length // timedelta(hours=1)} h"
-    return f"{length.days} d"
+    if length >= _DAYS_FROM:
+        return f"{length.days} d"
+    return f"{length // _HOUR} h" if length >= _HOURS_FROM else f"{length // _MINUTE} min"
 
 
 def size(megabytes: float | None) -> str:
