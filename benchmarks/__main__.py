@@ -50,7 +50,7 @@ def _measure(starts: int, calls: int, memory: tuple[int, int], growth: tuple[int
         figures += anyio.run(ledger_figures, Path(folder) / "ledger", 5 * calls)
     with emulated_account() as environment:
         figures += anyio.run(call_figures, environment, calls)
-        figures += anyio.run(memory_figures, environment, *memory)
+        figures += memory_figures(environment, *memory)
     return figures
 
 

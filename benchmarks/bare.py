@@ -15,7 +15,8 @@ client = httpx2.AsyncClient(
 @server.tool()
 async def list_backups(server_id: int = 0) -> dict[str, Any]:
     """List backups."""
-    answer = await client.get("/backups/", params={"server_id": server_id} if server_id else {})
+    query = {"page_size": 100} | ({"server_id": server_id} if server_id else {})
+    answer = await client.get("/backups/", params=query)
     answer.raise_for_status()
     body: dict[str, Any] = answer.json()
     return body
@@ -24,8 +25,8 @@ async def list_backups(server_id: int = 0) -> dict[str, Any]:
 @server.tool()
 async def check_backups() -> dict[str, Any]:
     """List backups and servers."""
-    backups = (await client.get("/backups/")).raise_for_status().json()
-    servers = (await client.get("/servers/")).raise_for_status().json()
+    backups = (await client.get("/backups/", params={"page_size": 100})).raise_for_status().json()
+    servers = (await client.get("/servers/", params={"page_size": 100})).raise_for_status().json()
     return {"backups": backups, "servers": servers}
 
 

@@ -1,22 +1,27 @@
-"""What a tool call takes: over a server process and an emulator process, against the bare request and a bare tool."""
+"""What a tool call takes: over a server process and an emulator process, against the bare request and a bare tool.
 
-import os
+All three ask the same account for the same page. Both servers are spoken to in JSON-RPC by the same code, which
+reads no more of an answer than its id: what a client library does with it is no server's time. The three are measured
+in turn, in many short rounds, so that whatever else the machine does falls on all alike; each round has its ratio.
+"""
+
 import re
+import statistics
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx2
-from mcp import Client
-from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from benchmarks.measure import Figure, figure, timed
+from benchmarks.process import ServerProcess, server_process
 
 _AT_ONCE = (1, 10, 50)
+_PAGE_SIZE = 100
+_MOST_ABOVE = 1.15
 
 
 @contextmanager
@@ -38,87 +43,71 @@ def emulated_account() -> Iterator[dict[str, str]]:
             process.terminate()
 
 
-@asynccontextmanager
-async def session(module: str, environment: dict[str, str]) -> AsyncIterator[Client]:
-    """A client of a server process over standard input and output."""
-    parameters = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", module],
-        env=environment | {"PATH": os.environ["PATH"]},
-        cwd=Path(__file__).parent.parent,
-    )
-    with Path(os.devnull).open("w") as nowhere:
-        async with Client(stdio_client(parameters, errlog=nowhere)) as client:
-            yield client
-
-
-async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
-    """The structured answer of one call.
-
-    Raises:
-        ValueError: The tool failed, so that its time would say nothing.
-    """
-    result = await client.call_tool(tool, arguments)
-    if result.is_error:
-        raise ValueError(str(result.content))
-    answer: dict[str, Any] = result.structured_content
-    return answer
-
-
 async def call_figures(environment: dict[str, str], times: int) -> list[Figure]:
-    """Each tool's time; for those with a bare counterpart also against it."""
-    async with (
-        httpx2.AsyncClient(headers={"Authorization": f"Bearer {environment['VPS_API_TOKEN']}"}) as http,
-        session("mcp_backups", environment) as ours,
-        session("benchmarks.bare", environment) as bare,
+    """Each tool's time, and that of `list_backups` also against a bare tool's; `times` calls of each."""
+    figures: list[Figure] = []
+    with (
+        server_process("mcp_backups", environment) as ours,
+        server_process("benchmarks.bare", environment) as bare,
     ):
-        figures: list[Figure] = []
+        if ours.call("list_backups")["total"] != len(bare.call("list_backups")["results"]):
+            raise ValueError("the two servers do not ask for the same page")
         for at_once in _AT_ONCE:
-            count = at_once * max(2, times // at_once)
-            figures += await _against_bare(http, ours, bare, environment["VPS_API_URL"], count, at_once)
-        return figures + await _alone(ours, times)
+            figures += await _against_bare(environment, ours, bare, times, at_once)
+        return figures + _alone(ours, times) + _through_bare(bare, times)
 
 
 async def _against_bare(
-    http: httpx2.AsyncClient, ours: Client, bare: Client, url: str, count: int, at_once: int
+    environment: dict[str, str], ours: ServerProcess, bare: ServerProcess, times: int, at_once: int
 ) -> list[Figure]:
-    async def request() -> None:
-        (await http.get(f"{url}/backups/")).raise_for_status()
+    rounds = max(2, times // 10)
+    count = max(10, 2 * at_once)
+    url, headers = environment["VPS_API_URL"], {"Authorization": f"Bearer {environment['VPS_API_TOKEN']}"}
+    requests: list[float] = []
+    its: list[float] = []
+    mine: list[float] = []
+    async with httpx2.AsyncClient(headers=headers) as http:
 
-    await timed(request, at_once, at_once)
-    await timed(lambda: call(bare, "list_backups"), at_once, at_once)
-    await timed(lambda: call(ours, "list_backups"), at_once, at_once)
-    alone = await timed(request, count, at_once)
-    its = await timed(lambda: call(bare, "list_backups"), count, at_once)
-    mine = await timed(lambda: call(ours, "list_backups"), count, at_once)
-    name = f"{at_once} at once"
-    request_ms, bare_ms, ours_ms = (figure("", samples, "ms").value for samples in (alone, its, mine))
+        async def request() -> None:
+            (await http.get(f"{url}/backups/", params={"page_size": _PAGE_SIZE})).raise_for_status()
+
+        for number in range(rounds + 1):
+            requests.append(statistics.median(await timed(request, count, at_once)))
+            turns = [(its, bare), (mine, ours)]
+            for samples, server in turns if number % 2 else reversed(turns):
+                samples.append(statistics.median(server.timed("list_backups", count, at_once)))
+    # The first round opens the connections.
+    return _comparison(f"{at_once} at once", requests[1:], its[1:], mine[1:])
+
+
+def _comparison(name: str, requests: list[float], its: list[float], mine: list[float]) -> list[Figure]:
+    above = [
+        (ours - request) / (bare - request)
+        for request, bare, ours in zip(requests, its, mine, strict=True)
+        if bare > request  # else the machine was busy with something else, and the ratio would say nothing
+    ]
     return [
-        figure(f"bare HTTP request, {name}", alone, "ms"),
+        figure(f"bare HTTP request, {name}", requests, "ms"),
         figure(f"bare tool, {name}", its, "ms"),
         figure(f"list_backups, {name}", mine, "ms"),
-        Figure(
-            f"list_backups above the request, against the bare tool, {name}",
-            (ours_ms - request_ms) / (bare_ms - request_ms),
-            "x",
-            limit=1.15,
-        ),
+        figure(f"list_backups above the request, against the bare tool, {name}", above, "x", limit=_MOST_ABOVE),
     ]
 
 
-async def _alone(ours: Client, times: int) -> list[Figure]:
-    operation = await call(ours, "create_backup", server_id=12345, description="benchmark")
-    known = operation["operation_id"]
-    calls: Sequence[tuple[str, dict[str, Any]]] = [
-        ("list_backups, one server", {"tool": "list_backups", "server_id": 12345}),
-        ("check_backups", {"tool": "check_backups"}),
-        ("get_operation", {"tool": "get_operation", "operation_id": known}),
-        ("create_backup", {"tool": "create_backup", "server_id": 12345, "allow_duplicate": True}),
-        ("delete_backup, plan", {"tool": "delete_backup", "backup_id": 501}),
-        ("restore_server, plan", {"tool": "restore_server", "server_id": 12345, "backup_id": 501}),
-        ("prune_backups, plan", {"tool": "prune_backups", "server_id": 12345, "keep_last": 1}),
+def _alone(ours: ServerProcess, times: int) -> list[Figure]:
+    """Each of the other tools by itself. A write, and a plan of one, waits until the ledger is on the disk."""
+    operation = ours.call("create_backup", server_id=12345, description="benchmark")
+    calls: list[tuple[str, str, dict[str, Any]]] = [
+        ("list_backups, one server", "list_backups", {"server_id": 12345}),
+        ("check_backups", "check_backups", {}),
+        ("get_operation", "get_operation", {"operation_id": operation["operation_id"]}),
+        ("create_backup", "create_backup", {"server_id": 12345, "allow_duplicate": True}),
+        ("delete_backup, plan", "delete_backup", {"backup_id": 501}),
+        ("restore_server, plan", "restore_server", {"server_id": 12345, "backup_id": 501}),
+        ("prune_backups, plan", "prune_backups", {"server_id": 12345, "keep_last": 1}),
     ]
-    return [
-        figure(name, await timed(lambda arguments=arguments: call(ours, **arguments), times), "ms")  # type: ignore[misc]
-        for name, arguments in calls
-    ]
+    return [figure(name, ours.timed(tool, times, **arguments), "ms") for name, tool, arguments in calls]
+
+
+def _through_bare(bare: ServerProcess, times: int) -> list[Figure]:
+    return [figure("bare tool that makes the two requests of check_backups", bare.timed("check_backups", times), "ms")]
