@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import IO, Any
 
-_HANDSHAKE = (
+HANDSHAKE = (
     {
         "jsonrpc": "2.0",
         "id": 0,
@@ -49,7 +49,7 @@ class ServerProcess:
         self._last_id = 0
 
     def shake_hands(self) -> None:
-        for message in _HANDSHAKE:
+        for message in HANDSHAKE:
             self._to.write(json.dumps(message).encode() + b"\n")
         self._to.flush()
         self._from.readline()

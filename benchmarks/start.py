@@ -9,21 +9,9 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from benchmarks.measure import Figure, figure
+from benchmarks.process import HANDSHAKE
 
-_HANDSHAKE = [
-    {
-        "jsonrpc": "2.0",
-        "id": 0,
-        "method": "initialize",
-        "params": {
-            "protocolVersion": "2025-11-25",
-            "capabilities": {},
-            "clientInfo": {"name": "benchmark", "version": "1"},
-        },
-    },
-    {"jsonrpc": "2.0", "method": "notifications/initialized"},
-    {"jsonrpc": "2.0", "id": 1, "method": "tools/list"},
-]
+_MESSAGES = (*HANDSHAKE, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
 
 PYTHON = [sys.executable]
 OURS = [sys.executable, "-m", "mcp_backups"]
@@ -31,18 +19,28 @@ HELLO = [sys.executable, "-m", "benchmarks.hello"]
 
 
 def start_figures(runs: int) -> list[Figure]:
-    """Our start against a bare hello server's and bare Python's, taken in turn so that all meet the same machine."""
-    ours, hello, bare = [], [], []
-    for _ in range(runs + 1):
-        ours.append(_milliseconds_to_tools(OURS))
-        hello.append(_milliseconds_to_tools(HELLO))
-        bare.append(_milliseconds(lambda: subprocess.run([*PYTHON, "-c", "pass"], check=True)))
-    ratios = [mine / its for mine, its in zip(ours[1:], hello[1:], strict=True)]  # the first run warms the caches
+    """Our start against a bare hello server's and bare Python's.
+
+    They are taken in turn, now the one first and now the other, so that all meet the same machine; each turn has its
+    ratio.
+    """
+    times: dict[str, list[float]] = {"ours": [], "hello": [], "bare": []}
+    for number in range(runs + 1):
+        turns = [("ours", OURS), ("hello", HELLO)]
+        for name, command in turns if number % 2 else reversed(turns):
+            times[name].append(_milliseconds_to_tools(command))
+        times["bare"].append(_milliseconds(lambda: subprocess.run([*PYTHON, "-c", "pass"], check=True)))
+    ours, hello, bare = (samples[1:] for samples in times.values())  # the first turn warms the caches
     return [
-        figure("start to tools/list: mcp-backups", ours[1:], "ms"),
-        figure("start to tools/list: bare hello server", hello[1:], "ms"),
-        figure("start and end of bare Python", bare[1:], "ms"),
-        figure("start to tools/list: against the hello server", ratios, "x", limit=1.0),
+        figure("start to tools/list: mcp-backups", ours, "ms"),
+        figure("start to tools/list: bare hello server", hello, "ms"),
+        figure("start and end of bare Python", bare, "ms"),
+        figure(
+            "start to tools/list: against the hello server",
+            [mine / its for mine, its in zip(ours, hello, strict=True)],
+            "x",
+            limit=1.0,
+        ),
     ]
 
 
@@ -61,7 +59,7 @@ def _milliseconds_to_tools(command: Sequence[str]) -> float:
         )
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write("".join(json.dumps(message) + "\n" for message in _HANDSHAKE))
+        process.stdin.write("".join(json.dumps(message) + "\n" for message in _MESSAGES))
         process.stdin.flush()
         process.stdout.readline()
         answer = json.loads(process.stdout.readline())
