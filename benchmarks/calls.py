@@ -60,8 +60,8 @@ async def call_figures(environment: dict[str, str], times: int) -> list[Figure]:
 async def _against_bare(
     environment: dict[str, str], ours: ServerProcess, bare: ServerProcess, times: int, at_once: int
 ) -> list[Figure]:
-    rounds = max(2, times // 10)
-    count = max(10, 2 * at_once)
+    rounds = max(2, times // 5)
+    count = max(10, at_once)
     url, headers = environment["VPS_API_URL"], {"Authorization": f"Bearer {environment['VPS_API_TOKEN']}"}
     requests: list[float] = []
     its: list[float] = []

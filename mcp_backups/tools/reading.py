@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
@@ -111,16 +111,17 @@ def page_text(page: BackupPage) -> str:
         lines.append(f"Where a cell is -: {shared}.")
     columns = list(BackupRow.model_fields)
     lines.append("|".join(columns))
-    lines += ["|".join([_shown(name, getattr(row, name), page.defaults) for name in columns]) for row in page.backups]
+    blank = dict.fromkeys(columns, "") | dict.fromkeys(page.defaults, "-")
+    lines += [_line(row, blank) for row in page.backups]
     if page.next_cursor:
         lines.append(f"next_cursor: {page.next_cursor}")
     return "\n".join(lines)
 
 
-def _shown(name: str, value: object, defaults: dict[str, str]) -> str:
-    if value is None:
-        return "-" if name in defaults else ""
-    return cell(str(value))
+def _line(row: BackupRow, blank: Mapping[str, str]) -> str:
+    """A row's cells. blank: each column's name, and how it shows that there is nothing in it."""
+    values = ((getattr(row, name), empty) for name, empty in blank.items())
+    return "|".join([empty if value is None else cell(str(value)) for value, empty in values])
 
 
 def cell(value: str) -> str:
