@@ -13,7 +13,7 @@ from benchmarks.measure import Figure, figure, timed
 from mcp_backups.sandbox import Emulator, large_fleet, utc_now
 from mcp_backups.server import build_server, definition
 from mcp_backups.settings import Settings
-from mcp_backups.tools import TOOLS
+from mcp_backups.tools import TOOLS, Tool
 from mcp_backups.transport import open_desk
 
 _CHARS_PER_TOKEN = 4.0
@@ -33,7 +33,13 @@ _CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 async def size_figures(folder: Path) -> list[Figure]:
     """Bytes of the definitions, characters and tokens of each answer, and a page against the API's JSON."""
-    figures = [Figure("definitions of all tools", _compact([_told(tool) for tool in TOOLS]), "bytes", limit=12_000)]
+    whole = [definition(tool).model_dump(mode="json", by_alias=True, exclude_none=True) for tool in TOOLS]
+    figures = [
+        Figure(
+            "definitions of all tools, as models are told", _compact(list(map(_told, TOOLS))), "bytes", limit=12_000
+        ),
+        Figure("definitions of all tools, with hints and the schemas of answers", _compact(whole), "bytes"),
+    ]
     async with Emulator(backup_seconds=0) as emulator, _client(emulator, folder) as client:
         for tool, arguments in _CALLS:
             figures += await _answer(client, tool, arguments)
@@ -59,7 +65,8 @@ def _client(emulator: Emulator, state_dir: Path) -> Client:
     return Client(build_server(partial(open_desk, settings)))
 
 
-def _told(tool: Any) -> dict[str, Any]:
+def _told(tool: Tool) -> dict[str, Any]:
+    """Name, description and arguments: what a tool consists of in the APIs of models."""
     told = definition(tool)
     return {"name": told.name, "description": told.description, "inputSchema": told.input_schema}
 
