@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from mcp_backups.errors import LedgerUnavailableError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 
 class Presence:
@@ -44,6 +46,8 @@ class Presence:
         """Whether the process of that id may still be at work on the operation."""
         if owner == self._owner:
             return self.is_here(operation_id)
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - as below
+
         path = self._path(owner)
         with _as_ledger_errors():
             if not path.exists():
@@ -64,6 +68,9 @@ class Presence:
             self._lock = None
 
     def _announce(self) -> None:
+        # Reading needs no lock, and importing them takes a fortieth of the time in which a server starts.
+        from filelock import FileLock  # noqa: PLC0415
+
         if self._lock is None:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = FileLock(self._path(self._owner), thread_local=False)
