@@ -1,22 +1,51 @@
 """Whether a history was told as it was: nothing lost, nothing doubled, nothing claimed that is not so."""
 
 from collections import Counter
+from dataclasses import dataclass, field
 
-from mcp_backups.operations.operation import Operation
+from mcp_backups.operations.operation import UNSETTLED, Operation
 from mcp_backups.sandbox import Received
 from tests.histories.truth import WatchedFleet
-from tests.histories.world import Said, World, claim
+from tests.histories.world import Said, World
 
 OK = frozenset({"accepted", "succeeded"})
 OPEN_END = frozenset({"sending", "approved"})
 
 
-def check(world: World, operations: list[Operation]) -> list[str]:
-    """Everything that is wrong with a history that has come to its end, one sentence each."""
-    requests = world.emulator.requests
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a history.
+
+    Attributes:
+        wrong: What was told that is not so, or done that was not told, one sentence each.
+        steps: What happened, one line each.
+        calls: How many calls there were.
+        writes: How many writes VPS.org got.
+        unknown: How many operations could not be settled.
+    """
+
+    wrong: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
+    calls: int = 0
+    writes: int = 0
+    operations: int = 0
+    unknown: int = 0
+
+
+def verdict_on(
+    wrong: list[str], steps: list[str], calls: int, requests: list[Received], operations: list[Operation]
+) -> Verdict:
+    writes = sum(request.method != "GET" for request in requests)
+    return Verdict(wrong, steps, calls, writes, len(operations), sum(each.status in UNSETTLED for each in operations))
+
+
+def judge(world: World) -> Verdict:
+    """Everything that is wrong with a history that has come to its end."""
+    requests, operations = world.emulator.requests, world.recorded()
     wrong = check_operations(world.fleet, requests, operations, marked=world.settings.mark_backups)
     wrong += [problem for said in world.said for problem in _claims(said, requests)]
-    return wrong + _last_backups(world)
+    wrong += _last_backups(world)
+    return verdict_on(wrong, world.steps, len(world.said), requests, operations)
 
 
 def check_operations(
@@ -103,7 +132,7 @@ def _claims(said: Said, requests: list[Received]) -> list[str]:
         for request in requests[slice(*said.requests)]
         if request.method != "GET" and request.path.startswith(wanted)
     ]
-    applied, told = sum(request.applied for request in writes), claim(said)
+    applied, told = sum(request.applied for request in writes), said.claim
     if told == "nothing" and applied:
         return [f"FALSE: {said.tool} {said.arguments} said that nothing was changed: {said.answer.text[:300]}"]
     if told == "done" and said.tool != "prune_backups" and applied != 1:

@@ -1,7 +1,7 @@
 """The command `python -m tests.histories`: many histories and kills, and a table of what came of them.
 
-Its exit code is 1 if anything is wrong. It stops by itself: after `--count` histories and `--kills` kills, or when
-`--minutes` are over.
+A history that is wrong is shown in the shortest form that was found, and the exit code is then 1. It stops by itself:
+after `--count` histories and `--kills` kills, or when `--minutes` are over.
 """
 
 import argparse
@@ -20,12 +20,12 @@ import anyio
 
 from mcp_backups.sandbox import Emulator, serve_in_thread
 from tests.doom import nursery
-from tests.histories.history import Verdict, run
+from tests.histories.checker import Verdict
 from tests.histories.kills import kill_one
+from tests.histories.machine import run
+from tests.histories.world import shared_memory
 
-CHUNK = 50
-KINDS = ("DOUBLED", "LOST", "FALSE", "UNRECORDED", "LAST")
-SHARED_MEMORY = Path("/dev/shm")
+CHUNK = 250
 
 
 def main() -> int:
@@ -34,10 +34,10 @@ def main() -> int:
     _say(f"seed {options.seed}")
     end = time.monotonic() + options.minutes * 60
     total = Counter[str]()
-    for name, verdict in _all(options, end):
-        total.update(_figures(verdict))
-        if verdict.wrong:
-            _say("\n".join([f"\n{name}:", *verdict.wrong, *verdict.steps]))
+    for came_of_it, failure in _all(options, end):
+        total += came_of_it
+        if failure:
+            _say(f"\n{failure}")
     _say(_table(total))
     return 1 if total["wrong"] else 0
 
@@ -49,28 +49,28 @@ def _say(text: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.histories", description=__doc__)
-    parser.add_argument("--count", type=int, default=10_000, help="histories; 10000 by default")
+    parser.add_argument("--count", type=int, default=10_000, help="histories, at least; 10000 by default")
     parser.add_argument("--kills", type=int, default=200, help="processes killed; 200 by default")
     parser.add_argument(
         "--seed", type=int, default=int.from_bytes(os.urandom(4)), help="makes the same histories again"
     )
-    parser.add_argument("--only", type=int, default=-1, help="one history alone, by its number")
+    parser.add_argument("--only", type=int, default=-1, help=f"{CHUNK} of the histories alone, by their number")
     parser.add_argument("--minutes", type=float, default=45, help="begin nothing later; 45 by default")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     return parser.parse_args()
 
 
-def _all(options: argparse.Namespace, end: float) -> Iterator[tuple[str, Verdict]]:
+def _all(options: argparse.Namespace, end: float) -> Iterator[tuple[Counter[str], str]]:
     if options.only >= 0:
-        yield from _chunk(options.seed, options.only, options.only + 1, end)
+        yield _chunk(options.seed, options.only, CHUNK, end)
         return
     with ProcessPoolExecutor(options.jobs, nursery(), _quiet) as pool:
         chunks = [
-            pool.submit(_chunk, options.seed, first, min(first + CHUNK, options.count), end)
+            pool.submit(_chunk, options.seed, first // CHUNK, min(CHUNK, options.count - first), end)
             for first in range(0, options.count, CHUNK)
         ]
         for chunk in as_completed(chunks):
-            yield from chunk.result()
+            yield chunk.result()
     yield from _kills(options.seed, options.kills, end)
 
 
@@ -78,52 +78,49 @@ def _quiet() -> None:
     logging.disable(logging.WARNING)
 
 
-def _chunk(seed: int, first: int, last: int, end: float) -> list[tuple[str, Verdict]]:
-    async def histories() -> list[tuple[str, Verdict]]:
-        done = []
-        for number in range(first, last):
-            if time.monotonic() > end:
-                break
-            with _folder() as folder:
-                done.append((f"history {number}", await run(Random(f"{seed}/{number}"), Path(folder) / "state")))
-        return done
+def _chunk(seed: int, number: int, count: int, end: float) -> tuple[Counter[str], str]:
+    if time.monotonic() > end:
+        return Counter(), ""
+    verdicts, failure = run(count, f"{seed}/{number}")
+    figures = Counter[str]()
+    for verdict in verdicts:
+        figures += _figures("histories", verdict)
+    if failure:
+        figures["wrong"] += 1
+    return figures, failure and f"histories {number}: {failure}"
 
-    return anyio.run(histories)
 
-
-def _kills(seed: int, count: int, end: float) -> Iterator[tuple[str, Verdict]]:
+def _kills(seed: int, count: int, end: float) -> Iterator[tuple[Counter[str], str]]:
     with serve_in_thread(Emulator(backup_seconds=3600)) as emulator:
         for number in range(count):
             if time.monotonic() > end:
                 return
-            with _folder() as folder:
+            with tempfile.TemporaryDirectory(dir=shared_memory()) as folder:
                 random = Random(f"{seed}/kill/{number}")
-                yield f"kill {number}", anyio.run(kill_one, random, Path(folder) / "state", emulator)
+                verdict = anyio.run(kill_one, random, Path(folder) / "state", emulator)
+            failure = "\n".join([f"kill {number}:", *verdict.wrong, *verdict.steps]) if verdict.wrong else ""
+            yield _figures("kills", verdict), failure
 
 
-def _folder() -> "tempfile.TemporaryDirectory[str]":
-    """In memory where there is such a place: what a disk does to a ledger is the benchmarks' concern."""
-    return tempfile.TemporaryDirectory(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None)
-
-
-def _figures(verdict: Verdict) -> dict[str, int]:
-    kind = "kills" if verdict.steps and "killed at point" in verdict.steps[0] else "histories"
+def _figures(kind: str, verdict: Verdict) -> Counter[str]:
     wrong = Counter(line.partition(":")[0] for line in verdict.wrong)
-    return {
+    figures = {
         kind: 1,
         "wrong": bool(verdict.wrong),
+        "with a write": verdict.writes > 0,
         "calls": verdict.calls,
         "writes": verdict.writes,
         "operations": verdict.operations,
         "unknown": verdict.unknown,
-        **{name: wrong[name] for name in KINDS},
     }
+    return Counter(figures) + wrong
 
 
 def _table(total: Counter[str]) -> str:
     rows = {
         "histories": total["histories"],
         "processes killed": total["kills"],
+        "of both with a write": total["with a write"],
         "calls of tools": total["calls"],
         "writes that VPS.org got": total["writes"],
         "operations": total["operations"],

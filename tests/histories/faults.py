@@ -1,5 +1,7 @@
 """What may go wrong with a request in a history."""
 
+from dataclasses import dataclass
+
 from mcp_backups.sandbox import Fault
 
 REFUSALS = {401: "auth", 403: "forbidden", 404: "no such", 409: "busy", 429: "too fast"}
@@ -38,3 +40,23 @@ FAULTS: dict[str, Fault] = {
     **{f"{code}": Fault.status(code, {"detail": word}) for code, word in REFUSALS.items()},
 }
 """Lists may lose rows, but not silently: `count` tells. A list that lies about that cannot be told from the truth."""
+
+SLOW = ("silence, done", "silence, not done")
+"""What a client notices only when its time is up."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What goes wrong from now on.
+
+    Attributes:
+        name: Of one of `FAULTS`.
+        method: Of the requests that it hits; empty for all.
+        times: How many of them; None for all to come.
+        skip: How many of them go well before.
+    """
+
+    name: str
+    method: str = ""
+    times: int | None = 1
+    skip: int = 0

@@ -15,9 +15,8 @@ from mcp_backups.clock import system_clock
 from mcp_backups.sandbox import Emulator
 from mcp_backups.settings import Settings
 from tests.doom import Forked
-from tests.histories.checker import check_operations
+from tests.histories.checker import Verdict, check_operations, verdict_on
 from tests.histories.faults import FAULTS
-from tests.histories.history import Verdict
 from tests.histories.truth import SERVERS, WatchedFleet, small_fleet
 from tests.process import server_process
 from tests.stage import PROMPT, Session, recorded, session
@@ -53,8 +52,7 @@ async def kill_one(random: Random, state_dir: Path, emulator: Emulator) -> Verdi
     wrong = await _again(emulator, state_dir, tool, arguments, steps)
     operations = recorded(state_dir)
     wrong += check_operations(fleet, emulator.requests, operations, marked=True)
-    writes = sum(request.method != "GET" for request in emulator.requests)
-    return Verdict(wrong, steps, 2, writes, len(operations), sum(each.status == "unknown" for each in operations))
+    return verdict_on(wrong, steps, 2, emulator.requests, operations)
 
 
 def _fresh(emulator: Emulator) -> WatchedFleet:

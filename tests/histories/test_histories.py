@@ -1,30 +1,30 @@
 """Some of the histories that `python -m tests.histories` runs by the thousand, and some of the kills."""
 
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from mcp_backups.api import classify
+from mcp_backups.errors import Failure
+from mcp_backups.operations import plan
 from mcp_backups.sandbox import Emulator, serve_in_thread
-from tests.histories.history import run
+from tests.histories.faults import Trouble
 from tests.histories.kills import kill_one
+from tests.histories.machine import Histories, Wish, run
 
-pytestmark = pytest.mark.anyio
+PARTS, HISTORIES, KILLS = 4, 50, 15
+BACKUP = Wish("create_backup", options={"server_id": 1})
 
-HISTORIES, KILLS = 200, 15
 
-
-@settings(max_examples=HISTORIES, deadline=None, database=None)
-@given(seed=st.integers(min_value=0, max_value=2**64 - 1))
-async def test_nothing_is_lost_doubled_or_claimed_that_is_not_so(seed: int) -> None:
-    """A seed, and not each choice, is what Hypothesis draws: a history cannot be broken off in its middle."""
-    with tempfile.TemporaryDirectory() as folder:
-        verdict = await run(Random(seed), Path(folder) / "state")
-    assert verdict.wrong == [], "\n".join(verdict.steps)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_nothing_is_lost_doubled_or_claimed_that_is_not_so(part: int) -> None:
+    verdicts, failure = run(HISTORIES, f"part {part}")
+    assert not failure, failure
+    assert len(verdicts) >= HISTORIES
+    assert sum(verdict.writes for verdict in verdicts) > HISTORIES
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,70 @@ def account() -> Iterator[Emulator]:
         yield served
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("number", range(KILLS))
 async def test_a_process_killed_anywhere_loses_and_doubles_nothing(
     account: Emulator, tmp_path: Path, number: int
 ) -> None:
     verdict = await kill_one(Random(number), tmp_path / "state", account)
     assert verdict.wrong == [], "\n".join(verdict.steps)
+
+
+@pytest.fixture
+def history() -> Iterator[Histories]:
+    """A history whose steps a test takes itself."""
+    machine = Histories()
+    machine.begin(approval="plan", deletes_per_hour=100)
+    yield machine
+    machine.opened.close()
+
+
+def ends_with(history: Histories, word: str) -> None:
+    with pytest.raises(AssertionError, match=rf"(?m)^{word}: "):
+        history.teardown()
+
+
+def mistake_ambiguous_failures(
+    monkeypatch: pytest.MonkeyPatch, mistaken: Callable[[classify._Row], classify._Row]
+) -> None:
+    for cause, row in classify.EXCEPTIONS.items():
+        if row.failure is Failure.AMBIGUOUS:
+            monkeypatch.setitem(classify.EXCEPTIONS, cause, mistaken(row))
+
+
+def test_a_server_that_sends_an_ambiguous_create_again_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, history: Histories
+) -> None:
+    mistake_ambiguous_failures(monkeypatch, lambda row: replace(row, again=classify._Again.ALWAYS))
+    history.create(BACKUP, Trouble("answer lost", "POST"))
+    ends_with(history, "DOUBLED")
+
+
+def test_a_server_that_takes_an_ambiguous_create_for_refused_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, history: Histories
+) -> None:
+    mistake_ambiguous_failures(monkeypatch, lambda row: replace(row, failure=Failure.REFUSED))
+    history.create(BACKUP, Trouble("answer lost", "POST"))
+    ends_with(history, "LOST")
+
+
+def test_a_server_that_deletes_the_last_backup_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, history: Histories
+) -> None:
+    monkeypatch.setattr(plan, "check_delete", lambda *_: None)
+    server_id = history.world.fleet.backups[2].server_id
+    while left := [backup.id for backup in history.world.fleet.backups_of(server_id)]:
+        history.delete(Wish("delete_backup", sorted(history.world.fleet.backups).index(left[0])))
+    ends_with(history, "LAST")
+
+
+def test_a_backup_that_no_operation_tells_of_is_found_out(history: Histories) -> None:
+    fleet, now = history.world.fleet, history.world.clock.now()
+    fleet.start_backup(1, "without an intent", now, 8.0)
+    ends_with(history, "DOUBLED")
+
+
+def test_a_restore_and_a_delete_that_no_operation_tells_of_are_found_out(history: Histories) -> None:
+    fleet = history.world.fleet
+    fleet.delete_backup(2)
+    ends_with(history, "LOST")

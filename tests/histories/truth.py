@@ -66,6 +66,6 @@ class WatchedFleet(Fleet):
 
 
 def small_fleet(now: datetime) -> WatchedFleet:
-    """Three servers with four good backups each, days old."""
-    fleet = large_fleet(len(SERVERS), 4 * len(SERVERS), now - timedelta(days=3))
+    """Three servers with two good backups each, days old: few enough that the last ones come into danger."""
+    fleet = large_fleet(len(SERVERS), 2 * len(SERVERS), now - timedelta(days=3))
     return WatchedFleet(servers=fleet.servers, backups=fleet.backups)

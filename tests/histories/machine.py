@@ -1,0 +1,243 @@
+"""What may happen to an account, its server and their agent, in any order; the checker says what came of it."""
+
+import tempfile
+import traceback
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    rule,
+    run_state_machine_as_test,
+)
+
+from mcp_backups.settings import Settings
+from tests.histories.checker import Verdict, judge
+from tests.histories.faults import FAULTS, SLOW, Trouble
+from tests.histories.truth import SERVERS
+from tests.histories.world import Call, World, open_world, shared_memory
+
+PASSING = (1, 5, 61, 130, 180, 660, 1801, 7_300, 90_000)
+"""Seconds that may pass: around every limit that the product knows."""
+STEPS = 30
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What an agent may ask for.
+
+    Attributes:
+        what: A tool; or `confirm`, as a plan asked for; or `again`, what was asked for before.
+        nth: Which of the backups, plans or calls there are, counted round and round.
+        options: Further arguments of the tool.
+    """
+
+    what: str
+    nth: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def calls(self, world: World) -> list[Call]:
+        """The call, in a world as it is now; none if there is nothing yet to confirm or to ask for again."""
+        if self.what in ("confirm", "again"):
+            earlier = world.plans if self.what == "confirm" else world.calls
+            return [earlier[self.nth % len(earlier)]] if earlier else []
+        if self.what not in ("delete_backup", "restore_server"):
+            return [(self.what, self.options)]
+        backups = [*sorted(world.fleet.backups), NOWHERE]
+        backup_id = backups[self.nth % len(backups)]
+        of = {"backup_id": backup_id}
+        if self.what == "restore_server":
+            of["server_id"] = world.fleet.backups[backup_id].server_id if backup_id != NOWHERE else SERVERS[0]
+        return [(self.what, of | self.options)]
+
+
+NOWHERE = 999
+"""A backup that is not there."""
+NTH = st.integers(0, 11)
+SERVER = st.sampled_from(SERVERS)
+FLAGGED = st.sampled_from([{}, {"confirm": True}])
+CONFIRMED = st.sampled_from([True, True, False])
+CREATES = st.builds(
+    lambda server_id, more: Wish("create_backup", options={"server_id": server_id} | more),
+    SERVER,
+    st.sampled_from([{}, {"description": "nightly"}, {"description": "before the update"}, {"allow_duplicate": True}]),
+)
+DELETES = st.builds(Wish, st.just("delete_backup"), NTH, FLAGGED)
+RESTORES = st.builds(
+    lambda nth, safety, flagged: Wish("restore_server", nth, {"safety_backup": safety} | flagged),
+    NTH,
+    st.booleans(),
+    FLAGGED,
+)
+PRUNES = st.builds(
+    lambda server_id, keep: Wish("prune_backups", options={"server_id": server_id, "keep_last": keep}),
+    SERVER,
+    st.integers(1, 2),
+)
+CONFIRMS, REPEATS = st.builds(Wish, st.just("confirm"), NTH), st.builds(Wish, st.just("again"), NTH)
+WISHES = st.one_of(CREATES, DELETES, RESTORES, CONFIRMS, REPEATS, PRUNES)
+TROUBLES = st.none() | st.builds(
+    lambda name, method, times, skip: Trouble(name, method, 1 if name in SLOW else times, skip),
+    st.sampled_from([name for name in FAULTS if name != "held"]),
+    st.sampled_from(["POST", "DELETE", "GET", ""]),
+    st.sampled_from([1, 1, 2, 3, None]),
+    st.integers(0, 1),
+)
+
+
+class Histories(RuleBasedStateMachine):
+    """An agent's calls, faults of every kind, restarts, clocks and other people, against a real server.
+
+    Attributes:
+        verdicts: What came of each history that has ended.
+    """
+
+    verdicts: ClassVar[list[Verdict]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = ExitStack()
+        self.verdict = Verdict()
+
+    @initialize(
+        approval=st.sampled_from(["plan", "plan", "flag"]),
+        restores_per_hour=st.sampled_from([5, 1]),
+        deletes_per_hour=st.sampled_from([100, 2]),
+        mark_backups=st.sampled_from([True, True, True, True, False]),
+    )
+    def begin(self, **choices: Any) -> None:
+        folder = self.opened.enter_context(tempfile.TemporaryDirectory(dir=shared_memory()))
+        account = Settings(state_dir=Path(folder) / "state", protected_backups=frozenset({1}), **choices)
+        self.world = self.opened.enter_context(open_world(account))
+        self.opened.callback(self.check)
+
+    def ask(self, *wishes: Wish) -> None:
+        calls = [call for wish in wishes for call in wish.calls(self.world)]
+        self.world.calls += calls
+        self.world.ask(*calls)
+
+    @rule(wish=CREATES, trouble=TROUBLES)
+    def create(self, wish: Wish, trouble: Trouble | None = None) -> None:
+        self.fault(trouble)
+        self.ask(wish)
+
+    @rule(wish=DELETES, confirmed=CONFIRMED, trouble=TROUBLES)
+    def delete(self, wish: Wish, *, confirmed: bool = True, trouble: Trouble | None = None) -> None:
+        self.plan(wish, confirmed, trouble)
+
+    @rule(wish=RESTORES, confirmed=CONFIRMED, trouble=TROUBLES)
+    def restore(self, wish: Wish, *, confirmed: bool, trouble: Trouble | None) -> None:
+        self.plan(wish, confirmed, trouble)
+
+    @rule(wish=PRUNES, confirmed=CONFIRMED, trouble=TROUBLES)
+    def prune(self, wish: Wish, *, confirmed: bool, trouble: Trouble | None) -> None:
+        self.plan(wish, confirmed, trouble)
+
+    def plan(self, wish: Wish, confirmed: bool, trouble: Trouble | None) -> None:
+        """Ask for a plan, and confirm it at once or perhaps later; what goes wrong does so when it is confirmed."""
+        plans = len(self.world.plans)
+        self.ask(wish)
+        self.fault(trouble)
+        if confirmed and len(self.world.plans) > plans:
+            self.ask(Wish("confirm", plans))
+
+    @rule(wish=CONFIRMS | REPEATS, trouble=TROUBLES)
+    def go_on(self, wish: Wish, trouble: Trouble | None) -> None:
+        self.fault(trouble)
+        self.ask(wish)
+
+    @rule(wishes=st.lists(WISHES, min_size=2, max_size=3))
+    def ask_at_once(self, wishes: list[Wish]) -> None:
+        self.ask(*wishes)
+
+    @rule(wish=WISHES, count=st.integers(2, 3))
+    def ask_the_same_at_once(self, wish: Wish, count: int) -> None:
+        self.ask(*[wish] * count)
+
+    @rule(wish=WISHES, method=st.sampled_from(["POST", "DELETE", "GET"]), skip=st.integers(0, 1))
+    def give_up(self, wish: Wish, method: str, skip: int) -> None:
+        for call in wish.calls(self.world):
+            self.world.calls.append(call)
+            self.world.emulator.fail(FAULTS["held"], method=method, skip=skip)
+            self.world.ask_and_cancel(call)
+
+    @rule(nth=NTH)
+    def look(self, nth: int) -> None:
+        if ids := self.world.operations:
+            self.world.ask(("get_operation", {"operation_id": ids[nth % len(ids)]}))
+
+    @rule(machine=st.booleans())
+    def restart(self, *, machine: bool) -> None:
+        self.world.restart(machine=machine)
+
+    @rule(seconds=st.sampled_from(PASSING))
+    def time_passes(self, seconds: int) -> None:
+        self.world.clock.advance(seconds=seconds)
+        self.world.steps.append(f"{seconds} s pass")
+
+    @rule(seconds=st.sampled_from([600, -600, 90_000, -90_000]))
+    def clock_steps(self, seconds: int) -> None:
+        self.world.clock.step(seconds=seconds)
+        self.world.steps.append(f"the clock is wrong by {self.world.clock.wrong}")
+
+    @rule(what=st.sampled_from(["make", "delete", "rename"]), server_id=SERVER, nth=NTH)
+    def somebody_else(self, what: str, server_id: int, nth: int) -> None:
+        fleet, numbers = self.world.fleet, sorted(self.world.fleet.backups)
+        with self.world.emulator.lock, fleet.others():
+            backup = fleet.backups[numbers[nth % len(numbers)]] if numbers else None
+            self.world.steps.append(f"somebody else: {what} {backup.id if backup else ''}")
+            if what == "make":
+                fleet.start_backup(server_id, "by hand", self.world.clock.now(), 8.0)
+            elif backup and what == "delete":
+                fleet.delete_backup(backup.id)
+            elif backup:
+                backup.description = "renamed"
+
+    @rule(trouble=TROUBLES)
+    def fault(self, trouble: Trouble | None) -> None:
+        if trouble:
+            self.world.fail(trouble)
+
+    @rule()
+    def no_faults(self) -> None:
+        self.world.emulator.clear_faults()
+        self.world.steps.append("no faults")
+
+    def check(self) -> None:
+        """Come to the end at which all that can be known is known, and judge."""
+        self.world.end()
+        self.verdict = judge(self.world)
+        self.verdicts.append(self.verdict)
+
+    def teardown(self) -> None:
+        self.opened.close()
+        assert not self.verdict.wrong, "\n".join(["", *self.verdict.wrong, *self.verdict.steps])
+
+
+def run(count: int, seed: str) -> tuple[list[Verdict], str]:
+    """Let histories happen, the same ones for the same seed.
+
+    Returns:
+        What came of each, and, if any was wrong, the shortest that was found to be so.
+    """
+    ended: list[Verdict] = []
+    machine = hypothesis.seed(seed)(type("Histories", (Histories,), {"verdicts": ended}))
+    rules = settings(
+        max_examples=count,
+        stateful_step_count=STEPS,
+        phases=(Phase.generate, Phase.shrink),
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    try:
+        run_state_machine_as_test(machine, settings=rules)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what is to be shown
+        return ended, "".join(traceback.format_exception_only(error))
+    return ended, ""
