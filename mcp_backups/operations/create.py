@@ -11,6 +11,7 @@ from mcp_backups.operations.operation import EFFECTIVE, REPEAT_WINDOW, Arguments
 from mcp_backups.operations.policy import check_server, check_write
 from mcp_backups.operations.send import carry_out
 from mcp_backups.operations.settle import follow
+from mcp_backups.settings import Settings
 from mcp_backups.text import safe_text
 
 MAX_DESCRIPTION = 150
@@ -44,7 +45,7 @@ async def create(
     if recorded is None:
         with desk.reading(before_sending=True):
             backups = await desk.api.list_backups(server_id)
-        intended = intent(arguments, backups, now)
+        intended = intent(desk.settings, arguments, backups, now)
         started = await carry_out(
             desk, intended.id, lambda entries, owner: _intend(entries, owner, intended, allow_duplicate=allow_duplicate)
         )
@@ -58,7 +59,7 @@ async def create(
     return told if started is not None else Told(told.operation, replayed=True, unseen=told.unseen)
 
 
-def intent(arguments: Arguments, backups: Listing[Backup], now: Moment) -> Operation:
+def intent(settings: Settings, arguments: Arguments, backups: Listing[Backup], now: Moment) -> Operation:
     """The operation that makes a backup, about to be sent."""
     return Operation(
         id=new_id(),
@@ -70,6 +71,7 @@ def intent(arguments: Arguments, backups: Listing[Backup], now: Moment) -> Opera
         approved_by="not_required",
         created=now,
         sent=now,
+        marked=settings.mark_backups,
         baseline=tuple(backup.id for backup in backups.rows),
         baseline_complete=backups.complete,
     )

@@ -13,12 +13,26 @@ LATE_ARRIVAL = timedelta(minutes=2)
 _CREATED_AROUND = timedelta(seconds=120)
 
 
-def judge_create(operation: Operation, backups: Listing[Backup], now: Moment) -> Operation:
-    """What the server's backups say of one that was asked for, known by its operation's mark or else by its id."""
+def judge_create(
+    operation: Operation, backups: Listing[Backup], now: Moment, rivals: Sequence[Operation] = ()
+) -> Operation:
+    """What the server's backups say of one that was asked for.
+
+    It is known by its operation's mark, or else by the id that VPS.org told. One that bears no mark and is not there by
+    that id is the one new backup like it, if nobody else can have made that.
+
+    Args:
+        operation: What asked for it.
+        backups: The server's backups.
+        now: By both clocks.
+        rivals: Other operations that asked for the same before the list was read; only without a mark they matter.
+    """
     marked = [backup for backup in backups.rows if backup.mark == operation.id]
     found = marked or [backup for backup in backups.rows if backup.id == operation.backup_id]
     if len(found) == 1:
         return made(operation, found[0], "its row in the list of backups")
+    if not (operation.marked or found) and (like := _one_like(operation, backups, rivals)):
+        return made(operation, like, "probable: the one new backup that is like it in the complete list")
     is_old = not (operation.sent or operation.created).within(LATE_ARRIVAL, now)
     if operation.status == "accepted" and backups.complete and not found and is_old:
         return operation.but(
@@ -28,25 +42,6 @@ def judge_create(operation: Operation, backups: Listing[Backup], now: Moment) ->
             error=f"Backup {operation.backup_id} was started but is no longer listed.",
         )
     return operation
-
-
-def judge_unmarked(operation: Operation, backups: Listing[Backup], rivals: Sequence[Operation]) -> Operation:
-    """The same where no mark tells: it is the one new backup like it, if nobody else can have made that.
-
-    Args:
-        operation: What asked for it.
-        backups: The server's backups.
-        rivals: Other operations that asked for the same before the list was read.
-    """
-    if not (backups.complete and operation.baseline_complete):
-        return operation
-    if any(_may_have_made(each, operation) for each in rivals):
-        return operation
-    taken = {each.backup_id for each in rivals}
-    found = [backup for backup in backups.rows if backup.id not in taken and _is_like(operation, backup)]
-    if len(found) != 1:
-        return operation
-    return made(operation, found[0], "probable: the one new backup that is like it in the complete list")
 
 
 def made(operation: Operation, backup: Backup, evidence: str) -> Operation:
@@ -87,6 +82,17 @@ def judge_delete(operation: Operation, backups: Listing[Backup], now: Moment) ->
             advice="",
         )
     return operation
+
+
+def _one_like(operation: Operation, backups: Listing[Backup], rivals: Sequence[Operation]) -> Backup | None:
+    """The one new backup that can only be what an operation asked for; None if there is no such, or several."""
+    if not (backups.complete and operation.baseline_complete):
+        return None
+    if any(_may_have_made(each, operation) for each in rivals):
+        return None
+    taken = {each.backup_id for each in rivals}
+    found = [backup for backup in backups.rows if backup.id not in taken and _is_like(operation, backup)]
+    return found[0] if len(found) == 1 else None
 
 
 def _may_have_made(rival: Operation, operation: Operation) -> bool:

@@ -106,6 +106,7 @@ class Operation(BaseModel):
         safety_operation: The operation that makes this restore's safety backup.
         undo_backup_id: The backup to restore to take a restore back, 0 if there is none.
         undo_from: When the budget of restores allows that; None if it does at once.
+        marked: Whether its id stands in the description of the backup that it makes.
         baseline: Ids of the server's backups before a new one was asked for.
         baseline_complete: Whether those are all there were.
         items: What a prune makes of each backup, newest first.
@@ -132,6 +133,7 @@ class Operation(BaseModel):
     safety_operation: str = ""
     undo_backup_id: int = 0
     undo_from: datetime | None = None
+    marked: bool = True
     baseline: tuple[int, ...] = ()
     baseline_complete: bool = True
     items: tuple[PruneItem, ...] = ()

@@ -80,7 +80,7 @@ async def _conclude(desk: Desk, outcome: Operation) -> Operation:
 
 async def _send_create(desk: Desk, operation: Operation) -> Operation:
     description = str(operation.arguments.get("description", ""))
-    if desk.settings.mark_backups:
+    if operation.marked:
         description = f"{description} [{operation.id}]".lstrip()
     unsure: ApiError | None = None
     try:

@@ -8,7 +8,7 @@ from mcp_backups.clock import Moment
 from mcp_backups.errors import ApiError, BackupsError, ConfigError
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.desk import Desk, Progress, Told
-from mcp_backups.operations.judge import judge_create, judge_delete, judge_unmarked
+from mcp_backups.operations.judge import judge_create, judge_delete
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import Operation, Status
 
@@ -99,14 +99,14 @@ async def look_for_created(desk: Desk, operation: Operation) -> Operation:
 
 
 async def _judge(desk: Desk, operation: Operation, backups: Listing[Backup]) -> Operation:
-    if operation.backup_id or desk.settings.mark_backups:
-        return judge_create(operation, backups, desk.clock.moment())
     # Read after the list: whoever made a backup that is in it has recorded before that it would.
-    creates = await desk.ledger.read(
-        lambda entries: entries.find(action="create_backup", server_id=operation.server_id, limit=_RIVALS)
-    )
-    rivals = [each for each in creates if each.id != operation.id and each.arguments == operation.arguments]
-    return judge_unmarked(operation, backups, rivals)
+    rivals = [] if operation.marked else await desk.ledger.read(lambda entries: _rivals(entries, operation))
+    return judge_create(operation, backups, desk.clock.moment(), rivals)
+
+
+def _rivals(entries: Transaction, operation: Operation) -> list[Operation]:
+    creates = entries.find(action="create_backup", server_id=operation.server_id, limit=_RIVALS)
+    return [each for each in creates if each.id != operation.id and each.arguments == operation.arguments]
 
 
 async def _look(desk: Desk, operation: Operation, now: Moment) -> Told:

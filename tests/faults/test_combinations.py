@@ -187,6 +187,19 @@ async def test_without_marks_the_one_new_backup_like_it_is_probably_it(emulator:
         assert answer.data["facts"]["evidence"].startswith("probable")
 
 
+@pytest.mark.parametrize("marked", [True, False])
+async def test_a_wrong_id_of_a_new_backup_is_corrected_by_looking(
+    emulator: Emulator, bench_on: OpenBench, marked: bool
+) -> None:
+    """VPS.org names a backup of another server: nobody can tell by the answer alone, but the list does."""
+    old = next(emulator.fleet.backups_of(DB)).id
+    async with bench_on(emulator, mark_backups=marked) as bench:
+        answer = await a_create(bench, (on_post(Fault.edited(lambda row: row | {"id": old})),))
+        assert answer.data["backup"]["id"] == old
+        looked = await bench.agent.call("get_operation", operation_id=answer.operation)
+        assert looked.data["backup"]["id"] == max(backup.id for backup in emulator.fleet.backups_of(WEB))
+
+
 @pytest.mark.parametrize("what", ["gone", "empty"])
 async def test_a_way_back_that_is_not_there_any_more_is_none(bench: Bench, what: str) -> None:
     oldest = min(bench.emulator.fleet.backups_of(MAIL), key=lambda backup: backup.created_at).id

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mcp_backups.models import Backup, Listing
-from mcp_backups.operations.judge import judge_create, judge_delete, judge_unmarked, made
+from mcp_backups.operations.judge import judge_create, judge_delete, made
 from mcp_backups.operations.operation import Operation
 
 from .made import MOMENT, ago, backup, operation
@@ -104,7 +104,7 @@ def like(number: int = 777, seconds: float = 0, **fields: Any) -> Backup:
     return backup(number, hours=seconds / 3600, **{"description": "before"} | fields)
 
 
-ASKED = create(sent=MOMENT, arguments={"server_id": 12345, "description": "before"}, baseline=(501,))
+ASKED = create(marked=False, sent=MOMENT, arguments={"server_id": 12345, "description": "before"}, baseline=(501,))
 
 
 @pytest.mark.parametrize(
@@ -124,20 +124,36 @@ ASKED = create(sent=MOMENT, arguments={"server_id": 12345, "description": "befor
     ],
 )
 def test_without_a_mark_it_is_the_one_new_backup_like_it(rows: list[Backup], found: int) -> None:
-    judged = judge_unmarked(ASKED, Listing(tuple(rows), ()), [])
+    judged = judge_create(ASKED, Listing(tuple(rows), ()), MOMENT)
     assert (judged.backup_id, judged.status) == (found, "succeeded" if found else "unknown")
     assert judged.evidence.startswith("probable") is bool(found)
 
 
+@pytest.mark.parametrize(
+    ("marked", "rows", "found"),
+    [
+        (False, [like()], 777),
+        (False, [like(), backup(2)], 2),
+        (False, [like(), like(778)], 2),
+        (True, [like()], 2),
+    ],
+)
+def test_without_a_mark_an_id_that_is_not_listed_gives_way_to_the_one_like_it(
+    marked: bool, rows: list[Backup], found: int
+) -> None:
+    told = ASKED.but(status="accepted", backup_id=2, marked=marked)
+    assert judge_create(told, Listing(tuple(rows), ()), MOMENT).backup_id == found
+
+
 def test_without_a_mark_or_a_description_it_is_the_one_without_either() -> None:
     asked = ASKED.but(arguments={"server_id": 12345})
-    assert judge_unmarked(asked, Listing((like(description=""),), ()), []).backup_id == 777
+    assert judge_create(asked, Listing((like(description=""),), ()), MOMENT).backup_id == 777
 
 
 def test_without_a_mark_an_incomplete_list_before_or_after_proves_nothing() -> None:
-    assert judge_unmarked(ASKED, Listing((like(),), GAP), []) == ASKED
+    assert judge_create(ASKED, Listing((like(),), GAP), MOMENT) == ASKED
     blind = ASKED.but(baseline_complete=False)
-    assert judge_unmarked(blind, Listing((like(),), ()), []) == blind
+    assert judge_create(blind, Listing((like(),), ()), MOMENT) == blind
 
 
 @pytest.mark.parametrize(
@@ -158,12 +174,12 @@ def test_without_a_mark_what_another_operation_made_or_may_have_made_is_not_clai
     status: str, minutes: float, backup_id: int, found: int
 ) -> None:
     rival = ASKED.but(id="op_rival", status=status, sent=ago(minutes=minutes), backup_id=backup_id)
-    assert judge_unmarked(ASKED, Listing((like(),), ()), [rival]).backup_id == found
+    assert judge_create(ASKED, Listing((like(),), ()), MOMENT, [rival]).backup_id == found
 
 
 def test_two_that_were_sent_at_no_known_time_are_compared_by_their_plans() -> None:
     asked = ASKED.but(sent=None, created=MOMENT)
     rival = asked.but(id="op_rival", created=ago(minutes=6.1))
     assert asked.created.wall - rival.created.wall > timedelta(minutes=6)
-    assert judge_unmarked(asked, Listing((like(),), ()), [rival]).backup_id == 777
-    assert judge_unmarked(asked.but(created=ago(days=1)), Listing((like(),), ()), []).backup_id == 0
+    assert judge_create(asked, Listing((like(),), ()), MOMENT, [rival]).backup_id == 777
+    assert judge_create(asked.but(created=ago(days=1)), Listing((like(),), ()), MOMENT).backup_id == 0
