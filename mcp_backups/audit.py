@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -88,7 +88,7 @@ def export_events(settings: Settings, operation_id: str = "") -> int:
     if operation_id and not record.events:
         return _unknown(operation_id)
     for event in record.events:
-        sys.stdout.write(json.dumps(asdict(event)) + "\n")
+        sys.stdout.write(json.dumps(event._asdict()) + "\n")
     if record.fault:
         _say(record.verdict, sys.stderr)
     return 0

@@ -127,12 +127,20 @@ def _serve(options: argparse.Namespace) -> None:
     configure_logging(settings.log_level, settings.vps_api_token)
     import anyio
 
-    from mcp_backups.transport import open_desk, open_sandbox_desk, sealing_key, serve_http, serve_stdio
+    from mcp_backups.transport import (
+        GetKey,
+        OpenDesk,
+        open_desk,
+        open_sandbox_desk,
+        sealing_key,
+        serve_http,
+        serve_stdio,
+    )
 
+    desk: OpenDesk = partial(open_desk, settings)
+    key: GetKey = partial(sealing_key, settings.state_dir)
     if options.sandbox:
-        desk, key = partial(open_sandbox_desk, settings, options.backup_seconds), None
-    else:
-        desk, key = partial(open_desk, settings), sealing_key(settings.state_dir)
+        desk, key = partial(open_sandbox_desk, settings, options.backup_seconds), lambda: None
     gc.freeze()
     gc.enable()
     if getattr(options, "http", False):

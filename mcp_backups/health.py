@@ -2,9 +2,8 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mcp_backups.models import COMPLETED, IN_PROGRESS, Backup, Listing, Server
 from mcp_backups.text import age, stamp
@@ -37,8 +36,7 @@ FleetVerdict = Literal["ok", "not_ok", "cannot_tell"]
 _WORST_FIRST: tuple[Verdict, ...] = ("no_good_backup", "stale", "at_risk", "ok")
 
 
-@dataclass(frozen=True)
-class ServerHealth:
+class ServerHealth(NamedTuple):
     """What the backups of one server are worth now.
 
     Attributes:
@@ -68,8 +66,7 @@ class ServerHealth:
         return self.verdict in {"ok", "at_risk"}
 
 
-@dataclass(frozen=True)
-class FleetHealth:
+class FleetHealth(NamedTuple):
     """What the backups of an account, or of one server, are worth now.
 
     Attributes:

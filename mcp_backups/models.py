@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
@@ -70,8 +70,7 @@ class Account(BaseModel):
 Row = TypeVar("Row")
 
 
-@dataclass(frozen=True)
-class Listing(Generic[Row]):
+class Listing(NamedTuple, Generic[Row]):
     """What could be read of a list.
 
     Attributes:
@@ -94,7 +93,13 @@ Maybe = Annotated[Value | SkipJsonSchema[None], Field(exclude_if=lambda value: v
 """A field that is left out when it holds nothing, never null."""
 
 
-class BackupRow(BaseModel):
+class Answer(BaseModel):
+    """What a tool answers, or a part of it; built when it is first used, so that a server starts sooner."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class BackupRow(Answer):
     """One backup as a model sees it: flat, and without the fields that hold nothing.
 
     Attributes:
@@ -116,7 +121,7 @@ class BackupRow(BaseModel):
     description: Maybe[str] = None
 
 
-class BackupPage(BaseModel):
+class BackupPage(Answer):
     """One page of `list_backups`.
 
     Attributes:
@@ -140,14 +145,14 @@ class BackupPage(BaseModel):
     backups: list[BackupRow]
 
 
-class ServerName(BaseModel):
+class ServerName(Answer):
     """A server: its id, and its name as VPS.org has it (empty when it was not told)."""
 
     id: int
     name: str
 
 
-class PruneRow(BaseModel):
+class PruneRow(Answer):
     """What a prune makes of one backup.
 
     Attributes:
@@ -163,7 +168,7 @@ class PruneRow(BaseModel):
     outcome: Maybe[str] = None
 
 
-class OperationAnswer(BaseModel):
+class OperationAnswer(Answer):
     """What every write, and `get_operation`, answers.
 
     Attributes:

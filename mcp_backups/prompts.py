@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from mcp_types import (
     GetPromptRequestParams,
@@ -82,8 +82,7 @@ server still has a good backup. Report both.
 """
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(NamedTuple):
     """One prompt.
 
     Attributes:

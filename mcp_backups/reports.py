@@ -1,11 +1,9 @@
 """What `check_backups` answers: a fleet, its servers in full, and its servers in short."""
 
-from pydantic import BaseModel
-
-from mcp_backups.models import Maybe
+from mcp_backups.models import Answer, Maybe
 
 
-class ServerRow(BaseModel):
+class ServerRow(Answer):
     """What the backups of one server are worth, as `check_backups` tells it in full.
 
     Attributes:
@@ -32,7 +30,7 @@ class ServerRow(BaseModel):
     size_mb: int
 
 
-class LeanServerRow(BaseModel):
+class LeanServerRow(Answer):
     """The same in short.
 
     Attributes:
@@ -47,7 +45,7 @@ class LeanServerRow(BaseModel):
     age: Maybe[str] = None
 
 
-class FleetReport(BaseModel):
+class FleetReport(Answer):
     """What `check_backups` answers.
 
     Attributes:

@@ -15,6 +15,7 @@ unknown size; and one that is about to expire by itself.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from mcp_backups.errors import InvalidArgumentError
 from mcp_backups.health import EXPIRES_SOON, expires_within, is_good
@@ -50,8 +51,7 @@ class Keep:
             )
 
 
-@dataclass(frozen=True)
-class Ruling:
+class Ruling(NamedTuple):
     """What becomes of one backup.
 
     Attributes:

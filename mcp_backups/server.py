@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from mcp.server import ServerRequestContext
@@ -28,7 +28,7 @@ from mcp_backups.operations.desk import Desk
 from mcp_backups.prompts import get_prompt, list_prompts
 from mcp_backups.resources import list_resource_templates, list_resources, read_resource
 from mcp_backups.tools import TOOLS, Call, Tool
-from mcp_backups.tools.asking import PATIENCE, ClientUser, Patience, QuestionPendingError
+from mcp_backups.tools.asking import PATIENCE, ClientUser, Patience, QuestionPendingError, Seal
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +56,15 @@ Context = ServerRequestContext[Desk, Any]
 def build_server(
     desk: Callable[[], AbstractAsyncContextManager[Desk]],
     *,
-    sealing_key: bytes | None = None,
+    sealing_key: Callable[[], bytes | None] = lambda: None,
     patience: Patience = PATIENCE,
 ) -> Server[Desk]:
     """An MCP server.
 
     Args:
         desk: Opens what the tools work with when the serving begins, and closes it when it ends.
-        sealing_key: Seals what a client keeps between a question and its answer; 32 bytes, shared by all processes
-            that may be given the answer. None for a key of this process alone.
+        sealing_key: Gets, when it is first needed, what seals the part of a question that a client keeps until it
+            answers: 32 bytes, shared by all processes that may be given the answer; None for a key of this one alone.
         patience: How long a person is waited for.
     """
 
@@ -73,7 +73,10 @@ def build_server(
         async with desk() as opened:
             yield opened
 
-    seal = AESGCMRequestStateCodec([sealing_key or os.urandom(KEY_BYTES)])
+    @cache
+    def seal() -> RequestStateCodec:
+        return AESGCMRequestStateCodec([sealing_key() or os.urandom(KEY_BYTES)])
+
     return Server(
         NAME,
         title="VPS.org backups",
@@ -114,7 +117,7 @@ async def _list_tools(_: Context, __: PaginatedRequestParams | None) -> ListTool
 
 
 async def _call_tool(
-    context: Context, params: CallToolRequestParams, *, patience: Patience, seal: RequestStateCodec
+    context: Context, params: CallToolRequestParams, *, patience: Patience, seal: Seal
 ) -> CallToolResult | InputRequiredResult:
     try:
         tool = _named(params.name)

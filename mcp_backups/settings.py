@@ -3,7 +3,6 @@
 import os
 import re
 import stat
-import tomllib
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -172,6 +171,8 @@ def config_path() -> Path | None:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 - most starts have no file to read
+
     where = f"{CONFIG} names a settings file that"
     if path.is_symlink():
         raise ConfigError(f"{where} is a link; name the file itself.")

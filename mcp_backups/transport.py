@@ -25,6 +25,7 @@ from mcp_backups.server import KEY_BYTES, build_server
 from mcp_backups.settings import Settings, is_loopback
 
 OpenDesk = Callable[[], AbstractAsyncContextManager[Desk]]
+GetKey = Callable[[], bytes | None]
 
 _GRACE_SECONDS = 25.0
 """How long a signal waits for writes under way to be sent and recorded."""
@@ -73,14 +74,14 @@ async def open_sandbox_desk(settings: Settings, backup_seconds: float) -> AsyncI
         yield await stack.enter_async_context(open_desk(settings.model_copy(update=here)))
 
 
-async def serve_stdio(desk: OpenDesk, key: bytes | None = None) -> None:
+async def serve_stdio(desk: OpenDesk, key: GetKey = lambda: None) -> None:
     """Serve one client over standard input and output until the input ends or a signal comes.
 
     A write under way is finished and recorded first, within a grace of 25 s.
 
     Args:
         desk: What the tools work with.
-        key: Seals questions to the user, see `build_server`.
+        key: Gets what seals questions to the user, see `build_server`.
     """
     closed = anyio.Event()
 
@@ -112,7 +113,7 @@ async def _end_on_signal(serving: anyio.CancelScope, closed: anyio.Event) -> Non
             os._exit(0)
 
 
-async def serve_http(desk: OpenDesk, host: str, port: int, key: bytes | None = None) -> None:
+async def serve_http(desk: OpenDesk, host: str, port: int, key: GetKey = lambda: None) -> None:
     """Serve any number of clients over Streamable HTTP on this machine, until a signal comes.
 
     Requests that name another host or come from another origin are refused (421, 403), and bodies over 256 KiB (413).
@@ -121,7 +122,7 @@ async def serve_http(desk: OpenDesk, host: str, port: int, key: bytes | None = N
         desk: What the tools work with.
         host: A loopback address or `localhost`.
         port: 0 for a free one; the address is told on standard error.
-        key: Seals questions to the user, see `build_server`.
+        key: Gets what seals questions to the user, see `build_server`.
 
     Raises:
         ConfigError: The host is not on this machine, or the port is taken.

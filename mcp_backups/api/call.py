@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from math import ceil
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import httpx2
 
@@ -70,8 +70,7 @@ class Done(Generic[Result]):
     value: Result
 
 
-@dataclass(frozen=True)
-class Failed:
+class Failed(NamedTuple):
     """An attempt that failed.
 
     Attributes:

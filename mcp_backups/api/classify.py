@@ -5,8 +5,8 @@ What is not in the table is taken for the worst, a request that may have taken e
 """
 
 import ssl
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 import httpx2
 
@@ -67,8 +67,7 @@ Cause = int | type[Exception]
 """Why an attempt failed: an HTTP status, or a class of exception."""
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What follows from a failed attempt.
 
     Attributes:
@@ -93,8 +92,7 @@ class _Again(Enum):
     NEVER = "neither"
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     failure: Failure
     again: _Again
     error: type[ApiError | ConfigError]

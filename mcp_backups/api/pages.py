@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Generic
+from typing import Generic, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from mcp_backups.errors import NotFoundError
@@ -18,8 +18,7 @@ MAX_PAGES = 200
 _MAX_QUERY = 2_000
 
 
-@dataclass(frozen=True)
-class ListRequest(Generic[Row]):
+class ListRequest(NamedTuple, Generic[Row]):
     """Which list is read, and how.
 
     Attributes:

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,7 +32,7 @@ def run(*, as_json: bool, command: Sequence[str] = ()) -> int:
     screen.opening()
     try:
         record = _played(screen, steps, tuple(command))
-        told |= {"audit": [asdict(event) for event in record.events], "chain": record.verdict}
+        told |= {"audit": [event._asdict() for event in record.events], "chain": record.verdict}
     except DemoError as error:
         told |= {"ok": False, "error": str(error)}
         screen.failure(str(error))

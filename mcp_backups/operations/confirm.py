@@ -1,7 +1,7 @@
 """From a plan to consent: what every destructive call goes through before anything is sent."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from mcp_backups.errors import BusyError, ConfirmationExpiredError, ConfirmationInvalidError, DeclinedError
 from mcp_backups.operations.consent import Person, approver, check_reply, consent, question
@@ -26,8 +26,7 @@ _POLLS, _POLL_SECONDS = 100, 0.2
 _OTHER_QUESTION = "The answer is to a question about something else; about this the user was not asked."
 
 
-@dataclass(frozen=True)
-class Wish:
+class Wish(NamedTuple):
     """A destructive call as it came in.
 
     Attributes:
@@ -62,7 +61,7 @@ async def grant(desk: Desk, wish: Wish, plan: Plan, redeem: Redeem) -> Told:
     if recorded and recorded.status in IN_FLIGHT:
         return await outcome_of_other(desk, recorded.id)
     if recorded and recorded.status not in OPEN:
-        return replace(await settle(desk, recorded), replayed=True)
+        return (await settle(desk, recorded))._replace(replayed=True)
     if recorded and recorded.approved_by and wish.confirm:
         return await redeem(desk, recorded, recorded.approved_by)
     needed = consent(approval, confirm=wish.confirm, shown=bool(wish.operation_id), can_ask=can_ask)
@@ -84,7 +83,7 @@ async def outcome_of_other(desk: Desk, operation_id: str) -> Told:
     for _ in range(_POLLS):
         operation = await desk.ledger.read(lambda entries: entries.get(operation_id))
         if operation and operation.status in IN_FLIGHT and not desk.presence.is_at_work(operation.owner, operation_id):
-            return replace(await settle(desk, operation), replayed=True)
+            return (await settle(desk, operation))._replace(replayed=True)
         if operation and operation.status not in OPEN | IN_FLIGHT:
             return Told(operation, replayed=True)
         await desk.clock.sleep(_POLL_SECONDS)

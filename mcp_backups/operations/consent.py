@@ -1,9 +1,8 @@
 """Who consents to a destructive operation, and what a person is asked."""
 
 import json
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from mcp_backups.errors import DeclinedError
 from mcp_backups.operations.operation import Approver, Operation
@@ -17,8 +16,7 @@ ANSWER_TIME = timedelta(minutes=5)
 """How long a person may think; an answer after that counts as none."""
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """What a person is asked before a destructive operation.
 
     Attributes:
@@ -43,8 +41,7 @@ class Question:
         return type(given) is type(self.expected) and given == self.expected
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """What came back from the person.
 
     Attributes:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import NamedTuple
 
 import anyio
 
@@ -30,8 +31,7 @@ _SENDING_SHARE = 5 / 9
 _RECENT = timedelta(hours=24)
 
 
-@dataclass(frozen=True)
-class Told:
+class Told(NamedTuple):
     """What a caller is told of an operation.
 
     Attributes:

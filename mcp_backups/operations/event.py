@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from typing import NamedTuple
 
 GENESIS = "0" * 64
 """What the first event is chained to."""
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """One step of one operation, as it was recorded.
 
     Attributes:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio.to_thread
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from mcp_backups.errors import BusyError, LedgerUnavailableError
@@ -208,6 +207,8 @@ class Ledger:
             return result
 
     def _open(self) -> sqlite3.Connection:
+        from filelock import FileLock  # noqa: PLC0415 - a server that only reads never needs it, and starts sooner
+
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(
@@ -264,7 +265,7 @@ def _as_ledger_errors() -> Iterator[None]:
         if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             raise BusyError("Another process holds the ledger.") from error
         raise LedgerUnavailableError("The ledger cannot be read or written.") from error
-    except Timeout as error:
+    except TimeoutError as error:  # filelock's
         raise BusyError("Another process is opening the ledger.") from error
     except (sqlite3.Error, OSError, NotImplementedError, ValidationError) as error:
         raise LedgerUnavailableError("The ledger cannot be opened, or is damaged.") from error

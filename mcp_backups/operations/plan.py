@@ -1,7 +1,7 @@
 """What a destructive call would do, judged and told before anything is done."""
 
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from mcp_backups.errors import BusyError, ConfirmationExpiredError, NotFoundError, ProtocolError
 from mcp_backups.health import expires_within, is_restorable, is_younger, newest
@@ -35,8 +35,7 @@ _WAY_BACK_LASTS = timedelta(hours=24)
 _RESTORES_COUNTED = 1000
 
 
-@dataclass(frozen=True)
-class Sight:
+class Sight(NamedTuple):
     """What was there when it was looked.
 
     Attributes:

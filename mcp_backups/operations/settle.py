@@ -1,7 +1,5 @@
 """What became of an operation: settled by looking, never by sending again."""
 
-from dataclasses import replace
-
 import anyio
 
 from mcp_backups.clock import Moment
@@ -68,9 +66,8 @@ async def settle(desk: Desk, operation: Operation) -> Told:
         told = Told(known, unseen=error.code)
     if told.operation == operation:
         return told
-    return replace(
-        told, operation=await desk.ledger.write(lambda entries: supersede(entries, operation, told.operation))
-    )
+    recorded = await desk.ledger.write(lambda entries: supersede(entries, operation, told.operation))
+    return told._replace(operation=recorded)
 
 
 def supersede(entries: Transaction, before: Operation, after: Operation) -> Operation:

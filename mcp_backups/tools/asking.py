@@ -4,7 +4,8 @@ From 2026-07-28 on the question rides in the result, and the answer in the same 
 request to the client while the call waits.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import NamedTuple
 
 import anyio
 from mcp.server import ServerRequestContext
@@ -30,9 +31,11 @@ QUESTION_IN_RESULT_SINCE = "2026-07-28"
 _KEY = "consent"
 _TYPES: dict[type, str] = {bool: "boolean", str: "string", int: "integer"}
 
+Seal = Callable[[], RequestStateCodec]
+"""Gets, when a question is asked or answered, what keeps the client's part of it from being read or changed."""
 
-@dataclass(frozen=True)
-class Patience:
+
+class Patience(NamedTuple):
     """How a call waits for a person.
 
     Attributes:
@@ -78,7 +81,7 @@ class ClientUser:
         context: The call's context.
         params: The call, which may bring the answer to a question.
         patience: How to wait for a person.
-        seal: Keeps what the client holds between a question and its answer from being read or changed.
+        seal: For what the client holds between a question and its answer.
 
     Raises:
         DeclinedError: The call brings an answer to a question that was not asked here.
@@ -89,7 +92,7 @@ class ClientUser:
         context: ServerRequestContext[Desk],
         params: CallToolRequestParams,
         patience: Patience,
-        seal: RequestStateCodec,
+        seal: Seal,
     ) -> None:
         self._context = context
         self._clock: Clock = context.lifespan_context.clock
@@ -126,7 +129,7 @@ class ClientUser:
             raise QuestionPendingError(
                 InputRequiredResult(
                     input_requests={_KEY: ElicitRequest(params=_form(question))},
-                    request_state=self._seal.seal(asked.model_dump_json().encode()),
+                    request_state=self._seal().seal(asked.model_dump_json().encode()),
                 )
             )
         if self._asked.at.outlived(ANSWER_TIME, self._clock.moment()):
@@ -160,9 +163,9 @@ class ClientUser:
             waited += self._patience.progress_seconds
 
 
-def _unsealed(seal: RequestStateCodec, state: str) -> Asked:
+def _unsealed(seal: Seal, state: str) -> Asked:
     try:
-        return Asked.model_validate_json(seal.unseal(state))
+        return Asked.model_validate_json(seal().unseal(state))
     except (InvalidRequestState, ValidationError):
         raise DeclinedError("The answer is to no question that was asked here; the user was not asked.") from None
 

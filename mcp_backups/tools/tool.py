@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, NamedTuple, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -21,8 +21,7 @@ Schema = dict[str, Any]
 _ECHOED_NAME_CHARS = 40
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call of a tool: what it works with, how it tells that it goes on, and who is behind it."""
 
     desk: Desk

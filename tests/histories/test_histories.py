@@ -1,7 +1,6 @@
 """Some of the histories that `python -m tests.histories` runs by the thousand, and some of the kills."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -67,7 +66,7 @@ def mistake_ambiguous_failures(
 def test_a_server_that_sends_an_ambiguous_create_again_is_found_out(
     monkeypatch: pytest.MonkeyPatch, history: Histories
 ) -> None:
-    mistake_ambiguous_failures(monkeypatch, lambda row: replace(row, again=classify._Again.ALWAYS))
+    mistake_ambiguous_failures(monkeypatch, lambda row: row._replace(again=classify._Again.ALWAYS))
     history.create(BACKUP, Trouble("answer lost", "POST"))
     ends_with(history, "DOUBLED")
 
@@ -75,7 +74,7 @@ def test_a_server_that_sends_an_ambiguous_create_again_is_found_out(
 def test_a_server_that_takes_an_ambiguous_create_for_refused_is_found_out(
     monkeypatch: pytest.MonkeyPatch, history: Histories
 ) -> None:
-    mistake_ambiguous_failures(monkeypatch, lambda row: replace(row, failure=Failure.REFUSED))
+    mistake_ambiguous_failures(monkeypatch, lambda row: row._replace(failure=Failure.REFUSED))
     history.create(BACKUP, Trouble("answer lost", "POST"))
     ends_with(history, "LOST")
 
