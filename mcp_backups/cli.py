@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -11,13 +12,17 @@ from mcp_backups.errors import BackupsError, ConfigError
 from mcp_backups.usage import EXITS, HELP, count, hours, port
 
 _EXIT_CONFIG = 2
+_EXIT_PIPE = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 failed, 2 wrong usage or settings; `check` has 3 too."""
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options) or 0
+        code = options.run(options) or 0
+        sys.stdout.flush()
+    except (BrokenPipeError, BaseExceptionGroup) as broken:
+        return _stop_telling(broken)
     except ConfigError as error:
         print(f"mcp-backups: {error.what}", file=sys.stderr)
         return _EXIT_CONFIG
@@ -26,6 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    return int(code)
+
+
+def _stop_telling(broken: BaseException) -> int:
+    """Whoever read the output, such as `head`, has seen enough, which is no failure: end as other programs do then."""
+    if isinstance(broken, BaseExceptionGroup) and broken.split((BrokenPipeError, SystemExit))[1]:
+        raise broken  # rich raises SystemExit; anything else is another matter
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+    return _EXIT_PIPE
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
 from mcp_backups.models import COMPLETED, IN_PROGRESS, Backup, Listing, Server
-from mcp_backups.text import age, stamp
+from mcp_backups.text import age, listed, stamp
 
 EXPIRES_SOON = timedelta(hours=24)
 """A backup that expires within this time is not counted on any more."""
@@ -25,7 +25,6 @@ _CLOCK_SKEW = timedelta(minutes=5)
 
 _UNDER_WAY = "still in progress"
 _STUCK = "stuck in progress for over 6 h"
-_NAMED_AT_MOST = 3
 
 Verdict = Literal["ok", "at_risk", "stale", "no_good_backup"]
 """Whether a server's newest good backup is young enough (`at_risk`: but something is wrong), too old, or absent."""
@@ -218,10 +217,10 @@ def _choice(restore_to: Backup | None, passed_over: Sequence[tuple[Backup, str]]
     for backup, fault in passed_over:
         ids[fault].append(backup.id)
     if restore_to is None:
-        told = "; ".join(f"{_listed(each)}: {fault}" for fault, each in ids.items())
+        told = "; ".join(f"{listed(each)}: {fault}" for fault, each in ids.items())
         return f"No good backup ({told})." if told else "No backup of it was found."
     told = "; ".join(
-        f"{_listed(each)} {'is' if len(each) == 1 else 'are'} newer but {fault}" for fault, each in ids.items()
+        f"{listed(each)} {'is' if len(each) == 1 else 'are'} newer but {fault}" for fault, each in ids.items()
     )
     return f"Newest good backup ({told})." if told else "Newest good backup."
 
@@ -231,16 +230,10 @@ def _warnings(
 ) -> Iterator[str]:
     """What needs attention beside the restore point and those passed over for it."""
     if stuck := [backup.id for backup, fault in older if fault == _STUCK]:
-        yield f"{_listed(stuck)} {'is' if len(stuck) == 1 else 'are'} {_STUCK}."
+        yield f"{listed(stuck)} {'is' if len(stuck) == 1 else 'are'} {_STUCK}."
     usable = [backup for backup in backups if is_restorable(backup) and not expires_within(backup, timedelta(0), now)]
     ends = [backup.expires_at for backup in usable if backup.expires_at and expires_within(backup, EXPIRY_WARNING, now)]
     if usable and len(ends) == len(usable):
         yield f"All its restore points expire by {stamp(max(ends))} ({age(max(ends), now)})."
     if strange:
         yield "VPS.org does not list this server."
-
-
-def _listed(ids: Sequence[int]) -> str:
-    """`455, 457, 459 and 12 more`."""
-    named = ", ".join(str(each) for each in ids[:_NAMED_AT_MOST])
-    return named if len(ids) <= _NAMED_AT_MOST else f"{named} and {len(ids) - _NAMED_AT_MOST} more"

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 MAX_CHARS = 200
@@ -63,6 +64,12 @@ def size(megabytes: float | None) -> str:
     if megabytes is None:
         return "unknown"
     return f"{megabytes:.0f} MB" if megabytes < _MB_PER_GB else f"{megabytes / _MB_PER_GB:.1f} GB"
+
+
+def listed(items: Sequence[object], most: int = 3) -> str:
+    """`455, 457, 459 and 12 more`."""
+    named = ", ".join(str(each) for each in items[:most])
+    return named if len(items) <= most else f"{named} and {len(items) - most} more"
 
 
 def plural(count: int, noun: str) -> str:

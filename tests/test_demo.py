@@ -106,14 +106,17 @@ def test_the_demo_comes_out_as_told_whatever_the_users_own_settings_are(told: di
 
 def test_the_demo_shows_each_step_of_the_story(told: dict[str, Any]) -> None:
     def outcome(step: dict[str, Any]) -> str:
-        return str(step["structured"].get("status") or step["text"].partition(":")[0])
+        return str(
+            step["structured"].get("status") or step["structured"].get("total") or step["text"].partition(":")[0]
+        )
 
     steps = [(step["tool"], outcome(step)) for step in told["steps"][1:]]
-    assert told["steps"][0]["tool"] == "list_backups"
+    assert (told["steps"][0]["tool"], outcome(told["steps"][0])) == ("list_backups", "81")
     assert steps == [
         ("check_backups", "not_ok"),
         ("create_backup", "succeeded"),
         ("delete_backup", "policy_denied"),
+        ("list_backups", "4"),
         ("delete_backup", "needs_confirmation"),
         ("delete_backup", "succeeded"),
         ("delete_backup", "succeeded"),
@@ -122,7 +125,7 @@ def test_the_demo_shows_each_step_of_the_story(told: dict[str, Any]) -> None:
         ("get_operation", "preparing"),
         ("restore_server", "accepted"),
     ]
-    assert [step["structured"].get("replayed") for step in told["steps"][5:7]] == [False, True]
+    assert [step["structured"].get("replayed") for step in told["steps"][6:8]] == [False, True]
 
 
 def test_the_demo_waits_with_the_servers_own_progress_notifications(told: dict[str, Any]) -> None:
@@ -147,7 +150,7 @@ def test_piped_the_demo_is_plain_text_that_fits_80_columns(environment: dict[str
     assert (done.returncode, done.stderr) == (0, "")
     assert ESCAPE not in done.stdout
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
-    assert "11 calls, every answer as told" in done.stdout
+    assert "12 calls, every answer as told" in done.stdout
     assert "chain intact" in done.stdout
 
 
@@ -195,7 +198,7 @@ def _read(terminal: int) -> bytes:
         (faulty("Fault.status(403)", "DELETE"), "delete_backup failed: forbidden:"),
         (faulty("Fault.status(204)", "DELETE"), "should have answered status 'succeeded', not 'accepted'."),
         (faulty("Fault.status(403)", "GET"), "list_backups failed: forbidden:"),
-        (faulty(ONE_BACKUP, "GET"), "list_backups shows no backup of "),
+        (faulty(ONE_BACKUP, "GET"), "check_backups shows no good backup of "),
         ("raise SystemExit('no sandbox today')", "Its last words: no sandbox today"),
     ],
     ids=["lax rule", "delete refused", "delete without effect", "no permission", "hardly a backup", "no server"],

@@ -143,7 +143,7 @@ def _backups_view(step: Step) -> RenderableType:
     for row in step.rows[:_ROWS_SHOWN]:
         words = [str(row.get(name, "")) for name in ("id", "server", "type", "status")]
         table.add_row(*words, size(row.get("size_mb")), row["age"], Text(row.get("description", "")))
-    rest = len(step.rows) - _ROWS_SHOWN
+    rest = step["total"] - _ROWS_SHOWN
     return Group(table, Text(f"... and {rest} more", style="dim")) if rest > 0 else table
 
 

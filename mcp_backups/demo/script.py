@@ -16,29 +16,29 @@ async def play(agent: Agent) -> None:
     Raises:
         DemoError: One did not come out as told.
     """
-    backups = await _list(agent)
-    await _check(agent, len(backups))
-    await _create(agent, of(backups, "web-server-01")[0]["server_id"])
-    await _refuse(agent, of(backups, "build-runner-01")[0])
-    await _delete(agent, [row for row in of(backups, "web-server-01") if row["type"] == "manual"][-1])
-    await _restore(agent, of(backups, "mail-server-01")[0])
+    servers = await _check(agent, await _count(agent))
+    web = of(servers, "web-server-01")
+    await _create(agent, web["server_id"])
+    await _refuse(agent, of(servers, "build-runner-01"))
+    await _delete(agent, await _oldest(agent, web["server"]))
+    await _restore(agent, of(servers, "mail-server-01"))
 
 
-async def _list(agent: Agent) -> list[Row]:
+async def _count(agent: Agent) -> int:
     listed = await agent.call(
         Step(
             title="See what is there",
             tool="list_backups",
-            arguments={"limit": 100},
+            arguments={},
             expected={"complete": True},
-            moral="The list is known to be complete. The agent takes its ids from it, and guesses none.",
+            moral="A page of a list that is known to be complete: answers stay small enough for every model.",
         )
     )
-    return listed.rows
+    return int(listed["total"])
 
 
-async def _check(agent: Agent, backups: int) -> None:
-    await agent.call(
+async def _check(agent: Agent, backups: int) -> list[Row]:
+    checked = await agent.call(
         Step(
             title="Which servers have no fresh backup?",
             tool="check_backups",
@@ -47,6 +47,7 @@ async def _check(agent: Agent, backups: int) -> None:
             moral="One call for the whole fleet: what needs attention, why, and what to restore each server to.",
         )
     )
+    return [*checked["servers"], *checked["others"]]
 
 
 async def _create(agent: Agent, server_id: int) -> None:
@@ -62,16 +63,29 @@ async def _create(agent: Agent, server_id: int) -> None:
     )
 
 
-async def _refuse(agent: Agent, last_good: Row) -> None:
+async def _refuse(agent: Agent, server: Row) -> None:
     await agent.call(
         Step(
-            title=f"Try to delete the only good backup of {last_good['server']}",
+            title=f"Try to delete the only good backup of {server['server']}",
             tool="delete_backup",
-            arguments={"backup_id": last_good["id"]},
+            arguments={"backup_id": server["restore_to"]},
             expected={"code": "policy_denied"},
             moral="Refused before anything was sent. The rules are the operator's: no argument lifts them.",
         )
     )
+
+
+async def _oldest(agent: Agent, server: str) -> Row:
+    listed = await agent.call(
+        Step(
+            title=f"Find an old backup of {server}",
+            tool="list_backups",
+            arguments={"server_name": server, "backup_type": "manual"},
+            expected={"complete": True, "next_cursor": ""},
+            moral="By name and type. The agent takes its ids from answers, and guesses none.",
+        )
+    )
+    return listed.rows[-1]
 
 
 async def _delete(agent: Agent, unwanted: Row) -> None:
@@ -109,12 +123,12 @@ async def _delete(agent: Agent, unwanted: Row) -> None:
     )
 
 
-async def _restore(agent: Agent, chosen: Row) -> None:
-    server_id = chosen["server_id"]
-    arguments = {"server_id": server_id, "backup_id": chosen["id"]}
+async def _restore(agent: Agent, server: Row) -> None:
+    server_id = server["server_id"]
+    arguments = {"server_id": server_id, "backup_id": server["restore_to"]}
     plan = await agent.call(
         Step(
-            title=f"Plan to set {chosen['server']} back to its newest backup",
+            title=f"Plan to set {server['server']} back to its newest good backup",
             tool="restore_server",
             arguments=arguments,
             expected={"status": "needs_confirmation", "changed": "nothing", "facts.can_be_undone": True},
@@ -171,13 +185,13 @@ def check_record(record: Record, steps: list[Step]) -> None:
         raise DemoError("The ledger does not show that each write was sent once.")
 
 
-def of(backups: list[Row], server: str) -> list[Row]:
-    """The backups of the server of that name.
+def of(servers: list[Row], name: str) -> Row:
+    """The server of that name, as check_backups tells of it.
 
     Raises:
-        DemoError: It has none.
+        DemoError: It has no good backup.
     """
-    found = [row for row in backups if row["server"] == server]
-    if not found:
-        raise DemoError(f"list_backups shows no backup of {server}.")
+    found = next((row for row in servers if row.get("server") == name and row.get("restore_to")), None)
+    if found is None:
+        raise DemoError(f"check_backups shows no good backup of {name}.")
     return found

@@ -1,16 +1,23 @@
 """What the tools answer: an operation told as facts, and the same facts as text."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from types import MappingProxyType
+from typing import TypeVar
 
-from mcp_backups.models import Backup, BackupRow, OperationAnswer, PruneRow, ServerName
+from mcp_backups.models import Answer, Backup, BackupRow, OperationAnswer, PruneRow, ServerName
 from mcp_backups.operations.desk import Told
 from mcp_backups.operations.operation import Operation, PruneItem
 from mcp_backups.text import age, plural, stamp
 
+MOST_CHARS = 7_900
+"""Of an answer's text and JSON together, however the JSON is spaced: some hosts cut what is longer."""
+
 _MOST_ROWS = 50
-"""Rows of a prune, and ids in a sentence, that are shown of each kind."""
+"""Rows of a prune that are shown of each kind, if they fit, and ids in a sentence."""
+
+AnyAnswer = TypeVar("AnyAnswer", bound=Answer)
 
 _SUMMARY = {
     ("create_backup", "sending"): "The request for a backup of server {server} is under way.",
@@ -74,8 +81,38 @@ def row(backup: Backup, now: datetime, shared: Mapping[str, str] = _NOTHING_SHAR
     )
 
 
+def fitted(
+    build: Callable[[int], AnyAnswer], text: Callable[[AnyAnswer], str], most: int, room: int = MOST_CHARS
+) -> AnyAnswer:
+    """An answer with as many rows as fit into it: `most` at most, and one at least if there is any.
+
+    Args:
+        build: Makes it with so many rows.
+        text: Makes its text.
+        most: Rows.
+        room: Characters of its text and its JSON together.
+    """
+    count = most
+    while True:
+        answer = build(count)
+        if count <= 1:
+            return answer
+        json = answer.model_dump_json()
+        size = len(json) + json.count(":") + json.count(",")  # after each a space may stand
+        # The text says the same without names and quotes: where twice the JSON fits, it need not be made to know.
+        size += size if 2 * size <= room else len(text(answer))
+        if size <= room:
+            return answer
+        count = max(1, min(count - 1, count * room // size))
+
+
 def operation_answer(told: Told, now: datetime) -> OperationAnswer:
     """An operation as a model sees it."""
+    rows = max(len(_kept(told.operation)), len(_not_kept(told.operation)))
+    return fitted(partial(_answer, told, now), operation_text, min(rows, _MOST_ROWS))
+
+
+def _answer(told: Told, now: datetime, rows: int) -> OperationAnswer:
     operation = told.operation
     return OperationAnswer(
         operation_id=operation.id,
@@ -85,9 +122,9 @@ def operation_answer(told: Told, now: datetime) -> OperationAnswer:
         server=ServerName(id=operation.server_id, name=operation.server_name),
         backup=row(operation.backup, now) if operation.backup else None,
         summary=_summary(operation),
-        facts=_facts(told, now),
-        kept=_prune_rows(_kept(operation)) if operation.action == "prune_backups" else None,
-        no_rule=_prune_rows(_not_kept(operation)) if operation.action == "prune_backups" else None,
+        facts=_facts(told, now) | _rows_not_shown(operation, rows),
+        kept=_prune_rows(_kept(operation), rows) if operation.action == "prune_backups" else None,
+        no_rule=_prune_rows(_not_kept(operation), rows) if operation.action == "prune_backups" else None,
         undo=_undo(operation),
         approved_by=operation.approved_by,
         replayed=told.replayed,
@@ -138,7 +175,7 @@ def _summary(operation: Operation) -> str:
 
 
 def _facts(told: Told, now: datetime) -> dict[str, str | int | float | bool]:
-    facts = dict(told.operation.facts) | _rows_not_shown(told.operation)
+    facts = dict(told.operation.facts)
     if told.operation.evidence:
         facts["evidence"] = told.operation.evidence
     if told.safety:
@@ -179,16 +216,16 @@ def _not_kept(operation: Operation) -> list[PruneItem]:
     return sorted((item for item in operation.items if item.fate != "keep"), key=lambda item: not item.outcome)
 
 
-def _rows_not_shown(operation: Operation) -> dict[str, str]:
+def _rows_not_shown(operation: Operation, most: int) -> dict[str, str]:
     rows = {"kept": _kept(operation), "no_rule": _not_kept(operation)}
     return {
-        f"{name}_not_shown": f"{plural(len(items) - _MOST_ROWS, 'backup')}, all older; list_backups shows them"
+        f"{name}_not_shown": f"{plural(len(items) - most, 'backup')}, all older; list_backups shows them"
         for name, items in rows.items()
-        if len(items) > _MOST_ROWS
+        if len(items) > most
     }
 
 
-def _prune_rows(items: list[PruneItem]) -> list[PruneRow]:
+def _prune_rows(items: list[PruneItem], most: int) -> list[PruneRow]:
     return [
         PruneRow(
             id=item.backup.id,
@@ -196,7 +233,7 @@ def _prune_rows(items: list[PruneItem]) -> list[PruneRow]:
             reason=None if item.fate == "delete" else item.reason,
             outcome=item.outcome or None,
         )
-        for item in items[:_MOST_ROWS]
+        for item in items[:most]
     ]
 
 

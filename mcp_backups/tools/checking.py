@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from mcp_backups.health import FleetHealth, ServerHealth, fleet_health
 from mcp_backups.models import Listing, Server
 from mcp_backups.reports import FleetReport, LeanServerRow, ServerRow
 from mcp_backups.text import age, plural, stamp
+from mcp_backups.tools.answers import fitted
 from mcp_backups.tools.reading import AnyServerId, cell
 from mcp_backups.tools.tool import Call
 
@@ -84,8 +86,13 @@ def fleet_report(fleet: FleetHealth, *, in_full: bool) -> FleetReport:
         in_full: Every server in full; otherwise as many as fit into a small answer, those that need attention first.
     """
     full = len(fleet.servers) if in_full else _fitting(fleet)
+    others = min(len(fleet.servers) - full, _LEAN_ROWS)
+    return fitted(partial(_report, fleet, full), report_text, others)
+
+
+def _report(fleet: FleetHealth, full: int, others: int) -> FleetReport:
     rest = fleet.servers[full:]
-    lean = rest[:_LEAN_ROWS]
+    lean = rest[:others]
     usual = _usual_verdict(lean)
     return FleetReport(
         summary=_summary(fleet),
@@ -100,7 +107,7 @@ def fleet_report(fleet: FleetHealth, *, in_full: bool) -> FleetReport:
         others=[_lean_row(server, fleet.now, usual, named=len(lean) <= _NAMED_ROWS) for server in lean],
         others_verdict=usual,
         not_shown=len(rest) - len(lean),
-        next_step="None." if in_full else _next_step(rest[len(lean) :]),
+        next_step=_next_step(rest[len(lean) :]) if rest else "None.",
     )
 
 

@@ -13,8 +13,8 @@ from pydantic import Field
 from mcp_backups.errors import ConfirmationInvalidError, InvalidArgumentError, NotFoundError
 from mcp_backups.models import COMPLETED, IN_PROGRESS, MAX_ID, Backup, BackupPage, BackupRow, OperationAnswer
 from mcp_backups.operations.settle import follow
-from mcp_backups.text import safe_text, stamp
-from mcp_backups.tools.answers import operation_answer, row
+from mcp_backups.text import listed, safe_text, stamp
+from mcp_backups.tools.answers import fitted, operation_answer, row
 from mcp_backups.tools.tool import Call
 
 AnyServerId = Annotated[
@@ -32,7 +32,7 @@ StatusFilter = Annotated[
     Literal["any", "completed", "in_progress", "other"],
     Field(description="any (default), completed, in_progress, or other, which includes failed."),
 ]
-Limit = Annotated[int, Field(ge=1, le=100, description="Rows on a page, 1 to 100; default 20.")]
+Limit = Annotated[int, Field(ge=1, le=100, description="Most rows on a page, 1 to 100; default 20.")]
 Cursor = Annotated[
     str, Field(max_length=100, description='next_cursor of the page before; "" (default) for the first page.')
 ]
@@ -41,6 +41,7 @@ WaitSeconds = Annotated[int, Field(ge=0, le=45, description="Seconds to wait unt
 
 _CURSOR = re.compile(r"([0-9a-f]{1,16})-([0-9a-f]{1,16})-([0-9a-f]{8})")
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
+_NAMED_AT_MOST = 20
 _SHARED_FIELDS = ("type", "status", "description")
 
 
@@ -70,19 +71,23 @@ async def list_backups(
     rows = [backup for backup in candidates if _fits(backup, backup_type, status)]
     rows.sort(key=_place, reverse=True)
     rest = [backup for backup in rows if _place(backup) < after] if after else rows
-    page = rest[:limit]
     now = call.desk.clock.wall()
-    defaults = _defaults(page)
-    return BackupPage(
-        total=len(rows),
-        returned=len(page),
-        complete=backups.complete,
-        missing=list(backups.missing),
-        as_of=stamp(now),
-        next_cursor=_cursor(page[-1], filters) if len(rest) > limit else "",
-        defaults=defaults,
-        backups=[row(backup, now, defaults) for backup in page],
-    )
+
+    def page(count: int) -> BackupPage:
+        shown = rest[:count]
+        defaults = _defaults(shown)
+        return BackupPage(
+            total=len(rows),
+            returned=len(shown),
+            complete=backups.complete,
+            missing=list(backups.missing),
+            as_of=stamp(now),
+            next_cursor=_cursor(shown[-1], filters) if len(rest) > len(shown) else "",
+            defaults=defaults,
+            backups=[row(backup, now, defaults) for backup in shown],
+        )
+
+    return fitted(page, page_text, min(limit, len(rest)))
 
 
 async def get_operation(call: Call, operation_id: OperationId, wait_seconds: WaitSeconds = 0) -> OperationAnswer:
@@ -153,9 +158,9 @@ def _of_server(backups: Iterable[Backup], name: str) -> list[Backup]:
     if not found:
         raise NotFoundError("No server with a backup has that name.", "Call list_backups without server_name.")
     if len(found) > 1:
-        ids = ", ".join(str(server_id) for server_id in sorted(found))
         raise InvalidArgumentError(
-            f"server_name fits several servers: {ids}.", "Call again with one of them as server_id."
+            f"server_name fits several servers: {listed(sorted(found), _NAMED_AT_MOST)}.",
+            "Call again with one of them as server_id.",
         )
     return [backup for backup in backups if backup.server_id == found[0]]
 

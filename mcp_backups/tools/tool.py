@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from mcp_backups.errors import InvalidArgumentError
 from mcp_backups.operations.consent import Person
 from mcp_backups.operations.desk import Desk, Progress
-from mcp_backups.text import safe_text
+from mcp_backups.text import plural, safe_text
 
 Safety = Literal["reads", "writes", "destroys"]
 """What a tool may do to the account."""
@@ -19,6 +19,7 @@ Safety = Literal["reads", "writes", "destroys"]
 Schema = dict[str, Any]
 
 _ECHOED_NAME_CHARS = 40
+_MOST_FAULTS = 10
 
 
 class Call(NamedTuple):
@@ -68,8 +69,9 @@ class Tool:
             return self.arguments.model_validate(given)
         except ValidationError as invalid:
             faults = invalid.errors(include_url=False, include_input=False, include_context=False)
-            told = dict.fromkeys(self._fault(str(fault["loc"][0]), fault["type"]) for fault in faults)
-            raise InvalidArgumentError("; ".join(told) + ".") from None
+            told = list(dict.fromkeys(self._fault(str(fault["loc"][0]), fault["type"]) for fault in faults))
+            more = f"; and {plural(len(told) - _MOST_FAULTS, 'more fault')}" if len(told) > _MOST_FAULTS else ""
+            raise InvalidArgumentError("; ".join(told[:_MOST_FAULTS]) + more + ".") from None
 
     def _is_optional(self, name: str) -> bool:
         field = self.arguments.model_fields.get(name)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.sandbox import Emulator, Fault
+from mcp_backups.sandbox import Emulator, Fault, large_fleet
 from mcp_backups.sandbox.shapes import backup_shape
 from tests.stage import AgentWith, Answer, ManualClock, Session
 
@@ -33,11 +33,16 @@ def newest_first(emulator: Emulator, **wanted: Any) -> list[int]:
     return [b.id for b in sorted(fits, key=lambda b: (b.created_at, b.id), reverse=True)]
 
 
+def size(answer: Answer) -> int:
+    """Characters of its text and its structured content together."""
+    return len(answer.text) + len(json.dumps(answer.data, ensure_ascii=False))
+
+
 async def pages(agent: Session, **arguments: Any) -> list[Answer]:
     """Every page, following next_cursor."""
     answers = [await agent.call("list_backups", **arguments)]
     while cursor := answers[-1].data["next_cursor"]:
-        answers.append(await agent.call("list_backups", cursor=cursor, **arguments))
+        answers.append(await agent.call("list_backups", **arguments | {"cursor": cursor}))
         assert len(answers) < 100
     return answers
 
@@ -96,17 +101,19 @@ async def test_paging_goes_through_all_backups_without_loss_or_repetition(
     assert {answer.data["total"] for answer in answers} == {81}
     assert [answer.data["returned"] for answer in answers] == [len(ids(answer)) for answer in answers]
     assert all(answer.data["complete"] and answer.data["missing"] == [] for answer in answers)
-    assert all(len(ids(answer)) == limit for answer in answers[:-1])
+    full = [len(ids(answer)) for answer in answers[:-1]]
+    assert all(count == limit or 25 <= count < limit for count in full)
+    assert all(size(answer) < 8_000 for answer in answers)
 
 
 async def test_a_backup_made_between_two_pages_neither_repeats_nor_hides_another(
     agent: Session, emulator: Emulator, add: Callable[..., int]
 ) -> None:
     before = newest_first(emulator)
-    first = await agent.call("list_backups", limit=40)
+    first = await agent.call("list_backups", limit=20)
     add(12345, hours=0)
-    second = await agent.call("list_backups", limit=100, cursor=first.data["next_cursor"])
-    assert ids(first) + ids(second) == before
+    later = await pages(agent, cursor=first.data["next_cursor"], limit=20)
+    assert ids(first) + [number for answer in later for number in ids(answer)] == before
 
 
 async def test_paging_is_exact_at_every_time_that_can_be_told(agent: Session, emulator: Emulator) -> None:
@@ -153,9 +160,10 @@ FILTERS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 async def test_filters_leave_exactly_what_was_asked_for(
     agent: Session, emulator: Emulator, arguments: dict[str, Any], wanted: dict[str, Any]
 ) -> None:
-    answer = await agent.call("list_backups", limit=100, **arguments)
-    assert ids(answer) == newest_first(emulator, **wanted)
-    assert (answer.data["total"], answer.data["complete"]) == (len(ids(answer)), True)
+    answers = await pages(agent, limit=100, **arguments)
+    found = [number for answer in answers for number in ids(answer)]
+    assert found == newest_first(emulator, **wanted)
+    assert {(answer.data["total"], answer.data["complete"]) for answer in answers} == {(len(found), True)}
 
 
 async def test_a_status_that_is_not_documented_is_other(agent: Session, emulator: Emulator) -> None:
@@ -212,6 +220,14 @@ async def test_a_name_that_fits_several_servers_is_refused_with_their_ids(
     assert "12345, 12346" in answer.text
 
 
+async def test_of_many_servers_that_a_name_fits_twenty_are_named(agent_on: AgentOn, clock: ManualClock) -> None:
+    async with Emulator(large_fleet(300, 300, clock.now()), now=clock.now) as emulator, agent_on(emulator) as agent:
+        answer = await agent.call("list_backups", server_name="host")
+    assert answer.code == "invalid_argument"
+    assert " and 280 more. " in answer.text
+    assert len(answer.text) < 500
+
+
 @pytest.mark.parametrize("name", ["nowhere", "server", "staging-01"])
 async def test_a_name_that_no_server_with_a_backup_has_is_not_found(agent: Session, name: str) -> None:
     assert (await agent.call("list_backups", server_name=name)).code == "not_found"
@@ -264,7 +280,7 @@ async def test_a_row_that_cannot_be_read_costs_that_row_and_the_completeness(
     """F45, F47."""
     emulator.fail(Fault.edited(spoil), method="GET")
     answer = await agent.call("list_backups", limit=100)
-    assert len(ids(answer)) == answer.data["total"] == 80
+    assert answer.data["total"] == 80
     assert (answer.data["complete"], answer.data["missing"]) == (False, [missing])
     assert f"INCOMPLETE: {missing}." in answer.text
 
@@ -361,10 +377,25 @@ async def test_a_page_costs_far_less_than_the_apis_own_json(agent: Session, emul
         assert len(answer.text.encode()) <= 0.45 * own, len(answer.text.encode()) / own
 
 
-async def test_the_default_page_is_under_8000_characters(agent: Session) -> None:
+async def test_the_default_page_is_whole_and_under_8000_characters(agent: Session) -> None:
     answer = await agent.call("list_backups")
     assert len(ids(answer)) == 20
-    assert len(answer.text) + compact(answer.data) < 8000
+    assert size(answer) < 8_000
+
+
+WORDS = ["x" * 300, "| - '\"" * 100, "é|漢" * 100, "\\" * 300]
+
+
+@pytest.mark.parametrize("words", WORDS, ids=["plain", "signs", "letters", "backslashes"])
+async def test_a_page_of_long_texts_ends_sooner_and_loses_none(agent: Session, emulator: Emulator, words: str) -> None:
+    for number, backup in enumerate(emulator.fleet.backups.values()):
+        backup.description = f"{number}{words}"
+    for number, server in enumerate(emulator.fleet.servers.values()):
+        server.name = f"{number}{words}"
+    answers = await pages(agent, limit=100)
+    assert [number for answer in answers for number in ids(answer)] == newest_first(emulator)
+    assert all(size(answer) < 8_000 for answer in answers)
+    assert all(len(answer.text) <= compact(answer.data) for answer in answers)
 
 
 async def test_listing_changes_nothing_and_needs_no_ledger(
