@@ -9,10 +9,11 @@ from functools import partial
 
 from mcp_backups import __version__
 from mcp_backups.errors import BackupsError, ConfigError
-from mcp_backups.usage import EXITS, HELP, count, hours, port
+from mcp_backups.usage import EXITS, HELP, count, hours, port, seconds
 
 _EXIT_CONFIG = 2
 _EXIT_PIPE = 141
+"""What shells tell of a program that a closed pipe has ended."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,8 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = options.run(options) or 0
         sys.stdout.flush()
-    except (BrokenPipeError, BaseExceptionGroup) as broken:
-        return _stop_telling(broken)
+    except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        return _EXIT_PIPE
     except ConfigError as error:
         print(f"mcp-backups: {error.what}", file=sys.stderr)
         return _EXIT_CONFIG
@@ -32,14 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return int(code)
-
-
-def _stop_telling(broken: BaseException) -> int:
-    """Whoever read the output, such as `head`, has seen enough, which is no failure: end as other programs do then."""
-    if isinstance(broken, BaseExceptionGroup) and broken.split((BrokenPipeError, SystemExit))[1]:
-        raise broken  # rich raises SystemExit; anything else is another matter
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
-    return _EXIT_PIPE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,7 +122,7 @@ def _add_records(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _add_backup_seconds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--backup-seconds", type=float, default=8.0, metavar="S", help="how long a sandbox backup takes; 8 by default"
+        "--backup-seconds", type=seconds, default=8.0, metavar="S", help="how long a sandbox backup takes; 8 by default"
     )
 
 

@@ -12,6 +12,13 @@ _LINE_WIDTH = 160
 """Columns where no terminal sets them: a row stays a line that can be searched."""
 
 
+class PipedConsole(Console):
+    """A console whose reader may leave: that goes on as the BrokenPipeError that it is."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def open_console(*, quiet: bool = False, most_columns: int | None = None) -> Console:
     """A console on standard output: plain text where that is no terminal, without colour where NO_COLOR is set.
 
@@ -21,7 +28,7 @@ def open_console(*, quiet: bool = False, most_columns: int | None = None) -> Con
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a name that this terminal cannot show is no reason to fail
-    console = Console(highlight=False, markup=False, emoji=False, quiet=quiet)
+    console = PipedConsole(highlight=False, markup=False, emoji=False, quiet=quiet)
     if most_columns is not None:
         console.width = min(console.width, most_columns)
     elif not console.is_terminal:

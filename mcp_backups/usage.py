@@ -77,6 +77,12 @@ def port(raw: str) -> int:
     return int(raw)
 
 
+def seconds(raw: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,3})?", raw):
+        raise argparse.ArgumentTypeError("seconds are a number from 0 to 99999, such as 8 or 0.5")
+    return float(raw)
+
+
 def count(raw: str) -> int:
     if not raw.isdecimal() or len(raw) > _MOST_DIGITS or int(raw) < 1:
         raise argparse.ArgumentTypeError("a whole number, 1 or more")

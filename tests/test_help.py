@@ -1,7 +1,11 @@
 """The command line explains itself, and says in one clear line what is wrong."""
 
 import argparse
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +74,7 @@ def test_no_help_is_left_over() -> None:
         (["check", "--max-age", "1w"], "argument --max-age: an age from 1h to 365d, such as 36h or 7d"),
         (["operations", "settle", "op_a"], "the following arguments are required: --as"),
         (["audit", "--verify", "--export"], "not allowed with argument"),
+        (["sandbox", "--backup-seconds", "nan"], "argument --backup-seconds: seconds are a number from 0 to 99999"),
         (["nonsense"], "invalid choice: 'nonsense'"),
     ],
 )
@@ -82,6 +87,23 @@ def test_wrong_usage_is_said_in_one_clear_line(
     assert ended.value.code == 2
     assert usage[0].startswith("usage: mcp-backups")
     assert said in line
+
+
+@pytest.mark.parametrize("command", ["config", "config cursor", "operations", "audit --verify", "doctor", "demo"])
+def test_a_reader_that_has_seen_enough_is_no_failure(command: str, tmp_path: Path) -> None:
+    """As `mcp-backups audit | head`: neither a traceback nor a complaint."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "mcp_backups", *command.split()],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        env={"HOME": str(tmp_path), "MCP_BACKUPS_STATE_DIR": str(tmp_path)},
+        timeout=60,
+        check=False,
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("command", ["check", "doctor"])
