@@ -16,8 +16,62 @@ from mcp_backups.server import definition
 from mcp_backups.tools import TOOLS, Tool
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-ALL_BYTES = 8_000
+ALL_BYTES = 12_000
 """What the definitions may cost a model before it has asked for anything."""
+
+ASPECTS = {
+    "list_backups": {
+        "purpose": "List backups (snapshots, restore points) of VPS.org servers",
+        "when": "Use it to find the ids of backups and servers",
+        "when not": "check_backups tells which servers lack a fresh one",
+        "effects": "Changes nothing",
+        "returns": "Returns the rows and their total",
+    },
+    "create_backup": {
+        "purpose": "Start a manual backup (snapshot) of one VPS.org server",
+        "when": "Use it before a change, or where the newest backup is stale",
+        "when not": "restore_server makes its own safety backup",
+        "effects": "Nothing is lost",
+        "returns": "Returns the operation with the backup's id",
+    },
+    "delete_backup": {
+        "purpose": "Delete one backup (snapshot) of a VPS.org server",
+        "when": "Use it for a single backup that is no longer needed",
+        "when not": "prune_backups cleans up many by rules",
+        "effects": "it cannot be undone",
+        "returns": "Returns the operation",
+    },
+    "restore_server": {
+        "purpose": "Restore (roll back) a VPS.org server to one of its own completed backups",
+        "when": "Use it after a failed change or a loss of data",
+        "when not": "check_backups recommends the backup",
+        "effects": "what was written since is lost",
+        "returns": "Returns the operation, with the way to undo it",
+    },
+    "get_operation": {
+        "purpose": "Show what became of a backup, delete or restore operation",
+        "when": "Use it after a write that was accepted, is preparing, or whose outcome is unknown",
+        "when not": "instead of repeating that write",
+        "effects": "Changes nothing",
+        "returns": "Returns the operation with its facts and the next step",
+    },
+    "check_backups": {
+        "purpose": "Check whether every VPS.org server has a fresh, good backup (snapshot)",
+        "when": "Use it for a morning or scheduled check, before a restore",
+        "when not": "list_backups shows the single backups",
+        "effects": "Changes nothing",
+        "returns": "Returns totals, then the servers that need attention with the reason",
+    },
+    "prune_backups": {
+        "purpose": "Clean up the manual backups (snapshots) of one VPS.org server by retention rules",
+        "when": "Use it for old backups in bulk",
+        "when not": "for one use delete_backup",
+        "effects": "deleted ones are gone for good",
+        "returns": "Returns the operation",
+    },
+}
+"""The score sheet of the descriptions: the words by which each has what a model decides by. The sixth aspect, brevity,
+and the parameters, which describe themselves, have tests of their own."""
 
 Definition = dict[str, Any]
 
@@ -113,6 +167,23 @@ def test_a_parameter_has_bounds(parameter: str, schema: dict[str, Any]) -> None:
 
 
 @each_tool
+@pytest.mark.parametrize("aspect", ["purpose", "when", "when not", "effects", "returns"])
+def test_a_description_has_every_aspect_that_a_model_decides_by(tool: Tool, aspect: str) -> None:
+    assert ASPECTS[tool.name][aspect] in tool.description
+
+
+@each_tool
+def test_a_description_begins_with_what_the_tool_does(tool: Tool) -> None:
+    """Some clients show the beginning only."""
+    assert tool.description.startswith(ASPECTS[tool.name]["purpose"])
+
+
+@each_parameter
+def test_a_parameter_is_described(parameter: str, schema: dict[str, Any]) -> None:
+    assert 3 <= len(schema["description"].split()) <= 25, parameter
+
+
+@each_tool
 def test_a_description_is_long_enough_to_choose_by_and_short_enough_to_read(tool: Tool) -> None:
     assert 45 <= len(tool.description.split()) <= 90
 
@@ -140,7 +211,8 @@ def test_a_tool_that_can_destroy_takes_a_confirmation_and_no_other_does(tool: To
 def test_the_words_users_say_are_found() -> None:
     """Clients with many tools hide them behind a search of names and descriptions."""
     said = " ".join(f"{tool.name} {tool.description}" for tool in TOOLS).lower()
-    wanted = ["vps", "server", "backup", "snapshot", "restore", "roll back", "delete", "clean up"]
+    wanted = ["vps", "server", "backup", "snapshot", "restore", "roll back", "delete"]
+    wanted += ["clean up", "retention", "schedule", "stale"]
     assert [word for word in wanted if word not in said] == []
 
 

@@ -32,7 +32,9 @@ StatusFilter = Annotated[
     Literal["any", "completed", "in_progress", "other"],
     Field(description="any (default), completed, in_progress, or other, which includes failed."),
 ]
-Limit = Annotated[int, Field(ge=1, le=100, description="Most rows on a page, 1 to 100; default 20.")]
+Limit = Annotated[
+    int, Field(ge=1, le=100, description="Most rows on a page, 1 to 100; default 20. Long pages end sooner.")
+]
 Cursor = Annotated[
     str, Field(max_length=100, description='next_cursor of the page before; "" (default) for the first page.')
 ]
@@ -56,9 +58,10 @@ async def list_backups(
 ) -> BackupPage:
     """List backups (snapshots, restore points) of VPS.org servers, newest first, with size, age, status and expiry.
 
-    Use it to find the ids of backups and servers before a delete, restore or roll back. Filters by server, type and
-    status; pages with cursor. Returns the rows and their total, and complete=false with what is missing when not every
-    backup could be read: then absence proves nothing. Fields that a row leaves out are in defaults. Changes nothing.
+    Use it to find the ids of backups and servers before a delete, restore or roll back; check_backups tells which
+    servers lack a fresh one. Filters by server, type and status; pages with cursor. Returns the rows and their total,
+    and complete=false with what is missing when not every backup could be read: then absence proves nothing. Fields
+    that a row leaves out are in defaults. Changes nothing.
     """
     if server_id and server_name:
         raise InvalidArgumentError("server_id and server_name are both given; give one of them.")

@@ -41,11 +41,12 @@ async def create_backup(
     wait_seconds: WaitSeconds = 0,
     allow_duplicate: AllowDuplicate = False,
 ) -> OperationAnswer:
-    """Start a manual backup (snapshot) of one VPS.org server, for example before a change.
+    """Start a manual backup (snapshot) of one VPS.org server.
 
-    It takes minutes: wait with wait_seconds, or follow it with get_operation. Nothing is lost. The same request within
-    10 minutes returns the first one's operation instead of a second backup. Returns the operation with the backup's
-    id: accepted means started, succeeded means finished.
+    Use it before a change, or where the newest backup is stale; restore_server makes its own safety backup. It takes
+    minutes: wait with wait_seconds, or follow it with get_operation. Nothing is lost. The same request within 10
+    minutes returns the first one's operation instead of a second backup. Returns the operation with the backup's id:
+    accepted means started, succeeded means finished.
     """
     told = await create.create(
         call.desk,
@@ -63,9 +64,9 @@ async def delete_backup(
 ) -> OperationAnswer:
     """Delete one backup (snapshot) of a VPS.org server for good; it cannot be undone.
 
-    Use it to clean up a backup that is no longer needed. Without confirm it changes nothing and returns a plan: which
-    backup, how old, what is left. With confirm=true and the plan's operation_id it deletes, once. Refused when the
-    server would keep too few good backups. Returns the operation.
+    Use it for a single backup that is no longer needed; prune_backups cleans up many by rules. Without confirm it
+    changes nothing and returns a plan: which backup, how old, what is left. With confirm=true and the plan's
+    operation_id it deletes, once. Refused when the server would keep too few good backups. Returns the operation.
     """
     told = await destroy.delete(call.desk, backup_id, confirm=confirm, operation_id=operation_id, person=call.person)
     return operation_answer(told, call.desk.clock.wall())
@@ -81,9 +82,10 @@ async def restore_server(
 ) -> OperationAnswer:
     """Restore (roll back) a VPS.org server to one of its own completed backups; what was written since is lost.
 
-    Without confirm it changes nothing and returns a plan. With confirm=true and the plan's operation_id it first makes
-    a safety backup if no recent one exists (status preparing: wait, then call again the same way), then restores, once.
-    Returns the operation, with the way to undo it.
+    Use it after a failed change or a loss of data; check_backups recommends the backup. Without confirm it changes
+    nothing and returns a plan. With confirm=true and the plan's operation_id it first makes a safety backup if no
+    recent one exists (status preparing: wait, then call again the same way), then restores, once. Returns the
+    operation, with the way to undo it.
     """
     told = await destroy.restore(
         call.desk,
@@ -109,9 +111,10 @@ async def prune_backups(
 ) -> OperationAnswer:
     """Clean up the manual backups (snapshots) of one VPS.org server by retention rules; deleted ones are gone for good.
 
-    Keeps the union of the rules, at least one above 0; automatic backups are left alone. Without confirm it changes
-    nothing and returns a plan: each backup with the rule that keeps it, or none. With confirm=true and the plan's
-    operation_id it deletes the rest one by one, and stops at the first that fails. For one backup use delete_backup.
+    Use it for old backups in bulk; for one use delete_backup. Keeps the union of the rules, at least one above 0;
+    automatic backups are left alone. Without confirm it changes nothing and returns a plan: each backup with the rule
+    that keeps it, or none. With confirm=true and the plan's operation_id it deletes the rest one by one, and stops at
+    the first that fails. Returns the operation.
     """
     keep = Keep(last=keep_last, daily=keep_daily, weekly=keep_weekly, monthly=keep_monthly)
     told = await prune.prune(
