@@ -108,7 +108,7 @@ async def _send_delete(desk: Desk, operation: Operation) -> Operation:
             await desk.api.delete_backup(operation.backup_id)
         except (ApiError, ConfigError) as error:
             if attempt > 1 and isinstance(error, NotFoundError):
-                return operation.but(status="succeeded", evidence="VPS.org no longer has it, after an unsure answer")
+                return await _gone(desk, operation)
             if not _may_have_acted(error):
                 if lingers:
                     raise _delete_unknown(operation) from error
@@ -126,6 +126,13 @@ async def _send_delete(desk: Desk, operation: Operation) -> Operation:
     raise UnavailableError(
         f"VPS.org failed {DELETE_ATTEMPTS} times to delete backup {operation.backup_id}; it is still listed."
     )
+
+
+async def _gone(desk: Desk, operation: Operation) -> Operation:
+    """A delete that VPS.org first gave no sure answer to, and now says that there is no such backup."""
+    if await _is_listed(desk, operation) is False:
+        return operation.but(status="succeeded", evidence="VPS.org no longer has it, after an unsure answer")
+    raise _delete_unknown(operation)
 
 
 async def _verified(desk: Desk, operation: Operation) -> Operation:

@@ -19,6 +19,7 @@ from mcp_backups.sandbox import Emulator, Fault
 from tests.faults.conftest import OpenBench
 from tests.faults.stage import (
     DB,
+    DOWN,
     LOST,
     MAIL,
     NEVER_ARRIVED,
@@ -198,6 +199,22 @@ async def test_a_wrong_id_of_a_new_backup_is_corrected_by_looking(
         assert answer.data["backup"]["id"] == old
         looked = await bench.agent.call("get_operation", operation_id=answer.operation)
         assert looked.data["backup"]["id"] == max(backup.id for backup in emulator.fleet.backups_of(WEB))
+
+
+@pytest.mark.parametrize("list_too", [False, True])
+async def test_a_404_after_an_unsure_answer_is_not_believed_while_the_backup_is_listed(
+    bench: Bench, list_too: bool
+) -> None:
+    confirmation = await bench.plan("delete_backup", backup_id=TARGET)
+    bench.spoil(on_delete(NEVER_ARRIVED), on_delete(Fault.status(404, {"detail": "Not found."})))
+    if list_too:
+        bench.emulator.fail(DOWN, method="GET", times=None, skip=2)
+    answer = await bench.agent.call("delete_backup", **confirmation)
+    assert (answer.code, changed(answer)) == ("outcome_unknown", "unknown")
+    bench.emulator.clear_faults()
+    bench.clock.advance(minutes=3)
+    looked = await bench.agent.call("get_operation", operation_id=confirmation["operation_id"])
+    assert (looked.status, looked.data["changed"]) == ("failed", "nothing")
 
 
 @pytest.mark.parametrize("what", ["gone", "empty"])

@@ -36,7 +36,6 @@ FAULTS: dict[str, Fault] = {
     "a bad row": Fault.edited(
         lambda page: page | {"results": [{"id": True}, *page["results"][1:]]} if page.get("results") else page
     ),
-    "an old backup": Fault.edited(lambda page: page | {"id": 2} if "backup_type" in page else page),
     **{f"{code}": Fault.status(code, {"detail": word}) for code, word in REFUSALS.items()},
 }
 """Lists may lose rows, but not silently: `count` tells. A list that lies about that cannot be told from the truth."""

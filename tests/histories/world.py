@@ -151,7 +151,7 @@ class World:
 
 @asynccontextmanager
 async def _serve(emulator: Emulator, settings: Settings, clock: ManualClock) -> AsyncIterator[Session]:
-    async with session(emulator, settings, clock, "auto", partial(PROMPT, deadline=0.1)) as agent:
+    async with session(emulator, settings, clock, "auto", partial(PROMPT, deadline=0.3)) as agent:
         # Other tests hold the answers to their schemas; to do so here would take half the time.
         agent.client.session._tool_output_schemas = {tool.name: None for tool in TOOLS}
         yield agent

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mcp_backups.errors import ConfirmationExpiredError, NotFoundError, ProtocolError
+from mcp_backups.operations.consent import question
 from mcp_backups.operations.desk import Desk
 from mcp_backups.operations.operation import Arguments, Operation
 from mcp_backups.operations.plan import StaleError, check_fresh, counted, look, planned, still_open
@@ -29,6 +30,20 @@ async def test_a_restore_looks_at_its_servers_backups_and_a_delete_at_all(desk: 
     assert asked(emulator) == [True]
     assert (await look(desk, {"backup_id": 499})).target.id == 499
     assert asked(emulator) == [True, False]
+
+
+async def test_a_delete_of_the_way_back_of_a_restore_says_so_and_so_does_the_question(
+    desk: Desk, clock: ManualClock
+) -> None:
+    restore = operation("restore_server", "accepted", undo_backup_id=499, sent=clock.moment(), created=clock.moment())
+    await desk.record(restore)
+    plan = planned(desk, "delete_backup", {"backup_id": 499}, await look(desk, {"backup_id": 499}))
+    assert plan.facts["way_back_of"] == restore.id
+    assert question(plan).text.endswith(
+        f"It is the way back from the server's last restore, {restore.id}, which then cannot be undone."
+    )
+    other = planned(desk, "delete_backup", {"backup_id": 501}, await look(desk, {"backup_id": 501}))
+    assert "way_back_of" not in other.facts
 
 
 async def test_a_target_that_its_server_lacks_is_looked_for_elsewhere(desk: Desk, emulator: Emulator) -> None:

@@ -6,13 +6,22 @@ from typing import Any
 import pytest
 
 from mcp_backups.models import Backup, Listing
+from mcp_backups.operations.desk import Desk
 from mcp_backups.operations.operation import PruneItem
 from mcp_backups.operations.policy import Holdings
+from mcp_backups.operations.prune import _go_on
 from mcp_backups.operations.prune_plan import judge
 from mcp_backups.retention import Keep
 from mcp_backups.settings import Settings
+from tests.stage import ManualClock
+
+from .made import operation
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
+
+
+async def no_progress(*_: object) -> None:
+    pass
 
 
 def made(number: int, **fields: Any) -> Backup:
@@ -124,3 +133,11 @@ def test_one_that_was_deleted_and_is_still_listed_takes_up_no_place() -> None:
 
 def test_there_is_nothing_to_judge_on_a_server_without_manual_backups() -> None:
     assert judged(made(1, type="automatic")) == ()
+
+
+@pytest.mark.anyio
+async def test_a_prune_that_another_call_has_ended_meanwhile_is_not_taken_up(desk: Desk, clock: ManualClock) -> None:
+    before = operation("prune_backups", "preparing", created=clock.moment())
+    ended = await desk.record(before.but(status="succeeded", evidence="each is absent"))
+    told = await _go_on(no_progress, desk, before, "plan")
+    assert (told.operation, told.replayed) == (ended, True)
