@@ -1,10 +1,15 @@
 """Backups and operations for the tables of these tests."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from mcp_backups.clock import Moment
 from mcp_backups.models import Backup
+from mcp_backups.operations.consent import Question, Reply
+from mcp_backups.operations.desk import Desk
+from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import Operation, new_id
 from tests.stage import NOW
 
@@ -34,3 +39,40 @@ def operation(action: str = "delete_backup", status: str = "planned", **fields: 
 def ago(ticking: float = 0, **span: float) -> Moment:
     """A moment so long before now by the wall clock, and `ticking` seconds before by the other."""
     return Moment(wall=NOW - timedelta(**span), ticks=MOMENT.ticks - ticking, boot=MOMENT.boot)
+
+
+class Nobody:
+    """The user behind a client that offers no way to ask them."""
+
+    can_be_asked = False
+    answers_about = ""
+
+    async def ask(self, operation_id: str, question: Question) -> Reply:
+        raise AssertionError(f"{operation_id}: nobody is to be asked: {question.text}")
+
+
+def under(desk: Desk, **rules: Any) -> Desk:
+    """The same desk under other rules: `under(desk, approval="flag")`."""
+    return replace(desk, settings=desk.settings.model_copy(update=rules))
+
+
+async def record_all(desk: Desk, operations: Iterable[Operation]) -> None:
+    """Many operations at once, for they are durable one by one only slowly."""
+
+    def save(entries: Transaction) -> None:
+        for each in operations:
+            entries.save(each)
+
+    await desk.ledger.write(save)
+
+
+async def as_recorded(desk: Desk, operation: Operation) -> Operation:
+    """The operation as the ledger has it by now."""
+    found = await desk.ledger.read(lambda entries: entries.get(operation.id))
+    assert found is not None
+    return found
+
+
+def spoil_a_row(content: Any) -> None:
+    """Make one row of a list unreadable, for `Fault.edited`: the list is then incomplete."""
+    content["results"][-1]["id"] = True

@@ -165,7 +165,9 @@ def test_a_server_without_a_name_is_confirmed_by_its_id() -> None:
 def test_a_server_with_a_name_is_confirmed_by_that() -> None:
     asked = question(operation("restore_server", facts=RESTORE | {"can_be_undone": True}, server_name="web"))
     assert (asked.field, asked.expected, asked.label) == ("server_name", "web", "Type the server's name to restore it")
-    assert asked.text.splitlines()[-1].startswith("It can be undone by restoring that backup")
+    assert asked.text.splitlines()[-1] == (
+        "It can be undone by restoring that backup; only what was written after it stays lost."
+    )
 
 
 def test_a_delete_is_asked_with_the_backup_and_what_is_left() -> None:
@@ -177,6 +179,30 @@ def test_a_delete_is_asked_with_the_backup_and_what_is_left() -> None:
         'Backup: made 2026-11-21T09:30Z, age 2 d, size 100 MB, type "manual", status "completed"',
         "Left on the server: 1 good backup; the newest is 499 of 2026-11-21T12:00Z",
     ]
+
+
+def test_a_delete_of_the_way_back_of_a_restore_is_asked_with_that_as_its_last_words() -> None:
+    asked = question(operation(facts=LEFT | {"way_back_of": "op_restore"}, backup_id=501, backup=backup()))
+    assert asked.text.splitlines()[-2:] == [
+        "Left on the server: 1 good backup; the newest is 499 of 2026-11-21T12:00Z",
+        "It is the way back from the server's last restore, op_restore, which then cannot be undone.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "quoted"),
+    [
+        ("Größe ✓ 备份", '"Größe ✓ 备份"'),
+        ('say "yes"', r'"say \"yes\""'),
+        ("a\\b", r'"a\\b"'),
+    ],
+)
+def test_what_others_wrote_is_shown_in_quotes_that_it_cannot_close_and_readable_in_any_language(
+    words: str, quoted: str
+) -> None:
+    text = question(operation(facts=LEFT, server_name=words, backup=backup(description=words))).text
+    assert f"Server: 12345 {quoted}" in text
+    assert f"Its description: {quoted}" in text
 
 
 def test_a_prune_is_asked_with_its_rules_and_confirmed_by_the_number_of_backups() -> None:

@@ -35,7 +35,8 @@ def test_a_backup_that_is_known_tells_by_its_status_what_became_of_it(status: st
     known = made(asked, found, "its row")
     assert (known.status, known.error_code, known.evidence) == (became, code, "its row")
     assert (known.backup_id, known.backup, known.server_name, known.advice) == (777, found, "web-server-01", "")
-    assert bool(known.error) is bool(code)
+    ended = "Backup 777 was started but did not complete; its own status says what VPS.org made of it."
+    assert known.error == (ended if code else "")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,11 @@ def test_a_started_backup_has_failed_only_when_a_complete_list_lacks_it_for_long
 ) -> None:
     judged = judge_create(create(status, sent=sent, backup_id=777), Listing(tuple(rows), missing), MOMENT)
     assert judged.status == became
-    assert judged.error_code == ("not_found" if became == "failed" else "")
+    said = {
+        "failed": ("not_found", "Backup 777 was started but is no longer listed.", "absent from the complete list"),
+        "succeeded": ("", "", "its row in the list of backups"),
+    }
+    assert (judged.error_code, judged.error, judged.evidence) == said.get(became, ("", "", ""))
 
 
 def test_how_long_ago_is_counted_from_sending_and_from_the_plan_only_without_that() -> None:
@@ -95,8 +100,11 @@ def test_a_delete_is_done_when_a_complete_list_lacks_it_and_lost_when_it_is_list
     asked = operation(status=status, sent=sent, backup_id=501, error_code="before", error="Before.", advice="Look.")
     judged = judge_delete(asked, Listing(tuple(rows), missing), MOMENT)
     assert (judged.status, judged.error_code) == (became, code)
-    assert bool(judged.error) is bool(code)
-    assert judged.advice == ("Look." if judged == asked else "")
+    said = {
+        "failed": ("Backup 501 is still listed: the request did not take effect.", "", "still in the list"),
+        "succeeded": ("", "", "absent from the complete list"),
+    }
+    assert (judged.error, judged.advice, judged.evidence) == said.get(became, ("Before.", "Look.", ""))
 
 
 def like(number: int = 777, seconds: float = 0, **fields: Any) -> Backup:
@@ -126,7 +134,8 @@ ASKED = create(marked=False, sent=MOMENT, arguments={"server_id": 12345, "descri
 def test_without_a_mark_it_is_the_one_new_backup_like_it(rows: list[Backup], found: int) -> None:
     judged = judge_create(ASKED, Listing(tuple(rows), ()), MOMENT)
     assert (judged.backup_id, judged.status) == (found, "succeeded" if found else "unknown")
-    assert judged.evidence.startswith("probable") is bool(found)
+    told = "probable: the one new backup that is like it in the complete list"
+    assert judged.evidence == (told if found else "")
 
 
 @pytest.mark.parametrize(

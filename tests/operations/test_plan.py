@@ -13,7 +13,7 @@ from mcp_backups.operations.plan import StaleError, check_fresh, counted, look, 
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from tests.stage import ManualClock
 
-from .made import ago, operation
+from .made import ago, operation, record_all, spoil_a_row
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +46,88 @@ async def test_a_delete_of_the_way_back_of_a_restore_says_so_and_so_does_the_que
     assert "way_back_of" not in other.facts
 
 
+@pytest.mark.parametrize(
+    ("fields", "hours", "is_way_back"),
+    [
+        ({}, 0, True),
+        ({}, 23.9, True),
+        ({}, 24, False),
+        ({"status": "unknown"}, 0, True),
+        ({"status": "sending"}, 0, True),
+        ({"status": "failed"}, 0, False),
+        ({"status": "planned"}, 0, False),
+        ({"server_id": 12346}, 0, False),
+        ({"undo_backup_id": 501}, 0, False),
+        ({"undo_backup_id": 0}, 0, False),
+        ({"action": "delete_backup"}, 0, False),
+    ],
+)
+async def test_a_backup_is_a_way_back_for_a_day_and_only_of_a_restore_of_its_server_that_may_have_been_done(
+    desk: Desk, clock: ManualClock, fields: dict[str, Any], hours: float, is_way_back: bool
+) -> None:
+    known: dict[str, Any] = {
+        "action": "restore_server",
+        "status": "accepted",
+        "undo_backup_id": 499,
+        "created": clock.moment(),
+    }
+    restore = await desk.record(operation(**known | fields))
+    clock.advance(hours=hours)
+    plan = planned(desk, "delete_backup", {"backup_id": 499}, await look(desk, {"backup_id": 499}))
+    assert plan.facts.get("way_back_of", "") == (restore.id if is_way_back else "")
+
+
+async def test_of_several_restores_with_one_way_back_the_last_is_named(desk: Desk, clock: ManualClock) -> None:
+    restores = [operation("restore_server", "accepted", undo_backup_id=499, created=clock.moment()) for _ in range(3)]
+    await record_all(desk, restores)
+    assert (await look(desk, {"backup_id": 499})).holdings.ways_back == {499: restores[-1].id}
+
+
+@pytest.mark.parametrize(
+    ("fields", "hours", "made"),
+    [
+        ({}, 23.9, {499}),
+        ({}, 24, set()),
+        ({"status": "accepted"}, 0, {499}),
+        ({"status": "failed"}, 0, set()),
+        ({"server_id": 12346}, 0, set()),
+        ({"action": "restore_server"}, 0, set()),
+    ],
+)
+async def test_what_was_made_here_for_the_server_within_a_day_is_known(
+    desk: Desk, clock: ManualClock, fields: dict[str, Any], hours: float, made: set[int]
+) -> None:
+    known: dict[str, Any] = {
+        "action": "create_backup",
+        "status": "succeeded",
+        "backup_id": 499,
+        "created": clock.moment(),
+    }
+    await desk.record(operation(**known | fields))
+    clock.advance(hours=hours)
+    assert (await look(desk, RESTORE)).holdings.made_here == made
+
+
+@pytest.mark.parametrize(
+    ("fields", "deleted"),
+    [
+        ({}, {499}),
+        ({"status": "unknown"}, {499}),
+        ({"status": "failed"}, set()),
+        ({"status": "planned"}, set()),
+        ({"server_id": 12346}, set()),
+        ({"action": "create_backup"}, set()),
+    ],
+)
+async def test_what_was_deleted_here_on_the_server_is_known_for_good(
+    desk: Desk, clock: ManualClock, fields: dict[str, Any], deleted: set[int]
+) -> None:
+    known: dict[str, Any] = {"status": "accepted", "backup_id": 499, "created": clock.moment()}
+    await desk.record(operation(**known | fields))
+    clock.advance(days=300)
+    assert (await look(desk, RESTORE)).holdings.deleted_here == deleted
+
+
 async def test_a_target_that_its_server_lacks_is_looked_for_elsewhere(desk: Desk, emulator: Emulator) -> None:
     sight = await look(desk, RESTORE | {"backup_id": 447})
     assert (sight.target.id, sight.target.server_id) == (447, 12362)
@@ -55,17 +137,34 @@ async def test_a_target_that_its_server_lacks_is_looked_for_elsewhere(desk: Desk
         await look(desk, RESTORE | {"backup_id": 999})
 
 
-def spoil(content: Any) -> None:
-    content["results"][-1]["id"] = True
-
-
 @pytest.mark.parametrize(("arguments", "lists_before"), [({"backup_id": 999}, 0), (RESTORE | {"backup_id": 999}, 1)])
 async def test_an_incomplete_list_of_all_does_not_prove_that_a_target_is_absent(
     desk: Desk, emulator: Emulator, arguments: Arguments, lists_before: int
 ) -> None:
-    emulator.fail(Fault.edited(spoil), method="GET", skip=lists_before)
-    with pytest.raises(ProtocolError, match="incomplete"):
+    emulator.fail(Fault.edited(spoil_a_row), method="GET", skip=lists_before)
+    with pytest.raises(ProtocolError) as unsure:
         await look(desk, arguments)
+    assert unsure.value.what == (
+        "Backup 999 is not in what could be read of the list of backups, but the list is incomplete "
+        "(1 row could not be read), so it may exist."
+    )
+    assert unsure.value.next_step == "Try again in a few minutes."
+
+
+def fewer_rows_than_counted(content: Any) -> None:
+    """One row unreadable, and one more that never came."""
+    spoil_a_row(content)
+    content["count"] += 1
+
+
+async def test_all_that_is_missing_of_a_list_is_named(desk: Desk, emulator: Emulator) -> None:
+    emulator.fail(Fault.edited(fewer_rows_than_counted), method="GET")
+    missing = (await desk.api.list_backups()).missing
+    assert len(missing) == 2
+    emulator.fail(Fault.edited(fewer_rows_than_counted), method="GET")
+    with pytest.raises(ProtocolError) as unsure:
+        await look(desk, {"backup_id": 999})
+    assert f"({missing[0]}; {missing[1]})" in unsure.value.what
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from mcp_backups.errors import BudgetExhaustedError, PolicyDeniedError, ReadOnly
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.policy import (
+    GOOD,
     Holdings,
     check_budget,
     check_delete,
@@ -20,6 +21,7 @@ from mcp_backups.operations.policy import (
     check_settled,
     check_write,
     deletes_left,
+    next_restore,
 )
 from tests.stage import NOW, MakeSettings
 
@@ -70,6 +72,7 @@ def test_only_the_servers_that_are_named_may_be_changed(
     [
         ({}, True),
         ({"servers": {12346}}, False),
+        ({"servers": {12345}}, True),
         ({"protected_servers": {12345}}, False),
         ({"protected_servers": {12346}}, True),
     ],
@@ -138,6 +141,69 @@ def test_a_restore_is_allowed_only_from_what_is_sure_to_be_restored(
         check_restore(make_settings(**rule), backup(**fields), 12345, safety_backup=safety_backup, now=NOW)
 
 
+ADVICE = PolicyDeniedError.advice
+CHOOSE = "Call list_backups with the server's id, and choose a completed backup of that server."
+NAMED = "Server 12345 is not among those that may be changed here."
+PROTECTED = "Server 12345 is protected: none of its backups is deleted or restored."
+SOON = "Backup 501 expires within an hour, perhaps before it is restored."
+UNSAFE = "Here a restore needs a safety backup of the server as it is."
+
+
+@pytest.mark.parametrize(
+    ("rule", "fields", "what", "next_step"),
+    [
+        ({"protected_servers": {12345}}, {}, PROTECTED, ADVICE),
+        ({}, {"server_id": 12346}, "Backup 501 is of server 12346, not of server 12345.", CHOOSE),
+        ({}, {"status": "failed"}, "Backup 501 is not completed, so there is nothing sure to restore.", CHOOSE),
+        ({}, {"size_mb": 0}, "Backup 501 is empty or of unknown size.", CHOOSE),
+        ({}, {"expires_at": NOW}, "Backup 501 has expired.", CHOOSE),
+        ({}, {"expires_at": NOW + timedelta(seconds=1)}, SOON, CHOOSE),
+        ({"require_safety_backup": True}, {}, UNSAFE, ADVICE),
+    ],
+)
+def test_a_refusal_to_restore_says_why_and_what_to_do_next(
+    make_settings: MakeSettings, rule: dict[str, Any], fields: dict[str, Any], what: str, next_step: str
+) -> None:
+    with pytest.raises(PolicyDeniedError) as refusal:
+        check_restore(make_settings(**rule), backup(**fields), 12345, safety_backup=False, now=NOW)
+    assert (refusal.value.what, refusal.value.next_step) == (what, next_step)
+
+
+FEW = "Deleting backup 501 would leave server 12345 with 1 good backup; at least 2 must stay."
+HOLES = "The list of backups is incomplete (1 row could not be read; page 2), so it cannot be shown"
+
+
+@pytest.mark.parametrize(
+    ("rule", "target", "held", "what", "next_step"),
+    [
+        ({"protected_servers": {12345}}, TARGET, holdings(TARGET, OTHER), PROTECTED, ADVICE),
+        ({"protected_backups": {501}}, TARGET, holdings(TARGET, OTHER), "Backup 501 is protected.", ADVICE),
+        ({}, backup(501, keep=True), holdings(TARGET, OTHER), "Backup 501 is marked to be kept.", ADVICE),
+        ({"keep_min": 2}, TARGET, holdings(TARGET, OTHER), f"{FEW} {GOOD}", ADVICE),
+        (
+            {},
+            TARGET,
+            holdings(TARGET, OTHER, missing=("1 row could not be read", "page 2")),
+            f"{HOLES} that server 12345 would keep enough good backups.",
+            "Try again in a few minutes; if it stays so, tell the user.",
+        ),
+    ],
+)
+def test_a_refusal_to_delete_says_why_and_what_to_do_next(
+    make_settings: MakeSettings, rule: dict[str, Any], target: Backup, held: Holdings, what: str, next_step: str
+) -> None:
+    with pytest.raises(PolicyDeniedError) as refusal:
+        check_delete(make_settings(**rule), target, held)
+    assert (refusal.value.what, refusal.value.next_step) == (what, next_step)
+
+
+@pytest.mark.parametrize(("rule", "what"), [({"servers": {12346}}, NAMED), ({"protected_servers": {12345}}, PROTECTED)])
+def test_a_refusal_to_prune_names_the_server(make_settings: MakeSettings, rule: dict[str, Any], what: str) -> None:
+    with pytest.raises(PolicyDeniedError) as refusal:
+        check_prune(make_settings(**rule), 12345)
+    assert refusal.value.what == what
+
+
 @pytest.mark.parametrize(
     ("unsettled", "allowed"),
     [
@@ -167,7 +233,11 @@ def test_a_closed_server_names_the_operation_to_look_at() -> None:
     unknown = operation("restore_server", "unknown", sent=ago(minutes=5, ticking=300))
     with pytest.raises(PolicyDeniedError) as closed:
         check_settled(12345, [unknown], MOMENT)
-    assert f"get_operation(operation_id='{unknown.id}')" in closed.value.next_step
+    assert closed.value.what == (
+        f"The outcome of {unknown.id} (restore_server) on server 12345 is not known yet, and until it is, "
+        "or 30 min have passed, nothing is deleted or restored there."
+    )
+    assert closed.value.next_step == f"Call get_operation(operation_id={unknown.id!r})."
 
 
 def sent(*minutes: float, server_id: int = 12345) -> list[Operation]:
@@ -223,6 +293,32 @@ def test_a_refusal_names_the_budget_that_is_used_up(
     with pytest.raises(BudgetExhaustedError) as exhausted:
         check_budget(make_settings(**rule), action, 12345, before, MOMENT)
     assert exhausted.value.what == used_up
+
+
+NEXT_RESTORES: list[tuple[int, list[Operation], timedelta | None]] = [
+    (1, [], timedelta(hours=1)),
+    (1, sent(30), timedelta(hours=1)),
+    (2, [], None),
+    (2, sent(20), timedelta(minutes=40)),
+    (2, sent(59), timedelta(minutes=1)),
+    (2, sent(60), None),
+    (2, sent(20, 50), timedelta(minutes=40)),
+    (2, sent(20, server_id=12346), None),
+    (2, sent(20) + sent(30, server_id=12346), timedelta(minutes=40)),
+    (2, sent(10, server_id=12346) + sent(20), timedelta(minutes=40)),
+    (3, sent(20), None),
+    (3, sent(20, 50), timedelta(minutes=10)),
+    (2, [operation("restore_server", "unknown")], None),
+]
+
+
+@pytest.mark.parametrize(("most", "before", "wait"), NEXT_RESTORES)
+def test_after_a_restore_the_next_is_possible_an_hour_after_the_oldest_that_uses_up_the_budget(
+    make_settings: MakeSettings, most: int, before: list[Operation], wait: timedelta | None
+) -> None:
+    """Those of the last hour and of the same server count, and the restore of this moment."""
+    expected = NOW + wait if wait is not None else None
+    assert next_restore(make_settings(restores_per_hour=most), 12345, before, MOMENT) == expected
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from mcp_backups.errors import PolicyDeniedError
+from mcp_backups.errors import ConflictError, PolicyDeniedError
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.desk import Desk
 from mcp_backups.operations.operation import Arguments, Operation
@@ -12,10 +12,10 @@ from mcp_backups.operations.plan import Sight, look, planned
 from mcp_backups.operations.policy import Holdings
 from mcp_backups.operations.safety import safety_backup_id, wait_for_safety
 from mcp_backups.sandbox import Backup as Held
-from mcp_backups.sandbox import Emulator
+from mcp_backups.sandbox import Emulator, Fault
 from tests.stage import NOW, ManualClock
 
-from .made import backup, operation
+from .made import as_recorded, backup, operation
 
 pytestmark = pytest.mark.anyio
 
@@ -66,8 +66,10 @@ async def test_no_restore_goes_on_without_its_safety_backup(
     desk: Desk, clock: ManualClock, made: Backup | None, seen: Sight
 ) -> None:
     restore = await prepared(desk, clock, made=made)
-    with pytest.raises(PolicyDeniedError, match="empty or no longer there"):
+    with pytest.raises(PolicyDeniedError) as refusal:
         await wait_for_safety(desk, restore, "plan", seen)
+    assert refusal.value.what == "The safety backup 777 is empty or no longer there, so nothing is restored."
+    assert refusal.value.next_step == "Call again without operation_id for a new plan."
 
 
 async def test_a_safety_backup_is_made_by_the_name_of_one_and_every_step_recorded(
@@ -97,3 +99,97 @@ async def test_none_is_made_where_none_is_wanted_or_one_is_there(
     plan = await desk.record(planned(desk, "restore_server", arguments, seen))
     assert await wait_for_safety(desk, plan, "plan", seen) is None
     assert emulator.count("POST") == 0
+
+
+SAFETY: Arguments = {"server_id": 12345, "description": "Safety backup before a restore"}
+
+
+async def a_plan(desk: Desk) -> tuple[Operation, Sight]:
+    seen = await look(desk, RESTORE)
+    return await desk.record(planned(desk, "restore_server", RESTORE, seen)), seen
+
+
+async def test_a_safety_backup_that_another_restore_has_asked_for_is_waited_for_and_none_is_made(
+    desk: Desk, emulator: Emulator, clock: ManualClock
+) -> None:
+    emulator.fleet.backups[501].status = "in_progress"
+    under_way = operation("create_backup", "accepted", arguments=SAFETY, backup_id=501, sent=clock.moment())
+    await desk.record(under_way)
+    plan, seen = await a_plan(desk)
+    told = await wait_for_safety(desk, plan, "plan", seen)
+    assert told is not None
+    assert told.safety is not None
+    assert (told.operation.status, told.operation.safety_operation) == ("preparing", under_way.id)
+    assert (told.safety.id, emulator.count("POST")) == (under_way.id, 0)
+
+
+async def test_where_another_call_has_begun_with_the_same_plan_its_safety_backup_is_waited_for(
+    desk: Desk, emulator: Emulator
+) -> None:
+    plan, seen = await a_plan(desk)
+    first = await wait_for_safety(desk, plan, "plan", seen)
+    second = await wait_for_safety(desk, plan, "plan", seen)
+    assert first is not None
+    assert second is not None
+    assert second.operation == first.operation == await as_recorded(desk, plan)
+    assert emulator.count("POST") == 1
+
+
+@pytest.mark.parametrize("status", ["declined", "refused", "sending", "accepted"])
+async def test_where_the_plan_is_no_longer_open_no_safety_backup_is_made(
+    desk: Desk, emulator: Emulator, status: str
+) -> None:
+    plan, seen = await a_plan(desk)
+    with desk.presence.at_work(plan.id) as owner:
+        over = await desk.record(plan.but(status=status, owner=owner))
+        told = await wait_for_safety(desk, plan, "plan", seen)
+    assert told is not None
+    assert (told.operation, told.safety, emulator.count("POST")) == (over, None, 0)
+
+
+async def test_while_a_safety_backup_is_asked_for_the_process_is_known_to_be_at_it(
+    desk: Desk, emulator: Emulator
+) -> None:
+    """Else another call would take it for left behind, and look for it while it is only being sent."""
+    plan, seen = await a_plan(desk)
+    at_it: list[bool] = []
+
+    def note(started: dict[str, str]) -> None:
+        operation_id = started["description"].rpartition("[")[2].rstrip("]")
+        at_it.append(desk.presence.is_here(operation_id))
+
+    emulator.fail(Fault.edited(note), method="POST")
+    await wait_for_safety(desk, plan, "plan", seen)
+    assert at_it == [True]
+
+
+async def test_a_restore_whose_safety_backup_is_refused_has_failed_with_the_reason_on_record(
+    desk: Desk, emulator: Emulator
+) -> None:
+    plan, seen = await a_plan(desk)
+    emulator.fail(Fault.status(409, {"detail": "No."}), method="POST")
+    with pytest.raises(ConflictError) as refusal:
+        await wait_for_safety(desk, plan, "plan", seen)
+    failed = await as_recorded(desk, plan)
+    why = refusal.value
+    assert failed.status == "failed"
+    assert (failed.error_code, failed.error, failed.advice) == (why.code, why.what, why.next_step)
+
+
+async def test_a_restore_that_may_not_begin_because_its_server_is_closed_is_still_only_a_plan(
+    desk: Desk, emulator: Emulator, clock: ManualClock
+) -> None:
+    plan, seen = await a_plan(desk)
+    await desk.record(operation(status="unknown", sent=clock.moment()))
+    with pytest.raises(PolicyDeniedError, match="not known yet"):
+        await wait_for_safety(desk, plan, "plan", seen)
+    assert (await as_recorded(desk, plan), emulator.count("POST")) == (plan, 0)
+
+
+async def test_a_safety_backup_of_which_nothing_is_known_is_waited_for(desk: Desk, emulator: Emulator) -> None:
+    plan, seen = await a_plan(desk)
+    emulator.fail(Fault.reset_after(apply=False), method="POST")
+    told = await wait_for_safety(desk, plan, "plan", seen)
+    assert told is not None
+    assert told.safety is not None
+    assert (told.operation.status, told.safety.status) == ("preparing", "unknown")

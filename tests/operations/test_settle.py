@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 
 from mcp_backups.operations.desk import Desk
-from mcp_backups.operations.operation import Operation
+from mcp_backups.operations.operation import Operation, Outcome, PruneItem
 from mcp_backups.operations.presence import Presence
 from mcp_backups.operations.settle import LOOKS, follow, look_for_created, settle, supersede
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from tests.stage import ManualClock
 
-from .made import operation
+from .made import as_recorded, backup, operation, record_all
 
 pytestmark = pytest.mark.anyio
 
@@ -126,3 +126,177 @@ async def test_after_a_look_that_failed_it_is_looked_again(desk: Desk, emulator:
     found = await look_for_created(desk, asked)
     assert (found.backup_id, found.status) == (900, "succeeded")
     assert emulator.count("GET") == 2
+
+
+ENDED = "the process that sent it ended before the answer came"
+
+
+@pytest.mark.parametrize(
+    ("action", "backup_id"), [("create_backup", 0), ("delete_backup", 501), ("restore_server", 501)]
+)
+async def test_what_a_process_sent_that_has_ended_is_unknown_and_the_evidence_says_why(
+    desk: Desk, clock: ManualClock, action: str, backup_id: int
+) -> None:
+    sending = await desk.record(operation(action, "sending", backup_id=backup_id, sent=clock.moment(), owner="0" * 16))
+    told = await settle(desk, sending)
+    assert (told.operation.status, told.operation.evidence) == ("unknown", ENDED)
+    assert await as_recorded(desk, sending) == told.operation
+
+
+async def test_what_another_call_of_this_process_is_sending_is_left_alone(desk: Desk, clock: ManualClock) -> None:
+    sending = operation(status="sending", backup_id=501, sent=clock.moment())
+    with desk.presence.at_work(sending.id) as owner:
+        sending = await desk.record(sending.but(owner=owner))
+        assert (await settle(desk, sending)).operation == sending
+    assert (await settle(desk, sending)).operation.status == "unknown"
+
+
+async def test_a_restore_of_a_server_that_is_no_longer_listed_is_told_without_that_servers_status(
+    desk: Desk, clock: ManualClock
+) -> None:
+    for server_id, status in ((12345, "active"), (99999, "")):
+        told = await settle(desk, operation("restore_server", "accepted", server_id=server_id, sent=clock.moment()))
+        assert told.server_status == status
+
+
+NIGHTLY = {"server_id": 12345, "description": "nightly"}
+RIVALS: list[tuple[dict[str, Any], int]] = [
+    ({"status": "unknown"}, 0),
+    ({"status": "sending", "owner": "0" * 16}, 0),
+    ({"status": "succeeded", "backup_id": 900}, 0),
+    ({"status": "succeeded", "backup_id": 901}, 900),
+    ({"status": "failed"}, 900),
+    ({"status": "unknown", "arguments": NIGHTLY | {"description": "weekly"}}, 900),
+    ({"status": "unknown", "arguments": NIGHTLY | {"server_id": 12346}, "server_id": 12346}, 900),
+]
+
+
+async def unmarked(desk: Desk, emulator: Emulator, clock: ManualClock) -> Operation:
+    """A backup that was asked for without a mark and may have been made; one just like it is there."""
+    baseline = tuple(emulator.fleet.backups)
+    emulator.fleet.backups[900] = Backup(900, 12345, clock.now(), "manual", size_mb=100, description="nightly")
+    asked = operation("create_backup", "unknown", arguments=NIGHTLY, marked=False, baseline=baseline)
+    return await desk.record(asked.but(sent=clock.moment()))
+
+
+async def test_without_marks_a_backup_that_no_other_call_asked_for_is_found(
+    desk: Desk, emulator: Emulator, clock: ManualClock
+) -> None:
+    told = await settle(desk, await unmarked(desk, emulator, clock))
+    assert (told.operation.backup_id, told.operation.status) == (900, "succeeded")
+
+
+@pytest.mark.parametrize(("rival", "found"), RIVALS)
+async def test_without_marks_only_the_same_request_by_another_call_casts_doubt_on_a_backup(
+    desk: Desk, emulator: Emulator, clock: ManualClock, rival: dict[str, Any], found: int
+) -> None:
+    asked = await unmarked(desk, emulator, clock)
+    known: dict[str, Any] = {"arguments": NIGHTLY, "sent": clock.moment()}
+    await desk.record(operation("create_backup", **known | rival))
+    assert (await settle(desk, asked)).operation.backup_id == found
+
+
+async def test_without_marks_the_same_request_casts_doubt_however_many_others_came_after(
+    desk: Desk, emulator: Emulator, clock: ManualClock
+) -> None:
+    asked = await unmarked(desk, emulator, clock)
+    await desk.record(asked.but(id="op_rival"))
+    others = [asked.but(id=f"op_{number}", arguments=NIGHTLY | {"description": str(number)}) for number in range(100)]
+    await record_all(desk, others)
+    assert (await settle(desk, asked)).operation == asked
+
+
+async def test_a_restore_fails_with_its_safety_backup_for_the_same_reason_and_with_the_same_advice(desk: Desk) -> None:
+    why = {"error_code": "conflict", "error": "Something else is under way.", "advice": "Wait until it is finished."}
+    safety = await desk.record(operation("create_backup", "failed", **why))
+    restore = await desk.record(operation("restore_server", "preparing", safety_operation=safety.id))
+    told = await settle(desk, restore)
+    assert (told.operation.status, told.operation.error_code, told.operation.advice) == (
+        "failed",
+        "conflict",
+        "Wait until it is finished.",
+    )
+    assert told.operation.error == ("The safety backup failed, so nothing was restored. Something else is under way.")
+    assert (told.safety, await as_recorded(desk, restore)) == (safety, told.operation)
+
+
+async def test_a_restore_whose_safety_backup_cannot_be_looked_at_just_now_says_so(
+    desk: Desk, emulator: Emulator, clock: ManualClock
+) -> None:
+    safety = await desk.record(operation("create_backup", "accepted", backup_id=501, sent=clock.moment()))
+    restore = await desk.record(operation("restore_server", "preparing", safety_operation=safety.id))
+    emulator.fail(Fault.status(401), method="GET")
+    told = await settle(desk, restore)
+    assert (told.operation, told.safety, told.unseen) == (restore, safety, "auth_failed")
+
+
+async def test_a_restore_whose_safety_backup_is_not_in_the_ledger_is_told_as_it_is(desk: Desk) -> None:
+    restore = await desk.record(operation("restore_server", "preparing", safety_operation="op_lost"))
+    told = await settle(desk, restore)
+    assert (told.operation, told.safety, told.unseen) == (restore, None, "")
+
+
+ALL_GONE = "each is absent from the complete list"
+WHY = "What became of it was not known at first."
+UNKNOWN, GONE, NOT_GONE = "unknown", "deleted", "not deleted"
+Deletes = list[tuple[str, int, float]]
+
+
+async def pruned(desk: Desk, clock: ManualClock, status: str, deletes: Deletes) -> Operation:
+    """A prune that came so far: what its deletes are known as, of which backup, sent how many minutes ago."""
+    clock.advance(minutes=10)
+    items = []
+    for known, backup_id, minutes in deletes:
+        clock.advance(minutes=-minutes)
+        sent = clock.moment()
+        clock.advance(minutes=minutes)
+        each = operation(status=known, backup_id=backup_id, arguments={"backup_id": backup_id}, sent=sent)
+        await desk.record(each)
+        tried: Outcome = "deleted" if known == "accepted" else "unknown"
+        items.append(
+            PruneItem(backup=backup(backup_id), reason="no rule", fate="delete", operation_id=each.id, outcome=tried)
+        )
+    told = {"error": "Before.", "advice": "Look."}
+    return await desk.record(operation("prune_backups", status, items=items, created=clock.moment(), **told))
+
+
+@pytest.mark.parametrize(
+    ("status", "deletes", "became", "outcomes"),
+    [
+        ("accepted", [("accepted", 998, 1), ("accepted", 999, 1)], "succeeded", [GONE, GONE]),
+        ("accepted", [("accepted", 501, 1), ("accepted", 999, 1)], "accepted", [GONE, GONE]),
+        ("accepted", [("accepted", 998, 1), ("accepted", 501, 1)], "accepted", [GONE, GONE]),
+        ("unknown", [("unknown", 999, 1), ("succeeded", 998, 1)], "failed", [GONE, GONE]),
+        ("unknown", [("unknown", 501, 3)], "failed", [NOT_GONE]),
+        ("unknown", [("unknown", 501, 1)], "unknown", [UNKNOWN]),
+        ("unknown", [("unknown", 501, 1), ("unknown", 999, 1)], "unknown", [UNKNOWN, GONE]),
+        ("preparing", [("unknown", 999, 1)], "preparing", [GONE]),
+    ],
+)
+async def test_a_prune_is_known_by_its_deletes_and_has_stopped_where_one_was_unknown(
+    desk: Desk, clock: ManualClock, status: str, deletes: Deletes, became: str, outcomes: list[str]
+) -> None:
+    told = (await settle(desk, await pruned(desk, clock, status, deletes))).operation
+    assert (told.status, [item.outcome for item in told.items]) == (became, outcomes)
+    said = {"failed": (WHY, "", ""), "succeeded": ("Before.", "Look.", ALL_GONE)}
+    assert (told.error, told.advice, told.evidence) == said.get(became, ("Before.", "Look.", ""))
+    assert await as_recorded(desk, told) == told
+
+
+async def test_a_prune_is_told_as_it_was_when_vps_org_cannot_be_asked_and_says_so(
+    desk: Desk, emulator: Emulator, clock: ManualClock
+) -> None:
+    """It ends with the first look that fails, rather than going on to the next delete."""
+    prune = await pruned(desk, clock, "unknown", [("unknown", 998, 1), ("unknown", 999, 1)])
+    emulator.fail(Fault.status(401), method="GET")
+    told = await settle(desk, prune)
+    assert (told.operation, told.unseen, emulator.count("GET")) == (prune, "auth_failed", 1)
+    assert (await settle(desk, prune)).operation.status == "failed"
+
+
+async def test_what_a_prune_has_not_sent_yet_is_not_looked_at(desk: Desk, emulator: Emulator) -> None:
+    delete = await desk.record(operation(status="approved"))
+    item = PruneItem(backup=backup(501), reason="no rule", fate="delete", operation_id=delete.id)
+    prune = await desk.record(operation("prune_backups", "preparing", items=[item]))
+    assert (await settle(desk, prune)).operation == prune
+    assert emulator.count("GET") == 0

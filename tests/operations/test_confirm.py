@@ -1,0 +1,314 @@
+"""Which operation a destructive call goes on with: the one it names, the same call's of a moment ago, or a new one."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from mcp_backups.errors import (
+    BackupsError,
+    BusyError,
+    ConfirmationExpiredError,
+    ConfirmationInvalidError,
+    DeclinedError,
+    ReadOnlyError,
+)
+from mcp_backups.operations.confirm import outcome_of_other
+from mcp_backups.operations.consent import Question, Reply, question
+from mcp_backups.operations.desk import Desk, Told
+from mcp_backups.operations.destroy import delete, restore
+from mcp_backups.sandbox import Emulator
+from tests.stage import ManualClock
+
+from .made import Nobody, ago, as_recorded, backup, operation, record_all, under
+
+pytestmark = pytest.mark.anyio
+
+WEB, TARGET = 12345, 499
+DEAD = "0" * 16
+"""A process that has ended."""
+
+
+@dataclass
+class Somebody:
+    """A user behind a client that can ask them; keeps what they were asked."""
+
+    reply: Reply
+    answers_about: str = ""
+    can_be_asked: bool = True
+    asked: list[tuple[str, Question]] = field(default_factory=list)
+
+    async def ask(self, operation_id: str, question: Question) -> Reply:
+        self.asked.append((operation_id, question))
+        return self.reply
+
+
+@pytest.fixture
+def trusting(desk: Desk) -> Desk:
+    """Where the caller's flag alone consents."""
+    return under(desk, approval="flag")
+
+
+async def deleting(desk: Desk, backup_id: int = TARGET, *, confirm: bool = True, operation_id: str = "") -> Told:
+    return await delete(desk, backup_id, confirm=confirm, operation_id=operation_id, person=Nobody())
+
+
+async def restoring(desk: Desk) -> Told:
+    return await restore(desk, WEB, TARGET, safety_backup=True, confirm=True, operation_id="", person=Nobody())
+
+
+async def test_what_another_call_has_done_is_told_as_done_before(desk: Desk) -> None:
+    done = await desk.record(operation(status="succeeded"))
+    assert await outcome_of_other(desk, done.id) == Told(done, replayed=True)
+
+
+async def test_what_a_process_was_sending_that_has_ended_is_looked_at_and_told_as_done_before(
+    desk: Desk, clock: ManualClock
+) -> None:
+    sending = await desk.record(operation(status="sending", backup_id=999, sent=clock.moment(), owner=DEAD))
+    told = await outcome_of_other(desk, sending.id)
+    assert (told.operation.status, told.replayed, clock.slept) == ("succeeded", True, [])
+
+
+async def test_what_another_call_finishes_meanwhile_is_waited_for(desk: Desk, clock: ManualClock) -> None:
+    sending = operation(status="sending", sent=clock.moment())
+
+    async def finish(seconds: float) -> None:
+        await clock.sleep(seconds)
+        if len(clock.slept) == 3:
+            await desk.record(sending.but(status="succeeded"))
+
+    waiting = replace(desk, clock=replace(clock.clock, sleep=finish))
+    with desk.presence.at_work(sending.id) as owner:
+        await desk.record(sending.but(owner=owner))
+        told = await outcome_of_other(waiting, sending.id)
+    assert told == Told(sending.but(status="succeeded"), replayed=True)
+    assert clock.slept == [0.2] * 3
+
+
+@pytest.mark.parametrize("status", ["sending", "planned", "approved", "preparing"])
+async def test_what_another_call_is_still_at_after_20_seconds_is_for_the_caller_to_look_at(
+    desk: Desk, clock: ManualClock, status: str
+) -> None:
+    sending = operation(status=status, sent=clock.moment())
+    with desk.presence.at_work(sending.id) as owner:
+        await desk.record(sending.but(owner=owner))
+        with pytest.raises(BusyError) as busy:
+            await outcome_of_other(desk, sending.id)
+    assert busy.value.what == f"Another call is carrying out {sending.id}."
+    assert busy.value.next_step == f"Call get_operation(operation_id={sending.id!r})."
+    assert sum(clock.slept) == pytest.approx(20)
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_repeat"),
+    [
+        ({}, True),
+        ({"status": "accepted"}, True),
+        ({"status": "unknown"}, True),
+        ({"status": "sending", "owner": DEAD}, True),
+        ({"status": "failed"}, False),
+        ({"status": "refused"}, False),
+        ({"status": "declined"}, False),
+        ({"status": "planned", "sent": None}, False),
+        ({"status": "approved", "sent": None}, False),
+        ({"arguments": {"backup_id": 495}}, False),
+        ({"action": "restore_server"}, False),
+        ({"sent": ago(minutes=9.9, ticking=594)}, True),
+        ({"sent": ago(minutes=10, ticking=600)}, False),
+        ({"sent": ago(days=1, ticking=599)}, True),
+        ({"sent": ago(minutes=9, ticking=600)}, True),
+    ],
+)
+async def test_the_same_flagged_call_within_ten_minutes_by_either_clock_is_told_what_became_of_the_first(
+    trusting: Desk, emulator: Emulator, clock: ManualClock, fields: dict[str, Any], is_repeat: bool
+) -> None:
+    known: dict[str, Any] = {
+        "status": "succeeded",
+        "arguments": {"backup_id": TARGET},
+        "backup_id": TARGET,
+        "sent": clock.moment(),
+    }
+    before = await trusting.record(operation(**known | fields))
+    told = await deleting(trusting)
+    assert (told.operation.id == before.id, told.replayed) == (is_repeat, is_repeat)
+    assert emulator.count("DELETE") == (0 if is_repeat else 1)
+
+
+@pytest.mark.parametrize("others", [{"action": "create_backup"}, {"status": "failed"}, {"status": "planned"}])
+async def test_the_same_flagged_call_is_found_behind_however_much_else_was_done(
+    trusting: Desk, emulator: Emulator, clock: ManualClock, others: dict[str, Any]
+) -> None:
+    known: dict[str, Any] = {"status": "succeeded", "arguments": {"backup_id": TARGET}, "sent": clock.moment()}
+    before = await trusting.record(operation(**known))
+    other: dict[str, Any] = {"status": "succeeded", "sent": clock.moment()}
+    await record_all(trusting, [operation(**other | others) for _ in range(100)])
+    assert await deleting(trusting) == Told(before, replayed=True)
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize("approval", ["plan", "auto"])
+async def test_where_no_flag_consents_the_same_call_is_a_new_plan(
+    desk: Desk, emulator: Emulator, clock: ManualClock, approval: str
+) -> None:
+    known: dict[str, Any] = {"status": "succeeded", "arguments": {"backup_id": TARGET}, "sent": clock.moment()}
+    await desk.record(operation(**known))
+    told = await deleting(under(desk, approval=approval))
+    assert (told.operation.status, told.replayed, emulator.count("DELETE")) == ("planned", False, 0)
+
+
+async def test_a_call_without_confirm_is_a_new_plan_even_where_a_flag_consents(
+    trusting: Desk, emulator: Emulator, clock: ManualClock
+) -> None:
+    known: dict[str, Any] = {"status": "succeeded", "arguments": {"backup_id": TARGET}, "sent": clock.moment()}
+    await trusting.record(operation(**known))
+    told = await deleting(trusting, confirm=False)
+    assert (told.operation.status, told.replayed, emulator.count("DELETE")) == ("planned", False, 0)
+
+
+@pytest.mark.parametrize(("minutes", "goes_on"), [(119, True), (120, False)])
+async def test_the_same_flagged_call_goes_on_with_a_restore_that_waits_for_its_safety_backup_for_two_hours(
+    trusting: Desk, emulator: Emulator, clock: ManualClock, minutes: float, goes_on: bool
+) -> None:
+    emulator.fleet.backups[501].created_at = clock.now()
+    arguments = {"server_id": WEB, "backup_id": TARGET, "safety_backup": True}
+    target = next(each for each in (await trusting.api.list_backups(WEB)).rows if each.id == TARGET)
+    safety = operation("create_backup", "succeeded", backup_id=501, backup=backup(501), sent=clock.moment())
+    waiting = operation("restore_server", "preparing", arguments=arguments, backup_id=TARGET, backup=target)
+    await trusting.record(safety)
+    await trusting.record(waiting.but(safety_operation=safety.id, approved_by="flag", created=clock.moment()))
+    clock.advance(minutes=minutes)
+    told = await restoring(trusting)
+    assert (told.operation.id == waiting.id, told.operation.status) == (goes_on, "accepted" if goes_on else "preparing")
+    assert len(emulator.fleet.restores) == int(goes_on)
+
+
+@pytest.mark.parametrize(
+    ("fields", "minutes", "error", "what"),
+    [
+        (None, 0, ConfirmationInvalidError, "There is no operation of that id."),
+        (
+            {"action": "restore_server"},
+            0,
+            ConfirmationInvalidError,
+            "{id} is a plan for another tool or other arguments.",
+        ),
+        (
+            {"arguments": {"backup_id": 495}},
+            0,
+            ConfirmationInvalidError,
+            "{id} is a plan for another tool or other arguments.",
+        ),
+        ({}, 10, ConfirmationExpiredError, "The plan {id} is no longer valid."),
+        ({"status": "expired"}, 0, ConfirmationExpiredError, "The plan {id} is no longer valid."),
+    ],
+)
+async def test_a_call_that_names_a_plan_which_is_not_its_own_is_refused_and_told_why(
+    desk: Desk,
+    emulator: Emulator,
+    clock: ManualClock,
+    fields: dict[str, Any] | None,
+    minutes: float,
+    error: type[BackupsError],
+    what: str,
+) -> None:
+    known: dict[str, Any] = {"arguments": {"backup_id": TARGET}, "created": clock.moment()}
+    plan = operation(**known | (fields or {}))
+    if fields is not None:
+        await desk.record(plan)
+    clock.advance(minutes=minutes)
+    with pytest.raises(error) as refusal:
+        await deleting(desk, operation_id=plan.id)
+    assert refusal.value.what == what.format(id=plan.id)
+    assert refusal.value.next_step == error.advice
+    assert emulator.requests == []
+    if error is ConfirmationExpiredError:
+        assert (await as_recorded(desk, plan)).status == "expired"
+
+
+@pytest.mark.parametrize("status", ["succeeded", "accepted", "failed", "refused", "declined"])
+async def test_a_call_that_names_what_is_over_is_told_what_became_of_it(
+    desk: Desk, emulator: Emulator, clock: ManualClock, status: str
+) -> None:
+    known: dict[str, Any] = {"arguments": {"backup_id": TARGET}, "backup_id": TARGET, "sent": clock.moment()}
+    over = await desk.record(operation(status=status, **known))
+    assert await deleting(desk, operation_id=over.id) == Told(over, replayed=True)
+    assert emulator.count("DELETE") == 0
+
+
+async def test_a_call_that_names_what_a_process_was_sending_that_has_ended_is_told_what_became_of_it(
+    desk: Desk, clock: ManualClock
+) -> None:
+    known: dict[str, Any] = {"arguments": {"backup_id": 999}, "backup_id": 999, "sent": clock.moment()}
+    sending = await desk.record(operation(status="sending", owner=DEAD, **known))
+    told = await deleting(desk, 999, operation_id=sending.id)
+    assert (told.operation.id, told.operation.status, told.replayed) == (sending.id, "succeeded", True)
+
+
+async def test_where_only_reading_is_allowed_not_even_the_recorded_outcome_is_told(desk: Desk) -> None:
+    with pytest.raises(ReadOnlyError):
+        await deleting(under(desk, read_only=True))
+
+
+OTHER = "The answer is to a question about something else; about this the user was not asked."
+NO = "The user was asked, and said no."
+LATE = "The user was asked, and did not answer in time."
+
+
+YES = Reply("accept", {"delete": True})
+
+
+async def answered(desk: Desk, named: str, person: Somebody) -> Told:
+    return await delete(desk, TARGET, confirm=True, operation_id=named, person=person)
+
+
+@pytest.mark.parametrize(
+    ("named", "about", "minutes", "reply", "what"),
+    [
+        ("", "", 0, Reply("decline"), NO),
+        ("", "own", 0, Reply("decline"), NO),
+        ("own", "own", 0, Reply("decline"), NO),
+        ("own", "other", 0, YES, OTHER),
+        ("", "other", 0, YES, OTHER),
+        ("", "op_none", 0, YES, OTHER),
+        ("", "own", 10, YES, LATE),
+    ],
+)
+async def test_a_person_who_did_not_agree_to_this_very_plan_has_declined_it(
+    desk: Desk,
+    emulator: Emulator,
+    clock: ManualClock,
+    named: str,
+    about: str,
+    minutes: float,
+    reply: Reply,
+    what: str,
+) -> None:
+    own, other = (await deleting(desk)).operation, (await deleting(desk, 495)).operation
+    ids = {"own": own.id, "other": other.id}
+    clock.advance(minutes=minutes)
+    with pytest.raises(DeclinedError) as no:
+        await answered(desk, ids.get(named, named), Somebody(reply, ids.get(about, about)))
+    assert (no.value.what, no.value.next_step) == (what, "Do not try again unless the user asks for it.")
+    assert emulator.count("DELETE") == 0
+
+
+async def test_what_a_person_declined_is_recorded_with_what_they_said(desk: Desk) -> None:
+    plan = (await deleting(desk)).operation
+    with pytest.raises(DeclinedError):
+        await answered(desk, plan.id, Somebody(Reply("decline")))
+    declined = await as_recorded(desk, plan)
+    assert (declined.status, declined.error_code, declined.error) == ("declined", "declined", NO)
+
+
+@pytest.mark.parametrize(("named", "about"), [("", ""), ("own", ""), ("own", "own"), ("", "own")])
+async def test_what_a_person_agreed_to_is_done_and_recorded_as_theirs(
+    desk: Desk, emulator: Emulator, named: str, about: str
+) -> None:
+    plan = (await deleting(desk)).operation
+    ids = {"own": plan.id, "": ""}
+    person = Somebody(YES, ids[about])
+    told = await answered(desk, ids[named], person)
+    assert person.asked == [(told.operation.id, question(told.operation))]
+    assert (told.operation.status, told.operation.approved_by) == ("succeeded", "person")
+    assert (told.operation.id == plan.id, emulator.count("DELETE")) == (bool(named or about), 1)

@@ -1,0 +1,179 @@
+"""Making a backup: what is recorded before it is sent, and what counts as the same request again."""
+
+from typing import Any
+
+import pytest
+
+from mcp_backups.errors import InvalidArgumentError, PolicyDeniedError, ReadOnlyError
+from mcp_backups.models import Backup, Listing
+from mcp_backups.operations.create import create, find_repeat, intent
+from mcp_backups.operations.desk import Desk, Told
+from mcp_backups.operations.operation import Operation, new_id
+from mcp_backups.sandbox import Emulator, Fault
+from tests.stage import MakeSettings, ManualClock
+
+from .made import MOMENT, ago, as_recorded, backup, operation, record_all, spoil_a_row, under
+
+pytestmark = pytest.mark.anyio
+
+NIGHTLY: dict[str, int | bool | str] = {"server_id": 12345, "description": "nightly"}
+GAP = ("1 row could not be read",)
+
+
+async def asked(desk: Desk, description: str = "nightly", *, again: bool = False) -> Told:
+    async def no_progress(*_: object) -> None:
+        pass
+
+    return await create(desk, 12345, description, allow_duplicate=again, wait_seconds=0, progress=no_progress)
+
+
+@pytest.mark.parametrize(
+    ("rows", "missing", "name", "baseline"),
+    [
+        ([], (), "", ()),
+        ([backup(501), backup(499, server_name="renamed")], (), "web-server-01", (501, 499)),
+        ([backup(501)], GAP, "web-server-01", (501,)),
+    ],
+)
+@pytest.mark.parametrize("marked", [True, False])
+def test_the_intent_holds_all_by_which_the_backup_can_be_found_later(
+    make_settings: MakeSettings,
+    rows: list[Backup],
+    missing: tuple[str, ...],
+    name: str,
+    baseline: tuple[int, ...],
+    marked: bool,
+) -> None:
+    intended = intent(make_settings(mark_backups=marked), NIGHTLY, Listing(tuple(rows), missing), MOMENT)
+    assert intended == Operation(
+        id=intended.id,
+        action="create_backup",
+        status="sending",
+        arguments=NIGHTLY,
+        server_id=12345,
+        server_name=name,
+        approved_by="not_required",
+        created=MOMENT,
+        sent=MOMENT,
+        marked=marked,
+        baseline=baseline,
+        baseline_complete=not missing,
+    )
+    assert len(intended.id) == len(new_id())
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_repeat"),
+    [
+        ({}, True),
+        ({"status": "sending"}, True),
+        ({"status": "unknown"}, True),
+        ({"status": "succeeded"}, True),
+        ({"status": "failed"}, False),
+        ({"status": "refused"}, False),
+        ({"arguments": NIGHTLY | {"description": "weekly"}}, False),
+        ({"arguments": NIGHTLY | {"server_id": 12346}, "server_id": 12346}, False),
+        ({"server_id": 12346}, False),
+        ({"action": "prune_backups"}, False),
+        ({"created": ago(minutes=9.9, ticking=9.9 * 60)}, True),
+        ({"created": ago(minutes=10, ticking=600)}, False),
+        ({"created": ago(days=1, ticking=599)}, True),
+        ({"created": ago(minutes=9, ticking=600)}, True),
+    ],
+)
+async def test_the_same_request_is_the_same_arguments_within_ten_minutes_by_either_clock_that_took_effect(
+    desk: Desk, fields: dict[str, Any], is_repeat: bool
+) -> None:
+    before = await desk.record(
+        operation(**{"action": "create_backup", "status": "accepted", "arguments": NIGHTLY} | fields)
+    )
+    found = await desk.ledger.read(lambda entries: find_repeat(entries, NIGHTLY, MOMENT))
+    assert found == (before if is_repeat else None)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"action": "create_backup", "server_id": 12346, "arguments": NIGHTLY | {"server_id": 12346}},
+        {"action": "delete_backup"},
+        {"action": "create_backup", "status": "failed", "arguments": NIGHTLY},
+    ],
+)
+async def test_the_same_request_is_found_behind_however_much_else_was_done(desk: Desk, others: dict[str, Any]) -> None:
+    before = await desk.record(operation("create_backup", "accepted", arguments=NIGHTLY))
+    await record_all(desk, [operation(**{"status": "succeeded"} | others) for _ in range(100)])
+    assert await desk.ledger.read(lambda entries: find_repeat(entries, NIGHTLY, MOMENT)) == before
+
+
+async def test_of_several_the_last_is_the_one_that_is_repeated(desk: Desk) -> None:
+    several = [operation("create_backup", "accepted", arguments=NIGHTLY) for _ in range(3)]
+    await record_all(desk, several)
+    assert await desk.ledger.read(lambda entries: find_repeat(entries, NIGHTLY, MOMENT)) == several[-1]
+
+
+async def test_a_backup_is_asked_for_once_and_the_same_request_is_told_what_became_of_it(
+    desk: Desk, emulator: Emulator, clock: ManualClock
+) -> None:
+    first = await asked(desk)
+    clock.advance(minutes=9)
+    again = await asked(desk)
+    assert again == Told(await as_recorded(desk, first.operation), replayed=True)
+    assert (first.operation.status, again.operation.status) == ("accepted", "succeeded")
+    assert (emulator.count("POST"), emulator.count("GET")) == (1, 2)
+
+
+async def test_where_a_duplicate_is_wanted_the_same_request_is_another_backup(desk: Desk, emulator: Emulator) -> None:
+    first, another = await asked(desk), await asked(desk, again=True)
+    assert (another.replayed, another.operation.id == first.operation.id) == (False, False)
+    assert emulator.count("POST") == 2
+
+
+async def test_the_same_request_says_so_where_vps_org_cannot_be_asked_just_now(desk: Desk, emulator: Emulator) -> None:
+    first = await asked(desk)
+    emulator.fail(Fault.status(401), method="GET")
+    again = await asked(desk)
+    assert again == Told(first.operation, replayed=True, unseen="auth_failed")
+
+
+async def test_an_incomplete_list_beforehand_is_recorded_as_such(desk: Desk, emulator: Emulator) -> None:
+    emulator.fail(Fault.edited(spoil_a_row), method="GET")
+    told = await asked(desk)
+    assert (await as_recorded(desk, told.operation)).baseline_complete is False
+
+
+SHAPE = "description must be one line of at most 150 visible characters, without spaces around it."
+
+
+@pytest.mark.parametrize(
+    ("rules", "description", "error", "what"),
+    [
+        ({"read_only": True}, "nightly", ReadOnlyError, "This server only reads backups."),
+        (
+            {"servers": frozenset({12346})},
+            "nightly",
+            PolicyDeniedError,
+            "Server 12345 is not among those that may be changed here.",
+        ),
+        ({}, " nightly", InvalidArgumentError, SHAPE),
+        ({}, "two\nlines", InvalidArgumentError, SHAPE),
+        ({}, "x" * 151, InvalidArgumentError, SHAPE),
+        ({}, "like op_abcdefgh23456723 one", InvalidArgumentError, "description must not hold an operation id."),
+    ],
+)
+async def test_what_may_not_be_asked_for_is_refused_in_so_many_words_and_nothing_is_read(
+    desk: Desk,
+    emulator: Emulator,
+    rules: dict[str, Any],
+    description: str,
+    error: type[InvalidArgumentError | PolicyDeniedError],
+    what: str,
+) -> None:
+    with pytest.raises(error) as refusal:
+        await asked(under(desk, **rules), description)
+    assert refusal.value.what == what
+    assert emulator.requests == []
+
+
+async def test_the_longest_description_is_sent_whole(desk: Desk, emulator: Emulator) -> None:
+    told = await asked(desk, "x" * 150)
+    assert emulator.fleet.backups[502].description == f"{'x' * 150} [{told.operation.id}]"

@@ -1,0 +1,259 @@
+"""What is sent, and what is known of it afterwards: the evidence, or why there is none and what to do next."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mcp_backups.errors import BackupsError, ConflictError, OutcomeUnknownError, UnavailableError
+from mcp_backups.operations.desk import Desk
+from mcp_backups.operations.operation import Operation
+from mcp_backups.operations.send import carry_out
+from mcp_backups.sandbox import Emulator, Fault
+from tests.stage import ManualClock
+
+from .made import as_recorded, operation, spoil_a_row
+
+pytestmark = pytest.mark.anyio
+
+WEB, TARGET, NEXT = 12345, 499, 502
+"""A server, one of its backups, and the id of the next one that is made."""
+
+ANSWERED, ABSENT = "VPS.org's answer", "absent from the complete list"
+LOST, NEVER_ARRIVED, FAILED = Fault.reset_after(), Fault.reset_after(apply=False), Fault.status(500)
+REFUSED = Fault.status(409, {"detail": "No."})
+
+Make = Callable[[ManualClock], Operation]
+
+
+def a_create(clock: ManualClock, description: str = "nightly", **fields: Any) -> Operation:
+    arguments = {"server_id": WEB, "description": description}
+    return operation("create_backup", "sending", **{"arguments": arguments, "sent": clock.moment()} | fields)
+
+
+def a_delete(clock: ManualClock) -> Operation:
+    return operation("delete_backup", "sending", arguments={"backup_id": TARGET}, backup_id=TARGET, sent=clock.moment())
+
+
+def a_restore(clock: ManualClock) -> Operation:
+    return operation("restore_server", "sending", arguments={}, backup_id=TARGET, sent=clock.moment())
+
+
+async def send(desk: Desk, intended: Operation) -> Operation:
+    """Send it; what comes back is what is recorded."""
+    outcome = await carry_out(desk, intended.id, lambda entries, owner: entries.save(intended.but(owner=owner)))
+    assert outcome == await as_recorded(desk, intended)
+    return outcome
+
+
+async def refusal_of(desk: Desk, intended: Operation) -> BackupsError:
+    """Why it failed, or that its outcome is not known; the ledger says the same."""
+    with pytest.raises(BackupsError) as raised:
+        await send(desk, intended)
+    error, recorded = raised.value, await as_recorded(desk, intended)
+    assert (recorded.error_code, recorded.error, recorded.advice) == (error.code, error.what, error.next_step)
+    assert recorded.status == ("unknown" if isinstance(error, OutcomeUnknownError) else "failed")
+    return error
+
+
+async def test_while_it_is_sent_its_process_is_at_work_on_it_and_not_afterwards(
+    desk: Desk, emulator: Emulator, clock: ManualClock
+) -> None:
+    intended = a_delete(clock)
+    seen: list[bool] = []
+    emulator.fail(Fault.edited(lambda _: seen.append(desk.presence.is_here(intended.id))), method="GET")
+    await send(desk, intended)
+    assert (seen, desk.presence.is_here(intended.id)) == ([True], False)
+
+
+async def test_where_nothing_is_to_be_sent_any_more_nothing_is(desk: Desk, emulator: Emulator) -> None:
+    assert await carry_out(desk, "op_none", lambda _entries, _owner: None) is None
+    assert emulator.requests == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "marked", "told"),
+    [
+        ({"description": "nightly"}, True, "nightly [{id}]"),
+        ({"description": ""}, True, "[{id}]"),
+        ({}, True, "[{id}]"),
+        ({"description": "nightly"}, False, "nightly"),
+        ({"description": ""}, False, ""),
+        ({}, False, ""),
+    ],
+)
+async def test_a_backup_is_described_in_the_callers_words_and_marked_behind_them(
+    desk: Desk, emulator: Emulator, clock: ManualClock, arguments: dict[str, Any], marked: bool, told: str
+) -> None:
+    intended = a_create(clock, arguments={"server_id": WEB} | arguments, marked=marked)
+    await send(desk, intended)
+    assert emulator.fleet.backups[NEXT].description == told.format(id=intended.id)
+
+
+async def test_a_backup_that_vps_org_says_is_started_is_known_by_that(desk: Desk, clock: ManualClock) -> None:
+    started = await send(desk, a_create(clock))
+    assert (started.status, started.backup_id, started.evidence) == ("accepted", NEXT, ANSWERED)
+    assert clock.slept == []
+
+
+@pytest.mark.parametrize("fault", [LOST, Fault.edited(lambda told: told | {"id": TARGET})])
+async def test_a_backup_is_looked_for_where_the_answer_is_lost_or_names_one_that_was_there_before(
+    desk: Desk, emulator: Emulator, clock: ManualClock, fault: Fault
+) -> None:
+    emulator.fail(fault, method="POST")
+    started = await send(desk, a_create(clock, baseline=(TARGET,)))
+    assert (started.status, started.backup_id) == ("accepted", NEXT)
+    assert started.evidence == "its row in the list of backups"
+
+
+OLD = {
+    "id": TARGET,
+    "server": {"id": WEB, "name": "web-server-01"},
+    "backup_type": "manual",
+    "status": "completed",
+    "size_mb": 100,
+    "created_at": "2026-11-21T12:00:00Z",
+    "expires_at": None,
+    "description": "nightly",
+}
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"), [(NEVER_ARRIVED, UnavailableError), (FAILED, UnavailableError), (Fault.status(201, OLD), None)]
+)
+async def test_a_backup_that_is_not_found_may_have_been_started_and_is_not_asked_for_again(
+    desk: Desk, emulator: Emulator, clock: ManualClock, fault: Fault, cause: type[Exception] | None
+) -> None:
+    emulator.fail(fault, method="POST")
+    intended = a_create(clock, baseline=(TARGET,))
+    error = await refusal_of(desk, intended)
+    assert isinstance(error, OutcomeUnknownError)
+    assert error.what == (
+        f"VPS.org gave no certain answer to {intended.id} (create_backup on server 12345), "
+        "and no backup of it has been seen yet."
+    )
+    assert error.next_step == f"Do not repeat it; call get_operation(operation_id={intended.id!r}) in a few minutes."
+    assert isinstance(error.__cause__, cause or type(None))
+    assert emulator.count("POST") == 1
+
+
+@pytest.mark.parametrize(("make", "method"), [(a_create, "POST"), (a_delete, "DELETE"), (a_restore, "POST")])
+async def test_what_vps_org_refuses_has_failed_and_is_not_looked_for(
+    desk: Desk, emulator: Emulator, clock: ManualClock, make: Make, method: str
+) -> None:
+    emulator.fail(REFUSED, method=method)
+    assert isinstance(await refusal_of(desk, make(clock)), ConflictError)
+    assert (emulator.count("GET"), emulator.count(method)) == (0, 1)
+
+
+STILL_LISTED = Fault.edited(lambda page: page | {"results": [*page["results"], OLD], "count": page["count"] + 1})
+
+
+@pytest.mark.parametrize(
+    ("look", "status", "evidence"),
+    [
+        (None, "succeeded", ABSENT),
+        (Fault.status(401), "accepted", ANSWERED),
+        (Fault.edited(spoil_a_row), "accepted", ANSWERED),
+        (STILL_LISTED, "accepted", ANSWERED),
+    ],
+)
+async def test_a_delete_that_vps_org_says_is_done_is_known_by_its_list_or_else_by_its_answer(
+    desk: Desk, emulator: Emulator, clock: ManualClock, look: Fault | None, status: str, evidence: str
+) -> None:
+    if look:
+        emulator.fail(look, method="GET")
+    deleted = await send(desk, a_delete(clock))
+    assert (deleted.status, deleted.evidence) == (status, evidence)
+    assert (emulator.count("GET"), emulator.count("DELETE")) == (1, 1)
+
+
+async def test_a_delete_whose_answer_is_lost_is_done_where_the_list_lacks_the_backup(
+    desk: Desk, emulator: Emulator, clock: ManualClock
+) -> None:
+    emulator.fail(LOST, method="DELETE")
+    deleted = await send(desk, a_delete(clock))
+    assert (deleted.status, deleted.evidence) == ("succeeded", ABSENT)
+
+
+def taking_away(emulator: Emulator) -> Fault:
+    """A list that still shows the backup, which is gone right after."""
+
+    def take_away(_: object) -> None:
+        del emulator.fleet.backups[TARGET]
+
+    return Fault.edited(take_away)
+
+
+async def test_a_delete_is_done_where_vps_org_no_longer_has_the_backup_after_an_unsure_answer(
+    desk: Desk, emulator: Emulator, clock: ManualClock
+) -> None:
+    emulator.fail(FAILED, method="DELETE")
+    emulator.fail(taking_away(emulator), method="GET")
+    deleted = await send(desk, a_delete(clock))
+    assert deleted.status == "succeeded"
+    assert deleted.evidence == "VPS.org no longer has it, after an unsure answer"
+    assert emulator.count("DELETE") == 2
+
+
+async def test_a_delete_that_fails_three_times_while_the_backup_stays_listed_did_not_take_effect(
+    desk: Desk, emulator: Emulator, clock: ManualClock
+) -> None:
+    emulator.fail(FAILED, method="DELETE", times=None)
+    error = await refusal_of(desk, a_delete(clock))
+    assert isinstance(error, UnavailableError)
+    assert error.what == "VPS.org failed 3 times to delete backup 499; it is still listed."
+    assert emulator.count("DELETE") == 3
+
+
+@pytest.mark.parametrize(
+    ("answers", "look", "deletes"),
+    [
+        ([LOST], Fault.status(401), 1),
+        ([LOST], Fault.edited(spoil_a_row), 1),
+        ([NEVER_ARRIVED] * 3, None, 3),
+        ([NEVER_ARRIVED, REFUSED], None, 2),
+    ],
+)
+async def test_a_delete_without_a_sure_answer_is_unknown_where_the_list_does_not_tell_or_it_may_still_be_under_way(
+    desk: Desk, emulator: Emulator, clock: ManualClock, answers: list[Fault], look: Fault | None, deletes: int
+) -> None:
+    for fault in answers:
+        emulator.fail(fault, method="DELETE")
+    if look:
+        emulator.fail(look, method="GET")
+    intended = a_delete(clock)
+    error = await refusal_of(desk, intended)
+    assert isinstance(error, OutcomeUnknownError)
+    assert error.what == (
+        f"VPS.org gave no certain answer to {intended.id} (delete_backup of backup 499), "
+        "and the list does not tell for certain whether it takes effect."
+    )
+    assert error.next_step == f"Call get_operation(operation_id={intended.id!r}) in a few minutes."
+    assert emulator.count("DELETE") == deletes
+
+
+async def test_a_restore_that_vps_org_accepts_is_known_by_its_answer_and_no_more(
+    desk: Desk, emulator: Emulator, clock: ManualClock
+) -> None:
+    restored = await send(desk, a_restore(clock))
+    assert (restored.status, restored.evidence, emulator.count("GET")) == ("accepted", ANSWERED, 0)
+
+
+@pytest.mark.parametrize("fault", [LOST, NEVER_ARRIVED, FAILED])
+async def test_a_restore_without_a_sure_answer_may_be_running_and_is_for_the_user_to_look_at(
+    desk: Desk, emulator: Emulator, clock: ManualClock, fault: Fault
+) -> None:
+    emulator.fail(fault, method="POST")
+    intended = a_restore(clock)
+    error = await refusal_of(desk, intended)
+    assert isinstance(error, OutcomeUnknownError)
+    assert error.what == (
+        f"VPS.org gave no certain answer to {intended.id} (restore of backup 499 to server 12345): "
+        "the restore may be running."
+    )
+    assert error.next_step == (
+        "Do not repeat it; let the user look at the server, and call "
+        f"get_operation(operation_id={intended.id!r}) for what is known."
+    )
+    assert emulator.count("POST") == 1
