@@ -269,6 +269,7 @@ async def answered(desk: Desk, named: str, person: Somebody) -> Told:
         ("", "own", 0, Reply("decline"), NO),
         ("own", "own", 0, Reply("decline"), NO),
         ("own", "other", 0, YES, OTHER),
+        ("own", "twin", 0, YES, OTHER),
         ("", "other", 0, YES, OTHER),
         ("", "op_none", 0, YES, OTHER),
         ("", "own", 10, YES, LATE),
@@ -284,8 +285,8 @@ async def test_a_person_who_did_not_agree_to_this_very_plan_has_declined_it(
     reply: Reply,
     what: str,
 ) -> None:
-    own, other = (await deleting(desk)).operation, (await deleting(desk, 495)).operation
-    ids = {"own": own.id, "other": other.id}
+    plans = {"own": TARGET, "twin": TARGET, "other": 495}
+    ids = {name: (await deleting(desk, backup_id)).operation.id for name, backup_id in plans.items()}
     clock.advance(minutes=minutes)
     with pytest.raises(DeclinedError) as no:
         await answered(desk, ids.get(named, named), Somebody(reply, ids.get(about, about)))

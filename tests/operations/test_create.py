@@ -20,11 +20,11 @@ NIGHTLY: dict[str, int | bool | str] = {"server_id": 12345, "description": "nigh
 GAP = ("1 row could not be read",)
 
 
-async def asked(desk: Desk, description: str = "nightly", *, again: bool = False) -> Told:
+async def asked(desk: Desk, description: str = "nightly", *, again: bool = False, wait: float = 0) -> Told:
     async def no_progress(*_: object) -> None:
         pass
 
-    return await create(desk, 12345, description, allow_duplicate=again, wait_seconds=0, progress=no_progress)
+    return await create(desk, 12345, description, allow_duplicate=again, wait_seconds=wait, progress=no_progress)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,28 @@ async def test_where_a_duplicate_is_wanted_the_same_request_is_another_backup(de
     first, another = await asked(desk), await asked(desk, again=True)
     assert (another.replayed, another.operation.id == first.operation.id) == (False, False)
     assert emulator.count("POST") == 2
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_what_another_call_asked_for_while_the_list_was_read_is_not_asked_for_again_unless_wanted(
+    desk: Desk, emulator: Emulator, clock: ManualClock, again: bool
+) -> None:
+    other = operation("create_backup", "accepted", arguments=NIGHTLY, backup_id=501, sent=clock.moment())
+
+    def ask_first(_: object) -> None:
+        desk.ledger._run(lambda entries: entries.save(other), "BEGIN IMMEDIATE")
+
+    emulator.fail(Fault.edited(ask_first), method="GET")
+    told = await asked(desk, again=again)
+    assert (told.operation.id == other.id, told.replayed, emulator.count("POST")) == (not again, not again, int(again))
+
+
+async def test_the_time_that_the_request_took_is_part_of_the_wait(
+    desk: Desk, emulator: Emulator, clock: ManualClock
+) -> None:
+    emulator.fail(Fault.edited(lambda _: clock.advance(seconds=4)), method="POST")
+    told = await asked(desk, wait=5)
+    assert (told.operation.status, told.replayed, clock.slept) == ("accepted", False, [1])
 
 
 async def test_the_same_request_says_so_where_vps_org_cannot_be_asked_just_now(desk: Desk, emulator: Emulator) -> None:

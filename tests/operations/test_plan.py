@@ -5,11 +5,18 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.errors import ConfirmationExpiredError, NotFoundError, ProtocolError
+from mcp_backups.errors import (
+    BackupsError,
+    BusyError,
+    ConfirmationExpiredError,
+    NotFoundError,
+    PolicyDeniedError,
+    ProtocolError,
+)
 from mcp_backups.operations.consent import question
 from mcp_backups.operations.desk import Desk
 from mcp_backups.operations.operation import Arguments, Operation
-from mcp_backups.operations.plan import StaleError, check_fresh, counted, look, planned, still_open
+from mcp_backups.operations.plan import StaleError, check_fresh, check_open, counted, look, planned, still_open
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from tests.stage import ManualClock
 
@@ -213,6 +220,45 @@ async def test_a_plan_says_what_is_lost_and_whether_it_can_be_undone(
     }
 
 
+@pytest.mark.parametrize("safety", [True, False])
+async def test_a_restore_can_be_undone_where_a_recent_backup_is_there_whether_or_not_one_is_to_be_made(
+    desk: Desk, emulator: Emulator, clock: ManualClock, safety: bool
+) -> None:
+    emulator.fleet.backups[900] = Backup(900, 12345, clock.now(), size_mb=100)
+    arguments = RESTORE | {"safety_backup": safety}
+    facts = planned(desk, "restore_server", arguments, await look(desk, arguments)).facts
+    assert facts["safety_backup"] == "backup 900 of 2026-11-23T09:30Z is recent enough"
+    assert facts["can_be_undone"] is True
+
+
+@pytest.mark.parametrize(
+    ("status", "alive", "error"),
+    [
+        ("sending", True, BusyError),
+        ("sending", False, PolicyDeniedError),
+        ("unknown", True, PolicyDeniedError),
+        ("accepted", True, None),
+    ],
+)
+@pytest.mark.parametrize("server_id", [12345, 12346])
+async def test_a_server_is_busy_while_something_is_sent_for_it_and_closed_once_nobody_is_at_that_any_more(
+    desk: Desk, clock: ManualClock, status: str, alive: bool, error: type[BackupsError] | None, server_id: int
+) -> None:
+    other = operation("restore_server", status, server_id=server_id, sent=clock.moment())
+    with desk.presence.at_work(other.id if alive else "op_something_else") as owner:
+        await desk.record(other.but(owner=owner))
+        if error is None or server_id != 12345:
+            await desk.ledger.read(lambda entries: check_open(desk, entries, 12345))
+            return
+        with pytest.raises(error) as refusal:
+            await desk.ledger.read(lambda entries: check_open(desk, entries, 12345))
+    if error is BusyError:
+        assert refusal.value.what == f"{other.id} (restore_server) on server 12345 is just being carried out."
+        assert refusal.value.next_step == (
+            f"Call get_operation(operation_id={other.id!r}); once it is no longer sending, call again as before."
+        )
+
+
 async def test_a_plan_to_delete_says_what_is_left(desk: Desk) -> None:
     only = planned(desk, "delete_backup", {"backup_id": 447}, await look(desk, {"backup_id": 447}))
     assert (only.server_id, only.facts) == (12362, {"can_be_undone": False, "good_backups_left": 0})
@@ -238,6 +284,12 @@ async def test_a_budget_counts_what_was_sent_by_when_it_was(desk: Desk, clock: M
         await desk.record(each.but(status="sending", sent=clock.moment()))
     count = await desk.ledger.read(lambda entries: counted(desk, entries, "delete_backup"))
     assert [each.id for each in count] == [first.id, second.id]
+
+
+async def test_a_budget_counts_however_many_were_sent(desk: Desk, clock: ManualClock) -> None:
+    many = [operation(status="succeeded", sent=clock.moment()) for _ in range(101)]
+    await record_all(desk, many)
+    assert await desk.ledger.read(lambda entries: counted(desk, entries, "delete_backup")) == many[::-1]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,22 @@
 """What is sent, and what is known of it afterwards: the evidence, or why there is none and what to do next."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
 import pytest
 
-from mcp_backups.errors import BackupsError, ConflictError, OutcomeUnknownError, UnavailableError
+from mcp_backups.errors import (
+    BackupsError,
+    BusyError,
+    ConflictError,
+    LedgerUnavailableError,
+    NotFoundError,
+    OutcomeUnknownError,
+    UnavailableError,
+)
 from mcp_backups.operations.desk import Desk
+from mcp_backups.operations.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.send import carry_out
 from mcp_backups.sandbox import Emulator, Fault
@@ -16,12 +26,14 @@ from .made import as_recorded, operation, spoil_a_row
 
 pytestmark = pytest.mark.anyio
 
+Result = TypeVar("Result")
+
 WEB, TARGET, NEXT = 12345, 499, 502
 """A server, one of its backups, and the id of the next one that is made."""
 
 ANSWERED, ABSENT = "VPS.org's answer", "absent from the complete list"
 LOST, NEVER_ARRIVED, FAILED = Fault.reset_after(), Fault.reset_after(apply=False), Fault.status(500)
-REFUSED = Fault.status(409, {"detail": "No."})
+REFUSED, MISSING = Fault.status(409, {"detail": "No."}), Fault.status(404, {"detail": "Not found."})
 
 Make = Callable[[ManualClock], Operation]
 
@@ -71,6 +83,39 @@ async def test_where_nothing_is_to_be_sent_any_more_nothing_is(desk: Desk, emula
     assert emulator.requests == []
 
 
+class HeldLedger:
+    """The ledger, which another process holds for a while after the intent is recorded."""
+
+    def __init__(self, ledger: Ledger, busy: int) -> None:
+        self._ledger, self._busy, self._writes = ledger, busy, 0
+
+    async def write(self, work: Callable[[Transaction], Result]) -> Result:
+        self._writes += 1
+        if 1 < self._writes <= 1 + self._busy:
+            raise BusyError("Another process holds the ledger.")
+        return await self._ledger.write(work)
+
+
+@pytest.mark.parametrize(("busy", "is_recorded"), [(1, True), (3, True), (4, False)])
+async def test_an_outcome_is_tried_to_be_recorded_four_times_and_is_told_where_it_cannot_be(
+    desk: Desk, emulator: Emulator, clock: ManualClock, busy: int, is_recorded: bool
+) -> None:
+    held = replace(desk, ledger=cast("Ledger", HeldLedger(desk.ledger, busy)))
+    intended = a_restore(clock)
+    if is_recorded:
+        outcome = await carry_out(held, intended.id, lambda entries, _: entries.save(intended))
+        assert outcome == await as_recorded(desk, intended)
+    else:
+        with pytest.raises(LedgerUnavailableError) as lost:
+            await carry_out(held, intended.id, lambda entries, _: entries.save(intended))
+        assert lost.value.what == (
+            f"{intended.id} (restore_server) came to be 'accepted', but that could not be recorded."
+        )
+        assert lost.value.changed == "done"
+        assert await as_recorded(desk, intended) == intended
+    assert emulator.count("POST") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "marked", "told"),
     [
@@ -87,7 +132,8 @@ async def test_a_backup_is_described_in_the_callers_words_and_marked_behind_them
 ) -> None:
     intended = a_create(clock, arguments={"server_id": WEB} | arguments, marked=marked)
     await send(desk, intended)
-    assert emulator.fleet.backups[NEXT].description == told.format(id=intended.id)
+    (sent,) = [request.json() for request in emulator.requests if request.method == "POST"]
+    assert sent.get("description", "") == emulator.fleet.backups[NEXT].description == told.format(id=intended.id)
 
 
 async def test_a_backup_that_vps_org_says_is_started_is_known_by_that(desk: Desk, clock: ManualClock) -> None:
@@ -138,11 +184,18 @@ async def test_a_backup_that_is_not_found_may_have_been_started_and_is_not_asked
 
 
 @pytest.mark.parametrize(("make", "method"), [(a_create, "POST"), (a_delete, "DELETE"), (a_restore, "POST")])
+@pytest.mark.parametrize(("fault", "error"), [(REFUSED, ConflictError), (MISSING, NotFoundError)])
 async def test_what_vps_org_refuses_has_failed_and_is_not_looked_for(
-    desk: Desk, emulator: Emulator, clock: ManualClock, make: Make, method: str
+    desk: Desk,
+    emulator: Emulator,
+    clock: ManualClock,
+    make: Make,
+    method: str,
+    fault: Fault,
+    error: type[BackupsError],
 ) -> None:
-    emulator.fail(REFUSED, method=method)
-    assert isinstance(await refusal_of(desk, make(clock)), ConflictError)
+    emulator.fail(fault, method=method)
+    assert type(await refusal_of(desk, make(clock))) is error
     assert (emulator.count("GET"), emulator.count(method)) == (0, 1)
 
 
@@ -212,7 +265,9 @@ async def test_a_delete_that_fails_three_times_while_the_backup_stays_listed_did
         ([LOST], Fault.status(401), 1),
         ([LOST], Fault.edited(spoil_a_row), 1),
         ([NEVER_ARRIVED] * 3, None, 3),
+        ([NEVER_ARRIVED, FAILED, FAILED], None, 3),
         ([NEVER_ARRIVED, REFUSED], None, 2),
+        ([FAILED, MISSING], None, 2),
     ],
 )
 async def test_a_delete_without_a_sure_answer_is_unknown_where_the_list_does_not_tell_or_it_may_still_be_under_way(
