@@ -32,6 +32,10 @@ class Moment(BaseModel):
         """Whether either clock says that less than `window` has passed: a limit that no clock step lifts."""
         return any(passed < window for passed in self._passed(now))
 
+    def ago(self, now: "Moment") -> timedelta:
+        """How long before `now` it was: by the clock that no one sets, or by the wall's where the other cannot tell."""
+        return self._passed(now)[-1]
+
     def outlived(self, window: timedelta, now: "Moment") -> bool:
         """Whether `window` has passed by either clock, or the wall clock was set back: no step prolongs a leave."""
         passed = self._passed(now)

@@ -23,7 +23,7 @@ from mcp_backups.models import COMPLETED, IN_PROGRESS, Backup
 
 NO_RULE = "no rule"
 
-_MAY_BE_UNDER_WAY = timedelta(days=1)
+MAY_BE_UNDER_WAY = timedelta(days=1)
 """How long a backup of a status that is not documented may still become a good one."""
 
 
@@ -122,7 +122,7 @@ def _left_alone(backup: Backup, now: datetime) -> Iterator[str]:
     """Why a backup that takes up no place is nevertheless not to be deleted, if it is not."""
     if backup.status == IN_PROGRESS:
         yield "left alone: in progress"
-    elif backup.status != COMPLETED and now - backup.created_at < _MAY_BE_UNDER_WAY:
+    elif backup.status != COMPLETED and now - backup.created_at < MAY_BE_UNDER_WAY:
         yield "left alone: not known to be finished"
     elif backup.status == COMPLETED and backup.size_mb is None:
         yield "left alone: size unknown"

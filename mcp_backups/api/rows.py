@@ -18,6 +18,9 @@ from mcp_backups.text import safe_text
 
 KNOWN_WORDS = frozenset({COMPLETED, IN_PROGRESS, MANUAL, "automatic"})
 
+MAX_SIZE_MB = 2.0**40
+"""An exabyte: what is said to be larger is a mistake."""
+
 _KEEP = "[keep]"
 _MARK = re.compile(r"op_[a-z2-7]{16}")
 
@@ -118,7 +121,7 @@ def _made_of(kind: type[Any], **fields: tuple[CoreSchema, str]) -> CoreSchema:
 
 
 _ID = cs.int_schema(strict=True, ge=1, le=MAX_ID)
-_SIZE = cs.float_schema(strict=True, ge=0, allow_inf_nan=False)
+_SIZE = cs.float_schema(strict=True, ge=0, le=MAX_SIZE_MB, allow_inf_nan=False)
 _WORD = _checked(cs.str_schema(strict=True), word)
 _MOMENT = _checked(cs.str_schema(strict=True), moment)
 _TEXT = _of_text(_shown)

@@ -14,6 +14,9 @@ from .rows import Row, RowReader, backups
 SENT_FIELDS = ("server_id", "backup_id", "description", "backup_type")
 """Every field that we ever send, and so may name in a message."""
 
+MAX_COUNT = 10**9
+"""Rows that a list can have; what counts more is a mistake."""
+
 Model = TypeVar("Model")
 
 
@@ -74,7 +77,7 @@ def read_page(body: bytes, reader: RowReader[Row]) -> Page[Row]:
         raise BodyUnreadableError("holds no results")
     missing = []
     count, following = envelope.get("count"), envelope.get("next")
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_COUNT):
         count = None
         missing.append("the count of all rows could not be read")
     if following is not None and not isinstance(following, str):

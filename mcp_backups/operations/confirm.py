@@ -19,6 +19,7 @@ from mcp_backups.operations.operation import (
 )
 from mcp_backups.operations.policy import check_write
 from mcp_backups.operations.settle import settle, supersede
+from mcp_backups.settings import Approval
 
 _POLLS, _POLL_SECONDS = 100, 0.2
 
@@ -62,7 +63,7 @@ async def grant(desk: Desk, wish: Wish, plan: Plan, redeem: Redeem) -> Told:
         return await outcome_of_other(desk, recorded.id)
     if recorded and recorded.status not in OPEN:
         return (await settle(desk, recorded))._replace(replayed=True)
-    if recorded and recorded.approved_by and wish.confirm:
+    if recorded and wish.confirm and _still_counts(recorded.approved_by, approval):
         return await redeem(desk, recorded, recorded.approved_by)
     needed = consent(approval, confirm=wish.confirm, shown=bool(wish.operation_id), can_ask=can_ask)
     operation = recorded or await plan(desk, wish)
@@ -74,6 +75,11 @@ async def grant(desk: Desk, wish: Wish, plan: Plan, redeem: Redeem) -> Told:
     return await redeem(desk.for_a_call(), operation, approved_by)  # the time that a person took does not count
 
 
+def _still_counts(approved_by: ApprovedBy, approval: Approval) -> bool:
+    """Whether the consent that an operation has is enough now: another process may have had a weaker rule."""
+    return bool(approved_by) and (approval != "human" or approved_by == "person")
+
+
 async def outcome_of_other(desk: Desk, operation_id: str) -> Told:
     """What another call made of an operation that this one was to carry out too.
 
@@ -82,7 +88,7 @@ async def outcome_of_other(desk: Desk, operation_id: str) -> Told:
     """
     for _ in range(_POLLS):
         operation = await desk.ledger.read(lambda entries: entries.get(operation_id))
-        if operation and operation.status in IN_FLIGHT and not desk.presence.is_at_work(operation.owner, operation_id):
+        if operation and operation.status in IN_FLIGHT and not desk.is_being_sent(operation):
             return (await settle(desk, operation))._replace(replayed=True)
         if operation and operation.status not in OPEN | IN_FLIGHT:
             return Told(operation, replayed=True)
@@ -135,7 +141,7 @@ async def _repeated(desk: Desk, wish: Wish) -> Operation | None:
 
     def find(entries: Transaction) -> Operation | None:
         for operation in entries.find(action=wish.action, statuses=EFFECTIVE | {"preparing"}):
-            is_recent = operation.sent is not None and operation.sent.within(REPEAT_WINDOW, now)
+            is_recent = operation.sent is not None and operation.sent.ago(now) < REPEAT_WINDOW
             is_waiting = operation.status == "preparing" and not operation.is_expired(now)
             if operation.arguments == wish.arguments and (is_recent or is_waiting):
                 return operation

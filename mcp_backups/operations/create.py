@@ -1,6 +1,7 @@
 """Making a backup: no plan and no consent, but never twice."""
 
 import re
+from collections.abc import Collection
 
 from mcp_backups.clock import Moment
 from mcp_backups.errors import BusyError, InvalidArgumentError
@@ -10,7 +11,7 @@ from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import EFFECTIVE, REPEAT_WINDOW, Arguments, Operation, new_id
 from mcp_backups.operations.policy import check_server, check_write
 from mcp_backups.operations.send import carry_out
-from mcp_backups.operations.settle import follow
+from mcp_backups.operations.settle import CANNOT_SEE, follow
 from mcp_backups.settings import Settings
 from mcp_backups.text import safe_text
 
@@ -38,18 +39,24 @@ async def create(
         raise InvalidArgumentError("description must not hold an operation id.")
     start, now = desk.clock.ticks(), desk.clock.moment()
     arguments: Arguments = {"server_id": server_id, "description": description}
-    recorded = None
+    recorded: Operation | None = None
+    gone = frozenset[int]()
     if not allow_duplicate:
         recorded = await desk.ledger.read(lambda entries: find_repeat(entries, arguments, now))
+    if recorded and await _is_gone(desk, recorded):
+        gone = frozenset({recorded.backup_id})
+        recorded = None
     started = None
     if recorded is None:
         with desk.reading(before_sending=True):
             backups = await desk.api.list_backups(server_id)
         intended = intent(desk.settings, arguments, backups, now)
         started = await carry_out(
-            desk, intended.id, lambda entries, owner: _intend(entries, owner, intended, allow_duplicate=allow_duplicate)
+            desk,
+            intended.id,
+            lambda entries, owner: _intend(entries, owner, intended, gone, allow_duplicate=allow_duplicate),
         )
-        recorded = started or await desk.ledger.read(lambda entries: find_repeat(entries, arguments, now))
+        recorded = started or await desk.ledger.read(lambda entries: find_repeat(entries, arguments, now, gone))
         if recorded is None:
             raise BusyError("Another call asked for the same backup at the same time, and failed.")
     left = max(0.0, wait_seconds - (desk.clock.ticks() - start))
@@ -77,15 +84,44 @@ def intent(settings: Settings, arguments: Arguments, backups: Listing[Backup], n
     )
 
 
-def find_repeat(entries: Transaction, arguments: Arguments, now: Moment) -> Operation | None:
-    """The operation of the same request within the last 10 minutes that took effect, or may have."""
-    made = entries.find(action="create_backup", server_id=int(arguments["server_id"]), statuses=EFFECTIVE)
+async def _is_gone(desk: Desk, recorded: Operation) -> bool:
+    """Whether a backup that was finished is there no more; False where that cannot be told now."""
+    if recorded.status != "succeeded":
+        return False
+    try:
+        with desk.reading(before_sending=True):
+            backups = await desk.api.list_backups(recorded.server_id)
+    except CANNOT_SEE:
+        return False
+    return backups.complete and all(backup.id != recorded.backup_id for backup in backups.rows)
+
+
+def find_repeat(
+    entries: Transaction, arguments: Arguments, now: Moment, known_gone: Collection[int] = ()
+) -> Operation | None:
+    """The operation of the same request within the last 10 minutes that took effect, or may have.
+
+    One whose backup was deleted since is none: who asks again wants a backup that is there.
+    """
+    server_id = int(arguments["server_id"])
+    made = entries.find(action="create_backup", server_id=server_id, statuses=EFFECTIVE)
+    deletes = entries.find(action="delete_backup", server_id=server_id, statuses=EFFECTIVE)
+    gone = {each.backup_id for each in deletes}.union(known_gone)
     return next(
-        (each for each in made if each.arguments == arguments and each.created.within(REPEAT_WINDOW, now)), None
+        (
+            each
+            for each in made
+            if each.arguments == arguments
+            and each.created.ago(now) < REPEAT_WINDOW
+            and not (each.backup_id and each.backup_id in gone)
+        ),
+        None,
     )
 
 
-def _intend(entries: Transaction, owner: str, intended: Operation, *, allow_duplicate: bool) -> Operation | None:
-    if not allow_duplicate and find_repeat(entries, intended.arguments, intended.created):
+def _intend(
+    entries: Transaction, owner: str, intended: Operation, known_gone: Collection[int], *, allow_duplicate: bool
+) -> Operation | None:
+    if not allow_duplicate and find_repeat(entries, intended.arguments, intended.created, known_gone):
         return None
     return entries.save(intended.but(owner=owner))

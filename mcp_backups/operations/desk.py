@@ -13,6 +13,7 @@ from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock
 from mcp_backups.errors import BackupsError, UpstreamTimeoutError
 from mcp_backups.models import Backup, Listing
+from mcp_backups.operations.judge import may_have_made
 from mcp_backups.operations.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import EFFECTIVE, Action, Approver, Operation
 from mcp_backups.operations.policy import Holdings
@@ -29,6 +30,9 @@ _SENDING_SHARE = 5 / 9
 """How much of a call is kept for a write: 25 s, which is 20 s for the request and time for a look at its effect."""
 
 _RECENT = timedelta(hours=24)
+_LONGEST_SENDING = timedelta(minutes=10)
+"""Far longer than a call takes: what is still being sent after that has lost its outcome."""
+_MOST = 1000
 
 
 class Told(NamedTuple):
@@ -93,23 +97,31 @@ class Desk:
         except TimeoutError:
             raise UpstreamTimeoutError("VPS.org's lists could not be read in the time that a call may take.") from None
 
+    def is_being_sent(self, operation: Operation) -> bool:
+        """Whether a process may still be at work on it: one that lives, and not for longer than any of them takes."""
+        sent = operation.sent or operation.created
+        return sent.ago(self.clock.moment()) < _LONGEST_SENDING and self.presence.is_at_work(
+            operation.owner, operation.id
+        )
+
     async def holdings(self, server_id: int, backups: Listing[Backup]) -> Holdings:
         """What a destructive operation on a server is judged by."""
         now = self.clock.moment()
 
         def effective(entries: Transaction, action: Action) -> list[Operation]:
-            return entries.find(action=action, server_id=server_id, statuses=EFFECTIVE, limit=1000)
+            return entries.find(action=action, server_id=server_id, statuses=EFFECTIVE, limit=_MOST)
 
-        made, deleted, restored = await self.ledger.read(
+        created, deleted, restored = await self.ledger.read(
             lambda entries: (
-                effective(entries, "create_backup"),
+                entries.find(action="create_backup", server_id=server_id, limit=_MOST),
                 effective(entries, "delete_backup"),
                 effective(entries, "restore_server"),
             )
         )
+        recent = [each for each in created if each.created.within(_RECENT, now)]
         return Holdings(
             backups,
-            frozenset(each.backup_id for each in made if each.created.within(_RECENT, now)),
+            frozenset(backup.id for backup in backups.rows if any(may_have_made(each, backup) for each in recent)),
             now.wall,
             frozenset(each.backup_id for each in deleted),
             {each.undo_backup_id: each.id for each in reversed(restored) if each.created.within(_RECENT, now)},

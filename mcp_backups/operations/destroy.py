@@ -1,5 +1,7 @@
 """Deleting and restoring: one backup, looked at once for the plan and again before anything is sent."""
 
+from collections.abc import Callable
+
 from mcp_backups.errors import BackupsError, BusyError, NotFoundError, PolicyDeniedError, TargetChangedError
 from mcp_backups.operations.confirm import Wish, grant, outcome_of_other
 from mcp_backups.operations.consent import Person
@@ -21,6 +23,9 @@ from mcp_backups.operations.policy import check_server, next_restore
 from mcp_backups.operations.safety import safety_backup_id, wait_for_safety
 from mcp_backups.operations.send import carry_out
 from mcp_backups.operations.settle import supersede
+
+Check = Callable[[Sight], None]
+"""Passes, or raises PolicyDeniedError or TargetChangedError."""
 
 _LOOKS = 5
 """How often it is looked again because something else was sent for the server meanwhile."""
@@ -67,8 +72,14 @@ class _SentBeforeError(Exception):
         self.operation_id = operation_id
 
 
-async def redeem(desk: Desk, operation: Operation, approved_by: ApprovedBy) -> Told:
+async def redeem(desk: Desk, operation: Operation, approved_by: ApprovedBy, check_too: Check | None = None) -> Told:
     """Carry out a plan that was consented to, unless it no longer fits what is there.
+
+    Args:
+        desk: What operations work with.
+        operation: The plan.
+        approved_by: Who consented.
+        check_too: What else must hold by what is seen then.
 
     Raises:
         BackupsError: Nothing was changed, or it is not known.
@@ -76,6 +87,8 @@ async def redeem(desk: Desk, operation: Operation, approved_by: ApprovedBy) -> T
     for _ in range(_LOOKS):
         try:
             sight = await _look_again(desk, operation)
+            if check_too:
+                check_too(sight)
         except (PolicyDeniedError, TargetChangedError, NotFoundError) as refusal:
             return await _refuse(desk, operation, refusal)
         try:
@@ -137,6 +150,9 @@ async def _look_again(desk: Desk, operation: Operation) -> Sight:
     if sight.target != operation.backup:
         raise TargetChangedError(f"Backup {operation.backup_id} is no longer as the plan {operation.id} showed it.")
     check(desk, operation, sight)
+    relied_on_another = operation.facts.get("can_be_undone") and not operation.arguments.get("safety_backup")
+    if relied_on_another and not sight.way_back:
+        raise TargetChangedError(f"The way back that the plan {operation.id} showed is no longer recent, or gone.")
     return sight
 
 
@@ -150,7 +166,7 @@ def _intend(
         _check_first(desk, entries, current)
     check_fresh(entries, current, sight)
     check_ledger(desk, entries, current)
-    approved = entries.save(current.but(status="approved", approved_by=current.approved_by or approved_by))
+    approved = entries.save(current.but(status="approved", approved_by=approved_by))
     sending = approved.but(status="sending", sent=desk.clock.moment(), owner=owner)
     return entries.save(_with_way_back(desk, entries, sending, sight))
 
@@ -176,5 +192,5 @@ def _check_first(desk: Desk, entries: Transaction, operation: Operation) -> None
     for each in entries.find(
         action=operation.action, server_id=operation.server_id, statuses=EFFECTIVE, sent_only=True
     ):
-        if each.arguments == operation.arguments and each.sent and each.sent.within(REPEAT_WINDOW, now):
+        if each.arguments == operation.arguments and each.sent and each.sent.ago(now) < REPEAT_WINDOW:
             raise _SentBeforeError(each.id)

@@ -6,6 +6,10 @@ from datetime import timedelta
 from mcp_backups.clock import Moment
 from mcp_backups.models import COMPLETED, IN_PROGRESS, MANUAL, Backup, Listing
 from mcp_backups.operations.operation import UNSETTLED, Operation
+from mcp_backups.retention import MAY_BE_UNDER_WAY
+
+FAILED = frozenset({"failed", "error"})
+"""The likeliest words of VPS.org's for that; it is not documented."""
 
 LATE_ARRIVAL = timedelta(minutes=2)
 """How long after it was sent a lost request may still take effect."""
@@ -30,9 +34,9 @@ def judge_create(
     marked = [backup for backup in backups.rows if backup.mark == operation.id]
     found = marked or [backup for backup in backups.rows if backup.id == operation.backup_id]
     if len(found) == 1:
-        return made(operation, found[0], "its row in the list of backups")
+        return made(operation, found[0], "its row in the list of backups", now)
     if not (operation.marked or found) and (like := _one_like(operation, backups, rivals)):
-        return made(operation, like, "probable: the one new backup that is like it in the complete list")
+        return made(operation, like, "probable: the one new backup that is like it in the complete list", now)
     is_old = not (operation.sent or operation.created).within(LATE_ARRIVAL, now)
     if operation.status == "accepted" and backups.complete and not found and is_old:
         return operation.but(
@@ -44,8 +48,11 @@ def judge_create(
     return operation
 
 
-def made(operation: Operation, backup: Backup, evidence: str) -> Operation:
-    """The operation, now that its backup is known."""
+def made(operation: Operation, backup: Backup, evidence: str, now: Moment) -> Operation:
+    """The operation, now that its backup is known.
+
+    A status that is not documented may still become a good one, for a day.
+    """
     known = operation.but(
         backup_id=backup.id,
         backup=backup,
@@ -55,9 +62,16 @@ def made(operation: Operation, backup: Backup, evidence: str) -> Operation:
         error="",
         advice="",
     )
+    if backup.status == COMPLETED and backup.size_mb == 0:
+        return known.but(
+            status="failed",
+            error_code="conflict",
+            error=f"Backup {backup.id} is completed but empty: there is nothing in it to restore.",
+        )
     if backup.status == COMPLETED:
         return known.but(status="succeeded")
-    if backup.status == IN_PROGRESS:
+    is_young = (operation.sent or operation.created).within(MAY_BE_UNDER_WAY, now)
+    if backup.status == IN_PROGRESS or (backup.status not in FAILED and is_young):
         return known.but(status="accepted")
     return known.but(
         status="failed",
@@ -73,7 +87,8 @@ def judge_delete(operation: Operation, backups: Listing[Backup], now: Moment) ->
         known = operation.but(error_code="", error="", advice="")
         return known.but(status="succeeded", evidence="absent from the complete list")
     sent = operation.sent or operation.created
-    if is_listed and operation.status == "unknown" and not sent.within(LATE_ARRIVAL, now):
+    time = LATE_ARRIVAL if operation.status == "unknown" else MAY_BE_UNDER_WAY
+    if is_listed and not sent.within(time, now):
         return operation.but(
             status="failed",
             evidence="still in the list",
@@ -93,6 +108,14 @@ def _one_like(operation: Operation, backups: Listing[Backup], rivals: Sequence[O
     taken = {each.backup_id for each in rivals}
     found = [backup for backup in backups.rows if backup.id not in taken and _is_like(operation, backup)]
     return found[0] if len(found) == 1 else None
+
+
+def may_have_made(create: Operation, backup: Backup) -> bool:
+    """Whether a backup is, or may be, what an operation asked for, whatever is known of that by now."""
+    if backup.id == create.backup_id or backup.mark == create.id:
+        return True
+    is_new = backup.type == MANUAL and backup.id not in create.baseline
+    return is_new and create.status in UNSETTLED and not create.marked
 
 
 def _may_have_made(rival: Operation, operation: Operation) -> bool:

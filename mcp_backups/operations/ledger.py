@@ -172,6 +172,7 @@ class Ledger:
         self.path = folder / _FILE
         self._wall = wall
         self._connection: sqlite3.Connection | None = None
+        self._opened = (0, 0)
         self._lock = threading.Lock()
 
     async def write(self, work: Callable[[Transaction], Result]) -> Result:
@@ -196,6 +197,8 @@ class Ledger:
     def _run(self, work: Callable[[Transaction], Result], begin: str) -> Result:
         with self._lock, _as_ledger_errors():
             connection = self._connection = self._connection or self._open()
+            if _identity(self.path) != self._opened:
+                raise LedgerUnavailableError("The ledger was moved or replaced while this server ran.")
             connection.execute(begin)
             try:
                 result = work(Transaction(connection, self._wall))
@@ -223,10 +226,20 @@ class Ledger:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.executescript(_SCHEMA)
             _require_whole(connection)
+            self._opened = _identity(self.path)
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Which file stands under that name; none if there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return status.st_dev, status.st_ino
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def check_open(desk: Desk, entries: Transaction, server_id: int) -> None:
     """
     unsettled = entries.find(server_id=server_id, statuses=UNSETTLED)
     for each in unsettled:
-        if each.status == "sending" and desk.presence.is_at_work(each.owner, each.id):
+        if each.status == "sending" and desk.is_being_sent(each):
             raise BusyError(
                 f"{each.id} ({each.action}) on server {server_id} is just being carried out.",
                 f"Call get_operation(operation_id={each.id!r}); once it is no longer sending, call again as before.",

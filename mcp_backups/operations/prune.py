@@ -2,17 +2,18 @@
 
 from functools import partial
 
-from mcp_backups.errors import BackupsError, BusyError
+from mcp_backups.errors import BackupsError, BusyError, TargetChangedError
 from mcp_backups.operations.confirm import Wish, grant, outcome_of_other
 from mcp_backups.operations.consent import Person
 from mcp_backups.operations.desk import Desk, Progress, Told, with_error
 from mcp_backups.operations.destroy import redeem
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import OPEN, ApprovedBy, Arguments, Operation, PruneItem, new_id
-from mcp_backups.operations.plan import still_open
-from mcp_backups.operations.prune_plan import plan_prune
+from mcp_backups.operations.plan import Sight, still_open
+from mcp_backups.operations.prune_plan import judge, plan_prune
 from mcp_backups.operations.settle import ALL_SEEN, settle
 from mcp_backups.retention import Keep
+from mcp_backups.settings import Settings
 from mcp_backups.text import plural
 
 _DELETE_SECONDS = 30.0
@@ -108,13 +109,30 @@ async def _delete_one(desk: Desk, operation: Operation, item: PruneItem) -> tupl
     """
     begun = await desk.ledger.write(lambda entries: _delete_for(desk, entries, operation, item))
     try:
-        work = redeem(desk, begun, operation.approved_by) if begun.status in OPEN else settle(desk, begun)
+        check = partial(_check_rules, desk.settings, operation, item)
+        work = redeem(desk, begun, operation.approved_by, check) if begun.status in OPEN else settle(desk, begun)
         return (await work).operation, None
     except BackupsError as error:
         ended = await desk.ledger.read(lambda entries: entries.get(begun.id) or begun)
         if ended.status in OPEN:
             raise
         return ended, error
+
+
+def _check_rules(settings: Settings, operation: Operation, item: PruneItem, sight: Sight) -> None:
+    """Whether still no rule keeps the backup: what the plan kept instead may be gone by now.
+
+    Raises:
+        TargetChangedError: One does.
+    """
+    keep = Keep(*(int(operation.arguments[f"keep_{name}"]) for name in ("last", "daily", "weekly", "monthly")))
+    items = judge(settings, sight.holdings, operation.server_id, keep, room=len(operation.items))
+    now = next((each for each in items if each.backup.id == item.backup.id), None)
+    if now and now.fate == "keep":
+        raise TargetChangedError(
+            f"Backup {item.backup.id} would be kept now ({now.reason}): another backup that the plan kept is gone.",
+            "Call again without operation_id for a new plan.",
+        )
 
 
 def _delete_for(desk: Desk, entries: Transaction, operation: Operation, item: PruneItem) -> Operation:

@@ -1,11 +1,12 @@
 """The safety backup that a restore makes first: the way back."""
 
+from mcp_backups.clock import Moment
 from mcp_backups.errors import BackupsError, OutcomeUnknownError, PolicyDeniedError
 from mcp_backups.health import is_restorable
 from mcp_backups.operations.create import find_repeat, intent
 from mcp_backups.operations.desk import Desk, Told, with_error
 from mcp_backups.operations.ledger import Transaction
-from mcp_backups.operations.operation import ApprovedBy, Arguments, Operation
+from mcp_backups.operations.operation import EFFECTIVE, ApprovedBy, Arguments, Operation
 from mcp_backups.operations.plan import Sight, check_ledger, still_open
 from mcp_backups.operations.send import carry_out
 from mcp_backups.operations.settle import settle, supersede
@@ -64,7 +65,7 @@ async def _start(desk: Desk, operation: Operation, approved_by: ApprovedBy, sigh
         if current is None or current.safety_operation:
             return None
         check_ledger(desk, entries, current)
-        under_way = find_repeat(entries, arguments, now)
+        under_way = _under_way(entries, arguments, now, current)
         approved = entries.save(current.but(status="approved", approved_by=approved_by))
         entries.save(approved.but(status="preparing", safety_operation=(under_way or safety).id))
         return None if under_way else entries.save(safety.but(owner=owner))
@@ -83,3 +84,16 @@ async def _start(desk: Desk, operation: Operation, approved_by: ApprovedBy, sigh
             await desk.ledger.write(lambda entries: supersede(entries, before, failed))
         raise
     return await desk.ledger.read(current)
+
+
+def _under_way(entries: Transaction, arguments: Arguments, now: Moment, restore: Operation) -> Operation | None:
+    """Another restore's safety backup that is just being made, and will do for this one too.
+
+    One that is finished would have been seen; where it was not, it is gone or is what is to be restored. One from
+    before another restore does not hold what that has made of the server.
+    """
+    found = find_repeat(entries, arguments, now)
+    if found is None or found.status == "succeeded" or found.backup_id == restore.backup_id or not found.sent:
+        return None
+    sent = entries.find(action="restore_server", server_id=restore.server_id, statuses=EFFECTIVE, sent_only=True)
+    return None if any(each.sent and each.sent.ago(now) < found.sent.ago(now) for each in sent) else found

@@ -62,6 +62,14 @@ async def _send(desk: Desk, operation: Operation) -> Operation:
         status = "unknown" if error.changed == "unknown" else "failed"
         await _conclude(desk, with_error(operation.but(status=status), error))
         raise
+    except Exception as fault:
+        # A fault of ours, after the request may have gone out: what is not known must be recorded as that.
+        unknown = OutcomeUnknownError(
+            f"Something went wrong in this server while {operation.id} ({operation.action}) was carried out.",
+            f"Do not repeat it; call get_operation(operation_id={operation.id!r}) in a few minutes.",
+        )
+        await _conclude(desk, with_error(operation.but(status="unknown"), unknown))
+        raise unknown from fault
     return await _conclude(desk, outcome)
 
 
@@ -86,7 +94,7 @@ async def _send_create(desk: Desk, operation: Operation) -> Operation:
     try:
         backup = await desk.api.create_backup(operation.server_id, description)
         if backup.id not in operation.baseline:  # what was there before is not what was asked for
-            return made(operation, backup, "VPS.org's answer")
+            return made(operation, backup, "VPS.org's answer", desk.clock.moment())
     except ApiError as error:
         if not _may_have_acted(error):
             raise

@@ -57,7 +57,7 @@ async def settle(desk: Desk, operation: Operation) -> Told:
     known = operation
     if operation.is_expired(now):
         known = operation.but(status="expired")
-    elif operation.status == "sending" and not desk.presence.is_at_work(operation.owner, operation.id):
+    elif operation.status == "sending" and not desk.is_being_sent(operation):
         known = operation.but(status="unknown", evidence="the process that sent it ended before the answer came")
     try:
         with desk.reading():

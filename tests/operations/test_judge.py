@@ -21,18 +21,25 @@ def create(status: str = "unknown", **fields: Any) -> Operation:
 
 
 @pytest.mark.parametrize(
-    ("status", "became", "code"),
+    ("status", "hours", "became", "code"),
     [
-        ("completed", "succeeded", ""),
-        ("in_progress", "accepted", ""),
-        ("failed", "failed", "conflict"),
-        ("Completed", "failed", "conflict"),
+        ("completed", 25, "succeeded", ""),
+        ("in_progress", 25, "accepted", ""),
+        ("failed", 0, "failed", "conflict"),
+        ("error", 0, "failed", "conflict"),
+        ("queued", 23, "accepted", ""),
+        ("Completed", 23, "accepted", ""),
+        ("queued", 24, "failed", "conflict"),
     ],
 )
-def test_a_backup_that_is_known_tells_by_its_status_what_became_of_it(status: str, became: str, code: str) -> None:
+def test_a_backup_that_is_known_tells_by_its_status_what_became_of_it(
+    status: str, hours: float, became: str, code: str
+) -> None:
+    """A word that is not documented may still become a good one, for a day."""
     asked = create(error_code="outcome_unknown", error="Not known.", advice="Look.", server_name="old")
+    asked = asked.but(sent=ago(hours=hours, ticking=hours * 3600))
     found = backup(777, status=status)
-    known = made(asked, found, "its row")
+    known = made(asked, found, "its row", MOMENT)
     assert (known.status, known.error_code, known.evidence) == (became, code, "its row")
     assert (known.backup_id, known.backup, known.server_name, known.advice) == (777, found, "web-server-01", "")
     ended = "Backup 777 was started but did not complete; its own status says what VPS.org made of it."
@@ -76,6 +83,18 @@ def test_a_mark_tells_more_than_an_id() -> None:
     marked = backup(777, mark=asked.id)
     assert judge_create(asked, Listing((backup(501), marked), ()), MOMENT).backup_id == 777
     assert judge_create(asked, Listing((marked, backup(778, mark=asked.id)), ()), MOMENT) == asked
+
+
+def test_a_backup_that_is_completed_and_empty_is_no_success() -> None:
+    known = made(create(sent=MOMENT), backup(777, size_mb=0), "its row", MOMENT)
+    assert (known.status, known.error_code) == ("failed", "conflict")
+    assert known.error == "Backup 777 is completed but empty: there is nothing in it to restore."
+
+
+def test_a_delete_that_was_accepted_and_is_listed_a_day_later_did_not_happen() -> None:
+    asked = operation(status="accepted", backup_id=501, sent=ago(days=1, ticking=86_400))
+    assert judge_delete(asked, LISTED, MOMENT).status == "failed"
+    assert judge_delete(asked.but(sent=ago(hours=23, ticking=82_800)), LISTED, MOMENT).status == "accepted"
 
 
 LISTED = Listing((backup(501),), ())

@@ -96,7 +96,7 @@ async def test_of_several_restores_with_one_way_back_the_last_is_named(desk: Des
         ({}, 23.9, {499}),
         ({}, 24, set()),
         ({"status": "accepted"}, 0, {499}),
-        ({"status": "failed"}, 0, set()),
+        ({"status": "failed"}, 0, {499}),
         ({"server_id": 12346}, 0, set()),
         ({"action": "restore_server"}, 0, set()),
     ],
