@@ -6,6 +6,7 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
+from mcp_backups.api import VpsClient
 from mcp_backups.errors import (
     BackupsError,
     BusyError,
@@ -19,6 +20,7 @@ from mcp_backups.operations.desk import Desk
 from mcp_backups.operations.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.send import carry_out
+from mcp_backups.operations.unsettled import settle_left_open
 from mcp_backups.sandbox import Emulator, Fault
 from tests.stage import ManualClock
 
@@ -312,3 +314,34 @@ async def test_a_restore_without_a_sure_answer_may_be_running_and_is_for_the_use
         f"get_operation(operation_id={intended.id!r}) for what is known."
     )
     assert emulator.count("POST") == 1
+
+
+class Faulty:
+    """An API client with a fault of its own, whatever it is asked."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ZeroDivisionError(name)
+
+
+@pytest.mark.parametrize("make", [a_create, a_delete, a_restore])
+async def test_a_fault_of_ours_while_sending_is_recorded_as_unknown(desk: Desk, clock: ManualClock, make: Make) -> None:
+    """The request may have gone out."""
+    intended = make(clock)
+    with pytest.raises(OutcomeUnknownError) as told:
+        await send(replace(desk, api=cast("VpsClient", Faulty())), intended)
+    assert (
+        told.value.what
+        == f"Something went wrong in this server while {intended.id} ({intended.action}) was carried out."
+    )
+    assert told.value.next_step.startswith(f"Do not repeat it; call get_operation(operation_id={intended.id!r})")
+    recorded = await as_recorded(desk, intended)
+    assert (recorded.status, recorded.error_code) == ("unknown", "outcome_unknown")
+
+
+async def test_a_fault_of_ours_in_a_look_at_what_was_left_open_keeps_no_server_from_starting(
+    desk: Desk, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = await desk.record(a_delete(clock).but(status="unknown"))
+    await settle_left_open(replace(desk, api=cast("VpsClient", Faulty())))
+    assert "What was left open could not be looked into" in caplog.text
+    assert await as_recorded(desk, left) == left
