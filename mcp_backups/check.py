@@ -57,7 +57,7 @@ def check(settings: Settings, max_age: timedelta, server_id: int, *, as_json: bo
 
 async def _read(settings: Settings, max_age: timedelta, server_id: int, clock: Clock) -> FleetHealth:
     async with VpsClient(settings.vps_api_url, settings.vps_api_token, clock=clock) as api:
-        return await read_fleet(api, max_age, clock.wall(), server_id)
+        return await read_fleet(api, max_age, server_id)
 
 
 def _print_failure(error: ApiError, *, as_json: bool) -> None:

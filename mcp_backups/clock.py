@@ -1,4 +1,4 @@
-"""Time as the guards need it: a wall clock that may be set wrong, checked against one that only runs forward."""
+"""Time as the guards need it: a wall clock that may be set wrong, checked against VPS.org's and one nobody sets."""
 
 import sys
 import time
@@ -14,12 +14,13 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Moment(BaseModel):
-    """A point in time by two clocks.
+    """A point in time by up to three clocks.
 
     Attributes:
         wall: What the wall clock showed, UTC.
         ticks: Seconds since the machine's start.
         boot: Which start of which machine the ticks belong to; empty when the machine does not tell.
+        upstream: What VPS.org's clock showed, UTC, as far as its last answer tells; None if none told the time.
     """
 
     model_config = ConfigDict(frozen=True, defer_build=True)
@@ -27,22 +28,34 @@ class Moment(BaseModel):
     wall: datetime
     ticks: float
     boot: str
+    upstream: datetime | None = None
+
+    @property
+    def latest(self) -> datetime:
+        """UTC by the wall clock or VPS.org's, whichever is ahead: by it nothing seems younger than it may be."""
+        return max(self.wall, self.upstream or self.wall)
 
     def within(self, window: timedelta, now: "Moment") -> bool:
-        """Whether either clock says that less than `window` has passed: a limit that no clock step lifts."""
-        return any(passed < window for passed in self._passed(now))
+        """Whether any clock says that less than `window` has passed: a limit that no clock step lifts."""
+        return self.left(window, now) > timedelta(0)
+
+    def left(self, window: timedelta, now: "Moment") -> timedelta:
+        """How long it is until `window` has passed by every clock; not above 0 once it has."""
+        return window - min(self._passed(now))
 
     def ago(self, now: "Moment") -> timedelta:
-        """How long before `now` it was: by the clock that no one sets, or by the wall's where the other cannot tell."""
+        """How long before `now` it was: by the clock that no one sets; else by VPS.org's; else by the wall's."""
         return self._passed(now)[-1]
 
     def outlived(self, window: timedelta, now: "Moment") -> bool:
-        """Whether `window` has passed by either clock, or the wall clock was set back: no step prolongs a leave."""
+        """Whether `window` has passed by any clock, or the wall clock was set back: no step prolongs a leave."""
         passed = self._passed(now)
         return any(each >= window for each in passed) or passed[0] < -_JITTER
 
     def _passed(self, now: "Moment") -> list[timedelta]:
         passed = [now.wall - self.wall]
+        if self.upstream and now.upstream and now.upstream >= self.upstream:  # one that runs backwards tells nothing
+            passed.append(now.upstream - self.upstream)
         if self.boot and self.boot == now.boot:
             passed.append(timedelta(seconds=now.ticks - self.ticks))
         return passed
@@ -61,8 +74,10 @@ class Clock:
     boot: str
     sleep: Callable[[float], Awaitable[None]]
 
-    def moment(self) -> Moment:
-        return Moment(wall=self.wall(), ticks=self.ticks(), boot=self.boot)
+    def moment(self, offset: timedelta | None = None) -> Moment:
+        """Now; `offset` is how far VPS.org's clock is ahead of the wall's, if it is known."""
+        wall = self.wall()
+        return Moment(wall=wall, ticks=self.ticks(), boot=self.boot, upstream=None if offset is None else wall + offset)
 
 
 def system_clock() -> Clock:

@@ -73,5 +73,5 @@ async def _good_backups(desk: Desk, server_id: str) -> list[Backup]:
     """The newest first; of one server where its id is known already."""
     known = int(server_id) if _ID.fullmatch(server_id) else 0
     backups = await desk.api.list_backups(known)
-    good = (backup for backup in backups.rows if is_good(backup, desk.clock.wall()))
+    good = (backup for backup in backups.rows if is_good(backup, desk.now))
     return sorted(good, key=lambda backup: (backup.created_at, backup.id), reverse=True)

@@ -135,14 +135,14 @@ def _policy(settings: Settings) -> Document:
 async def _operations(desk: Desk) -> Document:
     operations = await desk.ledger.read(lambda entries: entries.find(limit=_MOST_OPERATIONS))
     return {
-        "as_of": stamp(desk.clock.wall()),
+        "as_of": stamp(desk.now),
         "operations": [_operation(operation, desk) for operation in operations],
         "next_step": "get_operation with an operation_id shows one in full.",
     }
 
 
 def _operation(operation: Operation, desk: Desk) -> Document:
-    now = desk.clock.moment()
+    now = desk.moment()
     told = {
         "operation_id": operation.id,
         "action": operation.action,
@@ -169,7 +169,7 @@ async def _backups(desk: Desk, server_id: int) -> Document:
             raise NotFoundError(f"There is no server {server_id}.")
         missing += servers.missing
     newest = sorted(backups.rows, key=lambda backup: (backup.created_at, backup.id), reverse=True)
-    now = desk.clock.wall()
+    now = desk.now
     return {
         "as_of": stamp(now),
         "server_id": server_id,

@@ -1,4 +1,4 @@
-"""Guards measure time by two clocks, so that setting one of them neither lifts a limit nor prolongs a leave."""
+"""Guards measure time by several clocks, so that setting one of them neither lifts a limit nor prolongs a leave."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -46,8 +46,50 @@ def test_where_the_machine_does_not_tell_its_start_only_the_wall_clock_counts() 
     assert start.outlived(HOUR, now)
 
 
+def by_vps_org(now: Moment, passed: float) -> Moment:
+    """The same when VPS.org's clock, which was an hour ahead of START's, shows that `passed` minutes have gone by."""
+    return now.model_copy(update={"upstream": START.wall + HOUR + timedelta(minutes=passed)})
+
+
+@pytest.mark.parametrize(
+    ("passed", "left", "outlived"),
+    [
+        pytest.param(10, 50, True, id="set forward and restarted: the limit stays"),
+        pytest.param(60, 0, True, id="at the end"),
+        pytest.param(0, 60, True, id="at once"),
+        pytest.param(-1, -540, True, id="VPS.org's clock runs backwards: it tells nothing"),
+    ],
+)
+def test_vps_orgs_clock_counts_where_the_machine_was_restarted(passed: float, left: float, outlived: bool) -> None:
+    start, now = by_vps_org(START, 0), by_vps_org(later(600, boot="two", ticks=12.0), passed)
+    assert start.left(HOUR, now) == timedelta(minutes=left)
+    assert start.within(HOUR, now) is (left > 0)
+    assert start.outlived(HOUR, now) is outlived
+    assert START.left(HOUR, now) == start.left(HOUR, later(600, boot="two", ticks=12.0)) == -9 * HOUR  # known once only
+
+
+def test_how_long_ago_it_was_tells_the_clock_that_nobody_sets_or_else_vps_orgs() -> None:
+    start = by_vps_org(START, 0)
+    assert start.ago(by_vps_org(later(5, step=100), 7)) == timedelta(minutes=5)
+    assert start.ago(by_vps_org(later(5, step=100, boot="two"), 7)) == timedelta(minutes=7)
+    assert start.ago(later(5, step=100, boot="two")) == timedelta(minutes=105)
+
+
+def test_a_leave_ends_by_vps_orgs_clock_too() -> None:
+    start, now = by_vps_org(START, 0), by_vps_org(later(59), 60)
+    assert start.outlived(HOUR, now)
+    assert start.within(HOUR, now)
+
+
+def test_the_latest_is_whichever_clock_is_ahead() -> None:
+    assert START.latest == START.wall
+    assert by_vps_org(START, 0).latest == START.wall + HOUR
+    assert by_vps_org(START, -61).latest == START.wall
+
+
 def test_a_moment_survives_being_written_down() -> None:
-    assert Moment.model_validate_json(START.model_dump_json()) == START
+    for moment in (START, by_vps_org(START, 0)):
+        assert Moment.model_validate_json(moment.model_dump_json()) == moment
 
 
 def test_the_machines_own_clocks_run_forward_in_utc() -> None:

@@ -32,6 +32,8 @@ _MAX_BODY = 5 * 2**20
 _MAX_ERROR_BODY = 64 * 2**10
 _ERROR_BODY_SECONDS = 2.0
 _CLOSING_SECONDS = 0.25
+_FARTHEST_CLOCK = timedelta(days=366)
+"""A `Date` that is farther from our time is no clock's."""
 
 _FAILURES = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, UnicodeError, BodyError)
 
@@ -110,8 +112,9 @@ class Attempts:
         self, call: Call[Result], progress: Progress, scope: anyio.CancelScope
     ) -> Done[Result] | Failed:
         response = await self._link.send(call, progress)
-        if told := http_date(response.headers.get("date", "")):
-            self.clock_offset = told - self._clock.wall()
+        told, wall = http_date(response.headers.get("date", "")), self._clock.wall()
+        if told and abs(told - wall) < _FARTHEST_CLOCK:
+            self.clock_offset = told - wall
         try:
             if not response.is_success:
                 return await self._refusal(call, response, scope)

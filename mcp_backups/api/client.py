@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from pydantic import SecretStr
 
-from mcp_backups.clock import Clock
+from mcp_backups.clock import Clock, Moment
 from mcp_backups.models import Account, Backup, Listing, Server
 
 from . import rows, wire
@@ -69,6 +69,10 @@ class VpsClient:
     def clock_offset(self) -> timedelta | None:
         """How far VPS.org's clock was ahead of ours at its last answer, whatever that said; None if it told no time."""
         return self._attempts.clock_offset
+
+    def moment(self) -> Moment:
+        """Now, by our clocks and by VPS.org's as far as its last answer tells."""
+        return self._clock.moment(self.clock_offset)
 
     async def list_backups(self, server_id: int = 0, backup_type: str = "") -> Listing[Backup]:
         """Every backup, or those of one server (0 = all) and one type (empty = both). In no order."""

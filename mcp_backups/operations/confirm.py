@@ -116,7 +116,7 @@ async def _named(desk: Desk, wish: Wish, operation_id: str) -> Operation:
         raise ConfirmationInvalidError("There is no operation of that id.")
     if operation.action != wish.action or operation.arguments != wish.arguments:
         raise ConfirmationInvalidError(f"{operation.id} is a plan for another tool or other arguments.")
-    if operation.is_expired(desk.clock.moment()) or operation.status == "expired":
+    if operation.is_expired(desk.moment()) or operation.status == "expired":
         await settle(desk, operation)
         raise ConfirmationExpiredError(f"The plan {operation.id} is no longer valid.")
     return operation
@@ -137,7 +137,7 @@ async def _answered(desk: Desk, wish: Wish) -> Operation:
 
 async def _repeated(desk: Desk, wish: Wish) -> Operation | None:
     """The operation of the same call within the last minutes: what was done is not done again, what waits goes on."""
-    now = desk.clock.moment()
+    now = desk.moment()
 
     def find(entries: Transaction) -> Operation | None:
         for operation in entries.find(action=wish.action, statuses=EFFECTIVE | {"preparing"}):

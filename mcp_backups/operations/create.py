@@ -37,7 +37,7 @@ async def create(
         )
     if _MARK.search(description):
         raise InvalidArgumentError("description must not hold an operation id.")
-    start, now = desk.clock.ticks(), desk.clock.moment()
+    start, now = desk.clock.ticks(), desk.moment()
     arguments: Arguments = {"server_id": server_id, "description": description}
     recorded: Operation | None = None
     gone = frozenset[int]()
@@ -50,7 +50,7 @@ async def create(
     if recorded is None:
         with desk.reading(before_sending=True):
             backups = await desk.api.list_backups(server_id)
-        intended = intent(desk.settings, arguments, backups, now)
+        intended = intent(desk.settings, arguments, backups, desk.moment())
         started = await carry_out(
             desk,
             intended.id,

@@ -4,13 +4,13 @@ import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import anyio
 
 from mcp_backups.api import VpsClient
-from mcp_backups.clock import Clock
+from mcp_backups.clock import Clock, Moment
 from mcp_backups.errors import BackupsError, UpstreamTimeoutError
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.judge import may_have_made
@@ -74,6 +74,15 @@ class Desk:
     answer_seconds: float = ANSWER_SECONDS
     answer_by: float = math.inf
 
+    def moment(self) -> Moment:
+        """Now, by every clock that is known of."""
+        return self.api.moment()
+
+    @property
+    def now(self) -> datetime:
+        """UTC, by our clock or VPS.org's, whichever is ahead."""
+        return self.moment().latest
+
     def for_a_call(self) -> "Desk":
         """The same for a call whose time begins now."""
         return replace(self, answer_by=self.clock.ticks() + self.answer_seconds)
@@ -100,13 +109,11 @@ class Desk:
     def is_being_sent(self, operation: Operation) -> bool:
         """Whether a process may still be at work on it: one that lives, and not for longer than any of them takes."""
         sent = operation.sent or operation.created
-        return sent.ago(self.clock.moment()) < _LONGEST_SENDING and self.presence.is_at_work(
-            operation.owner, operation.id
-        )
+        return sent.ago(self.moment()) < _LONGEST_SENDING and self.presence.is_at_work(operation.owner, operation.id)
 
     async def holdings(self, server_id: int, backups: Listing[Backup]) -> Holdings:
         """What a destructive operation on a server is judged by."""
-        now = self.clock.moment()
+        now = self.moment()
 
         def effective(entries: Transaction, action: Action) -> list[Operation]:
             return entries.find(action=action, server_id=server_id, statuses=EFFECTIVE, limit=_MOST)
@@ -122,7 +129,7 @@ class Desk:
         return Holdings(
             backups,
             frozenset(backup.id for backup in backups.rows if any(may_have_made(each, backup) for each in recent)),
-            now.wall,
+            now.latest,
             frozenset(each.backup_id for each in deleted),
             {each.undo_backup_id: each.id for each in reversed(restored) if each.created.within(_RECENT, now)},
         )

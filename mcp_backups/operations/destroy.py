@@ -167,7 +167,7 @@ def _intend(
     check_fresh(entries, current, sight)
     check_ledger(desk, entries, current)
     approved = entries.save(current.but(status="approved", approved_by=approved_by))
-    sending = approved.but(status="sending", sent=desk.clock.moment(), owner=owner)
+    sending = approved.but(status="sending", sent=desk.moment(), owner=owner)
     return entries.save(_with_way_back(desk, entries, sending, sight))
 
 
@@ -178,7 +178,7 @@ def _with_way_back(desk: Desk, entries: Transaction, operation: Operation, sight
     before = counted(desk, entries, "restore_server")
     return operation.but(
         undo_backup_id=sight.way_back.id if sight.way_back else safety_backup_id(entries, operation),
-        undo_from=next_restore(desk.settings, operation.server_id, before, desk.clock.moment()),
+        undo_from=next_restore(desk.settings, operation.server_id, before, desk.moment()),
     )
 
 
@@ -188,7 +188,7 @@ def _check_first(desk: Desk, entries: Transaction, operation: Operation) -> None
     Raises:
         _SentBeforeError: Another with the same arguments was sent within the last 10 minutes.
     """
-    now = desk.clock.moment()
+    now = desk.moment()
     for each in entries.find(
         action=operation.action, server_id=operation.server_id, statuses=EFFECTIVE, sent_only=True
     ):

@@ -126,10 +126,10 @@ def _may_have_made(rival: Operation, operation: Operation) -> bool:
 
 def _is_like(operation: Operation, backup: Backup) -> bool:
     """Whether it is new, and as it was asked for."""
-    sent = (operation.sent or operation.created).wall
+    sent = operation.sent or operation.created
     return (
         backup.id not in operation.baseline
         and backup.type == MANUAL
         and backup.description == operation.arguments.get("description", "")
-        and abs(backup.created_at - sent) <= _CREATED_AROUND
+        and abs(backup.created_at - (sent.upstream or sent.wall)) <= _CREATED_AROUND
     )

@@ -93,7 +93,7 @@ def check(desk: Desk, operation: Operation, sight: Sight) -> None:
 
 def check_ledger(desk: Desk, entries: Transaction, operation: Operation) -> None:
     """Whether the operator's rules allow it, by what was done before. Raises as `check_open`, or PolicyDeniedError."""
-    now, server_id = desk.clock.moment(), operation.server_id
+    now, server_id = desk.moment(), operation.server_id
     check_open(desk, entries, server_id)
     check_budget(desk.settings, operation.action, server_id, counted(desk, entries, operation.action), now)
 
@@ -112,7 +112,7 @@ def check_open(desk: Desk, entries: Transaction, server_id: int) -> None:
                 f"{each.id} ({each.action}) on server {server_id} is just being carried out.",
                 f"Call get_operation(operation_id={each.id!r}); once it is no longer sending, call again as before.",
             )
-    check_settled(server_id, unsettled, desk.clock.moment())
+    check_settled(server_id, unsettled, desk.moment())
 
 
 def counted(desk: Desk, entries: Transaction, action: Action) -> list[Operation]:
@@ -140,7 +140,7 @@ def still_open(desk: Desk, entries: Transaction, operation: Operation) -> Operat
     current = entries.get(operation.id)
     if current is None or current.status not in OPEN:
         return None
-    if current.is_expired(desk.clock.moment()):
+    if current.is_expired(desk.moment()):
         raise ConfirmationExpiredError(f"The plan {operation.id} is no longer valid.")
     return current
 
@@ -158,7 +158,7 @@ def planned(desk: Desk, action: Action, arguments: Arguments, sight: Sight) -> O
         backup_id=sight.target.id,
         backup=sight.target,
         facts=facts,
-        created=desk.clock.moment(),
+        created=desk.moment(),
     )
 
 

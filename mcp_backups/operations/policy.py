@@ -40,7 +40,7 @@ class Holdings:
     Attributes:
         backups: The backups as they were just read.
         made_here: Ids of those made through this server within the last 24 h.
-        now: UTC.
+        now: UTC, by our clock or VPS.org's, whichever is ahead.
         deleted_here: Ids of those whose deletion was accepted or is not known: still listed, but not to be relied on.
         ways_back: The restore that each of these backups would take back, if it was within the last 24 h.
     """
@@ -166,7 +166,7 @@ def next_restore(settings: Settings, server_id: int, sent: Sequence[Operation], 
     """
     before = [each.sent for each in sent if each.server_id == server_id and each.sent and each.sent.within(HOUR, now)]
     counted = [now, *before][: settings.restores_per_hour]
-    return counted[-1].wall + HOUR if len(counted) == settings.restores_per_hour else None
+    return now.latest + counted[-1].left(HOUR, now) if len(counted) == settings.restores_per_hour else None
 
 
 def deletes_left(settings: Settings, sent: Sequence[Operation], now: Moment) -> int:
@@ -189,7 +189,7 @@ def _check_count(noun: str, most: int, window: timedelta, sent: Sequence[Operati
         return
     if not most:
         raise BudgetExhaustedError(f"There is no budget for a {noun} here.", PolicyDeniedError.advice)
-    wait = min(max(recent[most - 1].wall + window - now.wall, timedelta(minutes=1)), window)
+    wait = max(recent[most - 1].left(window, now), timedelta(minutes=1))
     raise BudgetExhaustedError(
         f"The budget of {plural(most, noun)} within {'an hour' if window == HOUR else '24 h'} is used up.",
         f"The next is possible in about {duration(wait)}; tell the user.",

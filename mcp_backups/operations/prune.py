@@ -63,7 +63,7 @@ def _take_up(
             for item in current.items
         )
         current = entries.save(current.but(status="approved", approved_by=approved_by, items=tuple(items)))
-    return entries.save(current.but(status="preparing", owner=owner, sent=current.sent or desk.clock.moment()))
+    return entries.save(current.but(status="preparing", owner=owner, sent=current.sent or desk.moment()))
 
 
 def _busy(operation: Operation) -> BusyError:
@@ -154,7 +154,7 @@ def _delete_for(desk: Desk, entries: Transaction, operation: Operation, item: Pr
             backup_id=item.backup.id,
             backup=item.backup,
             facts={"part_of": operation.id},
-            created=desk.clock.moment(),
+            created=desk.moment(),
         )
     )
 

@@ -40,7 +40,7 @@ async def plan_prune(keep: Keep, desk: Desk, wish: Wish) -> Operation:
         arguments=wish.arguments,
         server_id=server_id,
         server_name=next((backup.server_name for backup in backups.rows), ""),
-        created=desk.clock.moment(),
+        created=desk.moment(),
     )
     try:
         return await desk.record(await _judged(desk, draft, await desk.holdings(server_id, backups), keep))

@@ -57,7 +57,7 @@ def _is_there(safety: Operation, sight: Sight) -> bool:
 
 async def _start(desk: Desk, operation: Operation, approved_by: ApprovedBy, sight: Sight) -> Operation:
     arguments: Arguments = {"server_id": operation.server_id, "description": _DESCRIPTION}
-    now = desk.clock.moment()
+    now = desk.moment()
     safety = intent(desk.settings, arguments, sight.holdings.backups, now)
 
     def intend(entries: Transaction, owner: str) -> Operation | None:

@@ -94,7 +94,7 @@ async def _send_create(desk: Desk, operation: Operation) -> Operation:
     try:
         backup = await desk.api.create_backup(operation.server_id, description)
         if backup.id not in operation.baseline:  # what was there before is not what was asked for
-            return made(operation, backup, "VPS.org's answer", desk.clock.moment())
+            return made(operation, backup, "VPS.org's answer", desk.moment())
     except ApiError as error:
         if not _may_have_acted(error):
             raise

@@ -53,7 +53,7 @@ async def follow(desk: Desk, operation: Operation, wait_seconds: float, progress
 
 async def settle(desk: Desk, operation: Operation) -> Told:
     """Look once what became of an operation, and record what is new."""
-    now = desk.clock.moment()
+    now = desk.moment()
     known = operation
     if operation.is_expired(now):
         known = operation.but(status="expired")
@@ -98,7 +98,7 @@ async def look_for_created(desk: Desk, operation: Operation) -> Operation:
 async def _judge(desk: Desk, operation: Operation, backups: Listing[Backup]) -> Operation:
     # Read after the list: whoever made a backup that is in it has recorded before that it would.
     rivals = [] if operation.marked else await desk.ledger.read(lambda entries: _rivals(entries, operation))
-    return judge_create(operation, backups, desk.clock.moment(), rivals)
+    return judge_create(operation, backups, desk.moment(), rivals)
 
 
 def _rivals(entries: Transaction, operation: Operation) -> list[Operation]:

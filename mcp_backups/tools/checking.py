@@ -43,13 +43,12 @@ async def check_backups(call: Call, max_age_hours: MaxAgeHours = 24, server_id: 
     need attention with the reason, then the others in short, and complete=false with what could not be read. Changes
     nothing.
     """
-    now = call.desk.clock.wall()
     with call.desk.reading():
-        fleet = await read_fleet(call.desk.api, timedelta(hours=max_age_hours), now, server_id)
+        fleet = await read_fleet(call.desk.api, timedelta(hours=max_age_hours), server_id)
     return fleet_report(fleet, in_full=bool(server_id))
 
 
-async def read_fleet(api: VpsClient, max_age: timedelta, now: datetime, server_id: int = 0) -> FleetHealth:
+async def read_fleet(api: VpsClient, max_age: timedelta, server_id: int = 0) -> FleetHealth:
     """The health of one server, or of all (0).
 
     Raises:
@@ -57,6 +56,7 @@ async def read_fleet(api: VpsClient, max_age: timedelta, now: datetime, server_i
     """
     backups = await api.list_backups(server_id)
     servers = await readable_servers(api)
+    now = api.moment().latest
     if not server_id:
         return fleet_health(backups, servers, max_age, now)
     if backups.rows and not servers.complete:

@@ -74,7 +74,7 @@ async def list_backups(
     rows = [backup for backup in candidates if _fits(backup, backup_type, status)]
     rows.sort(key=_place, reverse=True)
     rest = [backup for backup in rows if _place(backup) < after] if after else rows
-    now = call.desk.clock.wall()
+    now = call.desk.now
 
     def page(count: int) -> BackupPage:
         shown = rest[:count]
@@ -107,7 +107,7 @@ async def get_operation(call: Call, operation_id: OperationId, wait_seconds: Wai
             "Use the operation_id of an earlier answer; list_backups shows what exists.",
         )
     told = await follow(call.desk, recorded, wait_seconds, call.progress)
-    return operation_answer(told, call.desk.clock.wall())
+    return operation_answer(told, call.desk.now)
 
 
 def page_text(page: BackupPage) -> str:

@@ -56,7 +56,7 @@ async def create_backup(
         wait_seconds=wait_seconds,
         progress=call.progress,
     )
-    return operation_answer(told, call.desk.clock.wall())
+    return operation_answer(told, call.desk.now)
 
 
 async def delete_backup(
@@ -69,7 +69,7 @@ async def delete_backup(
     operation_id it deletes, once. Refused when the server would keep too few good backups. Returns the operation.
     """
     told = await destroy.delete(call.desk, backup_id, confirm=confirm, operation_id=operation_id, person=call.person)
-    return operation_answer(told, call.desk.clock.wall())
+    return operation_answer(told, call.desk.now)
 
 
 async def restore_server(
@@ -96,7 +96,7 @@ async def restore_server(
         operation_id=operation_id,
         person=call.person,
     )
-    return operation_answer(told, call.desk.clock.wall())
+    return operation_answer(told, call.desk.now)
 
 
 async def prune_backups(
@@ -126,4 +126,4 @@ async def prune_backups(
         person=call.person,
         progress=call.progress,
     )
-    return operation_answer(told, call.desk.clock.wall())
+    return operation_answer(told, call.desk.now)

@@ -55,7 +55,7 @@ async def test_a_backup_made_here_today_is_no_good_backup_yet(bench: Bench, row:
 
 
 @pytest.mark.parametrize("row", ["F83"])
-@pytest.mark.parametrize("meanwhile", ["nothing", "restart", "clock step"])
+@pytest.mark.parametrize("meanwhile", ["nothing", "restart", "clock step", "clock step and reboot"])
 @pytest.mark.parametrize("budget", [{"deletes_per_hour": 2}, {"deletes_per_day": 2}])
 async def test_one_delete_more_than_the_budget_is_refused(
     emulator: Emulator, clock: ManualClock, bench_on: OpenBench, row: str, meanwhile: str, budget: dict[str, int]
@@ -65,13 +65,30 @@ async def test_one_delete_more_than_the_budget_is_refused(
         for backup_id in (first, second):
             confirmation = await bench.plan("delete_backup", backup_id=backup_id)
             await bench.agent.call("delete_backup", **confirmation)
-    if meanwhile == "clock step":
+    if meanwhile.startswith("clock step"):
         clock.step(days=2)
+    if meanwhile.endswith("reboot"):
+        clock.boot = "second boot"
     async with bench_on(emulator, **budget) as bench:
         answer = await bench.agent.call("delete_backup", backup_id=third)
         assert answer.code == "budget_exhausted", row
         assert "The next is possible in about" in answer.text
         assert bench.requests()[2] == 2
+
+
+async def test_a_clock_that_is_slow_makes_no_expiring_backup_good_and_no_old_one_a_way_back(
+    emulator: Emulator, clock: ManualClock, bench_on: OpenBench
+) -> None:
+    (last,) = (backup.id for backup in emulator.fleet.backups_of(RUNNER))
+    expires = clock.now() + timedelta(hours=23)
+    made = clock.now() - timedelta(hours=30)
+    emulator.fleet.backups[9001] = Backup(9001, RUNNER, made, size_mb=9, expires_at=expires)
+    emulator.fleet.backups[9002] = Backup(9002, RUNNER, clock.now() - timedelta(hours=2), size_mb=9)
+    clock.step(hours=-2)
+    async with bench_on(emulator, keep_min=2) as bench:
+        assert (await bench.agent.call("delete_backup", backup_id=last)).code == "policy_denied"
+        plan = await bench.agent.call("restore_server", server_id=RUNNER, backup_id=last)
+    assert plan.data["facts"]["safety_backup"] == "one is made first"
 
 
 RESTORES_REFUSED: dict[str, tuple[dict[str, Any], str]] = {

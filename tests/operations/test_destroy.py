@@ -1,5 +1,6 @@
 """Carrying out a plan: not twice, not on what has changed, and a restore with the way back that it has."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -213,7 +214,7 @@ async def test_every_step_of_what_is_carried_out_is_recorded_with_who_consented(
     assert events == ["planned", "approved", "sending", "succeeded"]
     assert (told.operation.approved_by, told.operation.sent, told.operation.created) == (
         "plan",
-        clock.moment(),
+        clock.clock.moment(timedelta(0)),
         plan.created,
     )
 

@@ -157,6 +157,12 @@ def test_without_a_mark_it_is_the_one_new_backup_like_it(rows: list[Backup], fou
     assert judged.evidence == (told if found else "")
 
 
+@pytest.mark.parametrize(("seconds", "found"), [(-3600, 777), (-3480, 777), (-3479, 0), (0, 0)])
+def test_when_it_was_made_is_judged_by_vps_orgs_clock_if_that_is_known(seconds: float, found: int) -> None:
+    asked = ASKED.but(sent=MOMENT.model_copy(update={"upstream": MOMENT.wall + timedelta(hours=1)}))
+    assert judge_create(asked, Listing((like(seconds=seconds),), ()), MOMENT).backup_id == found
+
+
 @pytest.mark.parametrize(
     ("marked", "rows", "found"),
     [
