@@ -70,6 +70,11 @@ class VpsClient:
         """How far VPS.org's clock was ahead of ours at its last answer, whatever that said; None if it told no time."""
         return self._attempts.clock_offset
 
+    @property
+    def credential(self) -> str:
+        """Which token at which address this is, by a fingerprint that tells neither."""
+        return self._link.credential
+
     def moment(self) -> Moment:
         """Now, by our clocks and by VPS.org's as far as its last answer tells."""
         return self._clock.moment(self.clock_offset)

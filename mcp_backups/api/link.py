@@ -1,8 +1,10 @@
 """The connections to VPS.org: the only place that puts the token on the wire, and only to the one address set."""
 
+import hashlib
 import json
 import ssl
 from dataclasses import dataclass
+from functools import cached_property
 
 import httpx2
 from pydantic import SecretStr
@@ -15,6 +17,7 @@ from .call import Call, Result
 _KEPT_ALIVE = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
 # A kept connection may be closed by the other side just as a write goes out, and nobody could tell whether it arrived.
 _FRESH = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
+_ROUNDS = 50_000
 
 
 @dataclass
@@ -48,6 +51,12 @@ class Link:
         self._verify = verify
         self._timeout = httpx2.Timeout(None, connect=connect_seconds).as_dict()
         self._transports: dict[bool, httpx2.AsyncHTTPTransport] = {}
+
+    @cached_property
+    def credential(self) -> str:
+        """Which token at which address this is: 16 hex digits that tell neither, slow to make lest one be guessed."""
+        token, address = self._token.get_secret_value().encode(errors="replace"), self._base_url.encode()
+        return hashlib.pbkdf2_hmac("sha256", token, address, _ROUNDS, dklen=8).hex()
 
     async def send(self, call: Call[Result], progress: Progress) -> httpx2.Response:
         """The answer as soon as its header is in; the caller reads and closes it.

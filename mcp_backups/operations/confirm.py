@@ -116,6 +116,8 @@ async def _named(desk: Desk, wish: Wish, operation_id: str) -> Operation:
         raise ConfirmationInvalidError("There is no operation of that id.")
     if operation.action != wish.action or operation.arguments != wish.arguments:
         raise ConfirmationInvalidError(f"{operation.id} is a plan for another tool or other arguments.")
+    if not desk.can_see(operation):
+        raise ConfirmationInvalidError(f"{operation.id} was planned with another token, or for another address.")
     if operation.is_expired(desk.moment()) or operation.status == "expired":
         await settle(desk, operation)
         raise ConfirmationExpiredError(f"The plan {operation.id} is no longer valid.")
@@ -143,7 +145,8 @@ async def _repeated(desk: Desk, wish: Wish) -> Operation | None:
         for operation in entries.find(action=wish.action, statuses=EFFECTIVE | {"preparing"}):
             is_recent = operation.sent is not None and operation.sent.ago(now) < REPEAT_WINDOW
             is_waiting = operation.status == "preparing" and not operation.is_expired(now)
-            if operation.arguments == wish.arguments and (is_recent or is_waiting):
+            is_same = operation.arguments == wish.arguments and desk.can_see(operation)
+            if is_same and (is_recent or is_waiting):
                 return operation
         return None
 

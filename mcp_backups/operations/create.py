@@ -3,7 +3,6 @@
 import re
 from collections.abc import Collection
 
-from mcp_backups.clock import Moment
 from mcp_backups.errors import BusyError, InvalidArgumentError
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.desk import Desk, Progress, Told
@@ -12,7 +11,6 @@ from mcp_backups.operations.operation import EFFECTIVE, REPEAT_WINDOW, Arguments
 from mcp_backups.operations.policy import check_server, check_write
 from mcp_backups.operations.send import carry_out
 from mcp_backups.operations.settle import CANNOT_SEE, follow
-from mcp_backups.settings import Settings
 from mcp_backups.text import safe_text
 
 MAX_DESCRIPTION = 150
@@ -37,12 +35,12 @@ async def create(
         )
     if _MARK.search(description):
         raise InvalidArgumentError("description must not hold an operation id.")
-    start, now = desk.clock.ticks(), desk.moment()
+    start = desk.clock.ticks()
     arguments: Arguments = {"server_id": server_id, "description": description}
     recorded: Operation | None = None
     gone = frozenset[int]()
     if not allow_duplicate:
-        recorded = await desk.ledger.read(lambda entries: find_repeat(entries, arguments, now))
+        recorded = await desk.ledger.read(lambda entries: find_repeat(desk, entries, arguments))
     if recorded and await _is_gone(desk, recorded):
         gone = frozenset({recorded.backup_id})
         recorded = None
@@ -50,13 +48,13 @@ async def create(
     if recorded is None:
         with desk.reading(before_sending=True):
             backups = await desk.api.list_backups(server_id)
-        intended = intent(desk.settings, arguments, backups, desk.moment())
+        intended = intent(desk, arguments, backups)
         started = await carry_out(
             desk,
             intended.id,
-            lambda entries, owner: _intend(entries, owner, intended, gone, allow_duplicate=allow_duplicate),
+            lambda entries, owner: _intend(desk, entries, owner, intended, gone, allow_duplicate=allow_duplicate),
         )
-        recorded = started or await desk.ledger.read(lambda entries: find_repeat(entries, arguments, now, gone))
+        recorded = started or await desk.ledger.read(lambda entries: find_repeat(desk, entries, arguments, gone))
         if recorded is None:
             raise BusyError("Another call asked for the same backup at the same time, and failed.")
     left = max(0.0, wait_seconds - (desk.clock.ticks() - start))
@@ -66,8 +64,9 @@ async def create(
     return told if started is not None else Told(told.operation, replayed=True, unseen=told.unseen)
 
 
-def intent(settings: Settings, arguments: Arguments, backups: Listing[Backup], now: Moment) -> Operation:
+def intent(desk: Desk, arguments: Arguments, backups: Listing[Backup]) -> Operation:
     """The operation that makes a backup, about to be sent."""
+    now = desk.moment()
     return Operation(
         id=new_id(),
         action="create_backup",
@@ -78,7 +77,8 @@ def intent(settings: Settings, arguments: Arguments, backups: Listing[Backup], n
         approved_by="not_required",
         created=now,
         sent=now,
-        marked=settings.mark_backups,
+        credential=desk.api.credential,
+        marked=desk.settings.mark_backups,
         baseline=tuple(backup.id for backup in backups.rows),
         baseline_complete=backups.complete,
     )
@@ -97,13 +97,13 @@ async def _is_gone(desk: Desk, recorded: Operation) -> bool:
 
 
 def find_repeat(
-    entries: Transaction, arguments: Arguments, now: Moment, known_gone: Collection[int] = ()
+    desk: Desk, entries: Transaction, arguments: Arguments, known_gone: Collection[int] = ()
 ) -> Operation | None:
     """The operation of the same request within the last 10 minutes that took effect, or may have.
 
     One whose backup was deleted since is none: who asks again wants a backup that is there.
     """
-    server_id = int(arguments["server_id"])
+    server_id, now = int(arguments["server_id"]), desk.moment()
     made = entries.find(action="create_backup", server_id=server_id, statuses=EFFECTIVE)
     deletes = entries.find(action="delete_backup", server_id=server_id, statuses=EFFECTIVE)
     gone = {each.backup_id for each in deletes}.union(known_gone)
@@ -112,6 +112,7 @@ def find_repeat(
             each
             for each in made
             if each.arguments == arguments
+            and desk.can_see(each)
             and each.created.ago(now) < REPEAT_WINDOW
             and not (each.backup_id and each.backup_id in gone)
         ),
@@ -120,8 +121,14 @@ def find_repeat(
 
 
 def _intend(
-    entries: Transaction, owner: str, intended: Operation, known_gone: Collection[int], *, allow_duplicate: bool
+    desk: Desk,
+    entries: Transaction,
+    owner: str,
+    intended: Operation,
+    known_gone: Collection[int],
+    *,
+    allow_duplicate: bool,
 ) -> Operation | None:
-    if not allow_duplicate and find_repeat(entries, intended.arguments, intended.created, known_gone):
+    if not allow_duplicate and find_repeat(desk, entries, intended.arguments, known_gone):
         return None
     return entries.save(intended.but(owner=owner))

@@ -44,7 +44,7 @@ class Told(NamedTuple):
         safety: The operation that makes a restore's safety backup, while the restore waits for it.
         server_status: The server's status as VPS.org shows it now, if it was asked.
         approver: Who can approve it, while it is only planned.
-        unseen: Why VPS.org could not be asked just now, as an error code; what is told may be out of date.
+        unseen: Why VPS.org could not be asked just now, by an error code or in words; what is told may be out of date.
         obstacle: Why a prune did not go on, or could not be recorded, just now; the same call takes it up again.
     """
 
@@ -105,6 +105,10 @@ class Desk:
                 yield
         except TimeoutError:
             raise UpstreamTimeoutError("VPS.org's lists could not be read in the time that a call may take.") from None
+
+    def can_see(self, operation: Operation) -> bool:
+        """Whether what VPS.org shows here can be about an operation: what another token sees proves nothing."""
+        return operation.credential in {"", self.api.credential}
 
     def is_being_sent(self, operation: Operation) -> bool:
         """Whether a process may still be at work on it: one that lives, and not for longer than any of them takes."""

@@ -192,5 +192,6 @@ def _check_first(desk: Desk, entries: Transaction, operation: Operation) -> None
     for each in entries.find(
         action=operation.action, server_id=operation.server_id, statuses=EFFECTIVE, sent_only=True
     ):
-        if each.arguments == operation.arguments and each.sent and each.sent.ago(now) < REPEAT_WINDOW:
+        is_same = each.arguments == operation.arguments and desk.can_see(each)
+        if is_same and each.sent and each.sent.ago(now) < REPEAT_WINDOW:
             raise _SentBeforeError(each.id)

@@ -103,6 +103,7 @@ class Operation(BaseModel):
         facts: What the plan told, for the answer that repeats it.
         sent: When the intent to send was recorded.
         owner: The process that sends, see `Presence`.
+        credential: Which token at which address it was planned with, by a fingerprint that tells neither.
         safety_operation: The operation that makes this restore's safety backup.
         undo_backup_id: The backup to restore to take a restore back, 0 if there is none.
         undo_from: When the budget of restores allows that; None if it does at once.
@@ -130,6 +131,7 @@ class Operation(BaseModel):
     created: Moment
     sent: Moment | None = None
     owner: str = ""
+    credential: str = ""
     safety_operation: str = ""
     undo_backup_id: int = 0
     undo_from: datetime | None = None

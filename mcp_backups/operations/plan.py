@@ -158,6 +158,7 @@ def planned(desk: Desk, action: Action, arguments: Arguments, sight: Sight) -> O
         backup_id=sight.target.id,
         backup=sight.target,
         facts=facts,
+        credential=desk.api.credential,
         created=desk.moment(),
     )
 

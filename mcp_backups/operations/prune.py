@@ -154,6 +154,7 @@ def _delete_for(desk: Desk, entries: Transaction, operation: Operation, item: Pr
             backup_id=item.backup.id,
             backup=item.backup,
             facts={"part_of": operation.id},
+            credential=operation.credential,
             created=desk.moment(),
         )
     )

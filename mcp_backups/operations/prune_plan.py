@@ -40,6 +40,7 @@ async def plan_prune(keep: Keep, desk: Desk, wish: Wish) -> Operation:
         arguments=wish.arguments,
         server_id=server_id,
         server_name=next((backup.server_name for backup in backups.rows), ""),
+        credential=desk.api.credential,
         created=desk.moment(),
     )
     try:

@@ -1,6 +1,5 @@
 """The safety backup that a restore makes first: the way back."""
 
-from mcp_backups.clock import Moment
 from mcp_backups.errors import BackupsError, OutcomeUnknownError, PolicyDeniedError
 from mcp_backups.health import is_restorable
 from mcp_backups.operations.create import find_repeat, intent
@@ -57,15 +56,14 @@ def _is_there(safety: Operation, sight: Sight) -> bool:
 
 async def _start(desk: Desk, operation: Operation, approved_by: ApprovedBy, sight: Sight) -> Operation:
     arguments: Arguments = {"server_id": operation.server_id, "description": _DESCRIPTION}
-    now = desk.moment()
-    safety = intent(desk.settings, arguments, sight.holdings.backups, now)
+    safety = intent(desk, arguments, sight.holdings.backups)
 
     def intend(entries: Transaction, owner: str) -> Operation | None:
         current = still_open(desk, entries, operation)
         if current is None or current.safety_operation:
             return None
         check_ledger(desk, entries, current)
-        under_way = _under_way(entries, arguments, now, current)
+        under_way = _under_way(desk, entries, arguments, current)
         approved = entries.save(current.but(status="approved", approved_by=approved_by))
         entries.save(approved.but(status="preparing", safety_operation=(under_way or safety).id))
         return None if under_way else entries.save(safety.but(owner=owner))
@@ -86,13 +84,13 @@ async def _start(desk: Desk, operation: Operation, approved_by: ApprovedBy, sigh
     return await desk.ledger.read(current)
 
 
-def _under_way(entries: Transaction, arguments: Arguments, now: Moment, restore: Operation) -> Operation | None:
+def _under_way(desk: Desk, entries: Transaction, arguments: Arguments, restore: Operation) -> Operation | None:
     """Another restore's safety backup that is just being made, and will do for this one too.
 
     One that is finished would have been seen; where it was not, it is gone or is what is to be restored. One from
     before another restore does not hold what that has made of the server.
     """
-    found = find_repeat(entries, arguments, now)
+    found, now = find_repeat(desk, entries, arguments), desk.moment()
     if found is None or found.status == "succeeded" or found.backup_id == restore.backup_id or not found.sent:
         return None
     sent = entries.find(action="restore_server", server_id=restore.server_id, statuses=EFFECTIVE, sent_only=True)

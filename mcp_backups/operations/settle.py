@@ -8,7 +8,7 @@ from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.desk import Desk, Progress, Told
 from mcp_backups.operations.judge import judge_create, judge_delete
 from mcp_backups.operations.ledger import Transaction
-from mcp_backups.operations.operation import Operation, Status
+from mcp_backups.operations.operation import Action, Operation, Status
 
 LOOKS = (0, 1, 2, 4, 8)
 """Seconds to wait before each look for a backup that may have been started."""
@@ -22,8 +22,16 @@ _LAST_LOOK_SECONDS = 1.0
 CANNOT_SEE = (ApiError, ConfigError)
 """Why a look may tell nothing; whatever it is, it says nothing about what was sent before."""
 
-_LOOKED_AFTER: frozenset[Status] = frozenset({"unknown", "accepted"})
-_PRUNE_LOOKED_AFTER = _LOOKED_AFTER | {"preparing", "expired"}
+SENT_ELSEWISE = "it was sent with another token or to another address"
+"""Why nothing is looked at; only the operator can tell then."""
+
+_LOOKED_AFTER: dict[Action, frozenset[Status]] = {
+    "create_backup": frozenset({"unknown", "accepted"}),
+    "delete_backup": frozenset({"unknown", "accepted"}),
+    "restore_server": frozenset({"unknown", "accepted", "preparing"}),
+    "prune_backups": frozenset({"unknown", "accepted", "preparing", "expired"}),
+}
+"""The statuses of which looking may tell more."""
 
 ALL_SEEN = "each is absent from the complete list"
 """How it is known that a prune is finished."""
@@ -107,20 +115,38 @@ def _rivals(entries: Transaction, operation: Operation) -> list[Operation]:
 
 
 async def _look(desk: Desk, operation: Operation, now: Moment) -> Told:
-    if operation.action == "prune_backups" and operation.status in _PRUNE_LOOKED_AFTER:
-        return await _look_at_deletes(desk, operation)
-    if operation.action == "restore_server" and operation.status == "preparing":
-        return await _look_at_safety_backup(desk, operation)
-    if operation.status not in _LOOKED_AFTER:
+    if operation.status not in _LOOKED_AFTER[operation.action]:
         return Told(operation)
+    if not desk.can_see(operation):
+        return Told(operation, unseen=SENT_ELSEWISE)
     if operation.action == "create_backup":
-        backups = await desk.api.list_backups(operation.server_id)
-        return Told(await _judge(desk, operation, backups))
+        return Told(await _judge(desk, operation, await desk.api.list_backups(operation.server_id)))
     if operation.action == "delete_backup":
         return Told(judge_delete(operation, await list_with_target(desk, operation), now))
+    look = _look_at_restore if operation.action == "restore_server" else _look_at_deletes
+    return await look(desk, operation)
+
+
+async def _look_at_restore(desk: Desk, operation: Operation) -> Told:
+    if operation.status == "preparing":
+        return await _look_at_safety_backup(desk, operation)
+    known = await _without_lost_way_back(desk, operation)
     servers = await desk.api.list_servers()
     status = next((server.status for server in servers.rows if server.id == operation.server_id), "")
-    return Told(operation, server_status=status)
+    return Told(known, server_status=status)
+
+
+async def _without_lost_way_back(desk: Desk, operation: Operation) -> Operation:
+    """A restore that cannot be undone any more once the backup for it is gone, or its deletion was sent."""
+    way_back = operation.undo_backup_id
+    if not way_back:
+        return operation
+    backups = await desk.api.list_backups(operation.server_id)
+    holdings = await desk.holdings(operation.server_id, backups)
+    is_listed = any(backup.id == way_back for backup in backups.rows)
+    if way_back in holdings.deleted_here or (backups.complete and not is_listed):
+        return operation.but(undo_backup_id=0, facts=operation.facts | {"can_be_undone": False, "way_back": "gone"})
+    return operation
 
 
 async def _look_at_safety_backup(desk: Desk, operation: Operation) -> Told:
@@ -157,6 +183,8 @@ async def _look_at_deletes(desk: Desk, operation: Operation) -> Told:
 def _is_under_way(told: Told) -> bool:
     """Whether waiting can tell more."""
     operation = told.operation
+    if told.unseen == SENT_ELSEWISE:
+        return False
     if operation.status == "preparing":
         return told.safety is not None and told.safety.status != "succeeded"
     if operation.action == "restore_server":

@@ -1,10 +1,13 @@
 """The token: nothing without it, and it stays between us and VPS.org."""
 
 import logging
+import re
 
 import pytest
+from pydantic import SecretStr
 
 from mcp_backups.api import VpsClient
+from mcp_backups.clock import system_clock
 from mcp_backups.errors import AuthFailedError, ConfigError
 from mcp_backups.sandbox import Emulator, Fault
 
@@ -78,3 +81,20 @@ async def test_nothing_is_made_before_the_first_call() -> None:
     """TLS and pools cost 50 ms, which a server that is only listed for its tools need not spend."""
     client = client_of("https://vps.test/api/v1", Time())
     assert client._link._transports == {}
+
+
+def test_a_fingerprint_tells_which_token_at_which_address_and_neither_of_them() -> None:
+    def credential(base_url: str, token: str | None) -> str:
+        secret = SecretStr(token) if token is not None else None
+        return VpsClient(base_url, secret, clock=system_clock()).credential
+
+    known = credential("https://vps.example/api/v1", "vps_canary")
+    assert known == credential("https://vps.example/api/v1/", "vps_canary")
+    others = {
+        credential("https://vps.example/api/v2", "vps_canary"),
+        credential("https://vps.example/api/v1", "vps_canary2"),
+        credential("https://vps.example/api/v1", None),
+        credential("https://vps.example/api/v1", "vps_\udc80"),
+    }
+    assert len(others | {known}) == 5
+    assert all(re.fullmatch(r"[0-9a-f]{16}", each) for each in others | {known})

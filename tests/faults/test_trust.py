@@ -8,7 +8,20 @@ from mcp_backups.operations.ledger import Ledger
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator, Fault
 from tests.faults.conftest import OpenBench
-from tests.faults.stage import DB, SOURCE, TARGET, WEB, Bench, a_create, a_delete, on_delete, on_post
+from tests.faults.stage import (
+    DB,
+    DOWN,
+    NEVER_ARRIVED,
+    SOURCE,
+    TARGET,
+    WEB,
+    Bench,
+    a_create,
+    a_delete,
+    on_delete,
+    on_get,
+    on_post,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -211,3 +224,63 @@ async def test_what_is_listed_days_after_it_was_said_to_be_deleted_was_not(bench
     bench.clock.advance(days=3)
     later = await bench.agent.call("get_operation", operation_id=told.operation)
     assert (told.status, later.status, later.data["changed"]) == ("accepted", "failed", "nothing")
+
+
+async def test_what_another_account_shows_says_nothing_of_what_was_sent(
+    emulator: Emulator, bench_on: OpenBench
+) -> None:
+    """Both keep one ledger, being of one user; there the backup is gone, here its deletion never arrived."""
+    async with bench_on(emulator) as here:
+        unknown = await a_delete(here, (on_delete(NEVER_ARRIVED), on_get(DOWN, None, 1)))
+    assert unknown.code == "outcome_unknown"
+    (operation,) = here.operations()
+    async with Emulator(now=here.clock.now) as other, bench_on(other) as there:
+        other.fleet.delete_backup(TARGET)
+        before = there.clock.passed
+        told = await there.agent.call("get_operation", operation_id=operation.id, wait_seconds=45)
+        assert (told.status, told.data["changed"]) == ("unknown", "unknown")
+        assert "it was sent with another token or to another address" in told.data["facts"]["not_checked_now"]
+        assert there.clock.passed == before  # waiting could tell nothing
+    emulator.clear_faults()
+    here.clock.advance(minutes=3)
+    async with bench_on(emulator) as here:
+        assert (await here.agent.call("get_operation", operation_id=operation.id)).status == "failed"
+
+
+async def test_what_was_planned_or_made_with_another_account_is_not_confirmed_or_repeated_here(
+    emulator: Emulator, bench_on: OpenBench
+) -> None:
+    async with bench_on(emulator) as here:
+        confirmation = await here.plan("delete_backup", backup_id=TARGET)
+        made = await here.agent.call("create_backup", server_id=WEB, description="nightly")
+    async with Emulator(now=here.clock.now) as other, bench_on(other) as there:
+        assert (await there.agent.call("delete_backup", **confirmation)).code == "confirmation_invalid"
+        again = await there.agent.call("create_backup", server_id=WEB, description="nightly")
+        assert (again.data["replayed"], again.operation == made.operation) == (False, False)
+        assert there.requests()[1:] == (1, 0)
+
+
+async def test_with_a_flag_what_another_account_did_is_not_taken_for_done_here(
+    emulator: Emulator, bench_on: OpenBench
+) -> None:
+    async with bench_on(emulator, approval="flag") as here:
+        assert (await here.agent.call("delete_backup", backup_id=TARGET, confirm=True)).status == "succeeded"
+    async with Emulator(now=here.clock.now) as other, bench_on(other, approval="flag") as there:
+        told = await there.agent.call("delete_backup", backup_id=TARGET, confirm=True)
+        assert (told.status, told.data["replayed"], there.requests()[2]) == ("succeeded", False, 1)
+
+
+@pytest.mark.parametrize("by", ["this server", "somebody else", "nobody"])
+async def test_no_way_back_is_told_once_it_is_gone(bench: Bench, by: str) -> None:
+    confirmation, safety = await restore_with_safety_backup(bench)
+    restored = await bench.agent.call("restore_server", **confirmation)
+    assert restored.data["undo"] == f"restore_server(server_id={WEB}, backup_id={safety})"
+    if by == "this server":
+        await bench.agent.call("delete_backup", **await bench.plan("delete_backup", backup_id=safety))
+    if by == "somebody else":
+        bench.emulator.fleet.delete_backup(safety)
+    for tool, arguments in (("get_operation", {"operation_id": restored.operation}), ("restore_server", confirmation)):
+        told = await bench.agent.call(tool, **arguments)
+        assert (told.data["undo"] is None) is (by != "nobody")
+        assert told.data["facts"]["can_be_undone"] is (by == "nobody")
+        assert told.data["facts"].get("way_back") == (None if by == "nobody" else "gone")

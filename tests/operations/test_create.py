@@ -10,7 +10,7 @@ from mcp_backups.operations.create import create, find_repeat, intent
 from mcp_backups.operations.desk import Desk, Told
 from mcp_backups.operations.operation import Operation, new_id
 from mcp_backups.sandbox import Emulator, Fault
-from tests.stage import MakeSettings, ManualClock
+from tests.stage import ManualClock
 
 from .made import MOMENT, ago, as_recorded, backup, operation, record_all, spoil_a_row, under
 
@@ -36,15 +36,15 @@ async def asked(desk: Desk, description: str = "nightly", *, again: bool = False
     ],
 )
 @pytest.mark.parametrize("marked", [True, False])
-def test_the_intent_holds_all_by_which_the_backup_can_be_found_later(
-    make_settings: MakeSettings,
+async def test_the_intent_holds_all_by_which_the_backup_can_be_found_later(
+    desk: Desk,
     rows: list[Backup],
     missing: tuple[str, ...],
     name: str,
     baseline: tuple[int, ...],
     marked: bool,
 ) -> None:
-    intended = intent(make_settings(mark_backups=marked), NIGHTLY, Listing(tuple(rows), missing), MOMENT)
+    intended = intent(under(desk, mark_backups=marked), NIGHTLY, Listing(tuple(rows), missing))
     assert intended == Operation(
         id=intended.id,
         action="create_backup",
@@ -55,6 +55,7 @@ def test_the_intent_holds_all_by_which_the_backup_can_be_found_later(
         approved_by="not_required",
         created=MOMENT,
         sent=MOMENT,
+        credential=desk.api.credential,
         marked=marked,
         baseline=baseline,
         baseline_complete=not missing,
@@ -75,6 +76,7 @@ def test_the_intent_holds_all_by_which_the_backup_can_be_found_later(
         ({"arguments": NIGHTLY | {"server_id": 12346}, "server_id": 12346}, False),
         ({"server_id": 12346}, False),
         ({"action": "prune_backups"}, False),
+        ({"credential": "another"}, False),
         ({"created": ago(minutes=9.9, ticking=9.9 * 60)}, True),
         ({"created": ago(minutes=10, ticking=600)}, False),
         ({"created": ago(days=1, ticking=599)}, True),
@@ -87,7 +89,7 @@ async def test_the_same_request_is_the_same_arguments_within_ten_minutes_by_the_
     before = await desk.record(
         operation(**{"action": "create_backup", "status": "accepted", "arguments": NIGHTLY} | fields)
     )
-    found = await desk.ledger.read(lambda entries: find_repeat(entries, NIGHTLY, MOMENT))
+    found = await desk.ledger.read(lambda entries: find_repeat(desk, entries, NIGHTLY))
     assert found == (before if is_repeat else None)
 
 
@@ -102,13 +104,13 @@ async def test_the_same_request_is_the_same_arguments_within_ten_minutes_by_the_
 async def test_the_same_request_is_found_behind_however_much_else_was_done(desk: Desk, others: dict[str, Any]) -> None:
     before = await desk.record(operation("create_backup", "accepted", arguments=NIGHTLY))
     await record_all(desk, [operation(**{"status": "succeeded"} | others) for _ in range(100)])
-    assert await desk.ledger.read(lambda entries: find_repeat(entries, NIGHTLY, MOMENT)) == before
+    assert await desk.ledger.read(lambda entries: find_repeat(desk, entries, NIGHTLY)) == before
 
 
 async def test_of_several_the_last_is_the_one_that_is_repeated(desk: Desk) -> None:
     several = [operation("create_backup", "accepted", arguments=NIGHTLY) for _ in range(3)]
     await record_all(desk, several)
-    assert await desk.ledger.read(lambda entries: find_repeat(entries, NIGHTLY, MOMENT)) == several[-1]
+    assert await desk.ledger.read(lambda entries: find_repeat(desk, entries, NIGHTLY)) == several[-1]
 
 
 async def test_a_backup_is_asked_for_once_and_the_same_request_is_told_what_became_of_it(
