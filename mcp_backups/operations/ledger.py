@@ -24,7 +24,7 @@ from mcp_backups.operations.operation import Action, Operation, Status
 Result = TypeVar("Result")
 
 LOCK_WAIT_SECONDS = 3.0
-"""How long a write waits for another process's."""
+"""How long a call waits for another, and a write for another process's."""
 
 _FILE = "ledger.sqlite3"
 _OPENING, _POLL_SECONDS = "ledger.lock", 0.01
@@ -195,7 +195,7 @@ class Ledger:
                 self._connection = None
 
     def _run(self, work: Callable[[Transaction], Result], begin: str) -> Result:
-        with self._lock, _as_ledger_errors():
+        with self._turn(), _as_ledger_errors():
             connection = self._connection = self._connection or self._open()
             if _identity(self.path) != self._opened:
                 raise LedgerUnavailableError("The ledger was moved or replaced while this server ran.")
@@ -208,6 +208,16 @@ class Ledger:
                     connection.execute("ROLLBACK")
                 raise
             return result
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One of this process's calls at a time; where another process holds the ledger, they do not wait in a row."""
+        if not self._lock.acquire(timeout=LOCK_WAIT_SECONDS):
+            raise BusyError("Other calls are waiting for the ledger.")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _open(self) -> sqlite3.Connection:
         from filelock import FileLock  # noqa: PLC0415 - a server that only reads never needs it, and starts sooner

@@ -3,10 +3,12 @@
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from mcp_backups.errors import BackupsError, BusyError, LedgerUnavailableError
@@ -196,6 +198,25 @@ async def test_a_folder_that_cannot_be_made_is_told_as_such(tmp_path: Path) -> N
     ledger = Ledger(tmp_path / "file" / "state", lambda: NOW)
     with pytest.raises(LedgerUnavailableError):
         await ledger.write(saving(operation()))
+
+
+async def test_a_call_waits_for_no_more_than_one_other(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_backups.operations.ledger.LOCK_WAIT_SECONDS", 0.05)
+    held, done = threading.Event(), threading.Event()
+
+    def hold(entries: Transaction) -> None:
+        held.set()
+        assert done.wait(10)
+        entries.save(saved)
+
+    saved = operation()
+    async with anyio.create_task_group() as others:
+        others.start_soon(ledger.write, hold)
+        assert await anyio.to_thread.run_sync(held.wait, 10)
+        with pytest.raises(BusyError, match="Other calls are waiting for the ledger"):
+            await ledger.read(lambda entries: entries.last_event())
+        done.set()
+    assert await ledger.read(lambda entries: entries.get(saved.id)) == saved
 
 
 async def test_one_that_another_process_holds_is_busy_for_writing_and_open_for_reading(
