@@ -112,15 +112,15 @@ class Attempts:
         self, call: Call[Result], progress: Progress, scope: anyio.CancelScope
     ) -> Done[Result] | Failed:
         response = await self._link.send(call, progress)
-        told, wall = http_date(response.headers.get("date", "")), self._clock.wall()
-        if told and abs(told - wall) < _FARTHEST_CLOCK:
-            self.clock_offset = told - wall
+        date, wall = http_date(response.headers.get("date", "")), self._clock.wall()
+        if date and abs(date - wall) < _FARTHEST_CLOCK:
+            self.clock_offset = date - wall
         try:
             if not response.is_success:
                 return await self._refusal(call, response, scope)
             # For a write that needs no body the status says it all, whatever becomes of the rest.
-            body = await _whole_body(response) if call.needs_body else b""
-            return Done(response.status_code, call.read(body))
+            told = await _whole_body(response) if call.needs_body else _media_type(response).encode()
+            return Done(response.status_code, call.read(told))
         finally:
             await _close(response)
 
@@ -132,7 +132,7 @@ class Attempts:
             left = scope.deadline - anyio.current_time()
             with anyio.move_on_after(min(_ERROR_BODY_SECONDS, left / 2)):
                 detail = await _named_fields(response)
-        html = "html" in response.headers.get("content-type", "").lower()
+        html = wire.is_page(_media_type(response).encode())
         wait = retry_after(asked, self._clock.wall())
         return _failed(call, response.status_code, html=html, wait=wait, detail=detail)
 
@@ -144,6 +144,10 @@ def _failed(
     if verdict is None:
         raise ValueError("a 2xx status is no failure")
     return Failed(cause, verdict, wait, detail)
+
+
+def _media_type(response: httpx2.Response) -> str:
+    return response.headers.get("content-type", "")
 
 
 async def _whole_body(response: httpx2.Response, limit: int = _MAX_BODY) -> bytes:

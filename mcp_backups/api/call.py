@@ -44,7 +44,7 @@ class Call(Generic[Result]):
         body: Sent as JSON; None for no body.
         subject: What a 404 says there is none of: "backup 501".
         lookup: Whether a 404 says that at all.
-        needs_body: Whether the answer's body is read; if not, a 2xx status is enough and `read` gets b"".
+        needs_body: Whether the answer's body is read; if not, a 2xx status is enough and `read` gets its media type.
     """
 
     method: str

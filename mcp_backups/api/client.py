@@ -121,18 +121,22 @@ class VpsClient:
         )
         await self._run(call)
 
-    async def restore_server(self, server_id: int, backup_id: int) -> None:
-        """Start to put a backup on its server's disk. Accepted as soon as VPS.org says 2xx, whatever else it says."""
+    async def restore_server(self, server_id: int, backup_id: int) -> bool:
+        """Start to put a backup on its server's disk. Accepted as soon as VPS.org says 2xx, whatever else it says.
+
+        Returns:
+            Whether a web page came with that, which something before VPS.org may have sent in its place.
+        """
         call = Call(
             "POST",
             f"/servers/{server_id}/restore/",
             f"restore server {server_id} from backup {backup_id}",
-            wire.nothing,
+            wire.is_page,
             body={"backup_id": backup_id},
             subject=f"server {server_id}, or no backup {backup_id} of it",
             needs_body=False,
         )
-        await self._run(call)
+        return await self._run(call)
 
     async def list_servers(self) -> Listing[Server]:
         """Every server that the token may see: id, name and status, nothing else of what VPS.org tells."""

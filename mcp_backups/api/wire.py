@@ -105,6 +105,11 @@ def nothing(_body: bytes) -> None:
     """For answers whose body does not matter."""
 
 
+def is_page(media_type: bytes) -> bool:
+    """Whether what came is a web page, as of a login or of maintenance, which VPS.org's API does not send."""
+    return b"html" in media_type.lower()
+
+
 def rejected_fields(body: bytes) -> tuple[str, ...]:
     """Which of our own field names a validation answer has as keys. Raises as `read_page`."""
     answer = _read(_OBJECT, body, "is no object")

@@ -172,7 +172,7 @@ def _delete_unknown(operation: Operation) -> OutcomeUnknownError:
 
 async def _send_restore(desk: Desk, operation: Operation) -> Operation:
     try:
-        await desk.api.restore_server(operation.server_id, operation.backup_id)
+        is_page = await desk.api.restore_server(operation.server_id, operation.backup_id)
     except ApiError as error:
         if not _may_have_acted(error):
             raise
@@ -182,7 +182,8 @@ async def _send_restore(desk: Desk, operation: Operation) -> Operation:
             "Do not repeat it; let the user look at the server, and call "
             f"get_operation(operation_id={operation.id!r}) for what is known.",
         ) from error
-    return operation.but(status="accepted", evidence="VPS.org's answer")
+    evidence = "VPS.org's answer" if not is_page else "unverified: a web page, though its status says yes"
+    return operation.but(status="accepted", evidence=evidence)
 
 
 def _may_have_acted(error: BackupsError) -> TypeGuard[ApiError]:

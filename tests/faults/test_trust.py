@@ -18,6 +18,7 @@ from tests.faults.stage import (
     Bench,
     a_create,
     a_delete,
+    a_restore,
     on_delete,
     on_get,
     on_post,
@@ -268,6 +269,18 @@ async def test_with_a_flag_what_another_account_did_is_not_taken_for_done_here(
     async with Emulator(now=here.clock.now) as other, bench_on(other, approval="flag") as there:
         told = await there.agent.call("delete_backup", backup_id=TARGET, confirm=True)
         assert (told.status, told.data["replayed"], there.requests()[2]) == ("succeeded", False, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "evidence"),
+    [(PAGE, "unverified: a web page, though its status says yes"), (Fault.status(204, b""), "VPS.org's answer")],
+)
+async def test_a_restore_that_a_web_page_answers_with_yes_is_told_to_be_unverified(
+    bench: Bench, answer: Fault, evidence: str
+) -> None:
+    told = await a_restore(bench, (on_post(answer),))
+    assert (told.status, told.data["facts"]["evidence"]) == ("accepted", evidence)
+    assert bench.requests()[1] == 1
 
 
 @pytest.mark.parametrize("by", ["this server", "somebody else", "nobody"])
