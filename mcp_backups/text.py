@@ -29,12 +29,17 @@ def safe_text(raw: str) -> str:
     """
     if len(raw) <= MAX_CHARS and raw.isascii() and raw.isprintable() and "  " not in raw and raw == raw.strip():
         return raw  # what nearly all texts are; the rest takes twenty times as long
-    head = _INVISIBLE.sub("", _ESCAPE_SEQUENCE.sub("", raw[:_READ_CHARS]))
-    visible = (" " if ch.isspace() else ch for ch in head if ch.isspace() or _is_visible(ch))
-    line = " ".join("".join(visible).split())
+    line = visible(raw)
     if len(line) > MAX_CHARS or len(raw) > _READ_CHARS:
         return line[: MAX_CHARS - 1] + "…"
     return line
+
+
+def visible(raw: str) -> str:
+    """The visible characters of upstream text as one line; of its first 4,000 characters, so far as it is read."""
+    drawn = _INVISIBLE.sub("", _ESCAPE_SEQUENCE.sub("", raw[:_READ_CHARS]))
+    shown = (" " if ch.isspace() else ch for ch in drawn if ch.isspace() or _is_visible(ch))
+    return " ".join("".join(shown).split())
 
 
 def _is_visible(ch: str) -> bool:

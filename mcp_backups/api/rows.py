@@ -9,12 +9,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Generic, TypeVar
+from unicodedata import normalize
 
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError
 from pydantic_core import core_schema as cs
 
 from mcp_backups.models import COMPLETED, IN_PROGRESS, MANUAL, MAX_ID, Backup, Server
-from mcp_backups.text import safe_text
+from mcp_backups.text import safe_text, visible
 
 KNOWN_WORDS = frozenset({COMPLETED, IN_PROGRESS, MANUAL, "automatic"})
 
@@ -82,10 +83,10 @@ def _shown(raw: str | None) -> str:
 
 
 def _is_kept(description: str | None) -> bool:
-    if not description or "[" not in description:
+    if not description or (description.isascii() and "[" not in description):
         return False  # at once: most are so
-    # Also as shown: who sees [keep] there relies on it.
-    return _KEEP in description.lower() or _KEEP in safe_text(description).lower()
+    # Also as it looks: who sees [keep] there, be it in wide letters or with invisible ones within, relies on it.
+    return _KEEP in description.lower() or _KEEP in normalize("NFKC", visible(description)).lower()
 
 
 def _mark(description: str | None) -> str:

@@ -119,9 +119,17 @@ async def _named(desk: Desk, wish: Wish, operation_id: str) -> Operation:
     if not desk.can_see(operation):
         raise ConfirmationInvalidError(f"{operation.id} was planned with another token, or for another address.")
     if operation.is_expired(desk.moment()) or operation.status == "expired":
-        await settle(desk, operation)
-        raise ConfirmationExpiredError(f"The plan {operation.id} is no longer valid.")
+        ended = (await settle(desk, operation)).operation
+        raise ConfirmationExpiredError(f"The plan {ended.id} is no longer valid.{_done_before(ended)}")
     return operation
+
+
+def _done_before(operation: Operation) -> str:
+    """What calls before this one made of a plan that is no longer valid, as a further sentence; empty for nothing."""
+    told = f"get_operation(operation_id={operation.id!r}) tells"
+    if operation.changed != "nothing":
+        return f" It had deleted some of its backups, or may have: {told} which."
+    return f" The safety backup had been asked for: {told} more." if operation.safety_operation else ""
 
 
 async def _answered(desk: Desk, wish: Wish) -> Operation:

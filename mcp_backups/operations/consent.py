@@ -143,6 +143,8 @@ def _delete_text(operation: Operation) -> str:
     ]
     if restore := operation.facts.get("way_back_of"):
         lines.append(f"It is the way back from the server's last restore, {restore}, which then cannot be undone.")
+    if restore := operation.facts.get("being_restored_by"):
+        lines.append(f"It was put back on the server within the last hour, by {restore}, which may still be at it.")
     return "\n".join(lines)
 
 

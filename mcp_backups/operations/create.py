@@ -31,7 +31,8 @@ async def create(
     check_server(desk.settings, server_id)
     if description != safe_text(description) or len(description) > MAX_DESCRIPTION:
         raise InvalidArgumentError(
-            f"description must be one line of at most {MAX_DESCRIPTION} visible characters, without spaces around it."
+            f"description must be one line of at most {MAX_DESCRIPTION} visible characters, "
+            "with no space around it and one at a time within."
         )
     if _MARK.search(description):
         raise InvalidArgumentError("description must not hold an operation id.")

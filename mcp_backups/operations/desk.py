@@ -30,6 +30,7 @@ _SENDING_SHARE = 5 / 9
 """How much of a call is kept for a write: 25 s, which is 20 s for the request and time for a look at its effect."""
 
 _RECENT = timedelta(hours=24)
+_RESTORING = timedelta(hours=1)
 _LONGEST_SENDING = timedelta(minutes=10)
 """Far longer than a call takes: what is still being sent after that has lost its outcome."""
 _MOST = 1000
@@ -136,6 +137,7 @@ class Desk:
             now.latest,
             frozenset(each.backup_id for each in deleted),
             {each.undo_backup_id: each.id for each in reversed(restored) if each.created.within(_RECENT, now)},
+            {each.backup_id: each.id for each in reversed(restored) if each.sent and each.sent.within(_RESTORING, now)},
         )
 
     async def record(self, operation: Operation) -> Operation:

@@ -86,8 +86,8 @@ def check(desk: Desk, operation: Operation, sight: Sight) -> None:
             desk.settings,
             sight.target,
             operation.server_id,
+            sight.holdings,
             safety_backup=bool(operation.arguments["safety_backup"]),
-            now=sight.holdings.now,
         )
 
 
@@ -197,6 +197,8 @@ def _delete_facts(sight: Sight) -> dict[str, Fact]:
         facts |= {"newest_good_left": latest.id, "newest_good_left_created_at": stamp(latest.created_at)}
     if restore := sight.holdings.ways_back.get(sight.target.id):
         facts["way_back_of"] = restore
+    if restore := sight.holdings.sources.get(sight.target.id):
+        facts["being_restored_by"] = restore
     return facts
 
 

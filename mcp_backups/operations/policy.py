@@ -43,6 +43,7 @@ class Holdings:
         now: UTC, by our clock or VPS.org's, whichever is ahead.
         deleted_here: Ids of those whose deletion was accepted or is not known: still listed, but not to be relied on.
         ways_back: The restore that each of these backups would take back, if it was within the last 24 h.
+        sources: The restore that each of these backups was put back by within the last hour, and perhaps still is.
     """
 
     backups: Listing[Backup]
@@ -50,6 +51,7 @@ class Holdings:
     now: datetime
     deleted_here: Collection[int] = frozenset()
     ways_back: Mapping[int, str] = field(default_factory=dict)
+    sources: Mapping[int, str] = field(default_factory=dict)
 
     def good_on(self, server_id: int, without: int = 0) -> list[Backup]:
         """The good backups of a server, but for one."""
@@ -107,7 +109,9 @@ def check_complete(server_id: int, holdings: Holdings) -> None:
         )
 
 
-def check_restore(settings: Settings, target: Backup, server_id: int, *, safety_backup: bool, now: datetime) -> None:
+def check_restore(
+    settings: Settings, target: Backup, server_id: int, holdings: Holdings, *, safety_backup: bool
+) -> None:
     """Whether this backup may be restored to this server."""
     _check_unprotected(settings, server_id)
     if target.server_id != server_id:
@@ -118,9 +122,11 @@ def check_restore(settings: Settings, target: Backup, server_id: int, *, safety_
         raise PolicyDeniedError(f"Backup {target.id} is not completed, so there is nothing sure to restore.", _CHOOSE)
     if not is_restorable(target):
         raise PolicyDeniedError(f"Backup {target.id} is empty or of unknown size.", _CHOOSE)
-    if expires_within(target, timedelta(0), now):
+    if target.id in holdings.deleted_here:
+        raise PolicyDeniedError(f"Backup {target.id} is being deleted: that was asked for here.", _CHOOSE)
+    if expires_within(target, timedelta(0), holdings.now):
         raise PolicyDeniedError(f"Backup {target.id} has expired.", _CHOOSE)
-    if expires_within(target, _RESTORE_EXPIRY, now):
+    if expires_within(target, _RESTORE_EXPIRY, holdings.now):
         raise PolicyDeniedError(f"Backup {target.id} expires within an hour, perhaps before it is restored.", _CHOOSE)
     if settings.require_safety_backup and not safety_backup:
         raise PolicyDeniedError("Here a restore needs a safety backup of the server as it is.")

@@ -169,9 +169,8 @@ def _summary(operation: Operation) -> str:
         )
     if operation.changed != "nothing":
         return known
-    # While a restore prepares, a backup has been started, which is something.
-    is_preparing = operation.action == "restore_server" and operation.status == "preparing"
-    return f"{known} {'The server itself was not changed.' if is_preparing else 'Nothing was changed.'}"
+    # Where a restore has a safety backup made, that is something, whatever becomes of the restore.
+    return f"{known} {'The server itself was not changed.' if operation.safety_operation else 'Nothing was changed.'}"
 
 
 def _facts(told: Told, now: datetime) -> dict[str, str | int | float | bool]:
@@ -184,6 +183,8 @@ def _facts(told: Told, now: datetime) -> dict[str, str | int | float | bool]:
         facts["safety_backup_operation"] = told.safety.id
     elif told.operation.undo_backup_id:
         facts["safety_backup"] = told.operation.undo_backup_id
+    elif told.operation.safety_operation:
+        facts["safety_backup_operation"] = told.operation.safety_operation
     undo_from = told.operation.undo_from
     if undo_from and undo_from > now and _undo(told.operation):
         facts["undo_not_before"] = stamp(undo_from + timedelta(seconds=59))  # a stamp cuts to the minute
@@ -257,6 +258,7 @@ _NEXT_STEP = {
     "restoring": "Check the server itself in some minutes; {look} shows its status.",
     "succeeded": "None.",
     "expired": "Call {tool} again without operation_id if it is still wanted.",
+    "made nothing": "Call {tool} again if it is still wanted.",
 }
 
 
@@ -268,6 +270,8 @@ def _next_step(told: Told) -> str:
         step = f"planned, {told.approver}"
     if step == "preparing" and operation.action == "prune_backups":
         step = "pruning"
+    if step == "failed" and operation.action == "create_backup":
+        step = "made nothing"
     if step == "succeeded" and "left_for_later" in operation.facts:
         step = "pruned in part"
     if step == "preparing" and told.safety and told.safety.status == "succeeded":

@@ -155,6 +155,8 @@ def _of_server(backups: Iterable[Backup], name: str) -> list[Backup]:
     if not name:
         return backups
     wanted = safe_text(name).casefold()
+    if not wanted:
+        raise InvalidArgumentError("server_name holds no visible character.", "Leave it out for every server.")
     names = {backup.server_id: backup.server_name.casefold() for backup in backups}
     found = [server_id for server_id, known in names.items() if known == wanted]
     found = found or [server_id for server_id, known in names.items() if known.startswith(wanted)]

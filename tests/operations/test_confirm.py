@@ -201,6 +201,12 @@ async def test_the_same_flagged_call_goes_on_with_a_restore_that_waits_for_its_s
         ),
         ({}, 10, ConfirmationExpiredError, "The plan {id} is no longer valid."),
         ({"status": "expired"}, 0, ConfirmationExpiredError, "The plan {id} is no longer valid."),
+        (
+            {"credential": "another"},
+            0,
+            ConfirmationInvalidError,
+            "{id} was planned with another token, or for another address.",
+        ),
     ],
 )
 async def test_a_call_that_names_a_plan_which_is_not_its_own_is_refused_and_told_why(

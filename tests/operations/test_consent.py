@@ -189,6 +189,13 @@ def test_a_delete_of_the_way_back_of_a_restore_is_asked_with_that_as_its_last_wo
     ]
 
 
+def test_a_delete_of_what_may_just_be_restored_is_asked_with_that_as_its_last_words() -> None:
+    asked = question(operation(facts=LEFT | {"being_restored_by": "op_restore"}, backup_id=501, backup=backup()))
+    assert asked.text.splitlines()[-1] == (
+        "It was put back on the server within the last hour, by op_restore, which may still be at it."
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "quoted"),
     [

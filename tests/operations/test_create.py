@@ -165,7 +165,9 @@ async def test_an_incomplete_list_beforehand_is_recorded_as_such(desk: Desk, emu
     assert (await as_recorded(desk, told.operation)).baseline_complete is False
 
 
-SHAPE = "description must be one line of at most 150 visible characters, without spaces around it."
+SHAPE = (
+    "description must be one line of at most 150 visible characters, with no space around it and one at a time within."
+)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +182,7 @@ SHAPE = "description must be one line of at most 150 visible characters, without
         ),
         ({}, " nightly", InvalidArgumentError, SHAPE),
         ({}, "two\nlines", InvalidArgumentError, SHAPE),
+        ({}, "two  spaces", InvalidArgumentError, SHAPE),
         ({}, "x" * 151, InvalidArgumentError, SHAPE),
         ({}, "like op_abcdefgh23456723 one", InvalidArgumentError, "description must not hold an operation id."),
     ],

@@ -84,6 +84,30 @@ async def test_a_backup_is_a_way_back_for_a_day_and_only_of_a_restore_of_its_ser
     assert plan.facts.get("way_back_of", "") == (restore.id if is_way_back else "")
 
 
+@pytest.mark.parametrize(
+    ("fields", "minutes", "is_source"),
+    [
+        ({}, 0, True),
+        ({}, 59.9, True),
+        ({}, 60, False),
+        ({"status": "unknown"}, 0, True),
+        ({"status": "failed"}, 0, False),
+        ({"server_id": 12346}, 0, False),
+        ({"backup_id": 501}, 0, False),
+        ({"action": "delete_backup"}, 0, False),
+        ({"sent": None}, 0, False),
+    ],
+)
+async def test_a_backup_that_may_just_be_restored_is_told_to_be_so_for_an_hour(
+    desk: Desk, clock: ManualClock, fields: dict[str, Any], minutes: float, is_source: bool
+) -> None:
+    known: dict[str, Any] = {"action": "restore_server", "status": "accepted", "backup_id": 499, "sent": clock.moment()}
+    restore = await desk.record(operation(**known | fields))
+    clock.advance(minutes=minutes)
+    plan = planned(desk, "delete_backup", {"backup_id": 499}, await look(desk, {"backup_id": 499}))
+    assert plan.facts.get("being_restored_by", "") == (restore.id if is_source else "")
+
+
 async def test_of_several_restores_with_one_way_back_the_last_is_named(desk: Desk, clock: ManualClock) -> None:
     restores = [operation("restore_server", "accepted", undo_backup_id=499, created=clock.moment()) for _ in range(3)]
     await record_all(desk, restores)

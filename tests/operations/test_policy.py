@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -138,7 +139,7 @@ def test_a_restore_is_allowed_only_from_what_is_sure_to_be_restored(
     make_settings: MakeSettings, rule: dict[str, Any], fields: dict[str, Any], safety_backup: bool, allowed: bool
 ) -> None:
     with refusing(unless(allowed)):
-        check_restore(make_settings(**rule), backup(**fields), 12345, safety_backup=safety_backup, now=NOW)
+        check_restore(make_settings(**rule), backup(**fields), 12345, holdings(), safety_backup=safety_backup)
 
 
 ADVICE = PolicyDeniedError.advice
@@ -147,6 +148,13 @@ NAMED = "Server 12345 is not among those that may be changed here."
 PROTECTED = "Server 12345 is protected: none of its backups is deleted or restored."
 SOON = "Backup 501 expires within an hour, perhaps before it is restored."
 UNSAFE = "Here a restore needs a safety backup of the server as it is."
+
+
+def test_a_backup_that_is_being_deleted_is_not_restored(make_settings: MakeSettings) -> None:
+    with pytest.raises(PolicyDeniedError) as refusal:
+        check_restore(make_settings(), backup(), 12345, replace(holdings(), deleted_here={501}), safety_backup=True)
+    assert refusal.value.what == "Backup 501 is being deleted: that was asked for here."
+    assert refusal.value.next_step == CHOOSE
 
 
 @pytest.mark.parametrize(
@@ -165,7 +173,7 @@ def test_a_refusal_to_restore_says_why_and_what_to_do_next(
     make_settings: MakeSettings, rule: dict[str, Any], fields: dict[str, Any], what: str, next_step: str
 ) -> None:
     with pytest.raises(PolicyDeniedError) as refusal:
-        check_restore(make_settings(**rule), backup(**fields), 12345, safety_backup=False, now=NOW)
+        check_restore(make_settings(**rule), backup(**fields), 12345, holdings(), safety_backup=False)
     assert (refusal.value.what, refusal.value.next_step) == (what, next_step)
 
 

@@ -164,14 +164,29 @@ async def test_an_error_is_text_alone_with_what_happened_what_changed_and_what_t
     assert todo.strip().endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments", "said"),
+    [
+        ("list_backups", {}, "Nothing was changed. Try again once"),
+        ("delete_backup", {"backup_id": 501}, "It is not known whether anything was changed. Look with list_backups"),
+    ],
+)
 async def test_a_crash_tells_the_model_nothing_of_what_went_wrong(
-    emulator: Emulator, clock: ManualClock, era: Era, make_settings: MakeSettings, caplog: pytest.LogCaptureFixture
+    emulator: Emulator,
+    clock: ManualClock,
+    era: Era,
+    make_settings: MakeSettings,
+    caplog: pytest.LogCaptureFixture,
+    tool: str,
+    arguments: dict[str, Any],
+    said: str,
 ) -> None:
     def stop() -> float:
         raise RuntimeError("detail for the operator")
 
     async with session(emulator, make_settings(), replace(clock.clock, ticks=stop), era) as agent:
-        answer = await agent.call("list_backups")
+        answer = await agent.call(tool, **arguments)
     assert (answer.code, answer.structured) == ("internal", None)
+    assert said in answer.text
     assert "detail" not in answer.text.partition("operator")[0]
     assert "detail for the operator" in caplog.text

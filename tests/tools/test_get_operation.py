@@ -58,9 +58,15 @@ async def test_an_operation_that_does_not_exist_is_an_error(agent: Session, emul
     assert emulator.requests == []
 
 
+WAITING: dict[str, Any] = {"backup_id": 501, "safety_operation": "op_aaaaaaaaaaaaaaaa"}
+"""A restore for which a safety backup was asked for."""
+
 STATUSES: list[tuple[str, str, dict[str, Any], str, str]] = [
     ("delete_backup", "planned", {"backup_id": 501}, "needs_confirmation", "nothing"),
-    ("restore_server", "preparing", {"backup_id": 501}, "preparing", "nothing"),
+    ("restore_server", "preparing", WAITING, "preparing", "nothing"),
+    ("restore_server", "expired", WAITING, "expired", "nothing"),
+    ("restore_server", "failed", WAITING | {"error": "The safety backup failed."}, "failed", "nothing"),
+    ("restore_server", "expired", {"backup_id": 501}, "expired", "nothing"),
     ("create_backup", "accepted", {"backup_id": 501}, "succeeded", "done"),
     ("create_backup", "succeeded", {"backup_id": 501}, "succeeded", "done"),
     ("create_backup", "failed", {"error": "It broke."}, "failed", "nothing"),
@@ -91,10 +97,13 @@ async def test_every_status_is_told_with_what_it_changed_and_the_next_step(
     answer = await look(agent, await put(action, status, **fields))
     assert (answer.status, answer.data["changed"], answer.data["action"]) == (told, changed, action)
     assert answer.data["summary"].endswith(".")
-    # A restore that waits for its safety backup has changed nothing itself, but a backup was started for it.
-    all_is_as_it_was = changed == "nothing" and (action, status) != ("restore_server", "preparing")
-    assert ("Nothing was changed." in answer.data["summary"]) == all_is_as_it_was
+    # A restore that had a safety backup made has changed nothing itself, but that is something.
+    waited = "safety_operation" in fields
+    assert ("Nothing was changed." in answer.data["summary"]) == (changed == "nothing" and not waited)
+    assert ("The server itself was not changed." in answer.data["summary"]) == waited
+    assert answer.data["facts"].get("safety_backup_operation") == fields.get("safety_operation")
     assert answer.data["next_step"]
+    assert ("without operation_id" in answer.data["next_step"]) <= (action != "create_backup")
     assert_only_looked(emulator)
 
 

@@ -233,6 +233,12 @@ async def test_a_name_that_no_server_with_a_backup_has_is_not_found(agent: Sessi
     assert (await agent.call("list_backups", server_name=name)).code == "not_found"
 
 
+async def test_a_name_without_a_visible_character_fits_no_server(agent: Session) -> None:
+    answer = await agent.call("list_backups", server_name="\u200b\u202e")
+    assert answer.code == "invalid_argument"
+    assert "server_name holds no visible character. Nothing was changed. Leave it out" in answer.text
+
+
 async def test_an_id_and_a_name_together_are_refused(agent: Session, emulator: Emulator) -> None:
     answer = await agent.call("list_backups", server_id=12345, server_name="web-server-01")
     assert (answer.code, emulator.requests) == ("invalid_argument", [])

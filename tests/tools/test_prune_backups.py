@@ -681,6 +681,25 @@ async def test_a_call_ends_in_time_and_the_same_call_again_finishes(
     assert emulator.count("DELETE") == 8
 
 
+@pytest.mark.parametrize(
+    ("server_id", "fault", "told"),
+    [
+        (4711, None, "not_found"),
+        (4711, Fault.status(403, {"detail": "no"}), "succeeded"),
+        (4711, Fault.edited(lambda page: page | {"count": 99}), "succeeded"),
+        (STAGING, None, "succeeded"),
+    ],
+)
+async def test_a_server_that_vps_org_certainly_does_not_have_cannot_be_pruned(
+    agent: Session, emulator: Emulator, server_id: int, fault: Fault | None, told: str
+) -> None:
+    if fault:
+        emulator.fail(fault, method="GET", path="/servers/")
+    answer = await agent.call("prune_backups", **KEEP_TWO | {"server_id": server_id})
+    assert (answer.code or answer.status) == told
+    assert ("VPS.org has no server 4711." in answer.text) == (told == "not_found")
+
+
 async def test_a_prune_that_nobody_went_on_with_for_2_hours_is_over_and_tells_what_it_did(
     agent_with: AgentWith, emulator: Emulator, put: Put, clock: ManualClock
 ) -> None:
@@ -690,7 +709,12 @@ async def test_a_prune_that_nobody_went_on_with_for_2_hours_is_over_and_tells_wh
         emulator.fail(Fault.status(403, {"detail": "no"}), method="GET", skip=4)
         assert (await confirm(agent, operation)).status == "preparing"
         clock.advance(hours=2)
-        assert (await confirm(agent, operation)).code == "confirmation_expired"
+        expired = await confirm(agent, operation)
+        assert expired.code == "confirmation_expired"
+        assert (
+            f"It had deleted some of its backups, or may have: get_operation(operation_id='{operation}')"
+            in expired.text
+        )
         looked = await agent.call("get_operation", operation_id=operation)
     assert (looked.status, looked.data["changed"]) == ("expired", "done")
     assert looked.data["summary"] == "The plan is no longer valid. Deleted: 1005, 1004."

@@ -135,7 +135,11 @@ async def test_a_restore_prepared_two_hours_ago_is_not_sent(
     operation = await plan(agent)
     await restore(agent, operation)
     clock.advance(hours=2)
-    assert (await restore(agent, operation)).code == "confirmation_expired"
+    expired = await restore(agent, operation)
+    assert expired.code == "confirmation_expired"
+    assert (
+        f"The safety backup had been asked for: get_operation(operation_id='{operation}') tells more." in expired.text
+    )
     assert sent(emulator) == sends(backups=1)
 
 
