@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcp_backups.text import MAX_CHARS, age, duration, plural, safe_text, size, stamp
+from mcp_backups.text import MAX_CHARS, age, duration, listed, plural, safe_text, size, stamp
 
 NOW = datetime(2026, 11, 23, 3, 0, 30, tzinfo=UTC)
 BLANK = "\u2800\u3164\u115f\u1160\uffa0\u034f"
@@ -123,3 +123,22 @@ def test_sizes_are_in_mb_or_gb_of_1024_mb(megabytes: float | None, shown: str) -
 @pytest.mark.parametrize(("count", "shown"), [(0, "0 backups"), (1, "1 backup"), (2, "2 backups")])
 def test_one_is_singular(count: int, shown: str) -> None:
     assert plural(count, "backup") == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "shown"),
+    [
+        (0, 3, ""),
+        (1, 3, "1"),
+        (3, 3, "1, 2, 3"),
+        (4, 3, "1, 2, 3 and 1 more"),
+        (15, 3, "1, 2, 3 and 12 more"),
+        (3, 1, "1 and 2 more"),
+    ],
+)
+def test_a_long_list_names_the_first_and_counts_the_others(count: int, most: int, shown: str) -> None:
+    assert listed(range(1, count + 1), most) == shown
+
+
+def test_three_are_named() -> None:
+    assert listed("abcd") == "a, b, c and 1 more"

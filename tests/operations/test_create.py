@@ -204,3 +204,72 @@ async def test_what_may_not_be_asked_for_is_refused_in_so_many_words_and_nothing
 async def test_the_longest_description_is_sent_whole(desk: Desk, emulator: Emulator) -> None:
     told = await asked(desk, "x" * 150)
     assert emulator.fleet.backups[502].description == f"{'x' * 150} [{told.operation.id}]"
+
+
+FINISHED: dict[str, Any] = {"status": "succeeded", "arguments": NIGHTLY, "backup_id": 777}
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault", "is_repeat", "gets"),
+    [
+        (FINISHED, None, False, 2),
+        (FINISHED | {"backup_id": 501}, None, True, 1),
+        (FINISHED, Fault.status(401), True, 1),
+        (FINISHED, Fault.edited(spoil_a_row), True, 1),
+        (FINISHED | {"status": "unknown"}, None, True, 1),
+    ],
+)
+async def test_the_same_request_is_another_one_once_its_finished_backup_is_certainly_gone(
+    desk: Desk,
+    emulator: Emulator,
+    clock: ManualClock,
+    fields: dict[str, Any],
+    fault: Fault | None,
+    is_repeat: bool,
+    gets: int,
+) -> None:
+    before = await desk.record(operation("create_backup", sent=clock.moment(), **fields))
+    if fault:
+        emulator.fail(fault, method="GET")
+    told = await asked(desk)
+    assert (told.operation.id == before.id, told.replayed) == (is_repeat, is_repeat)
+    assert (emulator.count("GET"), emulator.count("POST")) == (gets, 0 if is_repeat else 1)
+    assert "server_id=12345" in emulator.requests[0].target
+
+
+async def test_where_no_time_is_left_to_make_another_it_is_not_looked_whether_a_finished_one_is_gone(
+    desk: Desk, clock: ManualClock
+) -> None:
+    before = await desk.record(operation("create_backup", sent=clock.moment(), **FINISHED))
+    late = desk.for_a_call()
+    clock.advance(seconds=21)
+    assert await asked(late) == Told(before, replayed=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_repeat"),
+    [
+        ({}, False),
+        ({"status": "unknown"}, False),
+        ({"status": "failed"}, True),
+        ({"status": "planned"}, True),
+        ({"server_id": 12346}, True),
+        ({"action": "restore_server"}, True),
+        ({"backup_id": 778}, True),
+    ],
+)
+async def test_a_backup_whose_deletion_was_sent_here_answers_no_same_request(
+    desk: Desk, fields: dict[str, Any], is_repeat: bool
+) -> None:
+    before = await desk.record(operation("create_backup", **FINISHED))
+    deleted: dict[str, Any] = {"action": "delete_backup", "status": "succeeded", "backup_id": 777}
+    await desk.record(operation(**deleted | fields))
+    found = await desk.ledger.read(lambda entries: find_repeat(desk, entries, NIGHTLY))
+    assert found == (before if is_repeat else None)
+    assert await desk.ledger.read(lambda entries: find_repeat(desk, entries, NIGHTLY, {777})) is None
+
+
+async def test_one_that_is_known_to_be_gone_hides_no_other(desk: Desk) -> None:
+    other = await desk.record(operation("create_backup", **FINISHED | {"backup_id": 778}))
+    await desk.record(operation("create_backup", **FINISHED))
+    assert await desk.ledger.read(lambda entries: find_repeat(desk, entries, NIGHTLY, {777})) == other

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mcp_backups.models import Backup, Listing
-from mcp_backups.operations.judge import judge_create, judge_delete, made
+from mcp_backups.operations.judge import judge_create, judge_delete, made, may_have_made
 from mcp_backups.operations.operation import Operation
 
 from .made import MOMENT, ago, backup, operation
@@ -217,3 +217,28 @@ def test_two_that_were_sent_at_no_known_time_are_compared_by_their_plans() -> No
     assert asked.created.wall - rival.created.wall > timedelta(minutes=6)
     assert judge_create(asked, Listing((like(),), ()), MOMENT, [rival]).backup_id == 777
     assert judge_create(asked.but(created=ago(days=1)), Listing((like(),), ()), MOMENT).backup_id == 0
+
+
+MADE_BY = create(status="unknown", marked=False, baseline=(501,), backup_id=0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "row", "may"),
+    [
+        ({}, backup(777), True),
+        ({"status": "sending"}, backup(777), True),
+        ({}, backup(777, type="automatic"), False),
+        ({}, backup(501), False),
+        ({"status": "failed"}, backup(777), False),
+        ({"status": "accepted"}, backup(777), False),
+        ({"marked": True}, backup(777), False),
+        ({"status": "failed", "backup_id": 777}, backup(777), True),
+        ({"status": "succeeded", "backup_id": 778, "marked": True}, backup(777), False),
+        ({"status": "failed", "marked": True}, backup(777, mark=MADE_BY.id), True),
+        ({"status": "failed", "marked": True}, backup(777, mark="op_" + "a" * 16), False),
+    ],
+)
+def test_a_backup_may_be_what_was_asked_for_by_its_id_its_mark_or_because_it_is_new(
+    fields: dict[str, Any], row: Backup, may: bool
+) -> None:
+    assert may_have_made(MADE_BY.but(**fields), row) is may

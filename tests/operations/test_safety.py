@@ -1,6 +1,7 @@
 """The way back that a restore waits for: made once, and no restore without it."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from mcp_backups.sandbox import Backup as Held
 from mcp_backups.sandbox import Emulator, Fault
 from tests.stage import NOW, ManualClock
 
-from .made import as_recorded, backup, operation
+from .made import MOMENT, as_recorded, backup, operation, under
 
 pytestmark = pytest.mark.anyio
 
@@ -193,3 +194,49 @@ async def test_a_safety_backup_of_which_nothing_is_known_is_waited_for(desk: Des
     assert told is not None
     assert told.safety is not None
     assert (told.operation.status, told.safety.status) == ("preparing", "unknown")
+
+
+SENT: dict[str, Any] = {"action": "restore_server", "status": "accepted", "arguments": RESTORE}
+
+
+@pytest.mark.parametrize(
+    ("made", "restored", "is_shared"),
+    [
+        ({}, None, True),
+        ({"status": "succeeded"}, None, False),
+        ({"backup_id": 499}, None, False),
+        ({"sent": None}, None, False),
+        ({}, {"minutes": -1}, False),
+        ({}, {"minutes": 0}, True),
+        ({}, {"minutes": 1}, True),
+        ({}, {"minutes": -1, "server_id": 12346}, True),
+        ({}, {"minutes": -1, "action": "delete_backup"}, True),
+        ({}, {"minutes": -1, "status": "failed"}, True),
+        ({}, {"sent": None}, True),
+    ],
+)
+async def test_a_safety_backup_is_shared_unless_it_is_over_or_older_than_another_restore(
+    desk: Desk,
+    emulator: Emulator,
+    clock: ManualClock,
+    made: dict[str, Any],
+    restored: dict[str, Any] | None,
+    is_shared: bool,
+) -> None:
+    """`minutes`: how long before the safety backup the other restore was sent."""
+    emulator.fleet.backups[501].status = "in_progress"
+    clock.advance(minutes=5)
+    known: dict[str, Any] = {"status": "accepted", "arguments": SAFETY, "backup_id": 501, "sent": clock.moment()}
+    await desk.record(operation("create_backup", **known | made))
+    if restored is not None:
+        minutes = restored.pop("minutes", 0)
+        sent = MOMENT.model_copy(
+            update={"wall": clock.now() - timedelta(minutes=minutes), "ticks": clock.ticks() - 60 * minutes}
+        )
+        await desk.record(operation(**SENT | {"sent": sent} | restored))
+    clock.advance(minutes=2)
+    freely = under(desk, restores_per_hour=9)
+    plan, seen = await a_plan(freely)
+    told = await wait_for_safety(freely, plan, "plan", seen)
+    assert told is not None
+    assert emulator.count("POST") == (0 if is_shared else 1)
