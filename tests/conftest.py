@@ -11,6 +11,11 @@ from mcp_backups.settings import Settings
 from tests.stage import AgentWith, Era, MakeSettings, ManualClock, Session, session
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: many tests wait for a process or a socket."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
