@@ -13,10 +13,11 @@ from mcp_backups.errors import (
     DeclinedError,
     ReadOnlyError,
 )
-from mcp_backups.operations.confirm import outcome_of_other
+from mcp_backups.operations.confirm import Wish, grant, outcome_of_other
 from mcp_backups.operations.consent import Question, Reply, question
 from mcp_backups.operations.desk import Desk, Told
 from mcp_backups.operations.destroy import delete, restore
+from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator
 from tests.stage import ManualClock
 
@@ -319,3 +320,37 @@ async def test_what_a_person_agreed_to_is_done_and_recorded_as_theirs(
     assert person.asked == [(told.operation.id, question(told.operation))]
     assert (told.operation.status, told.operation.approved_by) == ("succeeded", "person")
     assert (told.operation.id == plan.id, emulator.count("DELETE")) == (bool(named or about), 1)
+
+
+@pytest.mark.parametrize("approved_by", ["plan", "flag", "person", ""])
+@pytest.mark.parametrize("approval", ["auto", "plan", "flag", "human"])
+async def test_the_consent_that_a_waiting_plan_has_counts_unless_only_a_persons_does(
+    desk: Desk, clock: ManualClock, approval: str, approved_by: str
+) -> None:
+    waiting = await desk.record(
+        operation(
+            status="approved",
+            arguments={"backup_id": TARGET},
+            backup_id=TARGET,
+            approved_by=approved_by,
+            created=clock.moment(),
+        )
+    )
+    went_on: list[str] = []
+
+    async def note(_: Desk, __: Operation, consent: str) -> Told:
+        went_on.append(consent)
+        return Told(waiting)
+
+    async def no_plan(_: Desk, __: Wish) -> Operation:
+        raise AssertionError("there is a plan")
+
+    wish = Wish("delete_backup", {"backup_id": TARGET}, True, waiting.id, Nobody())
+    counts = bool(approved_by) and (approval != "human" or approved_by == "person")
+    if approval == "human" and not counts:
+        with pytest.raises(DeclinedError):
+            await grant(under(desk, approval=approval), wish, no_plan, note)
+        assert went_on == []
+    else:
+        await grant(under(desk, approval=approval), wish, no_plan, note)
+        assert went_on == [approved_by or "plan"]

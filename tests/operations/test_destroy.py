@@ -353,3 +353,25 @@ async def test_a_plan_that_a_rule_forbids_is_on_record_with_the_reason(desk: Des
     assert (refused.status, refused.backup_id) == ("refused", TARGET)
     assert (refused.error_code, refused.error) == ("policy_denied", refusal.value.what)
     assert refused.advice == refusal.value.next_step
+
+
+async def test_while_a_plan_is_carried_out_the_process_is_known_to_be_at_it(desk: Desk, emulator: Emulator) -> None:
+    """Else another call would take it for left behind, and judge it while it is only being sent."""
+    plan = await a_restore(desk)
+    at_it: list[bool] = []
+    emulator.fail(Fault.edited(lambda _: at_it.append(desk.presence.is_here(plan.id))), method="POST")
+    await redeem(desk, plan, "plan")
+    assert at_it == [True]
+
+
+async def test_a_restore_is_not_sent_once_the_way_back_that_its_plan_showed_is_gone(
+    desk: Desk, emulator: Emulator, clock: ManualClock
+) -> None:
+    made = recent(emulator, clock)
+    plan = await a_restore(desk)
+    assert plan.facts["can_be_undone"] is True
+    emulator.fleet.delete_backup(made)
+    with pytest.raises(TargetChangedError) as refusal:
+        await redeem(desk, plan, "plan")
+    assert refusal.value.what == f"The way back that the plan {plan.id} showed is no longer recent, or gone."
+    assert ((await as_recorded(desk, plan)).status, emulator.count("POST")) == ("refused", 0)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
+import anyio
 import pytest
 
 from mcp_backups.api import VpsClient
@@ -68,6 +69,18 @@ async def refusal_of(desk: Desk, intended: Operation) -> BackupsError:
     assert (recorded.error_code, recorded.error, recorded.advice) == (error.code, error.what, error.next_step)
     assert recorded.status == ("unknown" if isinstance(error, OutcomeUnknownError) else "failed")
     return error
+
+
+@pytest.mark.parametrize(("make", "method"), [(a_create, "POST"), (a_delete, "GET"), (a_restore, "POST")])
+async def test_a_caller_that_goes_away_in_mid_request_keeps_nothing_from_being_recorded(
+    desk: Desk, emulator: Emulator, clock: ManualClock, make: Make, method: str
+) -> None:
+    intended = make(clock)
+    with anyio.CancelScope() as caller:
+        emulator.fail(Fault.edited(lambda _: caller.cancel()), method=method)
+        await send(desk, intended)
+    assert caller.cancel_called
+    assert (await as_recorded(desk, intended)).changed == "done"
 
 
 async def test_while_it_is_sent_its_process_is_at_work_on_it_and_not_afterwards(
