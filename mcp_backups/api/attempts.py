@@ -133,7 +133,7 @@ class Attempts:
             with anyio.move_on_after(min(_ERROR_BODY_SECONDS, left / 2)):
                 detail = await _named_fields(response)
         html = wire.is_page(_media_type(response).encode())
-        wait = retry_after(asked, self._clock.wall())
+        wait = retry_after(asked, self._clock.wall() + (self.clock_offset or timedelta(0)))
         return _failed(call, response.status_code, html=html, wait=wait, detail=detail)
 
 

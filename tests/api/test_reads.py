@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import anyio
 import pytest
@@ -21,6 +22,7 @@ from mcp_backups.errors import (
 from mcp_backups.sandbox import Emulator, Fault
 
 from .stage import (
+    NOW,
     READS,
     Asked,
     BareServer,
@@ -129,6 +131,35 @@ async def test_a_list_waits_until_the_date_it_is_told(vps: Emulator, client: Vps
     vps.fail(Fault.status(503, DETAIL, {"Retry-After": "Thu, 16 Jan 2025 08:00:03 GMT"}))
     assert (await client.list_backups()).complete
     assert time.slept == [3.0]
+
+
+async def test_the_date_it_is_told_is_one_by_vps_orgs_clock(time: Time) -> None:
+    """Ours is two hours slow."""
+    date, until = "Date: Thu, 16 Jan 2025 10:00:00 GMT", "Retry-After: Thu, 16 Jan 2025 10:00:03 GMT"
+    throttled = answer({}, "429 Too Many Requests", date, until)
+    async with BareServer(says(throttled, answer([]))) as vps, client_of(vps.base_url, time) as client:
+        await client.list_backups()
+    assert time.slept == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("date", "offset"),
+    [
+        ("Thu, 16 Jan 2025 09:30:00 GMT", timedelta(minutes=90)),
+        ("Wed, 15 Jan 2025 08:00:00 GMT", timedelta(days=-1)),
+        ("Thu, 16 Jan 2025 08:00:00", None),
+        ("soon", None),
+        ("", None),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", None),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", None),
+    ],
+)
+async def test_vps_orgs_time_is_what_its_answer_tells_if_it_can_be_one(date: str, offset: timedelta | None) -> None:
+    async with BareServer(says(answer([], "200 OK", f"Date: {date}"))) as vps, client_of(vps.base_url) as client:
+        assert client.moment().upstream is None
+        await client.list_backups()
+        assert client.clock_offset == offset
+        assert client.moment().upstream == (None if offset is None else NOW + offset)
 
 
 @pytest.mark.parametrize("value", ["-1", "soon", "\u0663", "1e9", "1000000000", "Thu, 16 Jan 2025 08:00:03", "0"])
