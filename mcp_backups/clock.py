@@ -35,6 +35,16 @@ class Moment(BaseModel):
         """UTC by the wall clock or VPS.org's, whichever is ahead: by it nothing seems younger than it may be."""
         return max(self.wall, self.upstream or self.wall)
 
+    @property
+    def earliest(self) -> datetime:
+        """The same of whichever is behind: by it nothing seems older than it may be."""
+        return min(self.wall, self.upstream or self.wall)
+
+    @property
+    def at_upstream(self) -> datetime:
+        """UTC by VPS.org's clock, by which its backups are dated; by ours if it is not known."""
+        return self.upstream or self.wall
+
     def within(self, window: timedelta, now: "Moment") -> bool:
         """Whether any clock says that less than `window` has passed: a limit that no clock step lifts."""
         return self.left(window, now) > timedelta(0)
@@ -44,21 +54,28 @@ class Moment(BaseModel):
         return window - min(self._passed(now))
 
     def ago(self, now: "Moment") -> timedelta:
-        """How long before `now` it was: by the clock that no one sets; else by VPS.org's; else by the wall's."""
-        return self._passed(now)[-1]
+        """How long before `now` it was: by the clock that nobody sets, or else the least that the others tell."""
+        ticked = self._ticked(now)
+        return min(self._passed(now)) if ticked is None else ticked
 
     def outlived(self, window: timedelta, now: "Moment") -> bool:
         """Whether `window` has passed by any clock, or the wall clock was set back: no step prolongs a leave."""
-        passed = self._passed(now)
-        return any(each >= window for each in passed) or passed[0] < -_JITTER
+        return any(each >= window for each in self._passed(now)) or now.wall - self.wall < -_JITTER
 
     def _passed(self, now: "Moment") -> list[timedelta]:
-        passed = [now.wall - self.wall]
-        if self.upstream and now.upstream and now.upstream >= self.upstream:  # one that runs backwards tells nothing
+        """How long it was by each clock that tells; one that was set back tells nothing, unless it is the only one."""
+        wall, ticked = now.wall - self.wall, self._ticked(now)
+        passed = [wall] if wall >= timedelta(0) else []
+        if self.upstream and now.upstream and now.upstream >= self.upstream:
             passed.append(now.upstream - self.upstream)
-        if self.boot and self.boot == now.boot:
-            passed.append(timedelta(seconds=now.ticks - self.ticks))
-        return passed
+        if ticked is not None:
+            passed.append(ticked)
+        return passed or [wall]
+
+    def _ticked(self, now: "Moment") -> timedelta | None:
+        """How long it was by the clock that nobody sets; None where that belongs to another start of the machine."""
+        is_known = bool(self.boot) and self.boot == now.boot
+        return timedelta(seconds=now.ticks - self.ticks) if is_known else None
 
 
 _JITTER = timedelta(seconds=5)

@@ -87,6 +87,16 @@ def is_restorable(backup: Backup) -> bool:
     return backup.status == COMPLETED and bool(backup.size_mb)
 
 
+def is_usable(backup: Backup, now: datetime) -> bool:
+    """Whether the backup can be restored as far as is known: finished, holding something, and not expired."""
+    return is_restorable(backup) and not expires_within(backup, timedelta(0), now)
+
+
+def is_in_future(backup: Backup, now: datetime) -> bool:
+    """Whether the backup is dated further in the future than clocks differ: nobody knows how old it is."""
+    return now - backup.created_at < -_CLOCK_SKEW
+
+
 def expires_within(backup: Backup, span: timedelta, now: datetime) -> bool:
     """Whether the backup has expired, or will within `span`."""
     return backup.expires_at is not None and backup.expires_at <= now + span
@@ -100,12 +110,17 @@ def is_good(backup: Backup, now: datetime, made_here: Collection[int] = ()) -> b
         now: UTC.
         made_here: Ids of the backups made through this server within the last 24 h.
     """
-    return is_restorable(backup) and not expires_within(backup, EXPIRES_SOON, now) and backup.id not in made_here
+    return (
+        is_restorable(backup)
+        and not expires_within(backup, EXPIRES_SOON, now)
+        and not is_in_future(backup, now)
+        and backup.id not in made_here
+    )
 
 
 def is_younger(backup: Backup, span: timedelta, now: datetime) -> bool:
     """Whether the backup was made within `span`; false for one from further in the future than clocks differ."""
-    return -_CLOCK_SKEW <= now - backup.created_at < span
+    return now - backup.created_at < span and not is_in_future(backup, now)
 
 
 def newest(backups: Iterable[Backup]) -> Backup | None:
@@ -208,7 +223,7 @@ def _fault(backup: Backup, now: datetime) -> str:
         return "of unknown size" if backup.size_mb is None else "empty"
     if expires_within(backup, EXPIRES_SOON, now):
         return "expired" if expires_within(backup, timedelta(0), now) else "expiring within 24 h"
-    return "dated in the future" if now - backup.created_at < -_CLOCK_SKEW else ""
+    return "dated in the future" if is_in_future(backup, now) else ""
 
 
 def _choice(restore_to: Backup | None, passed_over: Sequence[tuple[Backup, str]]) -> str:
@@ -231,7 +246,7 @@ def _warnings(
     """What needs attention beside the restore point and those passed over for it."""
     if stuck := [backup.id for backup, fault in older if fault == _STUCK]:
         yield f"{listed(stuck)} {'is' if len(stuck) == 1 else 'are'} {_STUCK}."
-    usable = [backup for backup in backups if is_restorable(backup) and not expires_within(backup, timedelta(0), now)]
+    usable = [backup for backup in backups if is_usable(backup, now)]
     ends = [backup.expires_at for backup in usable if backup.expires_at and expires_within(backup, EXPIRY_WARNING, now)]
     if usable and len(ends) == len(usable):
         yield f"All its restore points expire by {stamp(max(ends))} ({age(max(ends), now)})."

@@ -117,7 +117,8 @@ async def _named(desk: Desk, wish: Wish, operation_id: str) -> Operation:
     if operation.action != wish.action or operation.arguments != wish.arguments:
         raise ConfirmationInvalidError(f"{operation.id} is a plan for another tool or other arguments.")
     if not desk.can_see(operation):
-        raise ConfirmationInvalidError(f"{operation.id} was planned with another token, or for another address.")
+        told = f"{operation.id} was planned with another token, or for another address."
+        raise ConfirmationInvalidError(f"{told}{_done_before((await settle(desk, operation)).operation)}")
     if operation.is_expired(desk.moment()) or operation.status == "expired":
         ended = (await settle(desk, operation)).operation
         raise ConfirmationExpiredError(f"The plan {ended.id} is no longer valid.{_done_before(ended)}")

@@ -62,7 +62,7 @@ async def create(
     if started is not None and not left:
         return Told(started)
     told = await follow(desk, recorded, left, progress)
-    return told if started is not None else Told(told.operation, replayed=True, unseen=told.unseen)
+    return told if started is not None else told._replace(replayed=True)
 
 
 def intent(desk: Desk, arguments: Arguments, backups: Listing[Backup]) -> Operation:
@@ -102,11 +102,13 @@ def find_repeat(
 ) -> Operation | None:
     """The operation of the same request within the last 10 minutes that took effect, or may have.
 
-    One whose backup was deleted since is none: who asks again wants a backup that is there.
+    One whose backup was deleted since is none, nor is one from before a restore: who asks again wants a backup that is
+    there, and holds what the server is now.
     """
     server_id, now = int(arguments["server_id"]), desk.moment()
     made = entries.find(action="create_backup", server_id=server_id, statuses=EFFECTIVE)
     deletes = entries.find(action="delete_backup", server_id=server_id, statuses=EFFECTIVE)
+    restores = entries.find(action="restore_server", server_id=server_id, statuses=EFFECTIVE, sent_only=True, limit=1)
     gone = {each.backup_id for each in deletes}.union(known_gone)
     return next(
         (
@@ -116,6 +118,7 @@ def find_repeat(
             and desk.can_see(each)
             and each.created.ago(now) < REPEAT_WINDOW
             and not (each.backup_id and each.backup_id in gone)
+            and not any(restore.sent and restore.sent.ago(now) < each.created.ago(now) for restore in restores)
         ),
         None,
     )

@@ -16,8 +16,9 @@ from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.judge import may_have_made
 from mcp_backups.operations.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import EFFECTIVE, Action, Approver, Operation
-from mcp_backups.operations.policy import Holdings
+from mcp_backups.operations.policy import CLOSED_FOR, Holdings
 from mcp_backups.operations.presence import Presence
+from mcp_backups.retention import MAY_BE_UNDER_WAY
 from mcp_backups.settings import Settings
 
 Progress = Callable[[float, float, str], Awaitable[None]]
@@ -46,7 +47,8 @@ class Told(NamedTuple):
         server_status: The server's status as VPS.org shows it now, if it was asked.
         approver: Who can approve it, while it is only planned.
         unseen: Why VPS.org could not be asked just now, by an error code or in words; what is told may be out of date.
-        obstacle: Why a prune did not go on, or could not be recorded, just now; the same call takes it up again.
+        obstacle: Why it did not go on, or could not be recorded, just now; the same call takes it up again.
+        is_undoable: Nothing that was sent since may take the way back from a restore.
     """
 
     operation: Operation
@@ -56,6 +58,7 @@ class Told(NamedTuple):
     approver: Approver = "caller"
     unseen: str = ""
     obstacle: BackupsError | None = None
+    is_undoable: bool = True
 
 
 @dataclass(frozen=True)
@@ -135,14 +138,22 @@ class Desk:
             backups,
             frozenset(backup.id for backup in backups.rows if any(may_have_made(each, backup) for each in recent)),
             now.latest,
-            frozenset(each.backup_id for each in deleted),
+            frozenset(each.backup_id for each in deleted if _may_still_come(each, now)),
             {each.undo_backup_id: each.id for each in reversed(restored) if each.created.within(_RECENT, now)},
             {each.backup_id: each.id for each in reversed(restored) if each.sent and each.sent.within(_RESTORING, now)},
+            next((each.sent for each in restored if each.sent), None),
+            now.earliest,
         )
 
     async def record(self, operation: Operation) -> Operation:
         """Make an operation durable as it is now."""
         return await self.ledger.write(lambda transaction: transaction.save(operation))
+
+
+def _may_still_come(delete: Operation, now: Moment) -> bool:
+    """Whether a backup that is still listed may yet be gone by a deletion that was sent."""
+    time = CLOSED_FOR if delete.status == "unknown" else MAY_BE_UNDER_WAY
+    return (delete.sent or delete.created).within(time, now)
 
 
 def with_error(operation: Operation, error: BackupsError) -> Operation:

@@ -16,6 +16,7 @@ from mcp_backups.operations.plan import (
     check_ledger,
     counted,
     look,
+    needed_by_restores,
     planned,
     still_open,
 )
@@ -150,6 +151,12 @@ async def _look_again(desk: Desk, operation: Operation) -> Sight:
     if sight.target != operation.backup:
         raise TargetChangedError(f"Backup {operation.backup_id} is no longer as the plan {operation.id} showed it.")
     check(desk, operation, sight)
+    if operation.action == "delete_backup":
+        needed = needed_by_restores(sight)
+        if any(operation.facts.get(name) != restore for name, restore in needed.items()):
+            raise TargetChangedError(
+                f"Backup {operation.backup_id} is needed by a restore that was sent since the plan {operation.id}."
+            )
     relied_on_another = operation.facts.get("can_be_undone") and not operation.arguments.get("safety_backup")
     if relied_on_another and not sight.way_back:
         raise TargetChangedError(f"The way back that the plan {operation.id} showed is no longer recent, or gone.")
@@ -176,8 +183,10 @@ def _with_way_back(desk: Desk, entries: Transaction, operation: Operation, sight
     if operation.action != "restore_server":
         return operation
     before = counted(desk, entries, "restore_server")
+    way_back = sight.way_back.id if sight.way_back else safety_backup_id(entries, operation)
     return operation.but(
-        undo_backup_id=sight.way_back.id if sight.way_back else safety_backup_id(entries, operation),
+        undo_backup_id=way_back,
+        facts=operation.facts | {"can_be_undone": bool(way_back)},
         undo_from=next_restore(desk.settings, operation.server_id, before, desk.moment()),
     )
 

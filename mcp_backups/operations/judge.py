@@ -120,7 +120,7 @@ def may_have_made(create: Operation, backup: Backup) -> bool:
 
 def _may_have_made(rival: Operation, operation: Operation) -> bool:
     """Whether what an operation asked for may be the doing of another of about the same time."""
-    apart = (rival.sent or rival.created).wall - (operation.sent or operation.created).wall
+    apart = (rival.sent or rival.created).at_upstream - (operation.sent or operation.created).at_upstream
     return rival.status in UNSETTLED and abs(apart) <= 2 * _CREATED_AROUND + LATE_ARRIVAL
 
 
@@ -131,5 +131,5 @@ def _is_like(operation: Operation, backup: Backup) -> bool:
         backup.id not in operation.baseline
         and backup.type == MANUAL
         and backup.description == operation.arguments.get("description", "")
-        and abs(backup.created_at - (sent.upstream or sent.wall)) <= _CREATED_AROUND
+        and abs(backup.created_at - sent.at_upstream) <= _CREATED_AROUND
     )

@@ -184,6 +184,7 @@ def _way_back(holdings: Holdings, target: Backup) -> Backup | None:
         if backup.server_id == target.server_id
         and backup.id != target.id
         and backup.id not in holdings.deleted_here
+        and not (holdings.restored and backup.created_at <= holdings.restored.at_upstream)
         and is_restorable(backup)
         and is_younger(backup, SAFETY_AGE, holdings.now)
         and not expires_within(backup, _WAY_BACK_LASTS, holdings.now)
@@ -195,11 +196,14 @@ def _delete_facts(sight: Sight) -> dict[str, Fact]:
     facts: dict[str, Fact] = {"can_be_undone": False, "good_backups_left": len(left)}
     if latest := newest(left):
         facts |= {"newest_good_left": latest.id, "newest_good_left_created_at": stamp(latest.created_at)}
-    if restore := sight.holdings.ways_back.get(sight.target.id):
-        facts["way_back_of"] = restore
-    if restore := sight.holdings.sources.get(sight.target.id):
-        facts["being_restored_by"] = restore
-    return facts
+    return facts | needed_by_restores(sight)
+
+
+def needed_by_restores(sight: Sight) -> dict[str, Fact]:
+    """The restores of the last time that a backup is needed for, by what for."""
+    target, holdings = sight.target.id, sight.holdings
+    needed = {"way_back_of": holdings.ways_back.get(target, ""), "being_restored_by": holdings.sources.get(target, "")}
+    return {name: restore for name, restore in needed.items() if restore}
 
 
 def _restore_facts(arguments: Arguments, sight: Sight) -> dict[str, Fact]:

@@ -41,9 +41,11 @@ class Holdings:
         backups: The backups as they were just read.
         made_here: Ids of those made through this server within the last 24 h.
         now: UTC, by our clock or VPS.org's, whichever is ahead.
-        deleted_here: Ids of those whose deletion was accepted or is not known: still listed, but not to be relied on.
+        deleted_here: Ids of those whose deletion was sent and may still come: listed, but not to be relied on.
         ways_back: The restore that each of these backups would take back, if it was within the last 24 h.
         sources: The restore that each of these backups was put back by within the last hour, and perhaps still is.
+        restored: When the last restore of the server was sent; what is older does not hold what that made of it.
+        earliest: UTC by whichever clock is behind.
     """
 
     backups: Listing[Backup]
@@ -52,6 +54,8 @@ class Holdings:
     deleted_here: Collection[int] = frozenset()
     ways_back: Mapping[int, str] = field(default_factory=dict)
     sources: Mapping[int, str] = field(default_factory=dict)
+    restored: Moment | None = None
+    earliest: datetime | None = None
 
     def good_on(self, server_id: int, without: int = 0) -> list[Backup]:
         """The good backups of a server, but for one."""
@@ -123,7 +127,9 @@ def check_restore(
     if not is_restorable(target):
         raise PolicyDeniedError(f"Backup {target.id} is empty or of unknown size.", _CHOOSE)
     if target.id in holdings.deleted_here:
-        raise PolicyDeniedError(f"Backup {target.id} is being deleted: that was asked for here.", _CHOOSE)
+        raise PolicyDeniedError(
+            f"The deletion of backup {target.id} was asked for here, and may still be under way.", _CHOOSE
+        )
     if expires_within(target, timedelta(0), holdings.now):
         raise PolicyDeniedError(f"Backup {target.id} has expired.", _CHOOSE)
     if expires_within(target, _RESTORE_EXPIRY, holdings.now):

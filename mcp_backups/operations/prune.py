@@ -11,7 +11,7 @@ from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import OPEN, ApprovedBy, Arguments, Operation, PruneItem, new_id
 from mcp_backups.operations.plan import Sight, still_open
 from mcp_backups.operations.prune_plan import judge, plan_prune
-from mcp_backups.operations.settle import ALL_SEEN, settle
+from mcp_backups.operations.settle import ALL_SEEN, LEDGER_AWAY, settle
 from mcp_backups.retention import Keep
 from mcp_backups.settings import Settings
 from mcp_backups.text import plural
@@ -82,10 +82,10 @@ async def _delete_all(desk: Desk, operation: Operation, progress: Progress) -> T
             return await _told(desk, operation)
         try:
             delete, error = await _delete_one(desk, operation, item)
-        except BackupsError as obstacle:  # nothing was sent for this one: the same call may go on with it
-            if operation.changed == "nothing":
+        except BackupsError as obstacle:  # mostly nothing was sent for this one: the same call may go on with it
+            if operation.changed == "nothing" or obstacle.changed != "nothing":
                 raise
-            return Told(operation, obstacle=obstacle)
+            return (await _told(desk, operation))._replace(obstacle=obstacle)
         operation = operation.with_outcomes([delete])
         if delete.changed != "done":
             return await _stop(desk, operation, delete, error)
@@ -105,7 +105,7 @@ async def _delete_one(desk: Desk, operation: Operation, item: PruneItem) -> tupl
     """What became of one more delete; and the error that it met, if it did.
 
     Raises:
-        BackupsError: Nothing was sent for it, and nothing refused.
+        BackupsError: Nothing was sent for it, and nothing refused; or what was sent could not be recorded.
     """
     begun = await desk.ledger.write(lambda entries: _delete_for(desk, entries, operation, item))
     try:
@@ -113,7 +113,10 @@ async def _delete_one(desk: Desk, operation: Operation, item: PruneItem) -> tupl
         work = redeem(desk, begun, operation.approved_by, check) if begun.status in OPEN else settle(desk, begun)
         return (await work).operation, None
     except BackupsError as error:
-        ended = await desk.ledger.read(lambda entries: entries.get(begun.id) or begun)
+        try:
+            ended = await desk.ledger.read(lambda entries: entries.get(begun.id) or begun)
+        except LEDGER_AWAY:
+            raise error from None
         if ended.status in OPEN:
             raise
         return ended, error

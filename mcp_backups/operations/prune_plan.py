@@ -96,8 +96,9 @@ def judge(settings: Settings, holdings: Holdings, server_id: int, keep: Keep, ro
         if row.server_id == server_id and row.type == MANUAL and row.id not in holdings.deleted_here
     ]
     items: list[PruneItem] = []
-    for ruling in reversed(rulings(manual, keep, holdings.now)):
-        item = PruneItem(backup=ruling.backup, reason=ruling.reason, fate="keep" if ruling.kept else "delete")
+    for ruling in reversed(rulings(manual, keep, holdings.now, holdings.earliest)):
+        reason = _needed_by_restore(holdings, ruling.backup.id) or (ruling.reason if ruling.kept else "")
+        item = PruneItem(backup=ruling.backup, reason=reason or ruling.reason, fate="keep" if reason else "delete")
         if item.fate == "delete":
             try:
                 check_delete(settings, item.backup, holdings)
@@ -109,6 +110,14 @@ def judge(settings: Settings, holdings: Holdings, server_id: int, keep: Keep, ro
             item = item.model_copy(update={"fate": "later", "reason": "later"})
         items.append(item)
     return tuple(reversed(items))
+
+
+def _needed_by_restore(holdings: Holdings, backup_id: int) -> str:
+    """Why a restore still needs a backup, whatever the keep rules say; empty if none does."""
+    if restore := holdings.ways_back.get(backup_id):
+        return f"left alone: the way back from {restore}"
+    restore = holdings.sources.get(backup_id, "")
+    return f"left alone: being restored by {restore}" if restore else ""
 
 
 def _facts(items: tuple[PruneItem, ...], room: int) -> dict[str, Fact]:

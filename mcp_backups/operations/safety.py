@@ -1,14 +1,16 @@
 """The safety backup that a restore makes first: the way back."""
 
+from contextlib import suppress
+
 from mcp_backups.errors import BackupsError, OutcomeUnknownError, PolicyDeniedError
 from mcp_backups.health import is_restorable
 from mcp_backups.operations.create import find_repeat, intent
 from mcp_backups.operations.desk import Desk, Told, with_error
 from mcp_backups.operations.ledger import Transaction
-from mcp_backups.operations.operation import EFFECTIVE, ApprovedBy, Arguments, Operation
+from mcp_backups.operations.operation import ApprovedBy, Arguments, Operation
 from mcp_backups.operations.plan import Sight, check_ledger, still_open
 from mcp_backups.operations.send import carry_out
-from mcp_backups.operations.settle import settle, supersede
+from mcp_backups.operations.settle import LEDGER_AWAY, settle, supersede
 
 _DESCRIPTION = "Safety backup before a restore"
 
@@ -29,7 +31,7 @@ async def wait_for_safety(desk: Desk, operation: Operation, approved_by: Approve
     told = await settle(desk, operation)
     if told.safety is None or told.safety.status != "succeeded":
         return told
-    return None if _is_there(told.safety, sight) else told
+    return None if _is_there(desk, told.safety, sight) else told
 
 
 def safety_backup_id(entries: Transaction, operation: Operation) -> int:
@@ -38,8 +40,8 @@ def safety_backup_id(entries: Transaction, operation: Operation) -> int:
     return safety.backup_id if safety else 0
 
 
-def _is_there(safety: Operation, sight: Sight) -> bool:
-    """Whether a finished safety backup can be restored from; False while the list does not tell.
+def _is_there(desk: Desk, safety: Operation, sight: Sight) -> bool:
+    """Whether a finished safety backup is a way back; False while the list does not tell.
 
     Raises:
         PolicyDeniedError: It cannot.
@@ -49,6 +51,13 @@ def _is_there(safety: Operation, sight: Sight) -> bool:
     if safety.backup is None or not is_restorable(safety.backup) or (backups.complete and not is_listed):
         raise PolicyDeniedError(
             f"The safety backup {safety.backup_id} is empty or no longer there, so nothing is restored.",
+            "Call again without operation_id for a new plan.",
+        )
+    now, restored = desk.moment(), sight.holdings.restored
+    if restored and restored.ago(now) < (safety.sent or safety.created).ago(now):
+        raise PolicyDeniedError(
+            f"Another restore was sent since the safety backup {safety.backup_id} was asked for, which does not hold "
+            "what that made of the server.",
             "Call again without operation_id for a new plan.",
         )
     return is_listed
@@ -76,22 +85,23 @@ async def _start(desk: Desk, operation: Operation, approved_by: ApprovedBy, sigh
     except OutcomeUnknownError:
         pass  # it waits, closed, until the safety backup is found
     except BackupsError as error:
-        before = await desk.ledger.read(current)
-        if before.safety_operation == safety.id:
-            failed = with_error(before.but(status="failed"), error)
-            await desk.ledger.write(lambda entries: supersede(entries, before, failed))
+        with suppress(*LEDGER_AWAY):  # what went wrong before is what is to be told
+            before = await desk.ledger.read(current)
+            if before.safety_operation == safety.id:
+                failed = with_error(before.but(status="failed"), error)
+                await desk.ledger.write(lambda entries: supersede(entries, before, failed))
         raise
-    return await desk.ledger.read(current)
+    try:
+        return await desk.ledger.read(current)
+    except LEDGER_AWAY as error:
+        raise type(error)(error.what, error.next_step, changed="done") from error
 
 
 def _under_way(desk: Desk, entries: Transaction, arguments: Arguments, restore: Operation) -> Operation | None:
     """Another restore's safety backup that is just being made, and will do for this one too.
 
-    One that is finished would have been seen; where it was not, it is gone or is what is to be restored. One from
-    before another restore does not hold what that has made of the server.
+    One that is finished would have been seen; where it was not, it is gone or is what is to be restored.
     """
-    found, now = find_repeat(desk, entries, arguments), desk.moment()
-    if found is None or found.status == "succeeded" or found.backup_id == restore.backup_id or not found.sent:
-        return None
-    sent = entries.find(action="restore_server", server_id=restore.server_id, statuses=EFFECTIVE, sent_only=True)
-    return None if any(each.sent and each.sent.ago(now) < found.sent.ago(now) for each in sent) else found
+    found = find_repeat(desk, entries, arguments)
+    is_over = found is None or found.status == "succeeded" or found.backup_id == restore.backup_id
+    return None if is_over else found

@@ -2,13 +2,13 @@
 
 import anyio
 
-from mcp_backups.clock import Moment
-from mcp_backups.errors import ApiError, BackupsError, ConfigError
+from mcp_backups.errors import ApiError, BackupsError, BusyError, ConfigError, LedgerUnavailableError
+from mcp_backups.health import is_usable
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.desk import Desk, Progress, Told
 from mcp_backups.operations.judge import judge_create, judge_delete
 from mcp_backups.operations.ledger import Transaction
-from mcp_backups.operations.operation import Action, Operation, Status
+from mcp_backups.operations.operation import OPEN, UNSETTLED, Action, Operation, Status
 
 LOOKS = (0, 1, 2, 4, 8)
 """Seconds to wait before each look for a backup that may have been started."""
@@ -22,9 +22,13 @@ _LAST_LOOK_SECONDS = 1.0
 CANNOT_SEE = (ApiError, ConfigError)
 """Why a look may tell nothing; whatever it is, it says nothing about what was sent before."""
 
-SENT_ELSEWISE = "it was sent with another token or to another address"
+MADE_ELSEWHERE = "it was made with another token or for another address"
 """Why nothing is looked at; only the operator can tell then."""
 
+LEDGER_AWAY = (BusyError, LedgerUnavailableError)
+"""Why something may not be recorded, or not be read, just now."""
+
+_NOT_OVER: frozenset[Status] = OPEN | UNSETTLED | {"accepted"}
 _LOOKED_AFTER: dict[Action, frozenset[Status]] = {
     "create_backup": frozenset({"unknown", "accepted"}),
     "delete_backup": frozenset({"unknown", "accepted"}),
@@ -50,7 +54,7 @@ async def follow(desk: Desk, operation: Operation, wait_seconds: float, progress
     end = min(wait_seconds, desk.seconds_left - _LAST_LOOK_SECONDS)
     while True:
         told = await settle(desk, operation)
-        operation = told.operation
+        operation = operation if told.obstacle else told.operation  # what could not be recorded is found again
         waited = desk.clock.ticks() - start
         if not _is_under_way(told) or waited >= end:
             return told
@@ -69,12 +73,17 @@ async def settle(desk: Desk, operation: Operation) -> Told:
         known = operation.but(status="unknown", evidence="the process that sent it ended before the answer came")
     try:
         with desk.reading():
-            told = await _look(desk, known, now)
+            told = await _look(desk, known)
     except CANNOT_SEE as error:
         told = Told(known, unseen=error.code)
+    if not desk.can_see(known) and told.operation.status in _NOT_OVER:
+        told = told._replace(unseen=MADE_ELSEWHERE)
     if told.operation == operation:
         return told
-    recorded = await desk.ledger.write(lambda entries: supersede(entries, operation, told.operation))
+    try:
+        recorded = await desk.ledger.write(lambda entries: supersede(entries, operation, told.operation))
+    except LEDGER_AWAY as obstacle:
+        return told._replace(obstacle=obstacle)
     return told._replace(operation=recorded)
 
 
@@ -114,39 +123,44 @@ def _rivals(entries: Transaction, operation: Operation) -> list[Operation]:
     return [each for each in creates if each.id != operation.id and each.arguments == operation.arguments]
 
 
-async def _look(desk: Desk, operation: Operation, now: Moment) -> Told:
+async def _look(desk: Desk, operation: Operation) -> Told:
     if operation.status not in _LOOKED_AFTER[operation.action]:
         return Told(operation)
+    if operation.action == "prune_backups":
+        return await _look_at_deletes(desk, operation)
     if not desk.can_see(operation):
-        return Told(operation, unseen=SENT_ELSEWISE)
+        return Told(operation)
     if operation.action == "create_backup":
         return Told(await _judge(desk, operation, await desk.api.list_backups(operation.server_id)))
     if operation.action == "delete_backup":
-        return Told(judge_delete(operation, await list_with_target(desk, operation), now))
-    look = _look_at_restore if operation.action == "restore_server" else _look_at_deletes
-    return await look(desk, operation)
+        backups = await list_with_target(desk, operation)
+        return Told(judge_delete(operation, backups, desk.moment()))  # by VPS.org's clock too, now that it is known
+    return await _look_at_restore(desk, operation)
 
 
 async def _look_at_restore(desk: Desk, operation: Operation) -> Told:
     if operation.status == "preparing":
         return await _look_at_safety_backup(desk, operation)
-    known = await _without_lost_way_back(desk, operation)
-    servers = await desk.api.list_servers()
+    told = await _look_at_way_back(desk, operation)
+    try:
+        servers = await desk.api.list_servers()
+    except CANNOT_SEE as error:
+        return told._replace(unseen=error.code)
     status = next((server.status for server in servers.rows if server.id == operation.server_id), "")
-    return Told(known, server_status=status)
+    return told._replace(server_status=status)
 
 
-async def _without_lost_way_back(desk: Desk, operation: Operation) -> Operation:
-    """A restore that cannot be undone any more once the backup for it is gone, or its deletion was sent."""
-    way_back = operation.undo_backup_id
-    if not way_back:
-        return operation
+async def _look_at_way_back(desk: Desk, operation: Operation) -> Told:
+    """A restore that cannot be undone any more once the backup for it is gone or of no use, or may be just going."""
+    if not operation.undo_backup_id:
+        return Told(operation)
     backups = await desk.api.list_backups(operation.server_id)
     holdings = await desk.holdings(operation.server_id, backups)
-    is_listed = any(backup.id == way_back for backup in backups.rows)
-    if way_back in holdings.deleted_here or (backups.complete and not is_listed):
-        return operation.but(undo_backup_id=0, facts=operation.facts | {"can_be_undone": False, "way_back": "gone"})
-    return operation
+    way_back = next((backup for backup in backups.rows if backup.id == operation.undo_backup_id), None)
+    is_lost = not is_usable(way_back, holdings.now) if way_back else backups.complete
+    if is_lost:
+        return Told(operation.but(undo_backup_id=0, facts=operation.facts | {"can_be_undone": False}))
+    return Told(operation, is_undoable=operation.undo_backup_id not in holdings.deleted_here)
 
 
 async def _look_at_safety_backup(desk: Desk, operation: Operation) -> Told:
@@ -183,7 +197,7 @@ async def _look_at_deletes(desk: Desk, operation: Operation) -> Told:
 def _is_under_way(told: Told) -> bool:
     """Whether waiting can tell more."""
     operation = told.operation
-    if told.unseen == SENT_ELSEWISE:
+    if told.unseen == MADE_ELSEWHERE:
         return False
     if operation.status == "preparing":
         return told.safety is not None and told.safety.status != "succeeded"

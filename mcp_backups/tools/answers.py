@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from mcp_backups.models import Answer, Backup, BackupRow, OperationAnswer, PruneRow, ServerName
 from mcp_backups.operations.desk import Told
-from mcp_backups.operations.operation import Operation, PruneItem
+from mcp_backups.operations.operation import OPEN, Operation, PruneItem
+from mcp_backups.operations.settle import MADE_ELSEWHERE
 from mcp_backups.text import age, plural, stamp
 
 MOST_CHARS = 7_900
@@ -125,7 +126,7 @@ def _answer(told: Told, now: datetime, rows: int) -> OperationAnswer:
         facts=_facts(told, now) | _rows_not_shown(operation, rows),
         kept=_prune_rows(_kept(operation), rows) if operation.action == "prune_backups" else None,
         no_rule=_prune_rows(_not_kept(operation), rows) if operation.action == "prune_backups" else None,
-        undo=_undo(operation),
+        undo=_undo(told),
         approved_by=operation.approved_by,
         replayed=told.replayed,
         next_step=_next_step(told),
@@ -186,7 +187,7 @@ def _facts(told: Told, now: datetime) -> dict[str, str | int | float | bool]:
     elif told.operation.safety_operation:
         facts["safety_backup_operation"] = told.operation.safety_operation
     undo_from = told.operation.undo_from
-    if undo_from and undo_from > now and _undo(told.operation):
+    if undo_from and undo_from > now and _undo(told):
         facts["undo_not_before"] = stamp(undo_from + timedelta(seconds=59))  # a stamp cuts to the minute
     if told.server_status:
         facts["server_status"] = told.server_status
@@ -238,8 +239,10 @@ def _prune_rows(items: list[PruneItem], most: int) -> list[PruneRow]:
     ]
 
 
-def _undo(operation: Operation) -> str | None:
-    if operation.action != "restore_server" or not operation.undo_backup_id or operation.changed == "nothing":
+def _undo(told: Told) -> str | None:
+    operation = told.operation
+    has_way_back = operation.action == "restore_server" and operation.undo_backup_id and told.is_undoable
+    if not has_way_back or operation.changed == "nothing":
         return None
     return f"restore_server(server_id={operation.server_id}, backup_id={operation.undo_backup_id})"
 
@@ -257,6 +260,8 @@ _NEXT_STEP = {
     "accepted": "Call {wait} to wait until it is finished.",
     "restoring": "Check the server itself in some minutes; {look} shows its status.",
     "succeeded": "None.",
+    "elsewhere": "Do not repeat it; tell the user. What became of it can be seen only with the token and the address "
+    "that it was made with.",
     "expired": "Call {tool} again without operation_id if it is still wanted.",
     "made nothing": "Call {tool} again if it is still wanted.",
 }
@@ -264,7 +269,9 @@ _NEXT_STEP = {
 
 def _next_step(told: Told) -> str:
     operation, step = told.operation, str(told.operation.status)
-    if operation.advice and (operation.changed == "nothing" or step == "failed"):
+    if told.unseen == MADE_ELSEWHERE:
+        step = "expired" if operation.status in OPEN else "elsewhere"
+    elif operation.advice and (operation.changed == "nothing" or step == "failed"):
         return operation.advice
     if step == "planned" and told.approver != "caller":
         step = f"planned, {told.approver}"

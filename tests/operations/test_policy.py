@@ -153,7 +153,7 @@ UNSAFE = "Here a restore needs a safety backup of the server as it is."
 def test_a_backup_that_is_being_deleted_is_not_restored(make_settings: MakeSettings) -> None:
     with pytest.raises(PolicyDeniedError) as refusal:
         check_restore(make_settings(), backup(), 12345, replace(holdings(), deleted_here={501}), safety_backup=True)
-    assert refusal.value.what == "Backup 501 is being deleted: that was asked for here."
+    assert refusal.value.what == "The deletion of backup 501 was asked for here, and may still be under way."
     assert refusal.value.next_step == CHOOSE
 
 
@@ -219,7 +219,8 @@ def test_a_refusal_to_prune_names_the_server(make_settings: MakeSettings, rule: 
         ([operation(status="unknown", sent=ago(minutes=29, ticking=29 * 60))], False),
         ([operation(status="unknown", sent=ago(minutes=30, ticking=30 * 60))], True),
         ([operation(status="unknown", sent=ago(days=30, ticking=60))], False),
-        ([operation(status="unknown", sent=ago(days=-30, ticking=30 * 60))], False),
+        ([operation(status="unknown", sent=ago(days=-30, ticking=30 * 60))], True),
+        ([operation(status="unknown", sent=ago(days=-30, ticking=29 * 60))], False),
         ([operation(status="sending", created=ago(minutes=1, ticking=60))], False),
         (
             [
