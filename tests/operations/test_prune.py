@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.errors import BudgetExhaustedError, BusyError, PolicyDeniedError, TargetChangedError
+from mcp_backups.errors import BudgetExhaustedError, BusyError, NotFoundError, PolicyDeniedError, TargetChangedError
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.desk import Desk
 from mcp_backups.operations.ledger import Transaction
@@ -181,6 +181,13 @@ async def test_a_plan_that_may_not_be_is_recorded_as_refused_with_the_reason(des
     (refused,) = await desk.ledger.read(lambda entries: entries.find())
     assert (refused.action, refused.status, refused.server_id) == ("prune_backups", "refused", WEB)
     assert (refused.error_code, refused.error) == ("policy_denied", refusal.value.what)
+
+
+async def test_a_server_that_there_is_not_is_not_pruned(desk: Desk) -> None:
+    with pytest.raises(NotFoundError) as refusal:
+        await prune(desk, 4711, Keep(last=1), confirm=False, operation_id="", person=Nobody(), progress=Told())
+    assert refusal.value.what == "VPS.org has no server 4711."
+    assert refusal.value.next_step == "Call check_backups to see every server."
 
 
 @pytest.mark.parametrize("where", [WEB, 12346])

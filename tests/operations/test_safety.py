@@ -1,13 +1,16 @@
 """The way back that a restore waits for: made once, and no restore without it."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pytest
 
-from mcp_backups.errors import ConflictError, PolicyDeniedError
+from mcp_backups.errors import BusyError, ConflictError, PolicyDeniedError
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.desk import Desk
+from mcp_backups.operations.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import Arguments, Operation
 from mcp_backups.operations.plan import Sight, look, planned
 from mcp_backups.operations.policy import Holdings
@@ -19,6 +22,8 @@ from tests.stage import NOW, ManualClock
 from .made import MOMENT, as_recorded, backup, operation, under
 
 pytestmark = pytest.mark.anyio
+
+Result = TypeVar("Result")
 
 GAP = ("1 row could not be read",)
 RESTORE: Arguments = {"server_id": 12345, "backup_id": 499, "safety_backup": True}
@@ -241,3 +246,56 @@ async def test_a_safety_backup_is_shared_unless_it_is_over_or_older_than_another
     told = await wait_for_safety(freely, plan, "plan", seen)
     assert told is not None
     assert emulator.count("POST") == (0 if is_shared else 1)
+
+
+@pytest.mark.parametrize(("minutes", "is_late"), [(-1, False), (0, False), (1, True)])
+async def test_a_restore_that_was_sent_since_its_safety_backup_forbids_another(
+    desk: Desk, clock: ManualClock, minutes: float, is_late: bool
+) -> None:
+    clock.advance(minutes=5)
+    restore = await prepared(desk, clock)
+    other = MOMENT.model_copy(
+        update={"wall": clock.now() + timedelta(minutes=minutes), "ticks": clock.ticks() + 60 * minutes}
+    )
+    clock.advance(minutes=2)
+    seen = sight(backup(499), MADE)
+    seen = seen._replace(holdings=replace(seen.holdings, restored=other))
+    if not is_late:
+        assert await wait_for_safety(desk, restore, "plan", seen) is None
+        return
+    with pytest.raises(PolicyDeniedError) as refusal:
+        await wait_for_safety(desk, restore, "plan", seen)
+    assert refusal.value.what == (
+        "Another restore was sent since the safety backup 777 was asked for, which does not hold what that made of the "
+        "server."
+    )
+    assert refusal.value.next_step == "Call again without operation_id for a new plan."
+
+
+class DeafLedger:
+    """The ledger, which can be written, and no longer read once something was accepted."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger, self._is_deaf = ledger, False
+
+    async def write(self, work: Callable[[Transaction], Result]) -> Result:
+        result = await self._ledger.write(work)
+        self._is_deaf = isinstance(result, Operation) and result.status == "accepted"
+        return result
+
+    async def read(self, work: Callable[[Transaction], Result]) -> Result:
+        if self._is_deaf:
+            raise BusyError("Other calls are waiting for the ledger.", "Wait.")
+        return await self._ledger.read(work)
+
+
+async def test_a_safety_backup_that_was_started_is_told_of_though_the_ledger_cannot_be_read_afterwards(
+    desk: Desk, emulator: Emulator
+) -> None:
+    plan, seen = await a_plan(desk)
+    deaf = replace(desk, ledger=cast("Ledger", DeafLedger(desk.ledger)))
+    with pytest.raises(BusyError) as told:
+        await wait_for_safety(deaf, plan, "plan", seen)
+    error = told.value
+    assert (error.what, error.next_step, error.changed) == ("Other calls are waiting for the ledger.", "Wait.", "done")
+    assert emulator.count("POST") == 1
