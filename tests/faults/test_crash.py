@@ -10,13 +10,13 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mcp_backups.clock import system_clock
+from mcp_backups.clock import Clock, system_clock
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator, Fault, serve_in_thread
 from tests.doom import Forked, Point
@@ -55,10 +55,29 @@ def gate() -> Iterator[Gate]:
     gate.opened.set()
 
 
+class Passing:
+    """Real time, as processes live in, which can be put forward for VPS.org and for the servers that come after."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def clock(self) -> Clock:
+        real = system_clock()
+        return replace(real, wall=self.now, ticks=lambda: real.ticks() + self.ahead.total_seconds())
+
+
 @pytest.fixture
-def emulator(gate: Gate) -> Iterator[Emulator]:
-    """In a thread, and in real time, as processes live in."""
-    with serve_in_thread(Emulator(sleep=gate, backup_seconds=3600)) as served:
+def passing() -> Passing:
+    return Passing()
+
+
+@pytest.fixture
+def emulator(gate: Gate, passing: Passing) -> Iterator[Emulator]:
+    """In a thread."""
+    with serve_in_thread(Emulator(now=passing.now, sleep=gate, backup_seconds=3600)) as served:
         yield served
 
 
@@ -66,15 +85,13 @@ OpenSuccessor = Callable[..., AbstractAsyncContextManager[Session]]
 
 
 @pytest.fixture
-def successor(emulator: Emulator, make_settings: MakeSettings) -> OpenSuccessor:
+def successor(emulator: Emulator, make_settings: MakeSettings, passing: Passing) -> OpenSuccessor:
     """`async with successor(minutes=3) as agent`: another server on the same ledger, so much later."""
 
     @asynccontextmanager
     async def open_successor(**later: float) -> AsyncIterator[Session]:
-        clock = system_clock()
-        shift = timedelta(**later)
-        moved = replace(clock, wall=lambda: clock.wall() + shift, ticks=lambda: clock.ticks() + shift.total_seconds())
-        async with session(emulator, make_settings(restores_per_hour=9), moved) as agent:
+        passing.ahead += timedelta(**later)
+        async with session(emulator, make_settings(restores_per_hour=9), passing.clock()) as agent:
             yield agent
 
     return open_successor
