@@ -14,7 +14,7 @@ from mcp import Client
 from pydantic import SecretStr
 
 from mcp_backups.api import VpsClient
-from mcp_backups.clock import Clock, Moment
+from mcp_backups.clock import Clock, Moment, system_clock
 from mcp_backups.operations.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import SANDBOX_TOKEN, Emulator
@@ -81,6 +81,20 @@ class ManualClock:
     def restart(self) -> "ManualClock":
         """The same time after the machine was started again, so that ticks cannot be compared."""
         return replace(self, boot=f"{self.boot}, again")
+
+
+class RealTime:
+    """Time as processes live in, which can be put forward for VPS.org and for the servers that come after."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta(0)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def clock(self) -> Clock:
+        real = system_clock()
+        return replace(real, wall=self.now, ticks=lambda: real.ticks() + self.ahead.total_seconds())
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,18 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mcp_backups.clock import Clock, system_clock
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator, Fault, serve_in_thread
 from tests.doom import Forked, Point
 from tests.faults.stage import LOST, SOURCE, TARGET, WEB, row, times_applied
 from tests.process import PATIENCE, server_process
-from tests.stage import MakeSettings, Session, recorded, session
+from tests.stage import MakeSettings, RealTime, Session, recorded, session
 
 pytestmark = pytest.mark.anyio
 
@@ -55,27 +53,13 @@ def gate() -> Iterator[Gate]:
     gate.opened.set()
 
 
-class Passing:
-    """Real time, as processes live in, which can be put forward for VPS.org and for the servers that come after."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta(0)
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
-
-    def clock(self) -> Clock:
-        real = system_clock()
-        return replace(real, wall=self.now, ticks=lambda: real.ticks() + self.ahead.total_seconds())
+@pytest.fixture
+def passing() -> RealTime:
+    return RealTime()
 
 
 @pytest.fixture
-def passing() -> Passing:
-    return Passing()
-
-
-@pytest.fixture
-def emulator(gate: Gate, passing: Passing) -> Iterator[Emulator]:
+def emulator(gate: Gate, passing: RealTime) -> Iterator[Emulator]:
     """In a thread."""
     with serve_in_thread(Emulator(now=passing.now, sleep=gate, backup_seconds=3600)) as served:
         yield served
@@ -85,7 +69,7 @@ OpenSuccessor = Callable[..., AbstractAsyncContextManager[Session]]
 
 
 @pytest.fixture
-def successor(emulator: Emulator, make_settings: MakeSettings, passing: Passing) -> OpenSuccessor:
+def successor(emulator: Emulator, make_settings: MakeSettings, passing: RealTime) -> OpenSuccessor:
     """`async with successor(minutes=3) as agent`: another server on the same ledger, so much later."""
 
     @asynccontextmanager

@@ -24,6 +24,7 @@ from tests.histories.checker import Verdict
 from tests.histories.kills import kill_one
 from tests.histories.machine import run
 from tests.histories.world import shared_memory
+from tests.stage import RealTime
 
 CHUNK = 250
 
@@ -91,13 +92,14 @@ def _chunk(seed: int, number: int, count: int, end: float) -> tuple[Counter[str]
 
 
 def _kills(seed: int, count: int, end: float) -> Iterator[tuple[Counter[str], str]]:
-    with serve_in_thread(Emulator(backup_seconds=3600)) as emulator:
+    passing = RealTime()
+    with serve_in_thread(Emulator(now=passing.now, backup_seconds=3600)) as emulator:
         for number in range(count):
             if time.monotonic() > end:
                 return
             with tempfile.TemporaryDirectory(dir=shared_memory()) as folder:
                 random = Random(f"{seed}/kill/{number}")
-                verdict = anyio.run(kill_one, random, Path(folder) / "state", emulator)
+                verdict = anyio.run(kill_one, random, Path(folder) / "state", emulator, passing)
             failure = "\n".join([f"kill {number}:", *verdict.wrong, *verdict.steps]) if verdict.wrong else ""
             yield _figures("kills", verdict), failure
 

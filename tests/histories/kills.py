@@ -4,14 +4,12 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from mcp_backups.clock import system_clock
 from mcp_backups.sandbox import Emulator
 from mcp_backups.settings import Settings
 from tests.doom import Forked
@@ -19,7 +17,7 @@ from tests.histories.checker import Verdict, check_operations, verdict_on
 from tests.histories.faults import FAULTS
 from tests.histories.truth import SERVERS, WatchedFleet, small_fleet
 from tests.process import server_process
-from tests.stage import PROMPT, Session, recorded, session
+from tests.stage import PROMPT, RealTime, Session, recorded, session
 
 LAST_POINT = 9
 DONE_FAULTS = ("answer lost", "500, done", "cut body", "closed")
@@ -32,14 +30,15 @@ WRITES: dict[str, dict[str, Any]] = {
 }
 
 
-async def kill_one(random: Random, state_dir: Path, emulator: Emulator) -> Verdict:
+async def kill_one(random: Random, state_dir: Path, emulator: Emulator, time: RealTime) -> Verdict:
     """Kill a server in the middle of a write, look what is left, ask for the same again, and check."""
+    time.ahead = timedelta(0)
     fleet = _fresh(emulator)
     tool, point = random.choice(list(WRITES)), random.randint(1, LAST_POINT)
     arguments = _arguments(random, tool, fleet)
     steps = [f"{tool} {arguments}, killed at point {point}"]
     if tool != "create_backup":
-        async with _successor(emulator, state_dir) as agent:
+        async with _successor(emulator, time, state_dir) as agent:
             planned = await agent.call(tool, **arguments)
         arguments |= {"confirm": True, "operation_id": planned.operation}
     if random.random() < 0.4:
@@ -49,7 +48,7 @@ async def kill_one(random: Random, state_dir: Path, emulator: Emulator) -> Verdi
         steps.append(f"fault: {fault}")
     _kill(emulator, state_dir, point, tool, arguments)
     emulator.clear_faults()
-    wrong = await _again(emulator, state_dir, tool, arguments, steps)
+    wrong = await _again(emulator, time, state_dir, tool, arguments, steps)
     operations = recorded(state_dir)
     wrong += check_operations(fleet, emulator.requests, operations, marked=True)
     return verdict_on(wrong, steps, 2, emulator.requests, operations)
@@ -83,24 +82,23 @@ def _kill(emulator: Emulator, state_dir: Path, point: int, tool: str, arguments:
 
 
 @asynccontextmanager
-async def _successor(emulator: Emulator, state_dir: Path, **later: float) -> AsyncIterator[Session]:
+async def _successor(emulator: Emulator, time: RealTime, state_dir: Path, **later: float) -> AsyncIterator[Session]:
     """Another server on the same ledger, so much later."""
-    clock, shift = system_clock(), timedelta(**later)
-    moved = replace(clock, wall=lambda: clock.wall() + shift, ticks=lambda: clock.ticks() + shift.total_seconds())
+    time.ahead += timedelta(**later)
     settings = Settings(state_dir=state_dir, restores_per_hour=9)
-    async with session(emulator, settings, moved, "auto", partial(PROMPT, deadline=5.0)) as agent:
+    async with session(emulator, settings, time.clock(), "auto", partial(PROMPT, deadline=5.0)) as agent:
         yield agent
 
 
 async def _again(
-    emulator: Emulator, state_dir: Path, tool: str, arguments: dict[str, Any], steps: list[str]
+    emulator: Emulator, time: RealTime, state_dir: Path, tool: str, arguments: dict[str, Any], steps: list[str]
 ) -> list[str]:
     """The same call to a successor: it may carry out what was never sent, and nothing else."""
     sent_before = any(request.method != "GET" for request in emulator.requests)
-    async with _successor(emulator, state_dir) as agent:
+    async with _successor(emulator, time, state_dir) as agent:
         answer = await agent.call(tool, **arguments)
         steps.append(f"again: {answer.text.splitlines()[0]}")
-    async with _successor(emulator, state_dir, minutes=4) as agent:
+    async with _successor(emulator, time, state_dir, minutes=4) as agent:
         for operation in recorded(state_dir):
             told = await agent.call("get_operation", operation_id=operation.id)
             steps.append(f"4 minutes later: {told.text.splitlines()[0]}")

@@ -13,6 +13,7 @@ from mcp_backups.sandbox import Emulator, serve_in_thread
 from tests.histories.faults import Trouble
 from tests.histories.kills import kill_one
 from tests.histories.machine import Histories, Wish, run
+from tests.stage import RealTime
 
 PARTS, HISTORIES, KILLS = 4, 50, 15
 BACKUP = Wish("create_backup", options={"server_id": 1})
@@ -27,17 +28,22 @@ def test_nothing_is_lost_doubled_or_claimed_that_is_not_so(part: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def account() -> Iterator[Emulator]:
-    with serve_in_thread(Emulator(backup_seconds=3600)) as served:
+def passing() -> RealTime:
+    return RealTime()
+
+
+@pytest.fixture(scope="module")
+def account(passing: RealTime) -> Iterator[Emulator]:
+    with serve_in_thread(Emulator(now=passing.now, backup_seconds=3600)) as served:
         yield served
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("number", range(KILLS))
 async def test_a_process_killed_anywhere_loses_and_doubles_nothing(
-    account: Emulator, tmp_path: Path, number: int
+    account: Emulator, passing: RealTime, tmp_path: Path, number: int
 ) -> None:
-    verdict = await kill_one(Random(number), tmp_path / "state", account)
+    verdict = await kill_one(Random(number), tmp_path / "state", account, passing)
     assert verdict.wrong == [], "\n".join(verdict.steps)
 
 
