@@ -63,7 +63,7 @@ class BackupsError(Exception):
     """
 
     code: ClassVar[str] = "internal"
-    advice: ClassVar[str] = "Report this to the operator of this server."
+    advice: ClassVar[str] = "Report this to the operator of mcp-backups."
 
     def __init__(self, what: str, next_step: str = "", *, changed: Changed = "nothing") -> None:
         self.what = what
@@ -79,7 +79,7 @@ class InvalidArgumentError(BackupsError):
 
 class ConfigError(BackupsError):
     code = "config_error"
-    advice = "The operator of this server must correct the setting."
+    advice = "The operator of mcp-backups must correct the setting."
 
 
 class ApiError(BackupsError):
@@ -186,7 +186,7 @@ class TargetChangedError(BackupsError):
 
 class PolicyDeniedError(BackupsError):
     code = "policy_denied"
-    advice = "Tell the user; only the operator of this server decides on its rules."
+    advice = "Tell the user; only the operator of mcp-backups decides on its rules."
 
 
 class BudgetExhaustedError(PolicyDeniedError):

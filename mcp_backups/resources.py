@@ -120,7 +120,7 @@ def _policy(settings: Settings) -> Document:
         "protected_means": "Of a protected server nothing is deleted or restored; a protected backup, and one with "
         "[keep] in its description, is not deleted.",
         "keep_min": settings.keep_min,
-        "keep_min_means": "Good backups that a delete leaves on a server at least; there, one made through this server "
+        "keep_min_means": "Good backups that a delete leaves on a server at least; there, one made through mcp-backups "
         f"within 24 h does not count yet. Otherwise good means: {GOOD_MEANS}.",
         "safety_backup_required": settings.require_safety_backup,
         "budgets": {
@@ -128,7 +128,7 @@ def _policy(settings: Settings) -> Document:
             "deletes_per_day": settings.deletes_per_day,
             "restores_per_server_per_hour": settings.restores_per_hour,
         },
-        "decided_by": "The operator of this server alone; no argument of a tool changes a rule.",
+        "decided_by": "The operator of mcp-backups alone; no argument of a tool changes a rule.",
     }
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Literal, NamedTuple, Protocol
 
 from mcp_backups.errors import DeclinedError
+from mcp_backups.models import Backup
 from mcp_backups.operations.operation import Approver, Operation
 from mcp_backups.settings import Approval
 from mcp_backups.text import age, plural, size, stamp
@@ -14,6 +15,10 @@ Consent = Literal["", "plan", "flag", "ask"]
 
 ANSWER_TIME = timedelta(minutes=5)
 """How long a person may think; an answer after that counts as none."""
+
+
+_NAMED = 10
+"""Backups of a prune that a question names; the operation shows them all."""
 
 
 class Question(NamedTuple):
@@ -144,7 +149,7 @@ def _delete_text(operation: Operation) -> str:
     if restore := operation.facts.get("way_back_of"):
         lines.append(f"It is the way back from the server's last restore, {restore}, which then cannot be undone.")
     if restore := operation.facts.get("being_restored_by"):
-        lines.append(f"It was put back on the server within the last hour, by {restore}, which may still be at it.")
+        lines.append(f"The restore {restore} puts it back on the server, and may not be done with it.")
     return "\n".join(lines)
 
 
@@ -171,9 +176,16 @@ def _prune_text(operation: Operation) -> str:
             f"Delete {len(goes)} of {plural(len(operation.items), 'manual backup')} for good? This cannot be undone.",
             _server_line(operation),
             f"Deleted: what no rule keeps, from {stamp(goes[-1].created_at)} to {stamp(goes[0].created_at)}",
+            *(f"- {_backup_line(backup)}" for backup in goes[:_NAMED]),
+            *([f"- and {plural(len(goes) - _NAMED, 'older backup')}"] if len(goes) > _NAMED else []),
             f"Kept: {operation.facts['to_keep']}, by the rules {', '.join(rules)}; automatic backups are left alone",
         ]
     )
+
+
+def _backup_line(backup: Backup) -> str:
+    described = f" {_quoted(backup.description)}" if backup.description else ""
+    return f"{backup.id} of {stamp(backup.created_at)}, {size(backup.size_mb)}{described}"
 
 
 def _target_lines(operation: Operation) -> list[str]:

@@ -32,7 +32,7 @@ async def create(
     if description != safe_text(description) or len(description) > MAX_DESCRIPTION:
         raise InvalidArgumentError(
             f"description must be one line of at most {MAX_DESCRIPTION} visible characters, "
-            "with no space around it and one at a time within."
+            "without leading, trailing or double spaces."
         )
     if _MARK.search(description):
         raise InvalidArgumentError("description must not hold an operation id.")

@@ -126,11 +126,16 @@ class Desk:
         def effective(entries: Transaction, action: Action) -> list[Operation]:
             return entries.find(action=action, server_id=server_id, statuses=EFFECTIVE, limit=_MOST)
 
-        created, deleted, restored = await self.ledger.read(
+        def waiting(entries: Transaction) -> list[tuple[Operation, Operation | None]]:
+            found = entries.find(action="restore_server", server_id=server_id, statuses={"preparing"})
+            return [(each, entries.get(each.safety_operation)) for each in found if not each.is_expired(now)]
+
+        created, deleted, restored, prepared = await self.ledger.read(
             lambda entries: (
                 entries.find(action="create_backup", server_id=server_id, limit=_MOST),
                 effective(entries, "delete_backup"),
                 effective(entries, "restore_server"),
+                waiting(entries),
             )
         )
         recent = [each for each in created if each.created.within(_RECENT, now)]
@@ -139,8 +144,10 @@ class Desk:
             frozenset(backup.id for backup in backups.rows if any(may_have_made(each, backup) for each in recent)),
             now.latest,
             frozenset(each.backup_id for each in deleted if _may_still_come(each, now)),
-            {each.undo_backup_id: each.id for each in reversed(restored) if each.created.within(_RECENT, now)},
-            {each.backup_id: each.id for each in reversed(restored) if each.sent and each.sent.within(_RESTORING, now)},
+            {each.undo_backup_id: each.id for each in reversed(restored) if each.created.within(_RECENT, now)}
+            | {safety.backup_id: each.id for each, safety in prepared if safety},
+            {each.backup_id: each.id for each in reversed(restored) if each.sent and each.sent.within(_RESTORING, now)}
+            | {each.backup_id: each.id for each, _ in prepared},
             next((each.sent for each in restored if each.sent), None),
             now.earliest,
         )

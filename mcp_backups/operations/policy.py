@@ -26,7 +26,7 @@ _RESTORE_EXPIRY = timedelta(hours=1)
 
 GOOD = (
     "A backup counts as good when it is completed, not empty, does not expire within 24 h "
-    "and was not made through this server within the last 24 h."
+    "and was not made through mcp-backups within the last 24 h."
 )
 """What every refusal for want of good backups ends with."""
 
@@ -42,8 +42,8 @@ class Holdings:
         made_here: Ids of those made through this server within the last 24 h.
         now: UTC, by our clock or VPS.org's, whichever is ahead.
         deleted_here: Ids of those whose deletion was sent and may still come: listed, but not to be relied on.
-        ways_back: The restore that each of these backups would take back, if it was within the last 24 h.
-        sources: The restore that each of these backups was put back by within the last hour, and perhaps still is.
+        ways_back: The restore that each of these backups would take back, if that waits or was within the last 24 h.
+        sources: The restore that puts each of these backups back, if that waits or was sent within the last hour.
         restored: When the last restore of the server was sent; what is older does not hold what that made of it.
         earliest: UTC by whichever clock is behind.
     """

@@ -117,7 +117,7 @@ def _needed_by_restore(holdings: Holdings, backup_id: int) -> str:
     if restore := holdings.ways_back.get(backup_id):
         return f"left alone: the way back from {restore}"
     restore = holdings.sources.get(backup_id, "")
-    return f"left alone: being restored by {restore}" if restore else ""
+    return f"left alone: {restore} puts it back" if restore else ""
 
 
 def _facts(items: tuple[PruneItem, ...], room: int) -> dict[str, Fact]:

@@ -61,7 +61,13 @@ async def _serve(emulator: Emulator) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
-    async with emulator:
+    try:
+        await emulator.up()
+    except OSError:
+        raise SystemExit(f"mcp-backups: --port {emulator.port} cannot be listened on; take another one.") from None
+    try:
         sys.stdout.write(GREETING.format(url=emulator.base_url, token=emulator.token))
         sys.stdout.flush()
         await stop.wait()
+    finally:
+        await emulator.down()

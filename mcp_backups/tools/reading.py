@@ -103,8 +103,8 @@ async def get_operation(call: Call, operation_id: OperationId, wait_seconds: Wai
     recorded = await call.desk.ledger.read(lambda entries: entries.get(operation_id))
     if recorded is None:
         raise ConfirmationInvalidError(
-            "There is no operation of that id.",
-            "Use the operation_id of an earlier answer; list_backups shows what exists.",
+            "There is no operation of that id here, which does not tell whether something was done under it.",
+            "Use the operation_id of an earlier answer, and look with list_backups before a write is repeated.",
         )
     told = await follow(call.desk, recorded, wait_seconds, call.progress)
     return operation_answer(told, call.desk.now)

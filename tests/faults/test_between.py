@@ -79,10 +79,27 @@ async def test_a_prune_leaves_alone_what_a_restore_needs(bench: Bench, planned: 
         confirmation = await bench.plan("prune_backups", server_id=WEB, keep_last=1)
         plan = await bench.agent.call("get_operation", operation_id=confirmation["operation_id"])
         reasons = {row["id"]: row["reason"] for row in plan.data["kept"]}
-        assert reasons[OLDEST_MANUAL] == f"left alone: being restored by {restore}"
+        assert reasons[OLDEST_MANUAL] == f"left alone: {restore} puts it back"
         assert reasons[NEXT] == f"left alone: the way back from {restore}"
     await bench.agent.call("prune_backups", **confirmation)
     assert {OLDEST_MANUAL, NEXT} <= set(bench.emulator.fleet.backups)
+
+
+async def test_what_a_waiting_restore_needs_is_told_to_be_needed_and_left_alone_by_prunes(bench: Bench) -> None:
+    before = await bench.plan("delete_backup", backup_id=OLDEST_MANUAL)
+    confirmation = await bench.plan("restore_server", server_id=WEB, backup_id=OLDEST_MANUAL)
+    restore = (await bench.agent.call("restore_server", **confirmation)).operation
+    assert (await bench.agent.call("delete_backup", **before)).code == "target_changed"
+    source = await bench.agent.call("delete_backup", backup_id=OLDEST_MANUAL)
+    assert source.data["facts"]["being_restored_by"] == restore
+    safety = await bench.agent.call("delete_backup", backup_id=NEXT)
+    assert safety.data["facts"]["way_back_of"] == restore
+    plan = await bench.agent.call("prune_backups", server_id=WEB, keep_last=1)
+    kept = {row["id"]: row["reason"] for row in plan.data["kept"]}
+    assert kept[OLDEST_MANUAL] == f"left alone: {restore} puts it back"
+    bench.clock.advance(hours=2)
+    late = await bench.agent.call("delete_backup", backup_id=OLDEST_MANUAL)
+    assert "being_restored_by" not in late.data["facts"]
 
 
 async def test_a_backup_from_before_another_restore_is_no_way_back(bench: Bench) -> None:

@@ -150,6 +150,17 @@ RESTORE = {"lost": "much", "safety_backup": "none is made", "can_be_undone": Fal
 LEFT = {"good_backups_left": 1, "newest_good_left": 499, "newest_good_left_created_at": "2026-11-21T12:00Z"}
 
 
+def test_of_many_backups_that_a_prune_deletes_ten_are_named_and_the_others_counted() -> None:
+    items = [PruneItem(backup=backup(500 + n, 24 * n, description="x"), reason="", fate="delete") for n in range(12)]
+    asked = question(
+        operation("prune_backups", arguments={"keep_last": 1}, facts={"to_delete": 12, "to_keep": 0}, items=items)
+    )
+    named = [line for line in asked.text.splitlines() if line.startswith("- ")]
+    assert len(named) == 11
+    assert named[0] == '- 500 of 2026-11-23T09:30Z, 100 MB "x"'
+    assert named[10] == "- and 2 older backups"
+
+
 def test_a_server_without_a_name_is_confirmed_by_its_id() -> None:
     asked = question(operation("restore_server", facts=RESTORE, backup_id=501))
     assert (asked.field, asked.expected, asked.label) == ("server_id", "12345", "Type the server's id to restore it")
@@ -192,7 +203,7 @@ def test_a_delete_of_the_way_back_of_a_restore_is_asked_with_that_as_its_last_wo
 def test_a_delete_of_what_may_just_be_restored_is_asked_with_that_as_its_last_words() -> None:
     asked = question(operation(facts=LEFT | {"being_restored_by": "op_restore"}, backup_id=501, backup=backup()))
     assert asked.text.splitlines()[-1] == (
-        "It was put back on the server within the last hour, by op_restore, which may still be at it."
+        "The restore op_restore puts it back on the server, and may not be done with it."
     )
 
 
@@ -230,5 +241,7 @@ def test_a_prune_is_asked_with_its_rules_and_confirmed_by_the_number_of_backups(
         "Delete 2 of 5 manual backups for good? This cannot be undone.",
         "Server: 12345",
         "Deleted: what no rule keeps, from 2026-11-20T09:30Z to 2026-11-21T09:30Z",
+        "- 501 of 2026-11-21T09:30Z, 100 MB",
+        "- 503 of 2026-11-20T09:30Z, 100 MB",
         "Kept: 2, by the rules keep-last 1, keep-weekly 2; automatic backups are left alone",
     ]

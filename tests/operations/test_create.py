@@ -165,9 +165,7 @@ async def test_an_incomplete_list_beforehand_is_recorded_as_such(desk: Desk, emu
     assert (await as_recorded(desk, told.operation)).baseline_complete is False
 
 
-SHAPE = (
-    "description must be one line of at most 150 visible characters, with no space around it and one at a time within."
-)
+SHAPE = "description must be one line of at most 150 visible characters, without leading, trailing or double spaces."
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -204,6 +205,15 @@ def test_alone_it_says_in_one_line_how_to_use_it_and_leaves_quietly_when_told(nu
         rest, errors = process.communicate(timeout=PATIENCE)
     assert len(answer.json()["results"]) == 7
     assert (process.returncode, rest, errors) == (0, "", "")
+
+
+def test_alone_on_a_port_that_is_taken_it_says_so_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        program = [sys.executable, "-W", "error", "-c", f"from mcp_backups.sandbox import run; run({port})"]
+        ended = subprocess.run(program, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"mcp-backups: --port {port} cannot be listened on; take another one.\n"
 
 
 @pytest.mark.parametrize("module", sorted(HOME.glob("*.py")), ids=lambda path: path.stem)

@@ -858,6 +858,10 @@ async def test_a_person_types_how_many_backups_are_to_go(
         "Delete 4 of 6 manual backups for good? This cannot be undone.\n"
         'Server: 12360 "staging-01"\n'
         "Deleted: what no rule keeps, from 2026-11-17T03:30Z to 2026-11-20T03:30Z\n"
+        '- 1002 of 2026-11-20T03:30Z, 100 MB "Nightly"\n'
+        '- 1003 of 2026-11-19T03:30Z, 100 MB "Nightly"\n'
+        '- 1004 of 2026-11-18T03:30Z, 100 MB "Nightly"\n'
+        '- 1005 of 2026-11-17T03:30Z, 100 MB "Nightly"\n'
         "Kept: 2, by the rules keep-last 2; automatic backups are left alone"
     )
     if agreed:
