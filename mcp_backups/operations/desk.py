@@ -140,16 +140,16 @@ class Desk:
         )
         recent = [each for each in created if each.created.within(_RECENT, now)]
         return Holdings(
-            backups,
-            frozenset(backup.id for backup in backups.rows if any(may_have_made(each, backup) for each in recent)),
-            now.latest,
-            frozenset(each.backup_id for each in deleted if _may_still_come(each, now)),
-            {each.undo_backup_id: each.id for each in reversed(restored) if each.created.within(_RECENT, now)}
+            backups=backups,
+            made_here={backup.id for backup in backups.rows if any(may_have_made(each, backup) for each in recent)},
+            now=now.latest,
+            deleted_here={each.backup_id for each in deleted if _may_still_come(each, now)},
+            ways_back={each.undo_backup_id: each.id for each in reversed(restored) if each.created.within(_RECENT, now)}
             | {safety.backup_id: each.id for each, safety in prepared if safety},
-            {each.backup_id: each.id for each in reversed(restored) if each.sent and each.sent.within(_RESTORING, now)}
+            sources={each.backup_id: each.id for each in reversed(restored) if _may_be_reading(each, now)}
             | {each.backup_id: each.id for each, _ in prepared},
-            next((each.sent for each in restored if each.sent), None),
-            now.earliest,
+            restored=next((each.sent for each in restored if each.sent), None),
+            earliest=now.earliest,
         )
 
     async def record(self, operation: Operation) -> Operation:
@@ -161,6 +161,11 @@ def _may_still_come(delete: Operation, now: Moment) -> bool:
     """Whether a backup that is still listed may yet be gone by a deletion that was sent."""
     time = CLOSED_FOR if delete.status == "unknown" else MAY_BE_UNDER_WAY
     return (delete.sent or delete.created).within(time, now)
+
+
+def _may_be_reading(restore: Operation, now: Moment) -> bool:
+    """Whether a restore that was sent may still be at it."""
+    return restore.sent is not None and restore.sent.within(_RESTORING, now)
 
 
 def with_error(operation: Operation, error: BackupsError) -> Operation:

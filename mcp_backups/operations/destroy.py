@@ -16,7 +16,6 @@ from mcp_backups.operations.plan import (
     check_ledger,
     counted,
     look,
-    needed_by_restores,
     planned,
     still_open,
 )
@@ -152,7 +151,7 @@ async def _look_again(desk: Desk, operation: Operation) -> Sight:
         raise TargetChangedError(f"Backup {operation.backup_id} is no longer as the plan {operation.id} showed it.")
     check(desk, operation, sight)
     if operation.action == "delete_backup":
-        needed = needed_by_restores(sight)
+        needed = sight.holdings.needed_by(operation.backup_id)
         if any(operation.facts.get(name) != restore for name, restore in needed.items()):
             raise TargetChangedError(
                 f"Backup {operation.backup_id} is needed by a restore that was sent since the plan {operation.id}."

@@ -196,14 +196,7 @@ def _delete_facts(sight: Sight) -> dict[str, Fact]:
     facts: dict[str, Fact] = {"can_be_undone": False, "good_backups_left": len(left)}
     if latest := newest(left):
         facts |= {"newest_good_left": latest.id, "newest_good_left_created_at": stamp(latest.created_at)}
-    return facts | needed_by_restores(sight)
-
-
-def needed_by_restores(sight: Sight) -> dict[str, Fact]:
-    """The restores of the last time that a backup is needed for, by what for."""
-    target, holdings = sight.target.id, sight.holdings
-    needed = {"way_back_of": holdings.ways_back.get(target, ""), "being_restored_by": holdings.sources.get(target, "")}
-    return {name: restore for name, restore in needed.items() if restore}
+    return facts | sight.holdings.needed_by(sight.target.id)
 
 
 def _restore_facts(arguments: Arguments, sight: Sight) -> dict[str, Fact]:

@@ -57,6 +57,11 @@ class Holdings:
     restored: Moment | None = None
     earliest: datetime | None = None
 
+    def needed_by(self, backup_id: int) -> dict[str, str]:
+        """The restores that need a backup, by what for: `way_back_of`, `being_restored_by`."""
+        needed = {"way_back_of": self.ways_back.get(backup_id), "being_restored_by": self.sources.get(backup_id)}
+        return {name: restore for name, restore in needed.items() if restore}
+
     def good_on(self, server_id: int, without: int = 0) -> list[Backup]:
         """The good backups of a server, but for one."""
         return [

@@ -133,7 +133,7 @@ def _check_rules(settings: Settings, operation: Operation, item: PruneItem, sigh
     now = next((each for each in items if each.backup.id == item.backup.id), None)
     if now and now.fate == "keep":
         raise TargetChangedError(
-            f"Backup {item.backup.id} would be kept now ({now.reason}): another backup that the plan kept is gone.",
+            f"Backup {item.backup.id} would be kept by now ({now.reason}), unlike when the plan was made.",
             "Call again without operation_id for a new plan.",
         )
 

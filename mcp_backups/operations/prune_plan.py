@@ -23,6 +23,9 @@ from mcp_backups.retention import Keep, rulings
 from mcp_backups.settings import Settings
 from mcp_backups.text import plural
 
+_NEEDED = {"way_back_of": "left alone: the way back from {}", "being_restored_by": "left alone: {} puts it back"}
+"""Why a prune keeps what a restore needs, whatever the keep rules say."""
+
 
 async def plan_prune(keep: Keep, desk: Desk, wish: Wish) -> Operation:
     """Look what the rules would delete, and record that as a plan.
@@ -97,8 +100,9 @@ def judge(settings: Settings, holdings: Holdings, server_id: int, keep: Keep, ro
     ]
     items: list[PruneItem] = []
     for ruling in reversed(rulings(manual, keep, holdings.now, holdings.earliest)):
-        reason = _needed_by_restore(holdings, ruling.backup.id) or (ruling.reason if ruling.kept else "")
-        item = PruneItem(backup=ruling.backup, reason=reason or ruling.reason, fate="keep" if reason else "delete")
+        needed = next((_NEEDED[name].format(by) for name, by in holdings.needed_by(ruling.backup.id).items()), "")
+        is_kept = bool(needed) or ruling.kept
+        item = PruneItem(backup=ruling.backup, reason=needed or ruling.reason, fate="keep" if is_kept else "delete")
         if item.fate == "delete":
             try:
                 check_delete(settings, item.backup, holdings)
@@ -110,14 +114,6 @@ def judge(settings: Settings, holdings: Holdings, server_id: int, keep: Keep, ro
             item = item.model_copy(update={"fate": "later", "reason": "later"})
         items.append(item)
     return tuple(reversed(items))
-
-
-def _needed_by_restore(holdings: Holdings, backup_id: int) -> str:
-    """Why a restore still needs a backup, whatever the keep rules say; empty if none does."""
-    if restore := holdings.ways_back.get(backup_id):
-        return f"left alone: the way back from {restore}"
-    restore = holdings.sources.get(backup_id, "")
-    return f"left alone: {restore} puts it back" if restore else ""
 
 
 def _facts(items: tuple[PruneItem, ...], room: int) -> dict[str, Fact]:

@@ -80,7 +80,7 @@ async def test_a_prune_does_not_delete_what_its_rules_would_keep_by_now(bench: B
     answer = await bench.agent.call("prune_backups", **confirmation)
     manual = [backup for backup in bench.emulator.fleet.backups_of(WEB) if backup.backup_type == "manual"]
     assert len(manual) == 1
-    assert "would be kept now (keep-last 1)" in answer.text
+    assert "would be kept by now (keep-last 1)" in answer.text
 
 
 async def test_a_safety_backup_that_is_restored_gets_a_safety_backup_of_its_own(bench: Bench) -> None:

@@ -264,7 +264,7 @@ async def test_a_prune_stops_where_its_rules_would_keep_the_next_one_by_then(des
         emulator.fleet.delete_backup(number)
     with pytest.raises(TargetChangedError) as stop:
         await pruned(desk, plan.id)
-    assert stop.value.what == ("Backup 496 would be kept now (keep-last 1): another backup that the plan kept is gone.")
+    assert stop.value.what == ("Backup 496 would be kept by now (keep-last 1), unlike when the plan was made.")
     assert stop.value.next_step == "Call again without operation_id for a new plan."
     assert emulator.count("DELETE") == 0
 
