@@ -1,6 +1,8 @@
 """How the demo looks: a title, the call, its answer, and what that shows; calm, and in one colour."""
 
 import json
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,9 +18,9 @@ from mcp_backups.terminal import ACCENT, open_console
 from mcp_backups.text import plural, size
 
 NEXT = (
-    ("claude mcp add backups -- mcp-backups --sandbox", "try it in Claude Code"),
-    ("mcp-backups config CLIENT", "add it to any client"),
-    ("mcp-backups doctor", "check token and settings"),
+    ("{program} config claude-code --sandbox", "try it in Claude Code"),
+    ("{program} config CLIENT", "add it to any client"),
+    ("{program} doctor", "check token and settings"),
 )
 """What to do after the demo, and why."""
 
@@ -106,8 +108,10 @@ class Screen:
     def closing(self, calls: int, seconds: float) -> None:
         done = f"{self._tick} {plural(calls, 'call')}, every answer as told, in {seconds:.0f} s. What to do next:"
         table = Table.grid(padding=(0, 2))
+        # As it was started, for after the set-up of a trial it is on no PATH.
+        program = "mcp-backups" if shutil.which("mcp-backups") else sys.argv[0]
         for how, why in NEXT:
-            table.add_row(Text(how, style=ACCENT), why)
+            table.add_row(Text(how.format(program=program), style=ACCENT), why)
         self._console.print()
         self._console.print(Text(done, style="bold"))
         self._print(table)
