@@ -120,6 +120,15 @@ def question(operation: Operation) -> Question:
     return Question(_delete_text(operation), "delete", "Yes, delete this backup for good", True)
 
 
+def warnings(operation: Operation) -> list[str]:
+    """What else a delete would take: a sentence for each restore that needs the backup."""
+    said = {
+        "way_back_of": "It is the way back from the server's last restore, {}, which then cannot be undone.",
+        "being_restored_by": "The restore {} puts it back on the server, and may not be done with it.",
+    }
+    return [sentence.format(operation.facts[name]) for name, sentence in said.items() if name in operation.facts]
+
+
 def check_reply(asked: Question, reply: Reply) -> None:
     """Whether the person agreed.
 
@@ -146,11 +155,7 @@ def _delete_text(operation: Operation) -> str:
         *_target_lines(operation),
         f"Left on the server: {plural(left, 'good backup')}{which.format_map(operation.facts)}",
     ]
-    if restore := operation.facts.get("way_back_of"):
-        lines.append(f"It is the way back from the server's last restore, {restore}, which then cannot be undone.")
-    if restore := operation.facts.get("being_restored_by"):
-        lines.append(f"The restore {restore} puts it back on the server, and may not be done with it.")
-    return "\n".join(lines)
+    return "\n".join([*lines, *warnings(operation)])
 
 
 def _restore_text(operation: Operation) -> str:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from mcp_backups.models import Answer, Backup, BackupRow, OperationAnswer, PruneRow, ServerName
+from mcp_backups.operations.consent import warnings
 from mcp_backups.operations.desk import Told
 from mcp_backups.operations.operation import OPEN, Operation, PruneItem
 from mcp_backups.operations.settle import MADE_ELSEWHERE
@@ -37,10 +38,8 @@ _SUMMARY = {
     ("restore_server", "sending"): "The request to restore backup {backup} to server {server} is under way.",
     ("restore_server", "accepted"): "VPS.org accepted the restore of backup {backup} to server {server}; "
     "it does not tell when that is finished.",
-    (
-        "restore_server",
-        "unknown",
-    ): "It is not known whether backup {backup} was or is being restored to server {server}.",
+    ("restore_server", "unknown"): "It is not known whether backup {backup} was or is being restored to server "
+    "{server}.",
 }
 
 _PRUNE_SUMMARY = {
@@ -170,6 +169,8 @@ def _summary(operation: Operation) -> str:
         )
     if operation.changed != "nothing":
         return known
+    if operation.status == "planned":
+        known = " ".join([known, *warnings(operation)])
     # Where a restore has a safety backup made, that is something, whatever becomes of the restore.
     return f"{known} {'The server itself was not changed.' if operation.safety_operation else 'Nothing was changed.'}"
 
