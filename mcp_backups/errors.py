@@ -88,7 +88,7 @@ class ApiError(BackupsError):
     Args:
         failure: Whether the request may have taken effect.
         retry_after: Seconds VPS.org asked to wait, 0 when it named none.
-        lingers: The request may still be under way, and take effect later.
+        answered_yes: The status of the answer said yes, and its body did not: it is not known which holds.
     """
 
     def __init__(
@@ -99,12 +99,12 @@ class ApiError(BackupsError):
         changed: Changed = "nothing",
         failure: Failure = Failure.REFUSED,
         retry_after: float = 0,
-        lingers: bool = False,
+        answered_yes: bool = False,
     ) -> None:
         super().__init__(what, next_step, changed=changed)
         self.failure = failure
         self.retry_after = retry_after
-        self.lingers = lingers
+        self.answered_yes = answered_yes
 
 
 class AuthFailedError(ApiError):

@@ -1,11 +1,11 @@
 """Which backups can be relied on. Pure: facts in, judgement out."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
-from mcp_backups.models import COMPLETED, IN_PROGRESS, Backup, Listing, Server
+from mcp_backups.models import COMPLETED, FAILED, IN_PROGRESS, Backup, Listing, Server
 from mcp_backups.text import age, listed, stamp
 
 EXPIRES_SOON = timedelta(hours=24)
@@ -19,6 +19,8 @@ STUCK = timedelta(hours=6)
 
 EXPIRY_WARNING = timedelta(days=7)
 """How long before it a server is in trouble because its last restore point expires."""
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 _CLOCK_SKEW = timedelta(minutes=5)
 """How far in the future a backup may seem to have been made."""
@@ -97,25 +99,35 @@ def is_in_future(backup: Backup, now: datetime) -> bool:
     return now - backup.created_at < -_CLOCK_SKEW
 
 
+def is_stuck(backup: Backup, now: datetime) -> bool:
+    """Whether the backup is under way, by whatever word, for longer than one that will still finish."""
+    return backup.status not in {COMPLETED, FAILED} and now - backup.created_at > STUCK
+
+
 def expires_within(backup: Backup, span: timedelta, now: datetime) -> bool:
     """Whether the backup has expired, or will within `span`."""
     return backup.expires_at is not None and backup.expires_at <= now + span
 
 
-def is_good(backup: Backup, now: datetime, made_here: Collection[int] = ()) -> bool:
-    """Whether the backup counts as a restore point to rely on.
+def is_good(backup: Backup, now: datetime, doubtful: Container[int] = ()) -> bool:
+    """Whether the backup is a restore point to rely on.
 
     Args:
         backup: The backup.
         now: UTC.
-        made_here: Ids of the backups made through this server within the last 24 h.
+        doubtful: Ids of the backups whose deletion was sent and may still take effect.
     """
     return (
         is_restorable(backup)
         and not expires_within(backup, EXPIRES_SOON, now)
         and not is_in_future(backup, now)
-        and backup.id not in made_here
+        and backup.id not in doubtful
     )
+
+
+def is_proven(backup: Backup, now: datetime, doubtful: Container[int], made_here: Container[int]) -> bool:
+    """Whether the backup may be left as the last one: good, and not made here within the last 24 h."""
+    return is_good(backup, now, doubtful) and backup.id not in made_here
 
 
 def is_younger(backup: Backup, span: timedelta, now: datetime) -> bool:
@@ -124,8 +136,13 @@ def is_younger(backup: Backup, span: timedelta, now: datetime) -> bool:
 
 
 def newest(backups: Iterable[Backup]) -> Backup | None:
-    """The latest by creation time; neither the highest id nor the first row need be it."""
-    return max(backups, key=lambda backup: (backup.created_at, backup.id), default=None)
+    """The latest by creation time, among equals the one that lasts; it need not be the highest id nor the first row."""
+    return max(backups, key=by_age, default=None)
+
+
+def by_age(backup: Backup) -> tuple[datetime, datetime, int]:
+    """What backups are sorted by: when they were made, then how long they last."""
+    return backup.created_at, backup.expires_at or _NEVER, backup.id
 
 
 def fleet_health(

@@ -17,6 +17,8 @@ Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
 
 COMPLETED = "completed"
 IN_PROGRESS = "in_progress"
+FAILED = "failed"
+"""What VPS.org is believed to call a backup that came to nothing; it is not documented."""
 MANUAL = "manual"
 
 BackupType = Literal["manual", "automatic"]
@@ -67,7 +69,7 @@ class Account(BaseModel):
     permissions: tuple[str, ...]
 
 
-Row = TypeVar("Row")
+Row = TypeVar("Row", Backup, Server)
 
 
 class Listing(NamedTuple, Generic[Row]):
@@ -80,6 +82,10 @@ class Listing(NamedTuple, Generic[Row]):
 
     rows: tuple[Row, ...]
     missing: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> frozenset[int]:
+        return frozenset(row.id for row in self.rows)
 
     @property
     def complete(self) -> bool:
@@ -157,13 +163,17 @@ class PruneRow(Answer):
 
     Attributes:
         created_at: UTC, to the minute.
-        reason: The rule that keeps it, or `later` for what the budget leaves to another prune; absent for what no rule
-            keeps.
-        outcome: `deleted`, `not deleted` or `unknown`; absent before it was tried.
+        reason: The rule that keeps it, or `later` for what the budget leaves to another prune, or why it was not
+            deleted; absent for what no rule keeps.
+        outcome: `deleted`, `gone` (already, not by this), `not deleted` or `unknown`; absent before it was tried.
     """
 
     id: int
     created_at: str
+    age: str
+    size_mb: Annotated[Maybe[int | float], WithJsonSchema({"type": "number"})] = None
+    status: str
+    description: Maybe[str] = None
     reason: Maybe[str] = None
     outcome: Maybe[str] = None
 

@@ -84,9 +84,6 @@ class Failed(NamedTuple):
     detail: str = ""
 
 
-_GATEWAY = frozenset({408, 502, 504, *range(520, 527)})
-"""Statuses of what stands before VPS.org: what it passed on may still be worked on when it answers so."""
-
 _SECONDS_SAY_LITTLE = 120
 """From here on a wait is also told in minutes, hours or days."""
 
@@ -134,7 +131,6 @@ def error_for(call: Call[Result], failed: Failed) -> BackupsError:
         changed="unknown" if ambiguous else "nothing",
         failure=verdict.failure,
         retry_after=failed.retry_after or 0,
-        lingers=ambiguous and (not isinstance(failed.cause, int) or failed.cause in _GATEWAY),
     )
 
 

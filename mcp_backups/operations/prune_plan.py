@@ -1,7 +1,5 @@
 """What a prune would delete, and what of the operator's rules and budgets stands against it."""
 
-from dataclasses import replace
-
 from mcp_backups.errors import NotFoundError, PolicyDeniedError
 from mcp_backups.models import MANUAL
 from mcp_backups.operations.confirm import Wish
@@ -84,7 +82,7 @@ async def _judged(desk: Desk, draft: Operation, holdings: Holdings, keep: Keep) 
 
 
 def judge(settings: Settings, holdings: Holdings, server_id: int, keep: Keep, room: int) -> tuple[PruneItem, ...]:
-    """What becomes of each manual backup of a server that is not deleted already, newest first.
+    """What becomes of each manual backup of a server, newest first.
 
     Args:
         settings: The operator's rules, which keep more than the keep rules where they must.
@@ -93,23 +91,20 @@ def judge(settings: Settings, holdings: Holdings, server_id: int, keep: Keep, ro
         keep: The keep rules.
         room: How many deletes the budgets allow now; the oldest go first.
     """
-    manual = [
-        row
-        for row in holdings.backups.rows
-        if row.server_id == server_id and row.type == MANUAL and row.id not in holdings.deleted_here
-    ]
+    manual = [row for row in holdings.backups.rows if row.server_id == server_id and row.type == MANUAL]
     items: list[PruneItem] = []
-    for ruling in reversed(rulings(manual, keep, holdings.now, holdings.earliest)):
+    going: set[int] = set()
+    for ruling in reversed(rulings(manual, keep, holdings.now, holdings.doubtful)):
         needed = next((_NEEDED[name].format(by) for name, by in holdings.needed_by(ruling.backup.id).items()), "")
         is_kept = bool(needed) or ruling.kept
         item = PruneItem(backup=ruling.backup, reason=needed or ruling.reason, fate="keep" if is_kept else "delete")
         if item.fate == "delete":
             try:
-                check_delete(settings, item.backup, holdings)
+                check_delete(settings, item.backup, holdings, going)
             except PolicyDeniedError as rule:
                 item = item.model_copy(update={"fate": "keep", "reason": rule.what.removesuffix(f" {GOOD}")})
             else:
-                holdings = replace(holdings, deleted_here={*holdings.deleted_here, item.backup.id})
+                going.add(item.backup.id)
         if item.fate == "delete" and (room := room - 1) < 0:
             item = item.model_copy(update={"fate": "later", "reason": "later"})
         items.append(item)
