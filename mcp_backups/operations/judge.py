@@ -38,7 +38,7 @@ def judge_create(
     if not (operation.marked or found) and (like := _one_like(operation, backups, rivals)):
         return made(operation, like, "probable: the one new backup that is like it in the complete list", now)
     is_old = not (operation.sent or operation.created).within(LATE_ARRIVAL, now)
-    if operation.status == "accepted" and backups.complete and not found and is_old:
+    if operation.status == "accepted" and backups.complete_for(operation.server_id) and not found and is_old:
         return operation.but(
             status="failed",
             evidence="absent from the complete list",
@@ -83,7 +83,7 @@ def made(operation: Operation, backup: Backup, evidence: str, now: Moment) -> Op
 def judge_delete(operation: Operation, backups: Listing[Backup], now: Moment) -> Operation:
     """What a list of all backups says of a backup that was to be deleted."""
     is_listed = any(backup.id == operation.backup_id for backup in backups.rows)
-    if not is_listed and backups.complete:
+    if not is_listed and backups.complete_for(operation.server_id):
         known = operation.but(error_code="", error="", advice="")
         return known.but(status="succeeded", evidence="absent from the complete list")
     sent = operation.sent or operation.created
@@ -101,7 +101,7 @@ def judge_delete(operation: Operation, backups: Listing[Backup], now: Moment) ->
 
 def _one_like(operation: Operation, backups: Listing[Backup], rivals: Sequence[Operation]) -> Backup | None:
     """The one new backup that can only be what an operation asked for; None if there is no such, or several."""
-    if not (backups.complete and operation.baseline_complete):
+    if not (backups.complete_for(operation.server_id) and operation.baseline_complete):
         return None
     if any(_may_have_made(each, operation) for each in rivals):
         return None

@@ -159,7 +159,7 @@ async def _is_listed(desk: Desk, operation: Operation) -> bool | None:
         return None
     if any(backup.id == operation.backup_id for backup in backups.rows):
         return True
-    return False if backups.complete else None
+    return False if backups.complete_for(operation.server_id) else None
 
 
 def _delete_unknown(operation: Operation) -> OutcomeUnknownError:
