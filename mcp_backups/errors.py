@@ -30,6 +30,7 @@ Every message is composed here, in the constructor, and has this form:
 `code: what happened. What did (not) change. What to do next.`
 """
 
+import json
 from enum import StrEnum
 from typing import ClassVar, Literal
 
@@ -60,16 +61,20 @@ class BackupsError(Exception):
         what: One or more sentences on what happened; ids and numbers, never upstream text.
         next_step: What the caller can do about it; the class's own advice when empty.
         changed: What the call did to the account.
+        said: VPS.org's own words about it, cleaned and short; they stand at the end, quoted, and nowhere else.
     """
 
     code: ClassVar[str] = "internal"
     advice: ClassVar[str] = "Report this to the operator of mcp-backups."
 
-    def __init__(self, what: str, next_step: str = "", *, changed: Changed = "nothing") -> None:
+    def __init__(self, what: str, next_step: str = "", *, changed: Changed = "nothing", said: str = "") -> None:
         self.what = what
         self.next_step = next_step or self.advice
         self.changed: Changed = changed
-        super().__init__(f"{self.code}: {what} {CHANGED_SENTENCE[changed]} {self.next_step}")
+        self.said = said
+        # As JSON: a quotation mark within cannot end the quotation, nor a line break the line.
+        quoted = f" VPS.org said: {json.dumps(said, ensure_ascii=False)}" if said else ""
+        super().__init__(f"{self.code}: {what} {CHANGED_SENTENCE[changed]} {self.next_step}{quoted}")
 
 
 class InvalidArgumentError(BackupsError):
@@ -97,11 +102,12 @@ class ApiError(BackupsError):
         next_step: str = "",
         *,
         changed: Changed = "nothing",
+        said: str = "",
         failure: Failure = Failure.REFUSED,
         retry_after: float = 0,
         answered_yes: bool = False,
     ) -> None:
-        super().__init__(what, next_step, changed=changed)
+        super().__init__(what, next_step, changed=changed, said=said)
         self.failure = failure
         self.retry_after = retry_after
         self.answered_yes = answered_yes

@@ -34,12 +34,15 @@ class Backup:
         size_mb: MB, None while it is not known.
         created_at: UTC.
         expires_at: UTC, None for a backup that does not expire by itself.
-        keep: Its description contains `[keep]`.
+        server_id: 0, with an empty name, for a backup that VPS.org says belongs to no server.
+        keep: Its description contains `[keep]`, or may contain it.
         mark: The id of the operation that made it, found in its description; else empty.
+        unreadable: The fields that held a value of no use, in the order above; then a type or status is the word
+            `unreadable`, and any other field is as if it had not been told.
     """
 
     id: Id
-    server_id: Id
+    server_id: int
     server_name: str
     type: str
     status: str
@@ -49,6 +52,7 @@ class Backup:
     description: str
     keep: bool = False
     mark: str = ""
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +76,33 @@ class Account(BaseModel):
 Row = TypeVar("Row", Backup, Server)
 
 
+class Gap(NamedTuple):
+    """Something of a list that could not be read.
+
+    Attributes:
+        what: What it is, as a clause; safe to show.
+        server_id: The only server that it can concern; 0 for any.
+    """
+
+    what: str
+    server_id: int = 0
+
+
 class Listing(NamedTuple, Generic[Row]):
     """What could be read of a list.
 
     Attributes:
         rows: Every row that was understood, once each, in the order of the answer.
-        missing: What could not be read, one clause each; empty when the list is complete.
+        gaps: What could not be read; empty when the list is complete.
     """
 
     rows: tuple[Row, ...]
-    missing: tuple[str, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What could not be read, one clause each."""
+        return tuple(gap.what for gap in self.gaps)
 
     @property
     def ids(self) -> frozenset[int]:
@@ -90,7 +111,15 @@ class Listing(NamedTuple, Generic[Row]):
     @property
     def complete(self) -> bool:
         """Whether every row that VPS.org holds is here: only then absence means anything."""
-        return not self.missing
+        return not self.gaps
+
+    def missing_for(self, server_id: int) -> tuple[str, ...]:
+        """What could not be read and may concern this server, one clause each; of every server for 0."""
+        return tuple(gap.what for gap in self.gaps if not server_id or gap.server_id in (0, server_id))
+
+    def complete_for(self, server_id: int) -> bool:
+        """Whether everything that VPS.org holds of this server is here; of every server for 0."""
+        return not self.missing_for(server_id)
 
 
 Value = TypeVar("Value")

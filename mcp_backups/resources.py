@@ -162,10 +162,10 @@ def _operation(operation: Operation, desk: Desk) -> Document:
 
 async def _backups(desk: Desk, server_id: int) -> Document:
     backups = await desk.api.list_backups(server_id)
-    missing = backups.missing
+    missing = backups.missing_for(server_id)
     if not backups.rows:
         servers = await readable_servers(desk.api)
-        if backups.complete and servers.complete and server_id not in {server.id for server in servers.rows}:
+        if not missing and servers.complete and server_id not in {server.id for server in servers.rows}:
             raise NotFoundError(f"There is no server {server_id}.")
         missing += servers.missing
     newest = sorted(backups.rows, key=lambda backup: (backup.created_at, backup.id), reverse=True)

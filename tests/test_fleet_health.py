@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_backups.health import ServerHealth, fleet_health, is_good, server_health
-from mcp_backups.models import Backup, Listing, Server
+from mcp_backups.models import Backup, Gap, Listing, Server
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 DAY = timedelta(hours=24)
@@ -193,11 +193,11 @@ def test_the_worst_come_first_and_of_these_the_oldest() -> None:
 
 def test_a_server_is_named_as_the_list_of_servers_has_it_or_else_as_its_newest_backup_has() -> None:
     backups = Listing((made(1, 5, 1, server_name="old name"), made(2, 9, 2, server_name="older"), made(3, 1, 2)))
-    fleet = fleet_health(backups, Listing((server(1, "new name"),), ("the rest",)), DAY, NOW)
+    fleet = fleet_health(backups, Listing((server(1, "new name"),), (Gap("the rest"),)), DAY, NOW)
     assert {each.server_id: each.name for each in fleet.servers} == {1: "new name", 2: "web"}
 
 
-GOOD, OLD, LOST = made(1, 1), made(2, 50), ("a row could not be read",)
+GOOD, OLD, LOST = made(1, 1), made(2, 50), (Gap("a row could not be read"),)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_servers_that_need_attention_do_not_make_a_fresh_fleet_bad() -> None:
 
 
 @pytest.mark.parametrize(("missing", "warned"), [((), True), (LOST, False)])
-def test_a_server_that_a_complete_list_does_not_have_is_told_of(missing: tuple[str, ...], warned: bool) -> None:
+def test_a_server_that_a_complete_list_does_not_have_is_told_of(missing: tuple[Gap, ...], warned: bool) -> None:
     fleet = fleet_health(Listing((GOOD,)), Listing((server(8),), missing), DAY, NOW)
     health = next(each for each in fleet.servers if each.server_id == 7)
     assert ("VPS.org does not list this server." in health.reasons) == warned

@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from mcp_backups.errors import NotFoundError
-from mcp_backups.models import Listing
+from mcp_backups.models import Gap, Listing
 from mcp_backups.text import plural
 
 from .ahead import Ahead, Fetch
@@ -60,7 +60,8 @@ class _Gathered(Generic[Row]):
 
     def listing(self) -> Listing[Row]:
         wanted = tuple(row for row in self.rows.values() if self.request.wanted(row))
-        return Listing(wanted, tuple(dict.fromkeys(self.missing + self._gaps(len(self.rows) - len(wanted)))))
+        missing = dict.fromkeys(self.missing + self._gaps(len(self.rows) - len(wanted)))
+        return Listing(wanted, tuple(map(Gap, missing)))
 
     def _gaps(self, strangers: int) -> list[str]:
         gaps = []

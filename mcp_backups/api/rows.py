@@ -112,9 +112,14 @@ def _or_none(schema: CoreSchema) -> CoreSchema:
 
 
 def _made_of(kind: type[Any], **fields: tuple[CoreSchema, str]) -> CoreSchema:
-    """A data class read from an object: for each of its fields how it is checked, and where in the object it stands."""
+    """A data class read from an object: for each of its fields how it is checked, and where in the object it stands.
+
+    A field that stands nowhere has its default, whatever the object holds.
+    """
     described = [
         cs.dataclass_field(name, schema, kw_only=True, validation_alias=list[str | int](where.split(".")))
+        if where
+        else cs.dataclass_field(name, schema, kw_only=True, init=False)
         for name, (schema, where) in fields.items()
     ]
     arguments = cs.dataclass_args_schema(kind.__name__, described, extra_behavior="ignore")
@@ -144,6 +149,7 @@ def backups() -> RowReader[Backup]:
             description=(_TEXT, "description"),
             keep=(_of_text(_is_kept), "description"),
             mark=(_of_text(_mark), "description"),
+            unreadable=(cs.with_default_schema(cs.any_schema(), default=()), ""),
         )
     )
 

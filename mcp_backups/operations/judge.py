@@ -40,7 +40,7 @@ def judge_create(
     if not (operation.marked or found) and (like := _one_like(operation, backups, rivals)):
         return made(operation, like, "probable: the one new backup that is like it in the complete list", now)
     is_old = not (operation.sent or operation.created).within(LIST_LAGS, now)
-    if operation.status == "accepted" and backups.complete and not found and is_old:
+    if operation.status == "accepted" and backups.complete_for(operation.server_id) and not found and is_old:
         return operation.but(
             status="failed",
             evidence=SEEN_GONE,
@@ -91,8 +91,8 @@ def judge_delete(operation: Operation, backups: Listing[Backup], now: Moment) ->
     """
     is_listed = operation.backup_id in backups.ids
     if not is_listed:
-        known = operation.but(error_code="", error="", advice="", lapsed=False)
-        return known.but(status="succeeded", evidence=SEEN_GONE) if backups.complete else operation
+        known = operation.but(status="succeeded", evidence=SEEN_GONE, error_code="", error="", advice="", lapsed=False)
+        return known if backups.complete_for(operation.server_id) else operation
     if operation.status == "succeeded":
         return operation.but(status="unknown", listed_again=now, evidence="listed again after it was seen to be gone")
     if operation.lapsed or in_doubt(operation, now):
@@ -109,7 +109,7 @@ def judge_delete(operation: Operation, backups: Listing[Backup], now: Moment) ->
 
 def _one_like(operation: Operation, backups: Listing[Backup], rivals: Sequence[Operation]) -> Backup | None:
     """The one new backup that can only be what an operation asked for; None if there is no such, or several."""
-    if not (backups.complete and operation.baseline_complete):
+    if not (backups.complete_for(operation.server_id) and operation.baseline_complete):
         return None
     if any(_may_have_made(each, operation) for each in rivals):
         return None

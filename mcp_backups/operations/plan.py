@@ -71,7 +71,7 @@ async def look(desk: Desk, arguments: Arguments) -> Sight:
             target = _find(elsewhere := await desk.api.list_backups(), backup_id)
             backups = elsewhere if target is None else backups
     if target is None:
-        raise _absence(backups, backup_id)
+        raise _absence(backups, backup_id, server_id)
     holdings = await desk.holdings(target.server_id, backups)
     return Sight(target, holdings, _way_back(holdings, target), after)
 
@@ -167,12 +167,14 @@ def _find(backups: Listing[Backup], backup_id: int) -> Backup | None:
     return next((backup for backup in backups.rows if backup.id == backup_id), None)
 
 
-def _absence(backups: Listing[Backup], backup_id: int) -> NotFoundError | ProtocolError:
+def _absence(backups: Listing[Backup], backup_id: int, server_id: int) -> NotFoundError | ProtocolError:
     if backups.complete:
         return NotFoundError(f"VPS.org has no backup {backup_id}.")
+    if backups.complete_for(server_id):
+        return NotFoundError(f"Server {server_id} has no backup {backup_id}.")
     return ProtocolError(
         f"Backup {backup_id} is not in what could be read of the list of backups, but the list is incomplete "
-        f"({'; '.join(backups.missing)}), so it may exist.",
+        f"({'; '.join(backups.missing_for(server_id))}), so it may exist.",
         "Try again in a few minutes.",
     )
 

@@ -108,9 +108,9 @@ def check_delete(settings: Settings, target: Backup, holdings: Holdings, also: C
 
 def check_complete(server_id: int, holdings: Holdings) -> None:
     """Whether the list is whole: else it proves neither that a backup is absent nor that another is left."""
-    if not holdings.backups.complete:
+    if missing := holdings.backups.missing_for(server_id):
         raise PolicyDeniedError(
-            f"The list of backups is incomplete ({'; '.join(holdings.backups.missing)}), so it cannot be shown "
+            f"The list of backups is incomplete ({'; '.join(missing)}), so it cannot be shown "
             f"that server {server_id} would keep enough good backups.",
             "Try again in a few minutes; if it stays so, tell the user.",
         )

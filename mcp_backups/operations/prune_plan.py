@@ -35,7 +35,7 @@ async def plan_prune(keep: Keep, desk: Desk, wish: Wish) -> Operation:
     check_prune(desk.settings, server_id)
     with desk.reading():
         backups = await desk.api.list_backups(server_id)
-        if backups.complete and not backups.rows:
+        if backups.complete_for(server_id) and not backups.rows:
             await _check_exists(desk, server_id)
     draft = Operation(
         id=new_id(),

@@ -154,7 +154,7 @@ async def _is_listed(desk: Desk, operation: Operation) -> bool | None:
         return None
     if operation.backup_id in backups.ids:
         return True
-    return False if backups.complete else None
+    return False if backups.complete_for(operation.server_id) else None
 
 
 def _delete_unknown(operation: Operation, is_listed: bool | None) -> OutcomeUnknownError:

@@ -128,7 +128,9 @@ async def _look(desk: Desk, operation: Operation) -> Told:
     backups = await desk.api.list_backups(operation.server_id)
     if operation.action == "create_backup":
         known = await _judge(desk, operation, backups)
-        is_gone = known.status == "succeeded" and backups.complete and known.backup_id not in backups.ids
+        is_gone = (
+            known.status == "succeeded" and backups.complete_for(known.server_id) and known.backup_id not in backups.ids
+        )
         return Told(known, is_gone=is_gone)
     return Told(judge_delete(operation, backups, desk.moment()))  # by VPS.org's clock too, now that it is known
 
@@ -159,7 +161,7 @@ async def _look_at_way_back(desk: Desk, operation: Operation) -> Told:
     backups = await desk.api.list_backups(operation.server_id)
     holdings = await desk.holdings(operation.server_id, backups)
     way_back = next((backup for backup in backups.rows if backup.id == operation.undo_backup_id), None)
-    is_lost = not is_usable(way_back, holdings.now) if way_back else backups.complete
+    is_lost = not is_usable(way_back, holdings.now) if way_back else backups.complete_for(operation.server_id)
     if is_lost:
         return Told(operation.but(undo_backup_id=0, facts=operation.facts | {"can_be_undone": False}))
     return Told(operation, is_undoable=operation.undo_backup_id not in holdings.doubtful)

@@ -11,7 +11,7 @@ from pydantic import Field
 from mcp_backups.api import VpsClient
 from mcp_backups.errors import ApiError, NotFoundError
 from mcp_backups.health import FleetHealth, ServerHealth, fleet_health
-from mcp_backups.models import Listing, Server
+from mcp_backups.models import Gap, Listing, Server
 from mcp_backups.reports import FleetReport, LeanServerRow, ServerRow
 from mcp_backups.text import age, plural, stamp
 from mcp_backups.tools.answers import fitted
@@ -61,8 +61,8 @@ async def read_fleet(api: VpsClient, max_age: timedelta, server_id: int = 0) -> 
         return fleet_health(backups, servers, max_age, now)
     if backups.rows and not servers.complete:
         return fleet_health(backups, None, max_age, now)
-    only = Listing(tuple(server for server in servers.rows if server.id == server_id), servers.missing)
-    if backups.complete and only.complete and not backups.rows and not only.rows:
+    only = Listing(tuple(server for server in servers.rows if server.id == server_id), servers.gaps)
+    if backups.complete_for(server_id) and only.complete and not backups.rows and not only.rows:
         raise NotFoundError(f"There is no server {server_id}.", "Call check_backups without server_id to see them all.")
     return fleet_health(backups, only, max_age, now)
 
@@ -72,10 +72,9 @@ async def readable_servers(api: VpsClient) -> Listing[Server]:
     try:
         servers = await api.list_servers()
     except ApiError as error:
-        return Listing(
-            (), (f"the list of servers could not be read ({error.code}), so servers without any backup are not known",)
-        )
-    return Listing(servers.rows, tuple(f"of the servers: {clause}" for clause in servers.missing))
+        what = f"the list of servers could not be read ({error.code}), so servers without any backup are not known"
+        return Listing((), (Gap(what),))
+    return Listing(servers.rows, tuple(gap._replace(what=f"of the servers: {gap.what}") for gap in servers.gaps))
 
 
 def fleet_report(fleet: FleetHealth, *, in_full: bool) -> FleetReport:
