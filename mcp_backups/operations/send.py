@@ -158,10 +158,10 @@ async def _is_listed(desk: Desk, operation: Operation) -> bool | None:
 
 
 def _delete_unknown(operation: Operation, is_listed: bool | None) -> OutcomeUnknownError:
-    so_far = "it is still listed so far" if is_listed else "the list could not tell whether it is gone"
+    seen = "It is still listed so far" if is_listed else "The list could not tell whether it is gone"
     return OutcomeUnknownError(
-        f"VPS.org gave no certain answer to {operation.id} (delete_backup of backup {operation.backup_id}); {so_far}, "
-        f"and may still be deleted within {duration(DOUBT_LASTS)}.",
+        f"VPS.org gave no certain answer to {operation.id} (delete_backup of backup {operation.backup_id}). "
+        f"{seen}; it may still be deleted, for up to {duration(DOUBT_LASTS)}.",
         f"Do not count on backup {operation.backup_id}, and do not repeat the delete. Call "
         f"get_operation(operation_id={operation.id!r}) in 30 minutes, and again after {duration(DOUBT_LASTS)}: by then "
         "it is gone or it stays, as VPS.org's own list of backups shows too.",
