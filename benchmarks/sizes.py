@@ -14,7 +14,7 @@ from mcp_backups.sandbox import Emulator, large_fleet, utc_now
 from mcp_backups.server import build_server, definition
 from mcp_backups.settings import Settings
 from mcp_backups.tools import TOOLS, Tool
-from mcp_backups.transport import open_desk
+from mcp_backups.transport import open_context
 
 _CHARS_PER_TOKEN = 4.0
 """A usual figure for English and JSON; what a model really counts depends on the model."""
@@ -62,7 +62,7 @@ async def growth_figures(folder: Path, most: int, times: int) -> list[Figure]:
 def _client(emulator: Emulator, state_dir: Path) -> Client:
     account = {"vps_api_url": emulator.base_url, "vps_api_token": SecretStr(emulator.token)}
     settings = Settings(state_dir=state_dir).model_copy(update=account)
-    return Client(build_server(partial(open_desk, settings)))
+    return Client(build_server(partial(open_context, settings)))
 
 
 def _told(tool: Tool) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mcp_backups.operations.event import Event
-from mcp_backups.operations.ledger import open_for_audit
-from mcp_backups.operations.operation import Operation
+from mcp_backups.ledger import Event, open_for_audit
+from mcp_backups.operations import Operation
 from mcp_backups.settings import Settings
 from mcp_backups.terminal import ACCENT, open_console, visible
 from mcp_backups.text import age, plural
@@ -52,7 +51,7 @@ def read_record(folder: Path, operation_id: str = "") -> Record | None:
     Raises:
         LedgerUnavailableError: It cannot be read. A broken chain can.
     """
-    with open_for_audit(folder) as ledger:
+    with open_for_audit(folder, Operation) as ledger:
         if ledger is None:
             return None
         events = tuple(ledger.events())
@@ -112,7 +111,7 @@ def show_operations(settings: Settings, limit: int, *, as_json: bool) -> int:
         limit: How many at most, 1 or more.
         as_json: Print JSON lines instead of a table.
     """
-    with open_for_audit(settings.state_dir) as ledger:
+    with open_for_audit(settings.state_dir, Operation) as ledger:
         operations = None if ledger is None else ledger.find(limit=limit)
     if operations is None:
         _say(_NOTHING_YET, sys.stderr if as_json else sys.stdout)

@@ -10,25 +10,25 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS
 
 from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError, NotFoundError
-from mcp_backups.operations.desk import Desk
+from mcp_backups.operations import Context
 
 log = logging.getLogger(__name__)
 
-Context = ServerRequestContext[Desk, Any]
+RequestContext = ServerRequestContext[Context, Any]
 Params = TypeVar("Params")
 Answer = TypeVar("Answer")
 
 
 def bounded(
-    handler: Callable[[Context, Params], Awaitable[Answer]],
-) -> Callable[[Context, Params], Awaitable[Answer]]:
+    handler: Callable[[RequestContext, Params], Awaitable[Answer]],
+) -> Callable[[RequestContext, Params], Awaitable[Answer]]:
     """The handler, which tells what went wrong as a code and one of our messages, and nothing else.
 
     What the caller can mend by asking for something else is INVALID_PARAMS.
     """
 
     @wraps(handler)
-    async def answer(context: Context, params: Params) -> Answer:
+    async def answer(context: RequestContext, params: Params) -> Answer:
         try:
             return await handler(context, params)
         except (InvalidArgumentError, NotFoundError) as error:

@@ -137,24 +137,24 @@ def _serve(options: argparse.Namespace) -> None:
 
     from mcp_backups.transport import (
         GetKey,
-        OpenDesk,
-        open_desk,
-        open_sandbox_desk,
+        OpenContext,
+        open_context,
+        open_sandbox_context,
         sealing_key,
         serve_http,
         serve_stdio,
     )
 
-    desk: OpenDesk = partial(open_desk, settings)
+    context: OpenContext = partial(open_context, settings)
     key: GetKey = partial(sealing_key, settings.state_dir)
     if options.sandbox:
-        desk, key = partial(open_sandbox_desk, settings, options.backup_seconds), lambda: None
+        context, key = partial(open_sandbox_context, settings, options.backup_seconds), lambda: None
     gc.freeze()
     gc.enable()
     if getattr(options, "http", False):
-        anyio.run(serve_http, desk, options.host, options.port, key)
+        anyio.run(serve_http, context, options.host, options.port, key)
     else:
-        anyio.run(serve_stdio, desk, key)
+        anyio.run(serve_stdio, context, key)
 
 
 def _sandbox(options: argparse.Namespace) -> None:
@@ -211,15 +211,15 @@ def _settle(options: argparse.Namespace) -> None:
     import anyio
 
     from mcp_backups.clock import system_clock
-    from mcp_backups.operations.ledger import Ledger
-    from mcp_backups.operations.presence import Presence
-    from mcp_backups.operations.unsettled import settle_by_word
+    from mcp_backups.ledger import Ledger, Liveness
+    from mcp_backups.operations import Operation
+    from mcp_backups.operations.reconcile import settle_by_word
     from mcp_backups.settings import load_settings
 
     folder = load_settings().state_dir
-    ledger = Ledger(folder, system_clock().wall)
+    ledger = Ledger(folder, Operation, system_clock().wall)
     try:
-        settled = anyio.run(partial(settle_by_word, ledger, Presence(folder), options.operation, options.verdict))
+        settled = anyio.run(partial(settle_by_word, ledger, Liveness(folder), options.operation, options.verdict))
     finally:
         ledger.close()
     print(f"{settled.id} ({settled.action} on server {settled.server_id}) is recorded as {settled.status}.")

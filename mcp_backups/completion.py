@@ -5,11 +5,11 @@ import re
 
 from mcp_types import CompleteRequestParams, CompleteResult, Completion, PromptReference
 
-from mcp_backups.boundary import Context, bounded
+from mcp_backups.boundary import RequestContext, bounded
 from mcp_backups.errors import ApiError, InvalidArgumentError
 from mcp_backups.health import is_good
 from mcp_backups.models import Backup
-from mcp_backups.operations.desk import Desk
+from mcp_backups.operations import Context
 from mcp_backups.prompts import way_named
 from mcp_backups.resources import SERVER_URI
 from mcp_backups.text import stamp
@@ -23,7 +23,7 @@ _MOST = 100
 
 
 @bounded
-async def complete(context: Context, params: CompleteRequestParams) -> CompleteResult:
+async def complete(request: RequestContext, params: CompleteRequestParams) -> CompleteResult:
     """Values that begin as what was typed; for a server also those whose name does. None where VPS.org cannot be read.
 
     Raises:
@@ -31,9 +31,9 @@ async def complete(context: Context, params: CompleteRequestParams) -> CompleteR
     """
     _check_reference(params)
     others = (params.context.arguments if params.context else None) or {}
-    desk = context.lifespan_context
+    typed = params.argument.value.strip()
     try:
-        values = await _values(desk, params.argument.name, params.argument.value.strip(), others.get("server_id", ""))
+        values = await _values(request.lifespan_context, params.argument.name, typed, others.get("server_id", ""))
     except ApiError as error:
         log.info("completion: %s", error.code)
         values = []
@@ -48,30 +48,30 @@ def _check_reference(params: CompleteRequestParams) -> None:
         raise InvalidArgumentError("There is no resource template of that address.", f"There is {SERVER_URI}.")
 
 
-async def _values(desk: Desk, argument: str, typed: str, server_id: str) -> list[str]:
+async def _values(context: Context, argument: str, typed: str, server_id: str) -> list[str]:
     if argument == "server_id":
-        return await _server_ids(desk, typed)
+        return await _server_ids(context, typed)
     if argument not in {"backup_id", "time"}:
         return []
-    backups = await _good_backups(desk, server_id)
+    backups = await _good_backups(context, server_id)
     values = [str(backup.id) if argument == "backup_id" else stamp(backup.created_at) for backup in backups]
     return [value for value in dict.fromkeys(values) if value.startswith(typed)]
 
 
-async def _server_ids(desk: Desk, typed: str) -> list[str]:
+async def _server_ids(context: Context, typed: str) -> list[str]:
     """Of the servers that VPS.org lists, and of those that have backups, where it does not list them all."""
-    servers = await readable_servers(desk.api)
+    servers = await readable_servers(context.api)
     names = {server.id: server.name for server in servers.rows}
     if not servers.complete:
-        names |= {backup.server_id: backup.server_name for backup in (await desk.api.list_backups()).rows}
+        names |= {backup.server_id: backup.server_name for backup in (await context.api.list_backups()).rows}
     wanted = typed.casefold()
     fits = (each for each, name in names.items() if str(each).startswith(typed) or name.casefold().startswith(wanted))
     return [str(each) for each in sorted(fits)]
 
 
-async def _good_backups(desk: Desk, server_id: str) -> list[Backup]:
+async def _good_backups(context: Context, server_id: str) -> list[Backup]:
     """The newest first; of one server where its id is known already."""
     known = int(server_id) if _ID.fullmatch(server_id) else 0
-    backups = await desk.api.list_backups(known)
-    good = (backup for backup in backups.rows if is_good(backup, desk.now))
+    backups = await context.api.list_backups(known)
+    good = (backup for backup in backups.rows if is_good(backup, context.now))
     return sorted(good, key=lambda backup: (backup.created_at, backup.id), reverse=True)

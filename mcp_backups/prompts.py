@@ -16,7 +16,7 @@ from mcp_types import (
     TextContent,
 )
 
-from mcp_backups.boundary import Context, bounded
+from mcp_backups.boundary import RequestContext, bounded
 from mcp_backups.errors import InvalidArgumentError
 from mcp_backups.models import MAX_ID
 from mcp_backups.text import safe_text, stamp
@@ -196,12 +196,12 @@ WAYS = {
 }
 
 
-async def list_prompts(_: Context, __: PaginatedRequestParams | None) -> ListPromptsResult:
+async def list_prompts(_: RequestContext, __: PaginatedRequestParams | None) -> ListPromptsResult:
     return ListPromptsResult(prompts=[_definition(way) for way in WAYS.values()])
 
 
 @bounded
-async def get_prompt(_: Context, params: GetPromptRequestParams) -> GetPromptResult:
+async def get_prompt(_: RequestContext, params: GetPromptRequestParams) -> GetPromptResult:
     way, given = way_named(params.name), params.arguments or {}
     if unknown := given.keys() - way.arguments.keys():
         raise InvalidArgumentError(f"{way.name} takes {', '.join(way.arguments)}; {len(unknown)} given it does not.")

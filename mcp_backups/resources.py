@@ -16,10 +16,10 @@ from mcp_types import (
     TextResourceContents,
 )
 
-from mcp_backups.boundary import Context, bounded
+from mcp_backups.boundary import RequestContext, bounded
 from mcp_backups.errors import InvalidArgumentError, NotFoundError
 from mcp_backups.models import MAX_ID
-from mcp_backups.operations.desk import Desk
+from mcp_backups.operations import Context
 from mcp_backups.operations.operation import Operation
 from mcp_backups.settings import Approval, Settings
 from mcp_backups.text import age, stamp
@@ -73,28 +73,28 @@ _APPROVAL: dict[Approval, str] = {
 Document = Mapping[str, Any]
 
 
-async def list_resources(_: Context, __: PaginatedRequestParams | None) -> ListResourcesResult:
+async def list_resources(_: RequestContext, __: PaginatedRequestParams | None) -> ListResourcesResult:
     return ListResourcesResult(resources=list(_RESOURCES))
 
 
-async def list_resource_templates(_: Context, __: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
+async def list_resource_templates(_: RequestContext, __: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
     return ListResourceTemplatesResult(resource_templates=list(_TEMPLATES))
 
 
 @bounded
-async def read_resource(context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
+async def read_resource(context: RequestContext, params: ReadResourceRequestParams) -> ReadResourceResult:
     document = await _document(context.lifespan_context, params.uri)
     text = json.dumps(document, indent=1, ensure_ascii=False)
     return ReadResourceResult(contents=[TextResourceContents(uri=params.uri, mime_type=_JSON, text=text)])
 
 
-async def _document(desk: Desk, uri: str) -> Document:
+async def _document(context: Context, uri: str) -> Document:
     if uri == POLICY_URI:
-        return _policy(desk.settings)
+        return _policy(context.settings)
     if uri == OPERATIONS_URI:
-        return await _operations(desk)
+        return await _operations(context)
     if server := _SERVER.fullmatch(uri):
-        return await _backups(desk, _server_id(server[1]))
+        return await _backups(context, _server_id(server[1]))
     raise InvalidArgumentError(
         "There is no resource of that address.", f"Read {POLICY_URI}, {OPERATIONS_URI} or {SERVER_URI}."
     )
@@ -132,17 +132,17 @@ def _policy(settings: Settings) -> Document:
     }
 
 
-async def _operations(desk: Desk) -> Document:
-    operations = await desk.ledger.read(lambda entries: entries.find(limit=_MOST_OPERATIONS))
+async def _operations(context: Context) -> Document:
+    operations = await context.ledger.read(lambda entries: entries.find(limit=_MOST_OPERATIONS))
     return {
-        "as_of": stamp(desk.now),
-        "operations": [_operation(operation, desk) for operation in operations],
+        "as_of": stamp(context.now),
+        "operations": [_operation(operation, context) for operation in operations],
         "next_step": "get_operation with an operation_id shows one in full.",
     }
 
 
-def _operation(operation: Operation, desk: Desk) -> Document:
-    now = desk.moment()
+def _operation(operation: Operation, context: Context) -> Document:
+    now = context.moment()
     told = {
         "operation_id": operation.id,
         "action": operation.action,
@@ -160,16 +160,16 @@ def _operation(operation: Operation, desk: Desk) -> Document:
     return {name: value for name, value in told.items() if value}
 
 
-async def _backups(desk: Desk, server_id: int) -> Document:
-    backups = await desk.api.list_backups(server_id)
+async def _backups(context: Context, server_id: int) -> Document:
+    backups = await context.api.list_backups(server_id)
     missing = backups.missing_for(server_id)
     if not backups.rows:
-        servers = await readable_servers(desk.api)
+        servers = await readable_servers(context.api)
         if not missing and servers.complete and server_id not in {server.id for server in servers.rows}:
             raise NotFoundError(f"There is no server {server_id}.")
         missing += servers.missing
     newest = sorted(backups.rows, key=lambda backup: (backup.created_at, backup.id), reverse=True)
-    now = desk.now
+    now = context.now
     return {
         "as_of": stamp(now),
         "server_id": server_id,

@@ -24,7 +24,7 @@ from mcp_types import Tool as ToolDefinition
 from mcp_backups import __version__
 from mcp_backups.completion import complete
 from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError
-from mcp_backups.operations.desk import Desk
+from mcp_backups.operations import Context
 from mcp_backups.prompts import get_prompt, list_prompts
 from mcp_backups.resources import list_resource_templates, list_resources, read_resource
 from mcp_backups.tools import TOOLS, Call, Tool
@@ -52,27 +52,27 @@ _LOOK = "Look with list_backups before it is repeated, and tell the operator, wh
 
 _BY_NAME = {tool.name: tool for tool in TOOLS}
 
-Context = ServerRequestContext[Desk, Any]
+RequestContext = ServerRequestContext[Context, Any]
 
 
 def build_server(
-    desk: Callable[[], AbstractAsyncContextManager[Desk]],
+    context: Callable[[], AbstractAsyncContextManager[Context]],
     *,
     sealing_key: Callable[[], bytes | None] = lambda: None,
     patience: Patience = PATIENCE,
-) -> Server[Desk]:
+) -> Server[Context]:
     """An MCP server.
 
     Args:
-        desk: Opens what the tools work with when the serving begins, and closes it when it ends.
+        context: Opens what the tools work with when the serving begins, and closes it when it ends.
         sealing_key: Gets, when it is first needed, what seals the part of a question that a client keeps until it
             answers: 32 bytes, shared by all processes that may be given the answer; None for a key of this one alone.
         patience: How long a person is waited for.
     """
 
     @asynccontextmanager
-    async def lifespan(_: Server[Desk]) -> AsyncIterator[Desk]:
-        async with desk() as opened:
+    async def lifespan(_: Server[Context]) -> AsyncIterator[Context]:
+        async with context() as opened:
             yield opened
 
     @cache
@@ -114,12 +114,12 @@ def definition(tool: Tool) -> ToolDefinition:
     )
 
 
-async def _list_tools(_: Context, __: PaginatedRequestParams | None) -> ListToolsResult:
+async def _list_tools(_: RequestContext, __: PaginatedRequestParams | None) -> ListToolsResult:
     return ListToolsResult(tools=[definition(tool) for tool in TOOLS])
 
 
 async def _call_tool(
-    context: Context, params: CallToolRequestParams, *, patience: Patience, seal: Seal
+    context: RequestContext, params: CallToolRequestParams, *, patience: Patience, seal: Seal
 ) -> CallToolResult | InputRequiredResult:
     try:
         tool = _named(params.name)

@@ -14,17 +14,17 @@ from mcp.server.stdio import stdio_server
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import SecretStr
 
+from mcp_backups.actions import ACTIONS
 from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import ConfigError
-from mcp_backups.operations.desk import Desk
-from mcp_backups.operations.ledger import Ledger
-from mcp_backups.operations.presence import Presence
-from mcp_backups.operations.unsettled import settle_left_open
+from mcp_backups.ledger import Ledger, Liveness
+from mcp_backups.operations import Context, Operation
+from mcp_backups.operations.reconcile import settle_left_open
 from mcp_backups.server import KEY_BYTES, build_server
 from mcp_backups.settings import Settings, is_loopback
 
-OpenDesk = Callable[[], AbstractAsyncContextManager[Desk]]
+OpenContext = Callable[[], AbstractAsyncContextManager[Context]]
 GetKey = Callable[[], bytes | None]
 
 _GRACE_SECONDS = 25.0
@@ -35,9 +35,9 @@ _MAX_BODY = 256 * 2**10
 
 
 @asynccontextmanager
-async def open_desk(
+async def open_context(
     settings: Settings, clock: Clock | None = None, connect: Callable[..., VpsClient] = VpsClient
-) -> AsyncIterator[Desk]:
+) -> AsyncIterator[Context]:
     """Everything that the tools work with, on the account that the settings name.
 
     Args:
@@ -46,23 +46,23 @@ async def open_desk(
         connect: Makes the client, from its address, token and clock.
     """
     clock = clock or system_clock()
-    ledger, presence = Ledger(settings.state_dir, clock.wall), Presence(settings.state_dir)
+    ledger, liveness = Ledger(settings.state_dir, Operation, clock.wall), Liveness(settings.state_dir)
     try:
         async with (
             connect(settings.vps_api_url, settings.vps_api_token, clock=clock) as api,
             anyio.create_task_group() as background,
         ):
-            desk = Desk(settings, api, ledger, presence, clock)
-            background.start_soon(settle_left_open, desk)
-            yield desk
+            context = Context(settings, api, ledger, liveness, clock, ACTIONS)
+            background.start_soon(settle_left_open, context)
+            yield context
             background.cancel_scope.cancel()
     finally:
-        presence.leave()
+        liveness.leave()
         ledger.close()
 
 
 @asynccontextmanager
-async def open_sandbox_desk(settings: Settings, backup_seconds: float) -> AsyncIterator[Desk]:
+async def open_sandbox_context(settings: Settings, backup_seconds: float) -> AsyncIterator[Context]:
     """The same on a sandbox of its own, with a ledger that ends with it unless a folder is set for it."""
     from mcp_backups.sandbox import Emulator  # noqa: PLC0415 - the real server never needs it
 
@@ -71,29 +71,29 @@ async def open_sandbox_desk(settings: Settings, backup_seconds: float) -> AsyncI
         here = {"vps_api_url": emulator.base_url, "vps_api_token": SecretStr(emulator.token)}
         if "state_dir" not in settings.model_fields_set:
             here["state_dir"] = Path(stack.enter_context(TemporaryDirectory(prefix="mcp-backups-")))
-        yield await stack.enter_async_context(open_desk(settings.model_copy(update=here)))
+        yield await stack.enter_async_context(open_context(settings.model_copy(update=here)))
 
 
-async def serve_stdio(desk: OpenDesk, key: GetKey = lambda: None) -> None:
+async def serve_stdio(context: OpenContext, key: GetKey = lambda: None) -> None:
     """Serve one client over standard input and output until the input ends or a signal comes.
 
     A write under way is finished and recorded first, within a grace of 25 s.
 
     Args:
-        desk: What the tools work with.
+        context: What the tools work with.
         key: Gets what seals questions to the user, see `build_server`.
     """
     closed = anyio.Event()
 
     @asynccontextmanager
-    async def watched_desk() -> AsyncIterator[Desk]:
+    async def watched_context() -> AsyncIterator[Context]:
         try:
-            async with desk() as opened:
+            async with context() as opened:
                 yield opened
         finally:
             closed.set()
 
-    server = build_server(watched_desk, sealing_key=key)
+    server = build_server(watched_context, sealing_key=key)
     async with anyio.create_task_group() as tasks:
         if sys.platform != "win32":
             tasks.start_soon(_end_on_signal, tasks.cancel_scope, closed)
@@ -113,13 +113,13 @@ async def _end_on_signal(serving: anyio.CancelScope, closed: anyio.Event) -> Non
             os._exit(0)
 
 
-async def serve_http(desk: OpenDesk, host: str, port: int, key: GetKey = lambda: None) -> None:
+async def serve_http(context: OpenContext, host: str, port: int, key: GetKey = lambda: None) -> None:
     """Serve any number of clients over Streamable HTTP on this machine, until a signal comes.
 
     Requests that name another host or come from another origin are refused (421, 403), and bodies over 256 KiB (413).
 
     Args:
-        desk: What the tools work with.
+        context: What the tools work with.
         host: A loopback address or `localhost`.
         port: 0 for a free one; the address is told on standard error.
         key: Gets what seals questions to the user, see `build_server`.
@@ -139,7 +139,7 @@ async def serve_http(desk: OpenDesk, host: str, port: int, key: GetKey = lambda:
     port = listening.getsockname()[1]
     here = f"[{host}]" if ":" in host else host
     named = [f"{name}:{port}" for name in {"127.0.0.1", "localhost", "[::1]", here}]
-    app = build_server(desk, sealing_key=key).streamable_http_app(
+    app = build_server(context, sealing_key=key).streamable_http_app(
         max_request_body_size=_MAX_BODY,
         transport_security=TransportSecuritySettings(
             enable_dns_rebinding_protection=True,

@@ -17,7 +17,7 @@ from multiprocessing.context import ForkServerContext
 from typing import IO, Any, Literal, get_args
 
 from mcp_backups.api.link import Link
-from mcp_backups.operations.ledger import Ledger, Transaction
+from mcp_backups.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import Operation
 
 Point = Literal["write begins", "write inside", "write ended", "request begins", "request ended"]

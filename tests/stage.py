@@ -15,13 +15,13 @@ from pydantic import SecretStr
 
 from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, Moment, system_clock
-from mcp_backups.operations.ledger import Ledger, Transaction
+from mcp_backups.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import SANDBOX_TOKEN, Emulator
 from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
 from mcp_backups.tools.asking import Patience
-from mcp_backups.transport import open_desk
+from mcp_backups.transport import open_context
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 PATIENCE = 30.0
@@ -182,7 +182,7 @@ async def session(
     """
     settings = on_emulator(settings, emulator)
     time = clock.clock if isinstance(clock, ManualClock) else clock
-    server = build_server(partial(open_desk, settings, time, connect), patience=patience or Patience())
+    server = build_server(partial(open_context, settings, time, connect), patience=patience or Patience())
     async with Client(server, mode=era, **options) as client:
         yield Session(client)
 
@@ -202,13 +202,13 @@ def on_emulator(settings: Settings, emulator: Emulator) -> Settings:
 
 def recorded(state_dir: Path) -> list[Operation]:
     """Every operation in the ledger, oldest first; the ledger is whole."""
-    ledger = Ledger(state_dir, lambda: NOW)
+    ledger = Ledger(state_dir, Operation, lambda: NOW)
     try:
         return ledger._run(_all_of, "BEGIN")
     finally:
         ledger.close()
 
 
-def _all_of(entries: Transaction) -> list[Operation]:
+def _all_of(entries: Transaction[Operation]) -> list[Operation]:
     assert entries.verify() == ""
     return entries.find(limit=100_000)[::-1]

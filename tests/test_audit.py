@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from mcp_backups.cli import main
-from mcp_backups.operations.ledger import Ledger
+from mcp_backups.ledger import Ledger
 from mcp_backups.operations.operation import Operation
 from tests.stage import NOW, MakeSettings, ManualClock
 

@@ -13,7 +13,7 @@ from mcp_backups.audit import Record
 from mcp_backups.demo import run
 from mcp_backups.demo.script import check_record
 from mcp_backups.demo.step import DemoError, Step
-from mcp_backups.operations.event import Event
+from mcp_backups.ledger import Event
 
 LONGEST_SECONDS = 30
 ESCAPE = "\x1b"
@@ -30,13 +30,13 @@ import anyio
 from pydantic import SecretStr
 from mcp_backups.sandbox import Emulator, Fault
 from mcp_backups.settings import load_settings
-from mcp_backups.transport import open_desk, serve_stdio
+from mcp_backups.transport import open_context, serve_stdio
 
 async def main():
     async with Emulator(backup_seconds=1) as emulator:
         emulator.fail({fault}, method={method!r}, times=None)
         account = {{"vps_api_url": emulator.base_url, "vps_api_token": SecretStr(emulator.token)}}
-        await serve_stdio(partial(open_desk, load_settings().model_copy(update=account)))
+        await serve_stdio(partial(open_context, load_settings().model_copy(update=account)))
 
 anyio.run(main)
 """

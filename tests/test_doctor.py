@@ -24,7 +24,7 @@ from mcp_backups.doctor.account import examine_account
 from mcp_backups.doctor.finding import Finding
 from mcp_backups.doctor.local import examine_ledger, examine_settings
 from mcp_backups.doctor.server import examine_server
-from mcp_backups.operations.ledger import Ledger, Transaction
+from mcp_backups.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import Operation, Status
 from mcp_backups.sandbox import Emulator, Fault, serve_in_thread
 from mcp_backups.settings import Settings, load_settings

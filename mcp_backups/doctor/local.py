@@ -6,7 +6,7 @@ from pathlib import Path
 from mcp_backups.clock import Clock
 from mcp_backups.doctor.finding import Finding
 from mcp_backups.errors import BusyError, LedgerUnavailableError
-from mcp_backups.operations.ledger import Ledger, open_for_audit
+from mcp_backups.ledger import Ledger, open_for_audit
 from mcp_backups.operations.operation import OPEN, UNSETTLED, Operation
 from mcp_backups.settings import Settings, config_path, setting_name
 from mcp_backups.terminal import visible
@@ -44,7 +44,7 @@ async def examine_ledger(folder: Path, clock: Clock) -> Finding:
     """Whether the ledger is whole and can be written to, which a transaction that writes nothing tells."""
     here = visible(str(folder))
     try:
-        with open_for_audit(folder) as entries:
+        with open_for_audit(folder, Operation) as entries:
             if entries is None:
                 return _no_ledger(folder)
             events, fault = entries.last_event(), entries.verify()
@@ -78,7 +78,7 @@ def _no_ledger(folder: Path) -> Finding:
 
 
 async def _write_nothing(folder: Path, clock: Clock) -> None:
-    ledger = Ledger(folder, clock.wall)
+    ledger = Ledger(folder, Operation, clock.wall)
     try:
         await ledger.write(lambda _entries: None)
     finally:

@@ -8,17 +8,13 @@ from mcp_backups.errors import DeclinedError
 from mcp_backups.models import Backup
 from mcp_backups.operations.operation import Approver, Operation
 from mcp_backups.settings import Approval
-from mcp_backups.text import age, plural, size, stamp
+from mcp_backups.text import age, size, stamp
 
 Consent = Literal["", "plan", "flag", "ask"]
 """Nobody consents yet, the caller does that was shown the plan, the caller's flag does, a person must be asked."""
 
 ANSWER_TIME = timedelta(minutes=5)
 """How long a person may think; an answer after that counts as none."""
-
-
-_NAMED = 10
-"""Backups of a prune that a question names; the operation shows them all."""
 
 
 class Question(NamedTuple):
@@ -107,28 +103,6 @@ def approver(approval: Approval, *, can_ask: bool) -> Approver:
     return "nobody" if approval == "human" else "caller"
 
 
-def question(operation: Operation) -> Question:
-    """What to ask about a plan: the same words as long as the plan is the same."""
-    if operation.action == "restore_server":
-        name = operation.server_name
-        which, expected = ("name", name) if name else ("id", str(operation.server_id))
-        label = f"Type the server's {which} to restore it"
-        return Question(_restore_text(operation), f"server_{which}", label, expected)
-    if operation.action == "prune_backups":
-        label = "Type the number of backups to delete"
-        return Question(_prune_text(operation), "count", label, int(operation.facts["to_delete"]))
-    return Question(_delete_text(operation), "delete", "Yes, delete this backup for good", True)
-
-
-def warnings(operation: Operation) -> list[str]:
-    """What else a delete would take: a sentence for each restore that needs the backup."""
-    said = {
-        "way_back_of": "It is the way back from the server's last restore, {}, which then cannot be undone.",
-        "being_restored_by": "The restore {} puts it back on the server, and may not be done with it.",
-    }
-    return [sentence.format(operation.facts[name]) for name, sentence in said.items() if name in operation.facts]
-
-
 def check_reply(asked: Question, reply: Reply) -> None:
     """Whether the person agreed.
 
@@ -147,57 +121,15 @@ def check_reply(asked: Question, reply: Reply) -> None:
     raise DeclinedError(what[reply.action])
 
 
-def _delete_text(operation: Operation) -> str:
-    left = int(operation.facts["good_backups_left"])
-    which = "; the newest is {newest_good_left} of {newest_good_left_created_at}" if left else ""
-    if "all_left_expire_by" in operation.facts:
-        which += "; all of these expire by {all_left_expire_by}"
-    lines = [
-        f"Delete backup {operation.backup_id} for good? This cannot be undone.",
-        *_target_lines(operation),
-        f"Left on the server: {plural(left, 'good backup')}{which.format_map(operation.facts)}",
-    ]
-    return "\n".join([*lines, *warnings(operation)])
-
-
-def _restore_text(operation: Operation) -> str:
-    return "\n".join(
-        [
-            f"Restore server {operation.server_id} to backup {operation.backup_id}?",
-            *_target_lines(operation),
-            f"Lost: {operation.facts['lost']}",
-            f"Safety backup of the server as it is now: {operation.facts['safety_backup']}",
-            "It can be undone by restoring that backup; only what was written after it stays lost."
-            if operation.facts["can_be_undone"]
-            else "It cannot be undone.",
-        ]
-    )
-
-
-def _prune_text(operation: Operation) -> str:
-    goes = [item.backup for item in operation.items if item.fate == "delete"]
-    counts = {name.replace("_", "-"): count for name, count in operation.arguments.items() if name != "server_id"}
-    rules = [f"{name} {count}" for name, count in counts.items() if count]
-    return "\n".join(
-        [
-            f"Delete {len(goes)} of {plural(len(operation.items), 'manual backup')} for good? This cannot be undone.",
-            _server_line(operation),
-            f"Deleted: what no rule keeps, from {stamp(goes[-1].created_at)} to {stamp(goes[0].created_at)}",
-            *(f"- {_backup_line(backup)}" for backup in goes[:_NAMED]),
-            *([f"- and {plural(len(goes) - _NAMED, 'older backup')}"] if len(goes) > _NAMED else []),
-            f"Kept: {operation.facts['to_keep']}, by the rules {', '.join(rules)}; automatic backups are left alone",
-        ]
-    )
-
-
-def _backup_line(backup: Backup) -> str:
+def backup_line(backup: Backup) -> str:
+    """A backup on one line; in quotes what others wrote, so that it cannot pass for our words."""
     described = f" {_quoted(backup.description)}" if backup.description else ""
     return f"{backup.id} of {stamp(backup.created_at)}, {size(backup.size_mb)}{described}"
 
 
-def _target_lines(operation: Operation) -> list[str]:
+def target_lines(operation: Operation) -> list[str]:
     """What it is about; in quotes what others wrote, so that it cannot pass for our words."""
-    lines = [_server_line(operation)]
+    lines = [server_line(operation)]
     if backup := operation.backup:
         made = f"{stamp(backup.created_at)}, age {age(backup.created_at, operation.created.wall)}"
         kind = f"type {_quoted(backup.type)}, status {_quoted(backup.status)}"
@@ -207,7 +139,8 @@ def _target_lines(operation: Operation) -> list[str]:
     return lines
 
 
-def _server_line(operation: Operation) -> str:
+def server_line(operation: Operation) -> str:
+    """The server that an operation is about, on one line."""
     return f"Server: {operation.server_id} {_quoted(operation.server_name)}".removesuffix(' ""')
 
 

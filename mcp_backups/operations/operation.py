@@ -1,36 +1,54 @@
 """An operation: one write, from its plan to its outcome."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Literal
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mcp_backups.clock import Moment
-from mcp_backups.errors import Changed
+from mcp_backups.errors import BackupsError, Changed
 from mcp_backups.models import Backup
 
-Action = Literal["create_backup", "delete_backup", "restore_server", "prune_backups"]
+ActionName = Literal["create_backup", "delete_backup", "restore_server", "prune_backups"]
 """What an operation does; each is named after its tool."""
 
-Status = Literal[
-    "planned",
-    "approved",
-    "preparing",
-    "sending",
-    "accepted",
-    "succeeded",
-    "failed",
-    "unknown",
-    "declined",
-    "expired",
-    "refused",
-]
-"""How far it has come: planned, approved, perhaps preparing, sending, accepted, succeeded; or how else it ended.
 
-Looking settles `unknown`, and `accepted` where VPS.org tells.
-"""
+class Status(StrEnum):
+    """How far an operation has come. docs/architecture.md draws every arrow between these."""
+
+    PLANNED = "planned"
+    """Somebody was shown what it would do. It is sent only once somebody consents."""
+    APPROVED = "approved"
+    """Somebody consented."""
+    PREPARING = "preparing"
+    """A restore waits for its safety backup; a prune is between two of its deletes."""
+    SENDING = "sending"
+    """The intent is durable: from here on the request may have arrived."""
+    ACCEPTED = "accepted"
+    """VPS.org said yes, and the effect has not been seen. A restore stays so: VPS.org does not tell of its end."""
+    SUCCEEDED = "succeeded"
+    """The effect was seen."""
+    FAILED = "failed"
+    """VPS.org said no, or the effect was looked for and did not come."""
+    UNKNOWN = "unknown"
+    """It was sent, and the answer is not certain. Only looking settles it."""
+    DECLINED = "declined"
+    """A person said no, or could not be asked."""
+    EXPIRED = "expired"
+    """The plan was not confirmed, or not finished, in its time."""
+    REFUSED = "refused"
+    """A rule stood against it, or what the plan showed was no longer so. Nothing was sent."""
+
+
+OPEN = frozenset({Status.PLANNED, Status.APPROVED, Status.PREPARING})
+"""Nothing has been sent for it yet, and something may be."""
+UNSETTLED = frozenset({Status.SENDING, Status.UNKNOWN})
+"""The effect is not known."""
+EFFECTIVE = UNSETTLED | {Status.ACCEPTED, Status.SUCCEEDED}
+"""The effect is there, or may be: what budgets count and what is not done again."""
 
 ApprovedBy = Literal["", "not_required", "plan", "flag", "person"]
 """Who consented: nobody yet, nobody needed to, the caller who was shown the plan, the caller's flag, a person."""
@@ -38,7 +56,6 @@ ApprovedBy = Literal["", "not_required", "plan", "flag", "person"]
 Approver = Literal["caller", "person", "nobody"]
 """Who can approve a plan: the caller by confirming, the user when asked, or nobody through this client."""
 
-Fact = str | int | float | bool
 Arguments = dict[str, int | bool | str]
 
 PLAN_LIFE = timedelta(minutes=10)
@@ -46,62 +63,117 @@ PREPARING_LIFE = timedelta(hours=2)
 REPEAT_WINDOW = timedelta(minutes=10)
 """Within it, the same request again is the same operation."""
 
-IN_FLIGHT: frozenset[Status] = frozenset({"sending"})
-UNSETTLED: frozenset[Status] = frozenset({"sending", "unknown"})
-"""The effect is not known."""
-EFFECTIVE: frozenset[Status] = frozenset({"sending", "unknown", "accepted", "succeeded"})
-"""The effect is there, or may be: what budgets count and what is not done again."""
-OPEN: frozenset[Status] = frozenset({"planned", "approved", "preparing"})
-"""Nothing has been sent for it yet, and something may be."""
-
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _ID_LENGTH = 16
 
-CHANGED: dict[Status, Changed] = {
-    "sending": "unknown",
-    "unknown": "unknown",
-    "accepted": "done",
-    "succeeded": "done",
+_CHANGED: dict[Status, Changed] = {
+    Status.SENDING: "unknown",
+    Status.UNKNOWN: "unknown",
+    Status.ACCEPTED: "done",
+    Status.SUCCEEDED: "done",
 }
 """What is known of the effect; every other status changed nothing."""
 
 
-Outcome = Literal["", "deleted", "gone", "not deleted", "unknown"]
-"""What a prune made of one backup: nothing yet; deleted; gone already, not by it; refused; or not known."""
-
-_OUTCOMES: dict[Changed, Outcome] = {"done": "deleted", "nothing": "not deleted", "unknown": "unknown"}
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
-class PruneItem(BaseModel):
-    """What a prune makes of one backup.
+class CreateDetails(_Frozen):
+    """What is special about making a backup.
+
+    Attributes:
+        marked: Whether the operation's id stands in the description of the backup that it makes.
+        baseline: Ids of the server's backups before the new one was asked for.
+        baseline_complete: Whether those are all there were.
+    """
+
+    kind: Literal["create_backup"] = "create_backup"
+    marked: bool = True
+    baseline: tuple[int, ...] = ()
+    baseline_complete: bool = True
+
+
+class DeleteDetails(_Frozen):
+    """What is special about deleting a backup.
+
+    Attributes:
+        part_of: The prune that it belongs to, which is the plan that somebody was shown; else empty.
+        good_left: How many proven backups the server keeps.
+        newest_left: The newest of them.
+        all_left_expire_by: When the last of them expires; None where one does not expire by itself.
+        way_back_of: The last restore of the server, which then could not be undone.
+        being_restored_by: The restore that puts the backup back, and may not be done with it.
+        listed_again: When the backup was seen listed after it had been seen to be gone.
+        lapsed: Whether the deletion was given up because its backup was still listed 24 h later.
+    """
+
+    kind: Literal["delete_backup"] = "delete_backup"
+    part_of: str = ""
+    good_left: int = 0
+    newest_left: Backup | None = None
+    all_left_expire_by: datetime | None = None
+    way_back_of: str = ""
+    being_restored_by: str = ""
+    listed_again: Moment | None = None
+    lapsed: bool = False
+
+
+class RestoreDetails(_Frozen):
+    """What is special about restoring a server.
+
+    Attributes:
+        way_back: The recent backup that the plan showed as the way back; None where one is made first, or none is.
+        safety_operation: The operation that makes this restore's safety backup.
+        undo_backup_id: The backup to restore to take it back, 0 if there is none.
+        undo_from: When the budget of restores allows that; None if it does at once.
+    """
+
+    kind: Literal["restore_server"] = "restore_server"
+    way_back: Backup | None = None
+    safety_operation: str = ""
+    undo_backup_id: int = 0
+    undo_from: datetime | None = None
+
+
+class PruneItem(_Frozen):
+    """What a prune plans for one backup.
 
     Attributes:
         backup: As the plan showed it.
         reason: The rule that keeps it, or why it is not kept, or not now.
         fate: What the plan says.
-        operation_id: The operation that deletes it, once that is approved.
-        outcome: What became of that.
-        refusal: Why it was not deleted, where it was to be.
+        operation_id: The operation that deletes it, once that is approved; what became of it stands there.
     """
-
-    model_config = ConfigDict(frozen=True, defer_build=True)
 
     backup: Backup
     reason: str
     fate: Literal["keep", "delete", "later"]
     operation_id: str = ""
-    outcome: Outcome = ""
-    refusal: str = ""
-
-    def after(self, delete: "Operation") -> "PruneItem":
-        """The item with what became of its deletion."""
-        is_gone = delete.error_code == "not_found" and delete.changed == "nothing"
-        return self.model_copy(
-            update={"outcome": "gone" if is_gone else _OUTCOMES[delete.changed], "refusal": delete.error}
-        )
 
 
-class Operation(BaseModel):
+class PruneDetails(_Frozen):
+    """What is special about a prune.
+
+    Attributes:
+        items: What is planned for each manual backup, newest first.
+        room: How many deletes the budgets allowed when it was planned.
+    """
+
+    kind: Literal["prune_backups"] = "prune_backups"
+    items: tuple[PruneItem, ...] = ()
+    room: int = 0
+
+    def planned(self, fate: Literal["keep", "delete", "later"]) -> list[PruneItem]:
+        """The items of one fate, newest first."""
+        return [item for item in self.items if item.fate == fate]
+
+
+AnyDetails = CreateDetails | DeleteDetails | RestoreDetails | PruneDetails
+Details = TypeVar("Details", CreateDetails, DeleteDetails, RestoreDetails, PruneDetails)
+
+
+class Operation(_Frozen):
     """One write, as the ledger keeps it.
 
     Attributes:
@@ -110,80 +182,114 @@ class Operation(BaseModel):
         server_id: The server concerned.
         backup_id: The backup concerned; for one being made 0 until VPS.org has named it.
         backup: The backup as it was last seen: as the plan showed it, or as it came to be.
-        facts: What the plan told, for the answer that repeats it.
+        details: What is special about this action.
         sent: When the intent to send was recorded.
-        listed_again: When the backup of a delete was seen listed after it had been seen to be gone.
-        lapsed: Whether a delete was given up because its backup was still listed 24 h later.
-        owner: The process that sends, see `Presence`.
+        owner: The process that sends, see `Liveness`.
         credential: Which token at which address it was planned with, by a fingerprint that tells neither.
-        safety_operation: The operation that makes this restore's safety backup.
-        undo_backup_id: The backup to restore to take a restore back, 0 if there is none.
-        undo_from: When the budget of restores allows that; None if it does at once.
-        marked: Whether its id stands in the description of the backup that it makes.
-        baseline: Ids of the server's backups before a new one was asked for.
-        baseline_complete: Whether those are all there were.
-        items: What a prune makes of each backup, newest first.
         evidence: How the outcome is known.
         error: The error's sentence, when it failed or was refused.
         advice: What the error said to do next.
     """
 
-    model_config = ConfigDict(frozen=True, defer_build=True)
-
     id: str
-    action: Action
+    action: ActionName
     status: Status
     arguments: Arguments
     server_id: int
     server_name: str = ""
     backup_id: int = 0
     backup: Backup | None = None
-    facts: dict[str, Fact] = {}
+    details: Annotated[AnyDetails, Field(discriminator="kind")]
     approved_by: ApprovedBy = ""
     created: Moment
     sent: Moment | None = None
-    listed_again: Moment | None = None
-    lapsed: bool = False
     owner: str = ""
     credential: str = ""
-    safety_operation: str = ""
-    undo_backup_id: int = 0
-    undo_from: datetime | None = None
-    marked: bool = True
-    baseline: tuple[int, ...] = ()
-    baseline_complete: bool = True
-    items: tuple[PruneItem, ...] = ()
     evidence: str = ""
     error_code: str = ""
     error: str = ""
     advice: str = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, document: Any) -> Any:
+        """Details that say nothing are left out of a document, and stood beside the rest in one of version 0.1.0."""
+        if not isinstance(document, dict):
+            return document
+        details = document["details"] if "details" in document else _details_of_0_1_0(document)
+        return document | {
+            "details": {"kind": document.get("action")} | details if isinstance(details, dict) else details
+        }
+
+    def of(self, kind: type[Details]) -> Details:
+        """What is special about it.
+
+        Raises:
+            TypeError: It is another action's: a fault of this program.
+        """
+        if not isinstance(self.details, kind):
+            raise TypeError(f"{self.action} has no {kind.__name__}")
+        return self.details
+
+    @property
+    def since(self) -> Moment:
+        """When it was sent, or else planned."""
+        return self.sent or self.created
+
     @property
     def changed(self) -> Changed:
-        """What is known of its effect; of a prune, of all its deletes so far."""
-        if self.action == "prune_backups":
-            outcomes = {item.outcome for item in self.items}
-            return "unknown" if "unknown" in outcomes else "done" if "deleted" in outcomes else "nothing"
-        if self.status == "failed" and self.action == "create_backup" and self.backup_id:
+        """What is known of its effect, but of a prune, whose effect is that of its deletes."""
+        if self.status is Status.FAILED and self.action == "create_backup" and self.backup_id:
             return "done"  # a backup was started, though it came to nothing
-        return CHANGED.get(self.status, "nothing")
+        return _CHANGED.get(self.status, "nothing")
+
+    @property
+    def confirming_call(self) -> str:
+        """The tool call that confirms it, or goes on with it, as a model writes it."""
+        given = (
+            f"{name}={str(value).lower() if isinstance(value, bool) else value}"
+            for name, value in self.arguments.items()
+        )
+        return f"{self.action}({', '.join(given)}, confirm=true, operation_id={self.id!r})"
 
     def is_expired(self, now: Moment) -> bool:
         """Whether its plan no longer counts."""
-        life = PREPARING_LIFE if self.status == "preparing" else PLAN_LIFE
+        life = PREPARING_LIFE if self.status is Status.PREPARING else PLAN_LIFE
         return self.status in OPEN and self.created.outlived(life, now)
 
-    def with_outcomes(self, deletes: Iterable["Operation"]) -> "Operation":
-        """A prune with what became of some of its deletes."""
-        made = {delete.id: delete for delete in deletes}
-        items = (item.after(made[item.operation_id]) if item.operation_id in made else item for item in self.items)
-        return self.but(items=tuple(items))
+    def updated(self, **changes: object) -> Self:
+        """A copy with some fields changed, checked as any other."""
+        return self.model_validate(dict(self) | changes)
 
-    def but(self, **changes: object) -> "Operation":
-        """A copy with some fields changed."""
-        return self.model_copy(update=changes)
+    def with_details(self, **changes: object) -> Self:
+        """A copy with some of its details changed."""
+        return self.updated(details=self.details.model_copy(update=changes))
+
+    def with_error(self, status: Status, error: BackupsError) -> Self:
+        """A copy that ended so, with why."""
+        return self.updated(status=status, error_code=error.code, error=error.what, advice=error.next_step)
+
+    def without_error(self, **changes: object) -> Self:
+        """A copy of which something is known now, whatever error was told before."""
+        return self.updated(error_code="", error="", advice="", **changes)
 
 
 def new_id() -> str:
     """A fresh operation id; 80 random bits."""
     return "op_" + "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
+
+
+def combined(deletes: Iterable[Operation]) -> Changed:
+    """What is known of the effect of several deletes together."""
+    known = {delete.changed for delete in deletes}
+    return "unknown" if "unknown" in known else "done" if "done" in known else "nothing"
+
+
+def _details_of_0_1_0(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The details of an operation as version 0.1.0 recorded it."""
+    facts = document.get("facts", {})
+    names = {"marked", "baseline", "baseline_complete", "safety_operation", "undo_backup_id", "undo_from", "items"}
+    told = {"good_left": "good_backups_left"} | {n: n for n in ("way_back_of", "being_restored_by", "part_of")}
+    old = {name: document[name] for name in names & document.keys()}
+    old |= {name: facts[fact] for name, fact in told.items() if fact in facts}
+    return {"kind": document.get("action")} | old

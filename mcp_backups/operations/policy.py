@@ -1,19 +1,21 @@
-"""The operator's rules, for every tool and whatever the consent. Pure: each check passes, or raises the refusal.
+"""The operator's rules, for every tool and whatever the consent, and the inventory that they judge by.
+
+Pure: each check passes, or raises the refusal.
 
 A refusal tells which rule it was in the user's words; how a rule could be lifted is between the operator and the
 settings, so no message names a setting, a flag or an argument.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal
 
 from mcp_backups.clock import Moment
 from mcp_backups.errors import BudgetExhaustedError, PolicyDeniedError, ReadOnlyError
 from mcp_backups.health import expires_within, is_in_future, is_proven, is_restorable
-from mcp_backups.models import COMPLETED, Backup, Listing
-from mcp_backups.operations.doubt import Doubt
-from mcp_backups.operations.operation import Operation
+from mcp_backups.models import COMPLETED, MANUAL, Backup, Listing
+from mcp_backups.operations.operation import UNSETTLED, CreateDetails, DeleteDetails, Operation, Status
 from mcp_backups.settings import Settings
 from mcp_backups.text import duration, plural
 
@@ -22,10 +24,16 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 CLOSED_FOR = timedelta(minutes=30)
 """How long an unknown outcome closes its server to destructive operations, unless it is settled before."""
 
+DOUBT_LASTS = timedelta(hours=24)
+"""How long after it was sent a deletion may still take effect, whatever the list says meanwhile."""
+
+Doubt = Literal["being_deleted", "doubtful"]
+"""Why a listed backup counts for nothing: VPS.org accepted its deletion, or what becomes of that is not known."""
+
 _RESTORE_EXPIRY = timedelta(hours=1)
 """A backup that expires within this time may be gone before the restore has read it."""
 
-GOOD = (
+PROVEN = (
     "A backup counts as good when it is completed, not empty, does not expire within 24 h "
     "and was not made through mcp-backups within the last 24 h."
 )
@@ -35,7 +43,7 @@ _CHOOSE = "Call list_backups with the server's id, and choose a completed backup
 
 
 @dataclass(frozen=True)
-class Holdings:
+class Inventory:
     """What a destructive operation is judged by.
 
     Attributes:
@@ -46,6 +54,7 @@ class Holdings:
         ways_back: The restore that each of these backups would take back, if that waits or was within the last 24 h.
         sources: The restore that puts each of these backups back, if that waits or was sent within the last hour.
         restored: When the last restore of the server was sent; what is older does not hold what that made of it.
+        contradicted: Deletes whose backup was seen to be gone, and is listed all the same.
     """
 
     backups: Listing[Backup]
@@ -55,11 +64,7 @@ class Holdings:
     ways_back: Mapping[int, str] = field(default_factory=dict)
     sources: Mapping[int, str] = field(default_factory=dict)
     restored: Moment | None = None
-
-    def needed_by(self, backup_id: int) -> dict[str, str]:
-        """The restores that need a backup, by what for: `way_back_of`, `being_restored_by`."""
-        needed = {"way_back_of": self.ways_back.get(backup_id), "being_restored_by": self.sources.get(backup_id)}
-        return {name: restore for name, restore in needed.items() if restore}
+    contradicted: Sequence[Operation] = ()
 
     def proven_on(self, server_id: int, without: Container[int] = ()) -> list[Backup]:
         """The proven backups of a server, but for some."""
@@ -70,6 +75,46 @@ class Holdings:
             and backup.id not in without
             and is_proven(backup, self.now, self.doubtful, self.made_here)
         ]
+
+
+def doubts(deletes: Iterable[Operation], listed: Collection[int], now: Moment) -> dict[int, Doubt]:
+    """The doubtful ones of the backups that are listed, by id.
+
+    A DELETE that was not plainly refused may take effect hours later. Until its backup is seen to be gone, or a day has
+    passed, it is no restore point, no way back and no backup that may be left as the last one.
+
+    Args:
+        deletes: The deletions that were sent, newest first.
+        listed: Ids of the backups that VPS.org lists.
+        now: By both clocks.
+    """
+    found: dict[int, Doubt] = {}
+    for delete in deletes:
+        if delete.backup_id in listed and (doubt := _doubt(delete, now)):
+            found.setdefault(delete.backup_id, doubt)
+    return found
+
+
+def _doubt(delete: Operation, now: Moment) -> Doubt | None:
+    if delete.status in {Status.SENDING, Status.SUCCEEDED}:  # the latter: seen to be gone, and listed all the same
+        return "doubtful"
+    if delete.status in {Status.UNKNOWN, Status.ACCEPTED} and in_doubt(delete, now):
+        return "being_deleted" if delete.status is Status.ACCEPTED else "doubtful"
+    return None
+
+
+def in_doubt(delete: Operation, now: Moment) -> bool:
+    """Whether a deletion of which nobody saw the end may still take effect."""
+    return (delete.of(DeleteDetails).listed_again or delete.since).within(DOUBT_LASTS, now)
+
+
+def may_have_made(create: Operation, backup: Backup) -> bool:
+    """Whether a backup is, or may be, what an operation asked for, whatever is known of that by now."""
+    if backup.id == create.backup_id or backup.mark == create.id:
+        return True
+    details = create.of(CreateDetails)
+    is_new = backup.type == MANUAL and backup.id not in details.baseline
+    return is_new and create.status in UNSETTLED and not details.marked
 
 
 def check_write(settings: Settings) -> None:
@@ -90,25 +135,25 @@ def check_prune(settings: Settings, server_id: int) -> None:
     _check_unprotected(settings, server_id)
 
 
-def check_delete(settings: Settings, target: Backup, holdings: Holdings, also: Container[int] = ()) -> None:
+def check_delete(settings: Settings, target: Backup, inventory: Inventory, also: Container[int] = ()) -> None:
     """Whether this backup may be deleted, all else being well; `also` are those that are to go before it."""
     _check_unprotected(settings, target.server_id)
     if target.id in settings.protected_backups:
         raise PolicyDeniedError(f"Backup {target.id} is protected.")
     if target.keep:
         raise PolicyDeniedError(f"Backup {target.id} is marked to be kept.")
-    check_complete(target.server_id, holdings)
-    left = sum(backup.id not in also for backup in holdings.proven_on(target.server_id, without={target.id}))
+    check_complete(target.server_id, inventory)
+    left = sum(backup.id not in also for backup in inventory.proven_on(target.server_id, without={target.id}))
     if left < settings.keep_min:
         raise PolicyDeniedError(
             f"Deleting backup {target.id} would leave server {target.server_id} with {plural(left, 'good backup')}; "
-            f"at least {settings.keep_min} must stay. {GOOD}"
+            f"at least {settings.keep_min} must stay. {PROVEN}"
         )
 
 
-def check_complete(server_id: int, holdings: Holdings) -> None:
+def check_complete(server_id: int, inventory: Inventory) -> None:
     """Whether the list is whole: else it proves neither that a backup is absent nor that another is left."""
-    if missing := holdings.backups.missing_for(server_id):
+    if missing := inventory.backups.missing_for(server_id):
         raise PolicyDeniedError(
             f"The list of backups is incomplete ({'; '.join(missing)}), so it cannot be shown "
             f"that server {server_id} would keep enough good backups.",
@@ -117,7 +162,7 @@ def check_complete(server_id: int, holdings: Holdings) -> None:
 
 
 def check_restore(
-    settings: Settings, target: Backup, server_id: int, holdings: Holdings, *, safety_backup: bool
+    settings: Settings, target: Backup, server_id: int, inventory: Inventory, *, safety_backup: bool
 ) -> None:
     """Whether this backup may be restored to this server."""
     _check_unprotected(settings, server_id)
@@ -129,15 +174,15 @@ def check_restore(
         raise PolicyDeniedError(f"Backup {target.id} is not completed, so there is nothing sure to restore.", _CHOOSE)
     if not is_restorable(target):
         raise PolicyDeniedError(f"Backup {target.id} is empty or of unknown size.", _CHOOSE)
-    if target.id in holdings.doubtful:
+    if target.id in inventory.doubtful:
         raise PolicyDeniedError(f"The deletion of backup {target.id} was sent, and may still take effect.", _CHOOSE)
-    if is_in_future(target, holdings.now):
+    if is_in_future(target, inventory.now):
         raise PolicyDeniedError(
             f"Backup {target.id} is dated in the future, so nobody knows what would be lost since it was made.", _CHOOSE
         )
-    if expires_within(target, timedelta(0), holdings.now):
+    if expires_within(target, timedelta(0), inventory.now):
         raise PolicyDeniedError(f"Backup {target.id} has expired.", _CHOOSE)
-    if expires_within(target, _RESTORE_EXPIRY, holdings.now):
+    if expires_within(target, _RESTORE_EXPIRY, inventory.now):
         raise PolicyDeniedError(f"Backup {target.id} expires within an hour, perhaps before it is restored.", _CHOOSE)
     if settings.require_safety_backup and not safety_backup:
         raise PolicyDeniedError("Here a restore needs a safety backup of the server as it is.")
@@ -146,7 +191,7 @@ def check_restore(
 def check_settled(server_id: int, unsettled: Sequence[Operation], now: Moment) -> None:
     """Whether the outcome of every earlier operation on the server is known, or long enough ago."""
     for operation in unsettled:
-        if (operation.sent or operation.created).within(CLOSED_FOR, now):
+        if operation.since.within(CLOSED_FOR, now):
             raise PolicyDeniedError(
                 f"The outcome of {operation.id} ({operation.action}) on server {server_id} is not known yet, and until "
                 f"it is, or {duration(CLOSED_FOR)} have passed, nothing is deleted or restored there.",

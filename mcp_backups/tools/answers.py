@@ -1,65 +1,40 @@
 """What the tools answer: an operation told as facts, and the same facts as text."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 
-from mcp_backups.health import is_stuck
+from mcp_backups.actions.prune import outcome
+from mcp_backups.actions.restore import undo
 from mcp_backups.models import Answer, Backup, BackupRow, OperationAnswer, PruneRow, ServerName
-from mcp_backups.operations.consent import warnings
-from mcp_backups.operations.desk import Told
-from mcp_backups.operations.operation import OPEN, Operation, PruneItem
-from mcp_backups.operations.settle import MADE_ELSEWHERE
-from mcp_backups.text import age, listed, plural, stamp
+from mcp_backups.operations import (
+    MADE_ELSEWHERE,
+    OPEN,
+    Approver,
+    Context,
+    Facts,
+    Operation,
+    PruneDetails,
+    PruneItem,
+    RestoreDetails,
+    Result,
+    Status,
+)
+from mcp_backups.text import age, plural, stamp
 
 MOST_CHARS = 7_900
 """Of an answer's text and JSON together, however the JSON is spaced: some hosts cut what is longer."""
-
-_NAMED = 10
-"""Ids of a kind that a sentence names."""
 
 _MOST_ROWS = 50
 """Rows of a prune that are shown of each kind, if they fit, and ids in a sentence."""
 
 AnyAnswer = TypeVar("AnyAnswer", bound=Answer)
 
-_SUMMARY = {
-    ("create_backup", "sending"): "The request for a backup of server {server} is under way.",
-    ("create_backup", "accepted"): "Backup {backup} of server {server} was started and is not finished yet.",
-    ("create_backup", "succeeded"): "Backup {backup} of server {server} is finished.",
-    ("create_backup", "unknown"): "It is not known whether a backup of server {server} was started.",
-    ("delete_backup", "planned"): "Backup {backup} of server {server} would be deleted for good.",
-    ("delete_backup", "sending"): "The request to delete backup {backup} of server {server} is under way.",
-    ("delete_backup", "accepted"): "VPS.org accepted the deletion of backup {backup} of server {server}, "
-    "which has not been seen to be gone.",
-    ("delete_backup", "succeeded"): "Backup {backup} of server {server} is deleted.",
-    ("delete_backup", "unknown"): "It is not known whether backup {backup} of server {server} was deleted.",
-    ("restore_server", "planned"): "Server {server} would be set back to backup {backup}.",
-    ("restore_server", "preparing"): "A safety backup of server {server} is made first; the restore of backup {backup} "
-    "has not been sent.",
-    ("restore_server", "sending"): "The request to restore backup {backup} to server {server} is under way.",
-    ("restore_server", "accepted"): "VPS.org accepted the restore of backup {backup} to server {server}; "
-    "it does not tell when that is finished.",
-    ("restore_server", "unknown"): "It is not known whether backup {backup} was or is being restored to server "
-    "{server}.",
-}
-
-_PRUNE_SUMMARY = {
-    "planned": "{to_delete} of {manual_backups} manual backups of server {server} would be deleted for good.",
-    "preparing": "The prune of server {server} is under way: {deleted} of {to_delete} backups are deleted.",
-    "accepted": "VPS.org accepted the deletion of {deleted} of {manual_backups} manual backups of server {server}; "
-    "not all have been seen to be gone.{rest}",
-    "succeeded": "{deleted} of {manual_backups} manual backups of server {server} are deleted.{rest}",
-    "failed": "The prune of server {server} has ended, and not all backups are deleted. {error} Deleted: {gone}.{rest}",
-    "unknown": "The prune of server {server} stopped at backup {stopped_at}. {error} Deleted: {gone}.{rest}",
-    "expired": "The plan is no longer valid. Deleted: {gone}.{rest}",
-}
-
 _FALLBACK = {
-    "expired": "The plan is no longer valid.",
-    "succeeded": "It is done.",
+    Status.EXPIRED: "The plan is no longer valid.",
+    Status.SUCCEEDED: "It is done.",
 }
 
 
@@ -114,29 +89,31 @@ def fitted(
         count = max(1, min(count - 1, count * room // size))
 
 
-def operation_answer(told: Told, now: datetime) -> OperationAnswer:
+def operation_answer(result: Result, context: Context) -> OperationAnswer:
     """An operation as a model sees it."""
-    rows = max(len(_kept(told.operation)), len(_not_kept(told.operation)))
-    return fitted(partial(_answer, told, now), operation_text, min(rows, _MOST_ROWS))
+    rows = max(len(items) for items in _prune_lists(result).values())
+    return fitted(partial(_answer, result, context), operation_text, min(rows, _MOST_ROWS))
 
 
-def _answer(told: Told, now: datetime, rows: int) -> OperationAnswer:
-    operation = told.operation
+def _answer(result: Result, context: Context, rows: int) -> OperationAnswer:
+    operation, now = result.operation, context.now
+    lists = _prune_lists(result) if operation.action == "prune_backups" else {}
+    shown = {name: _prune_rows(items[:rows], result, now) for name, items in lists.items()}
     return OperationAnswer(
         operation_id=operation.id,
         action=operation.action,
-        status="needs_confirmation" if operation.status == "planned" else operation.status,
-        changed=operation.changed,
+        status="needs_confirmation" if operation.status is Status.PLANNED else operation.status.value,
+        changed=result.changed,
         server=ServerName(id=operation.server_id, name=operation.server_name),
         backup=row(operation.backup, now) if operation.backup else None,
-        summary=_summary(told),
-        facts=_facts(told, now) | _rows_not_shown(operation, rows),
-        kept=_prune_rows(_kept(operation), rows, now) if operation.action == "prune_backups" else None,
-        no_rule=_prune_rows(_not_kept(operation), rows, now) if operation.action == "prune_backups" else None,
-        undo=_undo(told),
+        summary=_summary(result, context),
+        facts=_facts(result, context) | _rows_not_shown(lists, rows),
+        kept=shown.get("kept"),
+        no_rule=shown.get("no_rule"),
+        undo=undo(result),
         approved_by=operation.approved_by,
-        replayed=told.replayed,
-        next_step=_next_step(told, now),
+        replayed=result.replayed,
+        next_step=_next_step(result, context),
     )
 
 
@@ -162,180 +139,99 @@ def _line(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _summary(told: Told) -> str:
-    operation = told.operation
-    templates = _PRUNE_SUMMARY if operation.action == "prune_backups" else {}
-    template = (
-        templates.get(operation.status)
-        or _SUMMARY.get((operation.action, operation.status))
-        or _FALLBACK.get(operation.status)
-    )
-    known = operation.error
-    if template:
-        progress = _progress(operation) if templates else {}
-        known = template.format(
-            server=operation.server_id, backup=operation.backup_id, error=known, **progress, **operation.facts
-        ).replace("  ", " ")
-    if told.is_gone:
-        return f"{known} It is no longer in the complete list: it was deleted since, or expired."
-    if operation.changed != "nothing":
+def _summary(result: Result, context: Context) -> str:
+    operation = result.operation
+    known = context.actions[operation.action].summary(result)
+    known = known or operation.error or _FALLBACK.get(operation.status, "")
+    if result.changed != "nothing":
         return known
-    if operation.status == "planned":
-        known = " ".join([known, *warnings(operation)])
     # Where a restore has a safety backup made, that is something, whatever becomes of the restore.
-    return f"{known} {'The server itself was not changed.' if operation.safety_operation else 'Nothing was changed.'}"
+    made = isinstance(operation.details, RestoreDetails) and operation.details.safety_operation
+    return f"{known} {'The server itself was not changed.' if made else 'Nothing was changed.'}"
 
 
-def _facts(told: Told, now: datetime) -> dict[str, str | int | float | bool]:
-    facts = dict(told.operation.facts)
-    if told.operation.evidence:
-        facts["evidence"] = told.operation.evidence
-    if told.safety:
-        facts["safety_backup"] = told.safety.backup_id or "not known yet"
-        facts["safety_backup_status"] = told.safety.status
-        facts["safety_backup_operation"] = told.safety.id
-    elif told.operation.undo_backup_id:
-        facts["safety_backup"] = told.operation.undo_backup_id
-    elif told.operation.safety_operation:
-        facts["safety_backup_operation"] = told.operation.safety_operation
-    undo_from = told.operation.undo_from
-    if undo_from and undo_from > now and _undo(told):
-        facts["undo_not_before"] = stamp(undo_from + timedelta(seconds=59))  # a stamp cuts to the minute
-    if told.server_status:
-        facts["server_status"] = told.server_status
-    if told.unseen:
-        facts["not_checked_now"] = f"VPS.org could not be asked ({told.unseen}); this is what was known before."
-    if told.obstacle:
-        facts["problem"] = f"{told.obstacle.what} {told.obstacle.next_step}"
+def _facts(result: Result, context: Context) -> Facts:
+    operation = result.operation
+    facts = context.actions[operation.action].facts(result, context.now)
+    if operation.evidence:
+        facts["evidence"] = operation.evidence
+    if result.server_status:
+        facts["server_status"] = result.server_status
+    if result.unseen:
+        facts["not_checked_now"] = f"VPS.org could not be asked ({result.unseen}); this is what was known before."
+    if result.obstacle:
+        facts["problem"] = f"{result.obstacle.what} {result.obstacle.next_step}"
     return facts
 
 
-def _progress(operation: Operation) -> dict[str, str | int]:
-    """How far a prune has come: how many and which are gone, and where it stopped."""
-    tried = [item for item in reversed(operation.items) if item.outcome]
-    gone = [item.backup for item in tried if item.outcome == "deleted"]
-    stopped_at = tried[-1].backup.id if tried else 0
-    told = ", ".join(str(backup.id) for backup in gone) or "none"
-    if len(gone) > _MOST_ROWS:
-        last = gone[-1]
-        told = f"the {len(gone)} oldest of the plan, the last being backup {last.id} of {stamp(last.created_at)}"
-    others = {"Gone already": "gone", "Refused": "not deleted", "Not known": "unknown"}
-    ids = {
-        head: listed([item.backup.id for item in tried if item.outcome == fate], _NAMED)
-        for head, fate in others.items()
+def _prune_lists(result: Result) -> dict[str, list[PruneItem]]:
+    """The backups that a prune keeps, and those that no rule keeps: first what was tried; each the newest first."""
+    details = result.operation.details
+    if not isinstance(details, PruneDetails):
+        return {"kept": [], "no_rule": []}
+    tried = {delete.id for delete in result.deletes if outcome(delete)}
+    rest = [item for item in details.items if item.fate != "keep"]
+    return {
+        "kept": details.planned("keep"),
+        "no_rule": sorted(rest, key=lambda item: item.operation_id not in tried),
     }
-    rest = "".join(f" {head}: {named}." for head, named in ids.items() if named)
-    return {"deleted": len(gone), "gone": told, "stopped_at": stopped_at, "rest": rest}
 
 
-def _kept(operation: Operation) -> list[PruneItem]:
-    return [item for item in operation.items if item.fate == "keep"]
-
-
-def _not_kept(operation: Operation) -> list[PruneItem]:
-    """What no rule keeps: first what was tried, then what was not; each the newest first."""
-    return sorted((item for item in operation.items if item.fate != "keep"), key=lambda item: not item.outcome)
-
-
-def _rows_not_shown(operation: Operation, most: int) -> dict[str, str]:
-    rows = {"kept": _kept(operation), "no_rule": _not_kept(operation)}
+def _rows_not_shown(lists: Mapping[str, list[PruneItem]], most: int) -> dict[str, str]:
     return {
         f"{name}_not_shown": f"{plural(len(items) - most, 'backup')}, all older; list_backups shows them"
-        for name, items in rows.items()
+        for name, items in lists.items()
         if len(items) > most
     }
 
 
-def _prune_rows(items: list[PruneItem], most: int, now: datetime) -> list[PruneRow]:
-    return [
-        PruneRow(
-            id=item.backup.id,
-            created_at=stamp(item.backup.created_at),
-            age=age(item.backup.created_at, now),
-            size_mb=shown_size(item.backup.size_mb),
-            status=item.backup.status,
-            description=item.backup.description or None,
-            reason=(item.refusal or None) if item.fate == "delete" else item.reason,
-            outcome=item.outcome or None,
-        )
-        for item in items[:most]
-    ]
+def _prune_rows(items: list[PruneItem], result: Result, now: datetime) -> list[PruneRow]:
+    deletes = {delete.id: delete for delete in result.deletes}
+    return [_prune_row(item, deletes.get(item.operation_id), now) for item in items]
 
 
-def _undo(told: Told) -> str | None:
-    operation = told.operation
-    has_way_back = operation.action == "restore_server" and operation.undo_backup_id and told.is_undoable
-    if not has_way_back or operation.changed == "nothing":
-        return None
-    return f"restore_server(server_id={operation.server_id}, backup_id={operation.undo_backup_id})"
+def _prune_row(item: PruneItem, delete: Operation | None, now: datetime) -> PruneRow:
+    backup = item.backup
+    return PruneRow(
+        id=backup.id,
+        created_at=stamp(backup.created_at),
+        age=age(backup.created_at, now),
+        size_mb=shown_size(backup.size_mb),
+        status=backup.status,
+        description=backup.description or None,
+        reason=item.reason if item.fate != "delete" else (delete and delete.error) or None,
+        outcome=(delete and outcome(delete)) or None,
+    )
 
 
 _NEXT_STEP = {
-    "planned": "Show these facts to the user. If they agree, call {again} within 10 minutes.",
-    "pruning": "Call {again} to go on.",
-    "pruned in part": "For what is left for later, plan another prune when the budget of deletes allows it.",
-    "planned, person": "To go on, call {again} within 10 minutes; the user is then asked.",
-    "planned, nobody": "Here a person must approve it, and this client offers no way to ask one: tell the user.",
-    "preparing": "Call {wait} until the safety backup is finished, then {again}.",
-    "prepared": "The safety backup is finished. Call {again} to send the restore.",
-    "sending": "Do not repeat it. Call {look} in a minute.",
-    "unknown": "Do not repeat it. Call {look} in a few minutes.",
-    "accepted": "Call {wait} to wait until it is finished.",
-    "stuck": "It has been under way for far longer than a backup takes, and may never finish: do not wait for it. "
-    "Tell the user, who sees in VPS.org's own panel what became of backup {backup}.",
-    "being deleted": "Do not count on backup {backup}. Call {look} later, for up to 24 h: then it is gone, or the "
-    "deletion did not take effect. VPS.org's own list of backups shows the same.",
-    "restoring": "Check the server itself in some minutes; {look} shows its status.",
-    "succeeded": "None.",
-    "elsewhere": "Do not repeat it; tell the user. What became of it can be seen only with the token and the address "
-    "that it was made with.",
-    "expired": "Call {tool} again without operation_id if it is still wanted.",
-    "made nothing": "Call {tool} again if it is still wanted.",
+    Status.SENDING: "Do not repeat it. Call {look} in a minute.",
+    Status.UNKNOWN: "Do not repeat it. Call {look} in a few minutes.",
+    Status.SUCCEEDED: "None.",
 }
+_PLANNED: dict[Approver, str] = {
+    "caller": "Show these facts to the user. If they agree, call {again} within 10 minutes.",
+    "person": "To go on, call {again} within 10 minutes; the user is then asked.",
+    "nobody": "Here a person must approve it, and this client offers no way to ask one: tell the user.",
+}
+_ELSEWHERE = (
+    "Do not repeat it; tell the user. What became of it can be seen only with the token and the address that it was "
+    "made with."
+)
+_ANEW = "Call {tool} again without operation_id if it is still wanted."
 
 
-def _next_step(told: Told, now: datetime) -> str:
-    operation = told.operation
-    if told.unseen != MADE_ELSEWHERE and operation.advice and operation.changed == "nothing":
+def _next_step(result: Result, context: Context) -> str:
+    operation, status = result.operation, result.operation.status
+    if result.unseen == MADE_ELSEWHERE:
+        step = _ANEW if status in OPEN else _ELSEWHERE
+    elif operation.advice and (result.changed == "nothing" or status is Status.FAILED):
         return operation.advice
-    if operation.status == "failed" and operation.advice:
-        return operation.advice
-    look = f"get_operation(operation_id={operation.id!r}"
-    return _NEXT_STEP.get(_step(told, now), _NEXT_STEP["expired"]).format(
-        again=_again(operation),
-        wait=f"{look}, wait_seconds=45)",
-        look=f"{look})",
-        tool=operation.action,
-        backup=operation.backup_id or "that went",
-    )
-
-
-def _step(told: Told, now: datetime) -> str:
-    """Which of the next steps it is."""
-    operation, status = told.operation, str(told.operation.status)
-    if told.unseen == MADE_ELSEWHERE:
-        return "expired" if operation.status in OPEN else "elsewhere"
-    if status == "planned" and told.approver != "caller":
-        return f"planned, {told.approver}"
-    if status == "accepted":
-        return _accepted_step(operation, now)
-    if status == "preparing" and told.safety and told.safety.status == "succeeded":
-        return "prepared"
-    if status == "succeeded" and "left_for_later" in operation.facts:
-        return "pruned in part"
-    special = {("preparing", "prune_backups"): "pruning", ("failed", "create_backup"): "made nothing"}
-    return special.get((status, operation.action), status)
-
-
-def _accepted_step(operation: Operation, now: datetime) -> str:
-    if operation.action == "create_backup":
-        return "stuck" if operation.backup and is_stuck(operation.backup, now) else "accepted"
-    return "restoring" if operation.action == "restore_server" else "being deleted"
-
-
-def _again(operation: Operation) -> str:
-    arguments = ", ".join(
-        f"{name}={str(value).lower() if isinstance(value, bool) else value}"
-        for name, value in operation.arguments.items()
-    )
-    return f"{operation.action}({arguments}, confirm=true, operation_id={operation.id!r})"
+    elif status is Status.PLANNED:
+        step = _PLANNED[result.approver]
+    elif special := context.actions[operation.action].next_step(result, context.now):
+        return special
+    else:
+        step = _NEXT_STEP.get(status, _ANEW)
+    look = f"get_operation(operation_id={operation.id!r})"
+    return step.format(again=operation.confirming_call, look=look, tool=operation.action)

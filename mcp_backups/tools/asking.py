@@ -23,8 +23,8 @@ from pydantic import BaseModel, ValidationError
 
 from mcp_backups.clock import Clock, Moment
 from mcp_backups.errors import DeclinedError
+from mcp_backups.operations import Context
 from mcp_backups.operations.consent import ANSWER_TIME, Question, Reply
-from mcp_backups.operations.desk import Desk
 
 QUESTION_IN_RESULT_SINCE = "2026-07-28"
 
@@ -89,7 +89,7 @@ class ClientUser:
 
     def __init__(
         self,
-        context: ServerRequestContext[Desk],
+        context: ServerRequestContext[Context],
         params: CallToolRequestParams,
         patience: Patience,
         seal: Seal,

@@ -43,8 +43,8 @@ async def check_backups(call: Call, max_age_hours: MaxAgeHours = 24, server_id: 
     need attention with the reason, then the others in short, and complete=false with what could not be read. Changes
     nothing.
     """
-    with call.desk.reading():
-        fleet = await read_fleet(call.desk.api, timedelta(hours=max_age_hours), server_id)
+    with call.context.reading():
+        fleet = await read_fleet(call.context.api, timedelta(hours=max_age_hours), server_id)
     return fleet_report(fleet, in_full=bool(server_id))
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from mcp_backups.errors import ConfirmationInvalidError, InvalidArgumentError, NotFoundError
 from mcp_backups.models import COMPLETED, IN_PROGRESS, MAX_ID, Backup, BackupPage, BackupRow, OperationAnswer
-from mcp_backups.operations.settle import follow
+from mcp_backups.operations import follow
 from mcp_backups.text import listed, safe_text, stamp
 from mcp_backups.tools.answers import fitted, operation_answer, row
 from mcp_backups.tools.tool import Call
@@ -69,12 +69,12 @@ async def list_backups(
     after = _position(cursor, filters)
     # A name is looked up among all backups, lest it fit one server among the manual ones and another among all.
     asked_type = "" if server_name or backup_type == "any" else backup_type
-    backups = await call.desk.api.list_backups(server_id, asked_type)
+    backups = await call.context.api.list_backups(server_id, asked_type)
     candidates = _of_server(backups.rows, server_name)
     rows = [backup for backup in candidates if _fits(backup, backup_type, status)]
     rows.sort(key=_place, reverse=True)
     rest = [backup for backup in rows if _place(backup) < after] if after else rows
-    now = call.desk.now
+    now = call.context.now
 
     def page(count: int) -> BackupPage:
         shown = rest[:count]
@@ -100,14 +100,14 @@ async def get_operation(call: Call, operation_id: OperationId, wait_seconds: Wai
     it settles the outcome by looking at VPS.org. With wait_seconds it waits for a backup to finish. Returns the
     operation with its facts and the next step. Changes nothing.
     """
-    recorded = await call.desk.ledger.read(lambda entries: entries.get(operation_id))
+    recorded = await call.context.find(operation_id)
     if recorded is None:
         raise ConfirmationInvalidError(
             "There is no operation of that id here, which does not tell whether something was done under it.",
             "Use the operation_id of an earlier answer, and look with list_backups before a write is repeated.",
         )
-    told = await follow(call.desk, recorded, wait_seconds, call.progress)
-    return operation_answer(told, call.desk.now)
+    result = await follow(call.context, recorded, wait_seconds, call.report_progress)
+    return operation_answer(result, call.context)
 
 
 def page_text(page: BackupPage) -> str:

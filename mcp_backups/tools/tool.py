@@ -9,8 +9,7 @@ from typing import Any, Literal, NamedTuple, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from mcp_backups.errors import InvalidArgumentError
-from mcp_backups.operations.consent import Person
-from mcp_backups.operations.desk import Desk, Progress
+from mcp_backups.operations import Context, Person, ReportProgress
 from mcp_backups.text import plural, safe_text
 
 Safety = Literal["reads", "writes", "destroys"]
@@ -25,8 +24,8 @@ _MOST_FAULTS = 10
 class Call(NamedTuple):
     """One call of a tool: what it works with, how it tells that it goes on, and who is behind it."""
 
-    desk: Desk
-    progress: Progress
+    context: Context
+    report_progress: ReportProgress
     person: Person
 
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mcp_backups.actions import create, delete, prune, restore
 from mcp_backups.models import MAX_ID, OperationAnswer
-from mcp_backups.operations import create, destroy, prune
 from mcp_backups.retention import Keep
 from mcp_backups.tools.answers import operation_answer
 from mcp_backups.tools.reading import WaitSeconds
@@ -48,15 +48,15 @@ async def create_backup(
     minutes returns the first one's operation instead of a second backup. Returns the operation with the backup's id:
     accepted means started, succeeded means finished.
     """
-    told = await create.create(
-        call.desk,
+    result = await create.create(
+        call.context,
         server_id,
         description,
         allow_duplicate=allow_duplicate,
         wait_seconds=wait_seconds,
-        progress=call.progress,
+        report=call.report_progress,
     )
-    return operation_answer(told, call.desk.now)
+    return operation_answer(result, call.context)
 
 
 async def delete_backup(
@@ -68,8 +68,10 @@ async def delete_backup(
     changes nothing and returns a plan: which backup, how old, what is left. With confirm=true and the plan's
     operation_id it deletes, once. Refused when the server would keep too few good backups. Returns the operation.
     """
-    told = await destroy.delete(call.desk, backup_id, confirm=confirm, operation_id=operation_id, person=call.person)
-    return operation_answer(told, call.desk.now)
+    result = await delete.delete(
+        call.context, backup_id, confirm=confirm, operation_id=operation_id, person=call.person
+    )
+    return operation_answer(result, call.context)
 
 
 async def restore_server(
@@ -87,8 +89,8 @@ async def restore_server(
     recent one exists (status preparing: wait, then call again the same way), then restores, once. Returns the
     operation, with the way to undo it.
     """
-    told = await destroy.restore(
-        call.desk,
+    result = await restore.restore(
+        call.context,
         server_id,
         backup_id,
         safety_backup=safety_backup,
@@ -96,7 +98,7 @@ async def restore_server(
         operation_id=operation_id,
         person=call.person,
     )
-    return operation_answer(told, call.desk.now)
+    return operation_answer(result, call.context)
 
 
 async def prune_backups(
@@ -117,13 +119,13 @@ async def prune_backups(
     the first that fails. Returns the operation.
     """
     keep = Keep(last=keep_last, daily=keep_daily, weekly=keep_weekly, monthly=keep_monthly)
-    told = await prune.prune(
-        call.desk,
+    result = await prune.prune(
+        call.context,
         server_id,
         keep,
         confirm=confirm,
         operation_id=operation_id,
         person=call.person,
-        progress=call.progress,
+        report=call.report_progress,
     )
-    return operation_answer(told, call.desk.now)
+    return operation_answer(result, call.context)

@@ -10,7 +10,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_backups.sandbox import Emulator
 from mcp_backups.server import build_server
 from mcp_backups.settings import Approval
-from mcp_backups.transport import open_desk
+from mcp_backups.transport import open_context
 from tests.consent.conftest import House
 from tests.consent.test_matrix import accept
 from tests.consent.user import agreeing
@@ -94,7 +94,7 @@ async def test_without_a_way_back_to_the_client_it_cannot_ask(
     """Before 2026-07-28 a question is a request of the server's, for which these two forms of HTTP have no way."""
     user = agreeing()
     settings = on_emulator(make_settings(approval=approval), emulator)
-    server = build_server(partial(open_desk, settings, clock.clock, PROMPT))
+    server = build_server(partial(open_context, settings, clock.clock, PROMPT))
     app = server.streamable_http_app(**form)  # type: ignore[arg-type]
     async with server.session_manager.run(), httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) as http:
         over = streamable_http_client("http://127.0.0.1:8000/mcp", http_client=http)

@@ -12,9 +12,9 @@ import pytest
 from mcp_backups.api import VpsClient
 from mcp_backups.errors import ConfigError
 from mcp_backups.models import Backup, Listing
-from mcp_backups.operations.ledger import Ledger
-from mcp_backups.operations.presence import Presence
-from mcp_backups.operations.unsettled import Verdict, settle_by_word
+from mcp_backups.ledger import Ledger
+from mcp_backups.ledger import Liveness
+from mcp_backups.operations.reconcile import Verdict, settle_by_word
 from mcp_backups.sandbox import Emulator, Fault
 from tests.faults.conftest import OpenBench
 from tests.faults.stage import (
@@ -280,7 +280,7 @@ async def test_the_same_restore_asked_for_at_once_by_two_trusted_callers_is_one_
 async def _by_word(bench: Bench) -> AsyncIterator[Callable[..., Any]]:
     ledger = Ledger(bench.state_dir, lambda: NOW)
     try:
-        yield partial(settle_by_word, ledger, Presence(bench.state_dir))
+        yield partial(settle_by_word, ledger, Liveness(bench.state_dir))
     finally:
         ledger.close()
 
@@ -309,16 +309,16 @@ async def test_the_operators_word_counts_only_where_nothing_else_tells(bench: Be
     else:
         await a_create(bench, (on_post(Fault.status(500)),))
     (operation,) = recorded(bench.state_dir)
-    presence = Presence(bench.state_dir)
+    liveness = Liveness(bench.state_dir)
     async with _by_word(bench) as settle:
         if which == "at work":
-            with presence.at_work(operation.id) as owner:
+            with liveness.at_work(operation.id) as owner:
                 ledger = Ledger(bench.state_dir, lambda: NOW)
                 await ledger.write(lambda entries: entries.save(operation.but(status="sending", owner=owner)))
                 ledger.close()
                 with pytest.raises(Exception, match="busy: A process is still at work"):
                     await settle(operation.id, "failed")
-            presence.leave()
+            liveness.leave()
             return
         expected = {"none": "confirmation_invalid", "known": "invalid_argument", "create": "invalid_argument"}[which]
         with pytest.raises(Exception, match=expected):

@@ -9,10 +9,10 @@ import pytest
 
 from mcp_backups.operations import create as create_module
 from mcp_backups.operations import destroy as destroy_module
-from mcp_backups.operations.ledger import Ledger
+from mcp_backups.ledger import Ledger
 from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.plan import StaleError
-from mcp_backups.operations.presence import Presence
+from mcp_backups.ledger import Liveness
 from mcp_backups.sandbox import Emulator, Fault
 from tests.faults.conftest import OpenBench
 from tests.faults.stage import (
@@ -34,13 +34,13 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def another_process(state_dir: Path) -> AsyncIterator[tuple[Ledger, Presence]]:
-    """The ledger and the presence of a second server on the same folder."""
-    ledger, presence = Ledger(state_dir, lambda: NOW), Presence(state_dir)
+async def another_process(state_dir: Path) -> AsyncIterator[tuple[Ledger, Liveness]]:
+    """The ledger and the liveness of a second server on the same folder."""
+    ledger, liveness = Ledger(state_dir, lambda: NOW), Liveness(state_dir)
     try:
-        yield ledger, presence
+        yield ledger, liveness
     finally:
-        presence.leave()
+        liveness.leave()
         ledger.close()
 
 
@@ -57,11 +57,11 @@ async def save(ledger: Ledger, operation: Operation) -> None:
 async def test_a_call_waits_for_another_process_only_as_long_as_that_lives(bench: Bench, alive: bool) -> None:
     confirmation = await bench.plan("delete_backup", backup_id=TARGET)
     (planned,) = bench.operations()
-    async with another_process(bench.state_dir) as (ledger, presence):
-        with presence.at_work(planned.id) as owner:
+    async with another_process(bench.state_dir) as (ledger, liveness):
+        with liveness.at_work(planned.id) as owner:
             await save(ledger, planned.but(status="sending", sent=bench.clock.moment(), owner=owner))
             if not alive:
-                presence.leave()
+                liveness.leave()
             bench.spoil()
             answer = await bench.agent.call("delete_backup", **confirmation)
     assert (answer.code or answer.status) == ("busy" if alive else "unknown")
@@ -75,8 +75,8 @@ async def test_the_next_start_leaves_alone_what_a_living_process_is_at(
     async with bench_on(emulator) as bench:
         await bench.plan("delete_backup", backup_id=TARGET)
     (planned,) = recorded(state_dir)
-    async with another_process(state_dir) as (ledger, presence):
-        with presence.at_work(planned.id) as owner:
+    async with another_process(state_dir) as (ledger, liveness):
+        with liveness.at_work(planned.id) as owner:
             sending = planned.but(status="sending", sent=bench.clock.moment(), owner=owner)
             await save(ledger, sending)
             async with bench_on(emulator) as bench:

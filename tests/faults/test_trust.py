@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.operations.ledger import Ledger
+from mcp_backups.ledger import Ledger
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator, Fault
 from tests.faults.conftest import OpenBench

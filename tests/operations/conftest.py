@@ -2,14 +2,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from mcp_backups.operations.desk import Desk
+from mcp_backups.operations import Context
 from mcp_backups.sandbox import Emulator
-from mcp_backups.transport import open_desk
+from mcp_backups.transport import open_context
 from tests.stage import PROMPT, MakeSettings, ManualClock, on_emulator
 
 
 @pytest.fixture
-async def desk(emulator: Emulator, clock: ManualClock, make_settings: MakeSettings) -> AsyncIterator[Desk]:
+async def context(emulator: Emulator, clock: ManualClock, make_settings: MakeSettings) -> AsyncIterator[Context]:
     """What operations work with, on the seeded fleet and under the default settings."""
-    async with open_desk(on_emulator(make_settings(), emulator), clock.clock, PROMPT) as opened:
+    async with open_context(on_emulator(make_settings(), emulator), clock.clock, PROMPT) as opened:
         yield opened

@@ -8,8 +8,8 @@ from typing import Any
 from mcp_backups.clock import Moment
 from mcp_backups.models import Backup
 from mcp_backups.operations.consent import Question, Reply
-from mcp_backups.operations.desk import Desk
-from mcp_backups.operations.ledger import Transaction
+from mcp_backups.operations import Context
+from mcp_backups.ledger import Transaction
 from mcp_backups.operations.operation import Operation, new_id
 from tests.stage import NOW
 
@@ -51,24 +51,24 @@ class Nobody:
         raise AssertionError(f"{operation_id}: nobody is to be asked: {question.text}")
 
 
-def under(desk: Desk, **rules: Any) -> Desk:
-    """The same desk under other rules: `under(desk, approval="flag")`."""
-    return replace(desk, settings=desk.settings.model_copy(update=rules))
+def under(context: Context, **rules: Any) -> Context:
+    """The same context under other rules: `under(context, approval="flag")`."""
+    return replace(context, settings=context.settings.model_copy(update=rules))
 
 
-async def record_all(desk: Desk, operations: Iterable[Operation]) -> None:
+async def record_all(context: Context, operations: Iterable[Operation]) -> None:
     """Many operations at once, for they are durable one by one only slowly."""
 
     def save(entries: Transaction) -> None:
         for each in operations:
             entries.save(each)
 
-    await desk.ledger.write(save)
+    await context.ledger.write(save)
 
 
-async def as_recorded(desk: Desk, operation: Operation) -> Operation:
+async def as_recorded(context: Context, operation: Operation) -> Operation:
     """The operation as the ledger has it by now."""
-    found = await desk.ledger.read(lambda entries: entries.get(operation.id))
+    found = await context.ledger.read(lambda entries: entries.get(operation.id))
     assert found is not None
     return found
 

@@ -15,7 +15,7 @@ from mcp_backups.errors import (
 )
 from mcp_backups.operations.confirm import Wish, grant, outcome_of_other
 from mcp_backups.operations.consent import Question, Reply, question
-from mcp_backups.operations.desk import Desk, Told
+from mcp_backups.operations import Context, Result
 from mcp_backups.operations.destroy import delete, restore
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator
@@ -45,57 +45,57 @@ class Somebody:
 
 
 @pytest.fixture
-def trusting(desk: Desk) -> Desk:
+def trusting(context: Context) -> Context:
     """Where the caller's flag alone consents."""
-    return under(desk, approval="flag")
+    return under(context, approval="flag")
 
 
-async def deleting(desk: Desk, backup_id: int = TARGET, *, confirm: bool = True, operation_id: str = "") -> Told:
-    return await delete(desk, backup_id, confirm=confirm, operation_id=operation_id, person=Nobody())
+async def deleting(context: Context, backup_id: int = TARGET, *, confirm: bool = True, operation_id: str = "") -> Result:
+    return await delete(context, backup_id, confirm=confirm, operation_id=operation_id, person=Nobody())
 
 
-async def restoring(desk: Desk) -> Told:
-    return await restore(desk, WEB, TARGET, safety_backup=True, confirm=True, operation_id="", person=Nobody())
+async def restoring(context: Context) -> Result:
+    return await restore(context, WEB, TARGET, safety_backup=True, confirm=True, operation_id="", person=Nobody())
 
 
-async def test_what_another_call_has_done_is_told_as_done_before(desk: Desk) -> None:
-    done = await desk.record(operation(status="succeeded"))
-    assert await outcome_of_other(desk, done.id) == Told(done, replayed=True)
+async def test_what_another_call_has_done_is_told_as_done_before(context: Context) -> None:
+    done = await context.record(operation(status="succeeded"))
+    assert await outcome_of_other(context, done.id) == Result(done, replayed=True)
 
 
 async def test_what_a_process_was_sending_that_has_ended_is_looked_at_and_told_as_done_before(
-    desk: Desk, clock: ManualClock
+    context: Context, clock: ManualClock
 ) -> None:
-    sending = await desk.record(operation(status="sending", backup_id=999, sent=clock.moment(), owner=DEAD))
-    told = await outcome_of_other(desk, sending.id)
+    sending = await context.record(operation(status="sending", backup_id=999, sent=clock.moment(), owner=DEAD))
+    told = await outcome_of_other(context, sending.id)
     assert (told.operation.status, told.replayed, clock.slept) == ("succeeded", True, [])
 
 
-async def test_what_another_call_finishes_meanwhile_is_waited_for(desk: Desk, clock: ManualClock) -> None:
+async def test_what_another_call_finishes_meanwhile_is_waited_for(context: Context, clock: ManualClock) -> None:
     sending = operation(status="sending", sent=clock.moment())
 
     async def finish(seconds: float) -> None:
         await clock.sleep(seconds)
         if len(clock.slept) == 3:
-            await desk.record(sending.but(status="succeeded"))
+            await context.record(sending.but(status="succeeded"))
 
-    waiting = replace(desk, clock=replace(clock.clock, sleep=finish))
-    with desk.presence.at_work(sending.id) as owner:
-        await desk.record(sending.but(owner=owner))
+    waiting = replace(context, clock=replace(clock.clock, sleep=finish))
+    with context.liveness.at_work(sending.id) as owner:
+        await context.record(sending.but(owner=owner))
         told = await outcome_of_other(waiting, sending.id)
-    assert told == Told(sending.but(status="succeeded"), replayed=True)
+    assert told == Result(sending.but(status="succeeded"), replayed=True)
     assert clock.slept == [0.2] * 3
 
 
 @pytest.mark.parametrize("status", ["sending", "planned", "approved", "preparing"])
 async def test_what_another_call_is_still_at_after_20_seconds_is_for_the_caller_to_look_at(
-    desk: Desk, clock: ManualClock, status: str
+    context: Context, clock: ManualClock, status: str
 ) -> None:
     sending = operation(status=status, sent=clock.moment())
-    with desk.presence.at_work(sending.id) as owner:
-        await desk.record(sending.but(owner=owner))
+    with context.liveness.at_work(sending.id) as owner:
+        await context.record(sending.but(owner=owner))
         with pytest.raises(BusyError) as busy:
-            await outcome_of_other(desk, sending.id)
+            await outcome_of_other(context, sending.id)
     assert busy.value.what == f"Another call is carrying out {sending.id}."
     assert busy.value.next_step == f"Call get_operation(operation_id={sending.id!r})."
     assert sum(clock.slept) == pytest.approx(20)
@@ -122,7 +122,7 @@ async def test_what_another_call_is_still_at_after_20_seconds_is_for_the_caller_
     ],
 )
 async def test_the_same_flagged_call_within_ten_minutes_by_the_clock_nobody_sets_is_told_what_became_of_the_first(
-    trusting: Desk, emulator: Emulator, clock: ManualClock, fields: dict[str, Any], is_repeat: bool
+    trusting: Context, emulator: Emulator, clock: ManualClock, fields: dict[str, Any], is_repeat: bool
 ) -> None:
     known: dict[str, Any] = {
         "status": "succeeded",
@@ -138,28 +138,28 @@ async def test_the_same_flagged_call_within_ten_minutes_by_the_clock_nobody_sets
 
 @pytest.mark.parametrize("others", [{"action": "create_backup"}, {"status": "failed"}, {"status": "planned"}])
 async def test_the_same_flagged_call_is_found_behind_however_much_else_was_done(
-    trusting: Desk, emulator: Emulator, clock: ManualClock, others: dict[str, Any]
+    trusting: Context, emulator: Emulator, clock: ManualClock, others: dict[str, Any]
 ) -> None:
     known: dict[str, Any] = {"status": "succeeded", "arguments": {"backup_id": TARGET}, "sent": clock.moment()}
     before = await trusting.record(operation(**known))
     other: dict[str, Any] = {"status": "succeeded", "sent": clock.moment()}
     await record_all(trusting, [operation(**other | others) for _ in range(100)])
-    assert await deleting(trusting) == Told(before, replayed=True)
+    assert await deleting(trusting) == Result(before, replayed=True)
     assert emulator.requests == []
 
 
 @pytest.mark.parametrize("approval", ["plan", "auto"])
 async def test_where_no_flag_consents_the_same_call_is_a_new_plan(
-    desk: Desk, emulator: Emulator, clock: ManualClock, approval: str
+    context: Context, emulator: Emulator, clock: ManualClock, approval: str
 ) -> None:
     known: dict[str, Any] = {"status": "succeeded", "arguments": {"backup_id": TARGET}, "sent": clock.moment()}
-    await desk.record(operation(**known))
-    told = await deleting(under(desk, approval=approval))
+    await context.record(operation(**known))
+    told = await deleting(under(context, approval=approval))
     assert (told.operation.status, told.replayed, emulator.count("DELETE")) == ("planned", False, 0)
 
 
 async def test_a_call_without_confirm_is_a_new_plan_even_where_a_flag_consents(
-    trusting: Desk, emulator: Emulator, clock: ManualClock
+    trusting: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
     known: dict[str, Any] = {"status": "succeeded", "arguments": {"backup_id": TARGET}, "sent": clock.moment()}
     await trusting.record(operation(**known))
@@ -169,7 +169,7 @@ async def test_a_call_without_confirm_is_a_new_plan_even_where_a_flag_consents(
 
 @pytest.mark.parametrize(("minutes", "goes_on"), [(119, True), (120, False)])
 async def test_the_same_flagged_call_goes_on_with_a_restore_that_waits_for_its_safety_backup_for_two_hours(
-    trusting: Desk, emulator: Emulator, clock: ManualClock, minutes: float, goes_on: bool
+    trusting: Context, emulator: Emulator, clock: ManualClock, minutes: float, goes_on: bool
 ) -> None:
     emulator.fleet.backups[501].created_at = clock.now()
     arguments = {"server_id": WEB, "backup_id": TARGET, "safety_backup": True}
@@ -211,7 +211,7 @@ async def test_the_same_flagged_call_goes_on_with_a_restore_that_waits_for_its_s
     ],
 )
 async def test_a_call_that_names_a_plan_which_is_not_its_own_is_refused_and_told_why(
-    desk: Desk,
+    context: Context,
     emulator: Emulator,
     clock: ManualClock,
     fields: dict[str, Any] | None,
@@ -222,39 +222,39 @@ async def test_a_call_that_names_a_plan_which_is_not_its_own_is_refused_and_told
     known: dict[str, Any] = {"arguments": {"backup_id": TARGET}, "created": clock.moment()}
     plan = operation(**known | (fields or {}))
     if fields is not None:
-        await desk.record(plan)
+        await context.record(plan)
     clock.advance(minutes=minutes)
     with pytest.raises(error) as refusal:
-        await deleting(desk, operation_id=plan.id)
+        await deleting(context, operation_id=plan.id)
     assert refusal.value.what == what.format(id=plan.id)
     assert refusal.value.next_step == error.advice
     assert emulator.requests == []
     if error is ConfirmationExpiredError:
-        assert (await as_recorded(desk, plan)).status == "expired"
+        assert (await as_recorded(context, plan)).status == "expired"
 
 
 @pytest.mark.parametrize("status", ["succeeded", "accepted", "failed", "refused", "declined"])
 async def test_a_call_that_names_what_is_over_is_told_what_became_of_it(
-    desk: Desk, emulator: Emulator, clock: ManualClock, status: str
+    context: Context, emulator: Emulator, clock: ManualClock, status: str
 ) -> None:
     known: dict[str, Any] = {"arguments": {"backup_id": TARGET}, "backup_id": TARGET, "sent": clock.moment()}
-    over = await desk.record(operation(status=status, **known))
-    assert await deleting(desk, operation_id=over.id) == Told(over, replayed=True)
+    over = await context.record(operation(status=status, **known))
+    assert await deleting(context, operation_id=over.id) == Result(over, replayed=True)
     assert emulator.count("DELETE") == 0
 
 
 async def test_a_call_that_names_what_a_process_was_sending_that_has_ended_is_told_what_became_of_it(
-    desk: Desk, clock: ManualClock
+    context: Context, clock: ManualClock
 ) -> None:
     known: dict[str, Any] = {"arguments": {"backup_id": 999}, "backup_id": 999, "sent": clock.moment()}
-    sending = await desk.record(operation(status="sending", owner=DEAD, **known))
-    told = await deleting(desk, 999, operation_id=sending.id)
+    sending = await context.record(operation(status="sending", owner=DEAD, **known))
+    told = await deleting(context, 999, operation_id=sending.id)
     assert (told.operation.id, told.operation.status, told.replayed) == (sending.id, "succeeded", True)
 
 
-async def test_where_only_reading_is_allowed_not_even_the_recorded_outcome_is_told(desk: Desk) -> None:
+async def test_where_only_reading_is_allowed_not_even_the_recorded_outcome_is_told(context: Context) -> None:
     with pytest.raises(ReadOnlyError):
-        await deleting(under(desk, read_only=True))
+        await deleting(under(context, read_only=True))
 
 
 OTHER = "The answer is to a question about something else; about this the user was not asked."
@@ -265,8 +265,8 @@ LATE = "The user was asked, and did not answer in time."
 YES = Reply("accept", {"delete": True})
 
 
-async def answered(desk: Desk, named: str, person: Somebody) -> Told:
-    return await delete(desk, TARGET, confirm=True, operation_id=named, person=person)
+async def answered(context: Context, named: str, person: Somebody) -> Result:
+    return await delete(context, TARGET, confirm=True, operation_id=named, person=person)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ async def answered(desk: Desk, named: str, person: Somebody) -> Told:
     ],
 )
 async def test_a_person_who_did_not_agree_to_this_very_plan_has_declined_it(
-    desk: Desk,
+    context: Context,
     emulator: Emulator,
     clock: ManualClock,
     named: str,
@@ -293,30 +293,30 @@ async def test_a_person_who_did_not_agree_to_this_very_plan_has_declined_it(
     what: str,
 ) -> None:
     plans = {"own": TARGET, "twin": TARGET, "other": 495}
-    ids = {name: (await deleting(desk, backup_id)).operation.id for name, backup_id in plans.items()}
+    ids = {name: (await deleting(context, backup_id)).operation.id for name, backup_id in plans.items()}
     clock.advance(minutes=minutes)
     with pytest.raises(DeclinedError) as no:
-        await answered(desk, ids.get(named, named), Somebody(reply, ids.get(about, about)))
+        await answered(context, ids.get(named, named), Somebody(reply, ids.get(about, about)))
     assert (no.value.what, no.value.next_step) == (what, "Do not try again unless the user asks for it.")
     assert emulator.count("DELETE") == 0
 
 
-async def test_what_a_person_declined_is_recorded_with_what_they_said(desk: Desk) -> None:
-    plan = (await deleting(desk)).operation
+async def test_what_a_person_declined_is_recorded_with_what_they_said(context: Context) -> None:
+    plan = (await deleting(context)).operation
     with pytest.raises(DeclinedError):
-        await answered(desk, plan.id, Somebody(Reply("decline")))
-    declined = await as_recorded(desk, plan)
+        await answered(context, plan.id, Somebody(Reply("decline")))
+    declined = await as_recorded(context, plan)
     assert (declined.status, declined.error_code, declined.error) == ("declined", "declined", NO)
 
 
 @pytest.mark.parametrize(("named", "about"), [("", ""), ("own", ""), ("own", "own"), ("", "own")])
 async def test_what_a_person_agreed_to_is_done_and_recorded_as_theirs(
-    desk: Desk, emulator: Emulator, named: str, about: str
+    context: Context, emulator: Emulator, named: str, about: str
 ) -> None:
-    plan = (await deleting(desk)).operation
+    plan = (await deleting(context)).operation
     ids = {"own": plan.id, "": ""}
     person = Somebody(YES, ids[about])
-    told = await answered(desk, ids[named], person)
+    told = await answered(context, ids[named], person)
     assert person.asked == [(told.operation.id, question(told.operation))]
     assert (told.operation.status, told.operation.approved_by) == ("succeeded", "person")
     assert (told.operation.id == plan.id, emulator.count("DELETE")) == (bool(named or about), 1)
@@ -325,9 +325,9 @@ async def test_what_a_person_agreed_to_is_done_and_recorded_as_theirs(
 @pytest.mark.parametrize("approved_by", ["plan", "flag", "person", ""])
 @pytest.mark.parametrize("approval", ["auto", "plan", "flag", "human"])
 async def test_the_consent_that_a_waiting_plan_has_counts_unless_only_a_persons_does(
-    desk: Desk, clock: ManualClock, approval: str, approved_by: str
+    context: Context, clock: ManualClock, approval: str, approved_by: str
 ) -> None:
-    waiting = await desk.record(
+    waiting = await context.record(
         operation(
             status="approved",
             arguments={"backup_id": TARGET},
@@ -338,19 +338,19 @@ async def test_the_consent_that_a_waiting_plan_has_counts_unless_only_a_persons_
     )
     went_on: list[str] = []
 
-    async def note(_: Desk, __: Operation, consent: str) -> Told:
+    async def note(_: Context, __: Operation, consent: str) -> Result:
         went_on.append(consent)
-        return Told(waiting)
+        return Result(waiting)
 
-    async def no_plan(_: Desk, __: Wish) -> Operation:
+    async def no_plan(_: Context, __: Wish) -> Operation:
         raise AssertionError("there is a plan")
 
     wish = Wish("delete_backup", {"backup_id": TARGET}, True, waiting.id, Nobody())
     counts = bool(approved_by) and (approval != "human" or approved_by == "person")
     if approval == "human" and not counts:
         with pytest.raises(DeclinedError):
-            await grant(under(desk, approval=approval), wish, no_plan, note)
+            await grant(under(context, approval=approval), wish, no_plan, note)
         assert went_on == []
     else:
-        await grant(under(desk, approval=approval), wish, no_plan, note)
+        await grant(under(context, approval=approval), wish, no_plan, note)
         assert went_on == [approved_by or "plan"]

@@ -7,7 +7,7 @@ import pytest
 from mcp_backups.errors import InvalidArgumentError, PolicyDeniedError, ReadOnlyError
 from mcp_backups.models import Backup, Gap, Listing
 from mcp_backups.operations.create import create, find_repeat, intent
-from mcp_backups.operations.desk import Desk, Told
+from mcp_backups.operations import Context, Result
 from mcp_backups.operations.operation import Operation, new_id
 from mcp_backups.sandbox import Emulator, Fault
 from tests.stage import ManualClock
@@ -20,11 +20,11 @@ NIGHTLY: dict[str, int | bool | str] = {"server_id": 12345, "description": "nigh
 GAP = (Gap("1 row could not be read"),)
 
 
-async def asked(desk: Desk, description: str = "nightly", *, again: bool = False, wait: float = 0) -> Told:
+async def asked(context: Context, description: str = "nightly", *, again: bool = False, wait: float = 0) -> Result:
     async def no_progress(*_: object) -> None:
         pass
 
-    return await create(desk, 12345, description, allow_duplicate=again, wait_seconds=wait, progress=no_progress)
+    return await create(context, 12345, description, allow_duplicate=again, wait_seconds=wait, progress=no_progress)
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,14 @@ async def asked(desk: Desk, description: str = "nightly", *, again: bool = False
 )
 @pytest.mark.parametrize("marked", [True, False])
 async def test_the_intent_holds_all_by_which_the_backup_can_be_found_later(
-    desk: Desk,
+    context: Context,
     rows: list[Backup],
     missing: tuple[Gap, ...],
     name: str,
     baseline: tuple[int, ...],
     marked: bool,
 ) -> None:
-    intended = intent(under(desk, mark_backups=marked), NIGHTLY, Listing(tuple(rows), missing))
+    intended = intent(under(context, mark_backups=marked), NIGHTLY, Listing(tuple(rows), missing))
     assert intended == Operation(
         id=intended.id,
         action="create_backup",
@@ -55,7 +55,7 @@ async def test_the_intent_holds_all_by_which_the_backup_can_be_found_later(
         approved_by="not_required",
         created=MOMENT,
         sent=MOMENT,
-        credential=desk.api.credential,
+        credential=context.api.credential,
         marked=marked,
         baseline=baseline,
         baseline_complete=not missing,
@@ -84,12 +84,12 @@ async def test_the_intent_holds_all_by_which_the_backup_can_be_found_later(
     ],
 )
 async def test_the_same_request_is_the_same_arguments_within_ten_minutes_by_the_clock_nobody_sets_that_took_effect(
-    desk: Desk, fields: dict[str, Any], is_repeat: bool
+    context: Context, fields: dict[str, Any], is_repeat: bool
 ) -> None:
-    before = await desk.record(
+    before = await context.record(
         operation(**{"action": "create_backup", "status": "accepted", "arguments": NIGHTLY} | fields)
     )
-    found = await desk.ledger.read(lambda entries: find_repeat(desk, entries, NIGHTLY))
+    found = await context.ledger.read(lambda entries: find_repeat(context, entries, NIGHTLY))
     assert found == (before if is_repeat else None)
 
 
@@ -101,68 +101,68 @@ async def test_the_same_request_is_the_same_arguments_within_ten_minutes_by_the_
         {"action": "create_backup", "status": "failed", "arguments": NIGHTLY},
     ],
 )
-async def test_the_same_request_is_found_behind_however_much_else_was_done(desk: Desk, others: dict[str, Any]) -> None:
-    before = await desk.record(operation("create_backup", "accepted", arguments=NIGHTLY))
-    await record_all(desk, [operation(**{"status": "succeeded"} | others) for _ in range(100)])
-    assert await desk.ledger.read(lambda entries: find_repeat(desk, entries, NIGHTLY)) == before
+async def test_the_same_request_is_found_behind_however_much_else_was_done(context: Context, others: dict[str, Any]) -> None:
+    before = await context.record(operation("create_backup", "accepted", arguments=NIGHTLY))
+    await record_all(context, [operation(**{"status": "succeeded"} | others) for _ in range(100)])
+    assert await context.ledger.read(lambda entries: find_repeat(context, entries, NIGHTLY)) == before
 
 
-async def test_of_several_the_last_is_the_one_that_is_repeated(desk: Desk) -> None:
+async def test_of_several_the_last_is_the_one_that_is_repeated(context: Context) -> None:
     several = [operation("create_backup", "accepted", arguments=NIGHTLY) for _ in range(3)]
-    await record_all(desk, several)
-    assert await desk.ledger.read(lambda entries: find_repeat(desk, entries, NIGHTLY)) == several[-1]
+    await record_all(context, several)
+    assert await context.ledger.read(lambda entries: find_repeat(context, entries, NIGHTLY)) == several[-1]
 
 
 async def test_a_backup_is_asked_for_once_and_the_same_request_is_told_what_became_of_it(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
-    first = await asked(desk)
+    first = await asked(context)
     clock.advance(minutes=9)
-    again = await asked(desk)
-    assert again == Told(await as_recorded(desk, first.operation), replayed=True)
+    again = await asked(context)
+    assert again == Result(await as_recorded(context, first.operation), replayed=True)
     assert (first.operation.status, again.operation.status) == ("accepted", "succeeded")
     assert (emulator.count("POST"), emulator.count("GET")) == (1, 2)
 
 
-async def test_where_a_duplicate_is_wanted_the_same_request_is_another_backup(desk: Desk, emulator: Emulator) -> None:
-    first, another = await asked(desk), await asked(desk, again=True)
+async def test_where_a_duplicate_is_wanted_the_same_request_is_another_backup(context: Context, emulator: Emulator) -> None:
+    first, another = await asked(context), await asked(context, again=True)
     assert (another.replayed, another.operation.id == first.operation.id) == (False, False)
     assert emulator.count("POST") == 2
 
 
 @pytest.mark.parametrize("again", [False, True])
 async def test_what_another_call_asked_for_while_the_list_was_read_is_not_asked_for_again_unless_wanted(
-    desk: Desk, emulator: Emulator, clock: ManualClock, again: bool
+    context: Context, emulator: Emulator, clock: ManualClock, again: bool
 ) -> None:
     other = operation("create_backup", "accepted", arguments=NIGHTLY, backup_id=501, sent=clock.moment())
 
     def ask_first(_: object) -> None:
-        desk.ledger._run(lambda entries: entries.save(other), "BEGIN IMMEDIATE")
+        context.ledger._run(lambda entries: entries.save(other), "BEGIN IMMEDIATE")
 
     emulator.fail(Fault.edited(ask_first), method="GET")
-    told = await asked(desk, again=again)
+    told = await asked(context, again=again)
     assert (told.operation.id == other.id, told.replayed, emulator.count("POST")) == (not again, not again, int(again))
 
 
 async def test_the_time_that_the_request_took_is_part_of_the_wait(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
     emulator.fail(Fault.edited(lambda _: clock.advance(seconds=4)), method="POST")
-    told = await asked(desk, wait=5)
+    told = await asked(context, wait=5)
     assert (told.operation.status, told.replayed, clock.slept) == ("accepted", False, [1])
 
 
-async def test_the_same_request_says_so_where_vps_org_cannot_be_asked_just_now(desk: Desk, emulator: Emulator) -> None:
-    first = await asked(desk)
+async def test_the_same_request_says_so_where_vps_org_cannot_be_asked_just_now(context: Context, emulator: Emulator) -> None:
+    first = await asked(context)
     emulator.fail(Fault.status(401), method="GET")
-    again = await asked(desk)
-    assert again == Told(first.operation, replayed=True, unseen="auth_failed")
+    again = await asked(context)
+    assert again == Result(first.operation, replayed=True, unseen="auth_failed")
 
 
-async def test_an_incomplete_list_beforehand_is_recorded_as_such(desk: Desk, emulator: Emulator) -> None:
+async def test_an_incomplete_list_beforehand_is_recorded_as_such(context: Context, emulator: Emulator) -> None:
     emulator.fail(Fault.edited(spoil_a_row), method="GET")
-    told = await asked(desk)
-    assert (await as_recorded(desk, told.operation)).baseline_complete is False
+    told = await asked(context)
+    assert (await as_recorded(context, told.operation)).baseline_complete is False
 
 
 SHAPE = "description must be one line of at most 150 visible characters, without leading, trailing or double spaces."
@@ -186,7 +186,7 @@ SHAPE = "description must be one line of at most 150 visible characters, without
     ],
 )
 async def test_what_may_not_be_asked_for_is_refused_in_so_many_words_and_nothing_is_read(
-    desk: Desk,
+    context: Context,
     emulator: Emulator,
     rules: dict[str, Any],
     description: str,
@@ -194,13 +194,13 @@ async def test_what_may_not_be_asked_for_is_refused_in_so_many_words_and_nothing
     what: str,
 ) -> None:
     with pytest.raises(error) as refusal:
-        await asked(under(desk, **rules), description)
+        await asked(under(context, **rules), description)
     assert refusal.value.what == what
     assert emulator.requests == []
 
 
-async def test_the_longest_description_is_sent_whole(desk: Desk, emulator: Emulator) -> None:
-    told = await asked(desk, "x" * 150)
+async def test_the_longest_description_is_sent_whole(context: Context, emulator: Emulator) -> None:
+    told = await asked(context, "x" * 150)
     assert emulator.fleet.backups[502].description == f"{'x' * 150} [{told.operation.id}]"
 
 
@@ -218,7 +218,7 @@ FINISHED: dict[str, Any] = {"status": "succeeded", "arguments": NIGHTLY, "backup
     ],
 )
 async def test_the_same_request_is_another_one_once_its_finished_backup_is_certainly_gone(
-    desk: Desk,
+    context: Context,
     emulator: Emulator,
     clock: ManualClock,
     fields: dict[str, Any],
@@ -226,22 +226,22 @@ async def test_the_same_request_is_another_one_once_its_finished_backup_is_certa
     is_repeat: bool,
     gets: int,
 ) -> None:
-    before = await desk.record(operation("create_backup", sent=clock.moment(), **fields))
+    before = await context.record(operation("create_backup", sent=clock.moment(), **fields))
     if fault:
         emulator.fail(fault, method="GET")
-    told = await asked(desk)
+    told = await asked(context)
     assert (told.operation.id == before.id, told.replayed) == (is_repeat, is_repeat)
     assert (emulator.count("GET"), emulator.count("POST")) == (gets, 0 if is_repeat else 1)
     assert "server_id=12345" in emulator.requests[0].target
 
 
 async def test_where_no_time_is_left_to_make_another_it_is_not_looked_whether_a_finished_one_is_gone(
-    desk: Desk, clock: ManualClock
+    context: Context, clock: ManualClock
 ) -> None:
-    before = await desk.record(operation("create_backup", sent=clock.moment(), **FINISHED))
-    late = desk.for_a_call()
+    before = await context.record(operation("create_backup", sent=clock.moment(), **FINISHED))
+    late = context.for_a_call()
     clock.advance(seconds=21)
-    assert await asked(late) == Told(before, replayed=True)
+    assert await asked(late) == Result(before, replayed=True)
 
 
 @pytest.mark.parametrize(
@@ -257,17 +257,17 @@ async def test_where_no_time_is_left_to_make_another_it_is_not_looked_whether_a_
     ],
 )
 async def test_a_backup_whose_deletion_was_sent_here_answers_no_same_request(
-    desk: Desk, fields: dict[str, Any], is_repeat: bool
+    context: Context, fields: dict[str, Any], is_repeat: bool
 ) -> None:
-    before = await desk.record(operation("create_backup", **FINISHED))
+    before = await context.record(operation("create_backup", **FINISHED))
     deleted: dict[str, Any] = {"action": "delete_backup", "status": "succeeded", "backup_id": 777}
-    await desk.record(operation(**deleted | fields))
-    found = await desk.ledger.read(lambda entries: find_repeat(desk, entries, NIGHTLY))
+    await context.record(operation(**deleted | fields))
+    found = await context.ledger.read(lambda entries: find_repeat(context, entries, NIGHTLY))
     assert found == (before if is_repeat else None)
-    assert await desk.ledger.read(lambda entries: find_repeat(desk, entries, NIGHTLY, {777})) is None
+    assert await context.ledger.read(lambda entries: find_repeat(context, entries, NIGHTLY, {777})) is None
 
 
-async def test_one_that_is_known_to_be_gone_hides_no_other(desk: Desk) -> None:
-    other = await desk.record(operation("create_backup", **FINISHED | {"backup_id": 778}))
-    await desk.record(operation("create_backup", **FINISHED))
-    assert await desk.ledger.read(lambda entries: find_repeat(desk, entries, NIGHTLY, {777})) == other
+async def test_one_that_is_known_to_be_gone_hides_no_other(context: Context) -> None:
+    other = await context.record(operation("create_backup", **FINISHED | {"backup_id": 778}))
+    await context.record(operation("create_backup", **FINISHED))
+    assert await context.ledger.read(lambda entries: find_repeat(context, entries, NIGHTLY, {777})) == other

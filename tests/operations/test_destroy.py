@@ -13,7 +13,7 @@ from mcp_backups.errors import (
     TargetChangedError,
     UnavailableError,
 )
-from mcp_backups.operations.desk import Desk, Told
+from mcp_backups.operations import Context, Result
 from mcp_backups.operations.destroy import delete, redeem, restore
 from mcp_backups.operations.operation import ApprovedBy, Operation
 from mcp_backups.sandbox import Backup, Emulator, Fault
@@ -27,14 +27,14 @@ pytestmark = pytest.mark.anyio
 WEB, DB, TARGET = 12345, 12346, 499
 
 
-async def a_delete(desk: Desk, backup_id: int = TARGET) -> Operation:
-    told = await delete(desk, backup_id, confirm=False, operation_id="", person=Nobody())
+async def a_delete(context: Context, backup_id: int = TARGET) -> Operation:
+    told = await delete(context, backup_id, confirm=False, operation_id="", person=Nobody())
     return told.operation
 
 
-async def a_restore(desk: Desk, *, safety_backup: bool = False) -> Operation:
+async def a_restore(context: Context, *, safety_backup: bool = False) -> Operation:
     told = await restore(
-        desk, WEB, TARGET, safety_backup=safety_backup, confirm=False, operation_id="", person=Nobody()
+        context, WEB, TARGET, safety_backup=safety_backup, confirm=False, operation_id="", person=Nobody()
     )
     return told.operation
 
@@ -57,16 +57,16 @@ async def a_restore(desk: Desk, *, safety_backup: bool = False) -> Operation:
     ],
 )
 async def test_what_another_flagged_call_sent_in_the_last_ten_minutes_by_the_clock_nobody_sets_is_not_done_again(
-    desk: Desk, emulator: Emulator, clock: ManualClock, fields: dict[str, Any], is_repeat: bool
+    context: Context, emulator: Emulator, clock: ManualClock, fields: dict[str, Any], is_repeat: bool
 ) -> None:
     """Both calls may have made their plans before either was sent."""
-    plan = await a_delete(desk)
+    plan = await a_delete(context)
     known: dict[str, Any] = {"status": "succeeded", "arguments": {"backup_id": TARGET}, "sent": clock.moment()}
-    before = await desk.record(operation(**known | fields))
-    told = await redeem(desk, plan, "flag")
+    before = await context.record(operation(**known | fields))
+    told = await redeem(context, plan, "flag")
     assert (told.operation.id, told.replayed) == ((before if is_repeat else plan).id, is_repeat)
     assert emulator.count("DELETE") == (0 if is_repeat else 1)
-    assert (await as_recorded(desk, plan)).status == ("planned" if is_repeat else "succeeded")
+    assert (await as_recorded(context, plan)).status == ("planned" if is_repeat else "succeeded")
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ async def test_what_another_flagged_call_sent_in_the_last_ten_minutes_by_the_clo
     [("flag", "", True), ("plan", "flag", True), ("plan", "", False), ("person", "plan", False)],
 )
 async def test_each_plan_that_was_shown_is_a_consent_of_its_own_and_a_flag_is_none(
-    desk: Desk, emulator: Emulator, clock: ManualClock, approved_by: ApprovedBy, granted: ApprovedBy, is_repeat: bool
+    context: Context, emulator: Emulator, clock: ManualClock, approved_by: ApprovedBy, granted: ApprovedBy, is_repeat: bool
 ) -> None:
-    plan = await desk.record((await a_delete(desk)).but(approved_by=granted))
-    await desk.record(operation(status="succeeded", arguments={"backup_id": TARGET}, sent=clock.moment()))
-    told = await redeem(desk, plan, approved_by)
+    plan = await context.record((await a_delete(context)).but(approved_by=granted))
+    await context.record(operation(status="succeeded", arguments={"backup_id": TARGET}, sent=clock.moment()))
+    told = await redeem(context, plan, approved_by)
     assert (told.replayed, emulator.count("DELETE")) == (is_repeat, 0 if is_repeat else 1)
     assert is_repeat or told.operation.approved_by == approved_by
 
@@ -87,130 +87,130 @@ async def test_each_plan_that_was_shown_is_a_consent_of_its_own_and_a_flag_is_no
     "others", [{"action": "create_backup"}, {"server_id": DB, "server_name": "db-primary"}, {"status": "failed"}]
 )
 async def test_a_flagged_call_is_known_again_behind_however_much_else_was_sent(
-    desk: Desk, emulator: Emulator, clock: ManualClock, others: dict[str, Any]
+    context: Context, emulator: Emulator, clock: ManualClock, others: dict[str, Any]
 ) -> None:
-    plan = await a_delete(desk)
+    plan = await a_delete(context)
     known: dict[str, Any] = {"status": "succeeded", "arguments": {"backup_id": TARGET}, "sent": clock.moment()}
-    before = await desk.record(operation(**known))
+    before = await context.record(operation(**known))
     other: dict[str, Any] = {"status": "succeeded", "sent": clock.moment()}
-    await record_all(desk, [operation(**other | others) for _ in range(100)])
-    assert await redeem(desk, plan, "flag") == Told(before, replayed=True)
+    await record_all(context, [operation(**other | others) for _ in range(100)])
+    assert await redeem(context, plan, "flag") == Result(before, replayed=True)
     assert emulator.count("DELETE") == 0
 
 
 async def test_of_several_flagged_calls_the_last_that_was_sent_is_told_whenever_it_was_planned(
-    desk: Desk, clock: ManualClock
+    context: Context, clock: ManualClock
 ) -> None:
-    plan = await a_delete(desk)
+    plan = await a_delete(context)
     first, second = (operation(arguments={"backup_id": TARGET}) for _ in range(2))
     sent: dict[str, Any] = {"status": "succeeded", "sent": clock.moment()}
-    await record_all(desk, [first, second, second.but(**sent), first.but(**sent)])
-    assert await redeem(desk, plan, "flag") == Told(first.but(**sent), replayed=True)
+    await record_all(context, [first, second, second.but(**sent), first.but(**sent)])
+    assert await redeem(context, plan, "flag") == Result(first.but(**sent), replayed=True)
 
 
-async def refusal_of(desk: Desk, plan: Operation) -> BackupsError:
+async def refusal_of(context: Context, plan: Operation) -> BackupsError:
     """Why it was refused; the ledger says the same."""
     with pytest.raises(BackupsError) as raised:
-        await redeem(desk, plan, "plan")
-    error, refused = raised.value, await as_recorded(desk, plan)
+        await redeem(context, plan, "plan")
+    error, refused = raised.value, await as_recorded(context, plan)
     assert refused.status == "refused"
     assert (refused.error_code, refused.error, refused.advice) == (error.code, error.what, error.next_step)
     return error
 
 
-async def test_a_target_that_is_gone_since_the_plan_is_not_found(desk: Desk, emulator: Emulator) -> None:
-    plan = await a_delete(desk)
+async def test_a_target_that_is_gone_since_the_plan_is_not_found(context: Context, emulator: Emulator) -> None:
+    plan = await a_delete(context)
     del emulator.fleet.backups[TARGET]
-    error = await refusal_of(desk, plan)
+    error = await refusal_of(context, plan)
     assert isinstance(error, NotFoundError)
     assert error.what == f"Backup 499 is gone since the plan {plan.id} was made."
     assert error.next_step == NotFoundError.advice
 
 
-async def test_a_target_that_is_not_as_the_plan_showed_it_is_left_alone(desk: Desk, emulator: Emulator) -> None:
-    plan = await a_delete(desk)
+async def test_a_target_that_is_not_as_the_plan_showed_it_is_left_alone(context: Context, emulator: Emulator) -> None:
+    plan = await a_delete(context)
     emulator.fleet.backups[TARGET].description = "the only good one"
-    error = await refusal_of(desk, plan)
+    error = await refusal_of(context, plan)
     assert isinstance(error, TargetChangedError)
     assert error.what == f"Backup 499 is no longer as the plan {plan.id} showed it."
     assert emulator.count("DELETE") == 0
 
 
-async def test_a_plan_that_a_rule_now_forbids_is_refused(desk: Desk, emulator: Emulator) -> None:
-    plan = await a_delete(desk)
-    error = await refusal_of(under(desk, protected_backups=frozenset({TARGET})), plan)
+async def test_a_plan_that_a_rule_now_forbids_is_refused(context: Context, emulator: Emulator) -> None:
+    plan = await a_delete(context)
+    error = await refusal_of(under(context, protected_backups=frozenset({TARGET})), plan)
     assert (type(error), error.what) == (PolicyDeniedError, "Backup 499 is protected.")
     assert emulator.count("DELETE") == 0
 
 
 async def test_a_plan_that_the_ledger_now_forbids_is_refused(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
-    plan = await a_delete(desk)
-    unknown = await desk.record(operation("restore_server", "unknown", sent=clock.moment()))
-    error = await refusal_of(desk, plan)
+    plan = await a_delete(context)
+    unknown = await context.record(operation("restore_server", "unknown", sent=clock.moment()))
+    error = await refusal_of(context, plan)
     assert error.what.startswith(f"The outcome of {unknown.id} (restore_server) on server 12345 is not known yet")
     assert emulator.count("DELETE") == 0
 
 
 @pytest.mark.parametrize("status", ["succeeded", "accepted", "failed", "declined"])
 async def test_a_call_that_finds_its_target_gone_is_told_what_another_call_has_made_of_the_plan(
-    desk: Desk, emulator: Emulator, clock: ManualClock, status: str
+    context: Context, emulator: Emulator, clock: ManualClock, status: str
 ) -> None:
     """Two calls with one plan: the one that comes second is not to say that there is no such backup."""
-    plan = await a_delete(desk)
-    done = await desk.record(plan.but(status=status, sent=clock.moment()))
+    plan = await a_delete(context)
+    done = await context.record(plan.but(status=status, sent=clock.moment()))
     del emulator.fleet.backups[TARGET]
-    assert await redeem(desk, plan, "plan") == Told(done, replayed=True)
-    assert await as_recorded(desk, plan) == done
+    assert await redeem(context, plan, "plan") == Result(done, replayed=True)
+    assert await as_recorded(context, plan) == done
 
 
 @pytest.mark.parametrize("status", ["succeeded", "accepted", "failed", "declined"])
 async def test_a_call_that_finds_its_plan_carried_out_is_told_what_became_of_it_and_sends_nothing(
-    desk: Desk, emulator: Emulator, status: str
+    context: Context, emulator: Emulator, status: str
 ) -> None:
-    plan = await a_delete(desk)
-    done = await desk.record(plan.but(status=status))
-    assert await redeem(desk, plan, "plan") == Told(done, replayed=True)
+    plan = await a_delete(context)
+    done = await context.record(plan.but(status=status))
+    assert await redeem(context, plan, "plan") == Result(done, replayed=True)
     assert emulator.count("DELETE") == 0
 
 
 async def test_a_server_on_which_something_is_sent_again_and_again_is_left_alone(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
-    plan = await a_delete(desk)
+    plan = await a_delete(context)
     other = operation("create_backup", "succeeded", sent=clock.moment())
 
     def send_something(_: object) -> None:
-        desk.ledger._run(lambda entries: entries.save(other), "BEGIN IMMEDIATE")
+        context.ledger._run(lambda entries: entries.save(other), "BEGIN IMMEDIATE")
 
     emulator.fail(Fault.edited(send_something), method="GET", times=None)
     before = emulator.count("GET")
     with pytest.raises(BusyError) as busy:
-        await redeem(desk, plan, "plan")
+        await redeem(context, plan, "plan")
     assert busy.value.what == "Other operations on server 12345 came in between, again and again."
     assert (emulator.count("GET") - before, emulator.count("DELETE")) == (5, 0)
-    assert await as_recorded(desk, plan) == plan
+    assert await as_recorded(context, plan) == plan
 
 
 async def test_where_something_was_sent_meanwhile_it_is_looked_again_and_then_carried_out(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
-    plan = await a_delete(desk)
+    plan = await a_delete(context)
     other = operation("create_backup", "succeeded", sent=clock.moment())
 
     def send_something(_: object) -> None:
-        desk.ledger._run(lambda entries: entries.save(other), "BEGIN IMMEDIATE")
+        context.ledger._run(lambda entries: entries.save(other), "BEGIN IMMEDIATE")
 
     emulator.fail(Fault.edited(send_something), method="GET", times=4)
-    assert (await redeem(desk, plan, "plan")).operation.status == "succeeded"
+    assert (await redeem(context, plan, "plan")).operation.status == "succeeded"
 
 
-async def test_every_step_of_what_is_carried_out_is_recorded_with_who_consented(desk: Desk, clock: ManualClock) -> None:
-    plan = await a_delete(desk)
+async def test_every_step_of_what_is_carried_out_is_recorded_with_who_consented(context: Context, clock: ManualClock) -> None:
+    plan = await a_delete(context)
     clock.advance(minutes=1)
-    told = await redeem(desk, plan, "plan")
-    events = await desk.ledger.read(lambda entries: [event.status for event in entries.events(plan.id)])
+    told = await redeem(context, plan, "plan")
+    events = await context.ledger.read(lambda entries: [event.status for event in entries.events(plan.id)])
     assert events == ["planned", "approved", "sending", "succeeded"]
     assert (told.operation.approved_by, told.operation.sent, told.operation.created) == (
         "plan",
@@ -225,10 +225,10 @@ def recent(emulator: Emulator, clock: ManualClock) -> int:
     return 900
 
 
-async def restored_before(desk: Desk, clock: ManualClock, **fields: Any) -> None:
+async def restored_before(context: Context, clock: ManualClock, **fields: Any) -> None:
     """A restore of a server that was sent at this moment."""
     known: dict[str, Any] = {"action": "restore_server", "status": "accepted", "sent": clock.moment()}
-    await desk.record(operation(**known | fields))
+    await context.record(operation(**known | fields))
 
 
 @pytest.mark.parametrize(
@@ -245,42 +245,42 @@ async def restored_before(desk: Desk, clock: ManualClock, **fields: Any) -> None
     ],
 )
 async def test_a_restore_knows_from_when_on_the_budget_allows_to_take_it_back(
-    desk: Desk,
+    context: Context,
     emulator: Emulator,
     clock: ManualClock,
     most: int,
     before: dict[str, Any] | None,
     minutes: float | None,
 ) -> None:
-    desk = under(desk, restores_per_hour=most)
+    context = under(context, restores_per_hour=most)
     if before is not None:
-        await restored_before(desk, clock, **before)
+        await restored_before(context, clock, **before)
         clock.advance(minutes=40)
     way_back = recent(emulator, clock)
-    told = await redeem(desk, await a_restore(desk), "plan")
+    told = await redeem(context, await a_restore(context), "plan")
     sent = clock.wall()
     assert (told.operation.status, told.operation.undo_backup_id) == ("accepted", way_back)
     waits = None if told.operation.undo_from is None else (told.operation.undo_from - sent).total_seconds() / 60
     assert waits == minutes
 
 
-async def test_a_restore_without_a_way_back_and_a_delete_know_none(desk: Desk, clock: ManualClock) -> None:
-    restored = (await redeem(desk, await a_restore(desk), "plan")).operation
-    assert (restored.undo_backup_id, operation_answer(Told(restored), clock.wall()).undo) == (0, None)
-    deleted = (await redeem(desk, await a_delete(desk), "plan")).operation
+async def test_a_restore_without_a_way_back_and_a_delete_know_none(context: Context, clock: ManualClock) -> None:
+    restored = (await redeem(context, await a_restore(context), "plan")).operation
+    assert (restored.undo_backup_id, operation_answer(Result(restored), clock.wall()).undo) == (0, None)
+    deleted = (await redeem(context, await a_delete(context), "plan")).operation
     assert (deleted.undo_backup_id, deleted.undo_from) == (0, None)
 
 
 async def test_a_restore_is_taken_back_by_the_safety_backup_that_was_made_for_it(
-    desk: Desk, clock: ManualClock
+    context: Context, clock: ManualClock
 ) -> None:
-    plan = await a_restore(desk, safety_backup=True)
-    preparing = (await redeem(desk, plan, "plan")).operation
+    plan = await a_restore(context, safety_backup=True)
+    preparing = (await redeem(context, plan, "plan")).operation
     assert (preparing.status, preparing.undo_backup_id) == ("preparing", 0)
     clock.advance(hours=1.5)
-    restored = (await redeem(desk, preparing, "plan")).operation
+    restored = (await redeem(context, preparing, "plan")).operation
     assert (restored.status, restored.undo_backup_id) == ("accepted", 502)
-    assert (await a_delete(desk, 502)).facts["way_back_of"] == restored.id
+    assert (await a_delete(context, 502)).facts["way_back_of"] == restored.id
 
 
 @pytest.mark.parametrize(
@@ -295,11 +295,11 @@ async def test_a_restore_is_taken_back_by_the_safety_backup_that_was_made_for_it
     ],
 )
 async def test_an_answer_tells_before_when_a_restore_cannot_be_taken_back_never_a_minute_too_soon(
-    desk: Desk, emulator: Emulator, clock: ManualClock, seconds: float, later: float, told: str
+    context: Context, emulator: Emulator, clock: ManualClock, seconds: float, later: float, told: str
 ) -> None:
     clock.advance(seconds=seconds)
     way_back = recent(emulator, clock)
-    restored = await redeem(desk, await a_restore(desk), "plan")
+    restored = await redeem(context, await a_restore(context), "plan")
     clock.advance(minutes=later)
     answer = operation_answer(restored, clock.wall())
     assert answer.undo == f"restore_server(server_id=12345, backup_id={way_back})"
@@ -308,70 +308,70 @@ async def test_an_answer_tells_before_when_a_restore_cannot_be_taken_back_never_
 
 
 async def test_an_answer_tells_no_time_where_there_is_nothing_to_take_back(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
-    without = operation_answer(await redeem(desk, await a_restore(desk), "plan"), clock.wall())
+    without = operation_answer(await redeem(context, await a_restore(context), "plan"), clock.wall())
     assert (without.undo, "undo_not_before" in without.facts) == (None, False)
     clock.advance(hours=1)
     recent(emulator, clock)
-    plan = await a_restore(desk)
+    plan = await a_restore(context)
     emulator.fail(Fault.status(409, {"detail": "No."}), method="POST")
     with pytest.raises(BackupsError):
-        await redeem(desk, plan, "plan")
-    failed = await as_recorded(desk, plan)
-    answer = operation_answer(Told(failed), clock.wall())
+        await redeem(context, plan, "plan")
+    failed = await as_recorded(context, plan)
+    answer = operation_answer(Result(failed), clock.wall())
     assert (failed.undo_from is None, answer.undo, "undo_not_before" in answer.facts) == (False, None, False)
 
 
 async def test_a_restore_that_may_be_running_can_be_taken_back_like_one_that_is(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
     way_back = recent(emulator, clock)
-    plan = await a_restore(desk)
+    plan = await a_restore(context)
     emulator.fail(Fault.reset_after(), method="POST")
     with pytest.raises(BackupsError, match="outcome_unknown") as unknown:
-        await redeem(desk, plan, "plan")
+        await redeem(context, plan, "plan")
     assert isinstance(unknown.value.__cause__, UnavailableError)
-    answer = operation_answer(Told(await as_recorded(desk, plan)), clock.wall())
+    answer = operation_answer(Result(await as_recorded(context, plan)), clock.wall())
     assert answer.undo == f"restore_server(server_id=12345, backup_id={way_back})"
     assert answer.facts["undo_not_before"] == "2026-11-23T10:30Z"
 
 
 async def test_a_plan_for_a_server_that_may_not_be_changed_is_refused_before_anything_is_read(
-    desk: Desk, emulator: Emulator
+    context: Context, emulator: Emulator
 ) -> None:
     with pytest.raises(PolicyDeniedError) as refusal:
-        await a_restore(under(desk, servers=frozenset({DB})))
+        await a_restore(under(context, servers=frozenset({DB})))
     assert refusal.value.what == "Server 12345 is not among those that may be changed here."
     assert emulator.requests == []
 
 
-async def test_a_plan_that_a_rule_forbids_is_on_record_with_the_reason(desk: Desk) -> None:
+async def test_a_plan_that_a_rule_forbids_is_on_record_with_the_reason(context: Context) -> None:
     with pytest.raises(PolicyDeniedError) as refusal:
-        await a_delete(under(desk, protected_backups=frozenset({TARGET})))
-    (refused,) = recorded(desk.settings.state_dir)
+        await a_delete(under(context, protected_backups=frozenset({TARGET})))
+    (refused,) = recorded(context.settings.state_dir)
     assert (refused.status, refused.backup_id) == ("refused", TARGET)
     assert (refused.error_code, refused.error) == ("policy_denied", refusal.value.what)
     assert refused.advice == refusal.value.next_step
 
 
-async def test_while_a_plan_is_carried_out_the_process_is_known_to_be_at_it(desk: Desk, emulator: Emulator) -> None:
+async def test_while_a_plan_is_carried_out_the_process_is_known_to_be_at_it(context: Context, emulator: Emulator) -> None:
     """Else another call would take it for left behind, and judge it while it is only being sent."""
-    plan = await a_restore(desk)
+    plan = await a_restore(context)
     at_it: list[bool] = []
-    emulator.fail(Fault.edited(lambda _: at_it.append(desk.presence.is_here(plan.id))), method="POST")
-    await redeem(desk, plan, "plan")
+    emulator.fail(Fault.edited(lambda _: at_it.append(context.liveness.is_here(plan.id))), method="POST")
+    await redeem(context, plan, "plan")
     assert at_it == [True]
 
 
 async def test_a_restore_is_not_sent_once_the_way_back_that_its_plan_showed_is_gone(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
     made = recent(emulator, clock)
-    plan = await a_restore(desk)
+    plan = await a_restore(context)
     assert plan.facts["can_be_undone"] is True
     emulator.fleet.delete_backup(made)
     with pytest.raises(TargetChangedError) as refusal:
-        await redeem(desk, plan, "plan")
+        await redeem(context, plan, "plan")
     assert refusal.value.what == f"The way back that the plan {plan.id} showed is no longer recent, or gone."
-    assert ((await as_recorded(desk, plan)).status, emulator.count("POST")) == ("refused", 0)
+    assert ((await as_recorded(context, plan)).status, emulator.count("POST")) == ("refused", 0)

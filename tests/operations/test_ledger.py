@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 
 from mcp_backups.errors import BackupsError, BusyError, LedgerUnavailableError
-from mcp_backups.operations.ledger import Ledger, Transaction, open_for_audit
+from mcp_backups.ledger import Ledger, Transaction, open_for_audit
 from mcp_backups.operations.operation import Operation
 from tests.stage import NOW
 
@@ -201,7 +201,7 @@ async def test_a_folder_that_cannot_be_made_is_told_as_such(tmp_path: Path) -> N
 
 
 async def test_a_call_waits_for_no_more_than_one_other(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_backups.operations.ledger.LOCK_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("mcp_backups.ledger.LOCK_WAIT_SECONDS", 0.05)
     held, done = threading.Event(), threading.Event()
 
     def hold(entries: Transaction) -> None:
@@ -222,7 +222,7 @@ async def test_a_call_waits_for_no_more_than_one_other(ledger: Ledger, monkeypat
 async def test_one_that_another_process_holds_is_busy_for_writing_and_open_for_reading(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcp_backups.operations.ledger.LOCK_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("mcp_backups.ledger.LOCK_WAIT_SECONDS", 0.05)
     saved = operation()
     await ledger.write(saving(saved))
     other = Ledger(ledger.path.parent, lambda: NOW)

@@ -14,7 +14,7 @@ from mcp_backups.errors import (
     ProtocolError,
 )
 from mcp_backups.operations.consent import question
-from mcp_backups.operations.desk import Desk
+from mcp_backups.operations import Context
 from mcp_backups.operations.operation import Arguments, Operation
 from mcp_backups.operations.plan import StaleError, check_fresh, check_open, counted, look, planned, still_open
 from mcp_backups.sandbox import Backup, Emulator, Fault
@@ -32,24 +32,24 @@ def asked(emulator: Emulator) -> list[bool]:
     return ["server_id=12345" in request.target for request in emulator.requests]
 
 
-async def test_a_restore_looks_at_its_servers_backups_and_a_delete_at_all(desk: Desk, emulator: Emulator) -> None:
-    assert (await look(desk, RESTORE)).target.id == 499
+async def test_a_restore_looks_at_its_servers_backups_and_a_delete_at_all(context: Context, emulator: Emulator) -> None:
+    assert (await look(context, RESTORE)).target.id == 499
     assert asked(emulator) == [True]
-    assert (await look(desk, {"backup_id": 499})).target.id == 499
+    assert (await look(context, {"backup_id": 499})).target.id == 499
     assert asked(emulator) == [True, False]
 
 
 async def test_a_delete_of_the_way_back_of_a_restore_says_so_and_so_does_the_question(
-    desk: Desk, clock: ManualClock
+    context: Context, clock: ManualClock
 ) -> None:
     restore = operation("restore_server", "accepted", undo_backup_id=499, sent=clock.moment(), created=clock.moment())
-    await desk.record(restore)
-    plan = planned(desk, "delete_backup", {"backup_id": 499}, await look(desk, {"backup_id": 499}))
+    await context.record(restore)
+    plan = planned(context, "delete_backup", {"backup_id": 499}, await look(context, {"backup_id": 499}))
     assert plan.facts["way_back_of"] == restore.id
     assert question(plan).text.endswith(
         f"It is the way back from the server's last restore, {restore.id}, which then cannot be undone."
     )
-    other = planned(desk, "delete_backup", {"backup_id": 501}, await look(desk, {"backup_id": 501}))
+    other = planned(context, "delete_backup", {"backup_id": 501}, await look(context, {"backup_id": 501}))
     assert "way_back_of" not in other.facts
 
 
@@ -70,7 +70,7 @@ async def test_a_delete_of_the_way_back_of_a_restore_says_so_and_so_does_the_que
     ],
 )
 async def test_a_backup_is_a_way_back_for_a_day_and_only_of_a_restore_of_its_server_that_may_have_been_done(
-    desk: Desk, clock: ManualClock, fields: dict[str, Any], hours: float, is_way_back: bool
+    context: Context, clock: ManualClock, fields: dict[str, Any], hours: float, is_way_back: bool
 ) -> None:
     known: dict[str, Any] = {
         "action": "restore_server",
@@ -78,9 +78,9 @@ async def test_a_backup_is_a_way_back_for_a_day_and_only_of_a_restore_of_its_ser
         "undo_backup_id": 499,
         "created": clock.moment(),
     }
-    restore = await desk.record(operation(**known | fields))
+    restore = await context.record(operation(**known | fields))
     clock.advance(hours=hours)
-    plan = planned(desk, "delete_backup", {"backup_id": 499}, await look(desk, {"backup_id": 499}))
+    plan = planned(context, "delete_backup", {"backup_id": 499}, await look(context, {"backup_id": 499}))
     assert plan.facts.get("way_back_of", "") == (restore.id if is_way_back else "")
 
 
@@ -99,19 +99,19 @@ async def test_a_backup_is_a_way_back_for_a_day_and_only_of_a_restore_of_its_ser
     ],
 )
 async def test_a_backup_that_may_just_be_restored_is_told_to_be_so_for_an_hour(
-    desk: Desk, clock: ManualClock, fields: dict[str, Any], minutes: float, is_source: bool
+    context: Context, clock: ManualClock, fields: dict[str, Any], minutes: float, is_source: bool
 ) -> None:
     known: dict[str, Any] = {"action": "restore_server", "status": "accepted", "backup_id": 499, "sent": clock.moment()}
-    restore = await desk.record(operation(**known | fields))
+    restore = await context.record(operation(**known | fields))
     clock.advance(minutes=minutes)
-    plan = planned(desk, "delete_backup", {"backup_id": 499}, await look(desk, {"backup_id": 499}))
+    plan = planned(context, "delete_backup", {"backup_id": 499}, await look(context, {"backup_id": 499}))
     assert plan.facts.get("being_restored_by", "") == (restore.id if is_source else "")
 
 
-async def test_of_several_restores_with_one_way_back_the_last_is_named(desk: Desk, clock: ManualClock) -> None:
+async def test_of_several_restores_with_one_way_back_the_last_is_named(context: Context, clock: ManualClock) -> None:
     restores = [operation("restore_server", "accepted", undo_backup_id=499, created=clock.moment()) for _ in range(3)]
-    await record_all(desk, restores)
-    assert (await look(desk, {"backup_id": 499})).holdings.ways_back == {499: restores[-1].id}
+    await record_all(context, restores)
+    assert (await look(context, {"backup_id": 499})).inventory.ways_back == {499: restores[-1].id}
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ async def test_of_several_restores_with_one_way_back_the_last_is_named(desk: Des
     ],
 )
 async def test_what_was_made_here_for_the_server_within_a_day_is_known(
-    desk: Desk, clock: ManualClock, fields: dict[str, Any], hours: float, made: set[int]
+    context: Context, clock: ManualClock, fields: dict[str, Any], hours: float, made: set[int]
 ) -> None:
     known: dict[str, Any] = {
         "action": "create_backup",
@@ -134,9 +134,9 @@ async def test_what_was_made_here_for_the_server_within_a_day_is_known(
         "backup_id": 499,
         "created": clock.moment(),
     }
-    await desk.record(operation(**known | fields))
+    await context.record(operation(**known | fields))
     clock.advance(hours=hours)
-    assert (await look(desk, RESTORE)).holdings.made_here == made
+    assert (await look(context, RESTORE)).inventory.made_here == made
 
 
 @pytest.mark.parametrize(
@@ -154,30 +154,30 @@ async def test_what_was_made_here_for_the_server_within_a_day_is_known(
     ],
 )
 async def test_what_was_deleted_here_on_the_server_is_not_relied_on_as_long_as_that_may_still_come(
-    desk: Desk, clock: ManualClock, fields: dict[str, Any], minutes: float, deleted: set[int]
+    context: Context, clock: ManualClock, fields: dict[str, Any], minutes: float, deleted: set[int]
 ) -> None:
     known: dict[str, Any] = {"status": "accepted", "backup_id": 499, "created": clock.moment()}
-    await desk.record(operation(**known | fields))
+    await context.record(operation(**known | fields))
     clock.advance(minutes=minutes)
-    assert (await look(desk, RESTORE)).holdings.deleted_here == deleted
+    assert (await look(context, RESTORE)).inventory.deleted_here == deleted
 
 
-async def test_a_target_that_its_server_lacks_is_looked_for_elsewhere(desk: Desk, emulator: Emulator) -> None:
-    sight = await look(desk, RESTORE | {"backup_id": 447})
+async def test_a_target_that_its_server_lacks_is_looked_for_elsewhere(context: Context, emulator: Emulator) -> None:
+    sight = await look(context, RESTORE | {"backup_id": 447})
     assert (sight.target.id, sight.target.server_id) == (447, 12362)
     assert asked(emulator) == [True, False]
-    assert planned(desk, "restore_server", RESTORE, sight).server_id == 12345
+    assert planned(context, "restore_server", RESTORE, sight).server_id == 12345
     with pytest.raises(NotFoundError, match="no backup 999"):
-        await look(desk, RESTORE | {"backup_id": 999})
+        await look(context, RESTORE | {"backup_id": 999})
 
 
 @pytest.mark.parametrize(("arguments", "lists_before"), [({"backup_id": 999}, 0), (RESTORE | {"backup_id": 999}, 1)])
 async def test_an_incomplete_list_of_all_does_not_prove_that_a_target_is_absent(
-    desk: Desk, emulator: Emulator, arguments: Arguments, lists_before: int
+    context: Context, emulator: Emulator, arguments: Arguments, lists_before: int
 ) -> None:
     emulator.fail(Fault.edited(spoil_a_row), method="GET", skip=lists_before)
     with pytest.raises(ProtocolError) as unsure:
-        await look(desk, arguments)
+        await look(context, arguments)
     assert unsure.value.what == (
         "Backup 999 is not in what could be read of the list of backups, but the list is incomplete "
         "(1 row could not be read), so it may exist."
@@ -191,13 +191,13 @@ def fewer_rows_than_counted(content: Any) -> None:
     content["count"] += 1
 
 
-async def test_all_that_is_missing_of_a_list_is_named(desk: Desk, emulator: Emulator) -> None:
+async def test_all_that_is_missing_of_a_list_is_named(context: Context, emulator: Emulator) -> None:
     emulator.fail(Fault.edited(fewer_rows_than_counted), method="GET")
-    missing = (await desk.api.list_backups()).missing
+    missing = (await context.api.list_backups()).missing
     assert len(missing) == 2
     emulator.fail(Fault.edited(fewer_rows_than_counted), method="GET")
     with pytest.raises(ProtocolError) as unsure:
-        await look(desk, {"backup_id": 999})
+        await look(context, {"backup_id": 999})
     assert f"({missing[0]}; {missing[1]})" in unsure.value.what
 
 
@@ -213,31 +213,31 @@ async def test_all_that_is_missing_of_a_list_is_named(desk: Desk, emulator: Emul
     ],
 )
 async def test_a_way_back_is_younger_than_an_hour_and_lasts_more_than_a_day(
-    desk: Desk, emulator: Emulator, clock: ManualClock, minutes: float, lasts: timedelta | None, is_way_back: bool
+    context: Context, emulator: Emulator, clock: ManualClock, minutes: float, lasts: timedelta | None, is_way_back: bool
 ) -> None:
     expires = clock.now() + lasts if lasts else None
     made = clock.now() - timedelta(minutes=minutes)
     emulator.fleet.backups[900] = Backup(900, 12345, made, size_mb=100, expires_at=expires)
-    sight = await look(desk, RESTORE)
+    sight = await look(context, RESTORE)
     assert (sight.way_back is not None) is is_way_back
-    facts = planned(desk, "restore_server", RESTORE, sight).facts
+    facts = planned(context, "restore_server", RESTORE, sight).facts
     assert str(facts["safety_backup"]).startswith("backup 900 of" if is_way_back else "one is made first")
 
 
-async def test_what_is_being_deleted_here_is_no_way_back(desk: Desk, emulator: Emulator, clock: ManualClock) -> None:
+async def test_what_is_being_deleted_here_is_no_way_back(context: Context, emulator: Emulator, clock: ManualClock) -> None:
     emulator.fleet.backups[900] = Backup(900, 12345, clock.now() - timedelta(minutes=1), size_mb=100)
-    await desk.record(operation(status="unknown", backup_id=900, sent=clock.moment()))
-    assert (await look(desk, RESTORE)).way_back is None
+    await context.record(operation(status="unknown", backup_id=900, sent=clock.moment()))
+    assert (await look(context, RESTORE)).way_back is None
 
 
 @pytest.mark.parametrize(
     ("safety", "fact", "undone"), [(True, "one is made first", True), (False, "none is made", False)]
 )
 async def test_a_plan_says_what_is_lost_and_whether_it_can_be_undone(
-    desk: Desk, safety: bool, fact: str, undone: bool
+    context: Context, safety: bool, fact: str, undone: bool
 ) -> None:
     arguments = RESTORE | {"safety_backup": safety}
-    plan = planned(desk, "restore_server", arguments, await look(desk, arguments))
+    plan = planned(context, "restore_server", arguments, await look(context, arguments))
     assert (plan.status, plan.server_id, plan.server_name, plan.backup_id) == ("planned", 12345, "web-server-01", 499)
     assert plan.arguments == arguments
     assert plan.facts == {
@@ -249,11 +249,11 @@ async def test_a_plan_says_what_is_lost_and_whether_it_can_be_undone(
 
 @pytest.mark.parametrize("safety", [True, False])
 async def test_a_restore_can_be_undone_where_a_recent_backup_is_there_whether_or_not_one_is_to_be_made(
-    desk: Desk, emulator: Emulator, clock: ManualClock, safety: bool
+    context: Context, emulator: Emulator, clock: ManualClock, safety: bool
 ) -> None:
     emulator.fleet.backups[900] = Backup(900, 12345, clock.now(), size_mb=100)
     arguments = RESTORE | {"safety_backup": safety}
-    facts = planned(desk, "restore_server", arguments, await look(desk, arguments)).facts
+    facts = planned(context, "restore_server", arguments, await look(context, arguments)).facts
     assert facts["safety_backup"] == "backup 900 of 2026-11-23T09:30Z is recent enough"
     assert facts["can_be_undone"] is True
 
@@ -269,16 +269,16 @@ async def test_a_restore_can_be_undone_where_a_recent_backup_is_there_whether_or
 )
 @pytest.mark.parametrize("server_id", [12345, 12346])
 async def test_a_server_is_busy_while_something_is_sent_for_it_and_closed_once_nobody_is_at_that_any_more(
-    desk: Desk, clock: ManualClock, status: str, alive: bool, error: type[BackupsError] | None, server_id: int
+    context: Context, clock: ManualClock, status: str, alive: bool, error: type[BackupsError] | None, server_id: int
 ) -> None:
     other = operation("restore_server", status, server_id=server_id, sent=clock.moment())
-    with desk.presence.at_work(other.id if alive else "op_something_else") as owner:
-        await desk.record(other.but(owner=owner))
+    with context.liveness.at_work(other.id if alive else "op_something_else") as owner:
+        await context.record(other.but(owner=owner))
         if error is None or server_id != 12345:
-            await desk.ledger.read(lambda entries: check_open(desk, entries, 12345))
+            await context.ledger.read(lambda entries: check_open(context, entries, 12345))
             return
         with pytest.raises(error) as refusal:
-            await desk.ledger.read(lambda entries: check_open(desk, entries, 12345))
+            await context.ledger.read(lambda entries: check_open(context, entries, 12345))
     if error is BusyError:
         assert refusal.value.what == f"{other.id} (restore_server) on server 12345 is just being carried out."
         assert refusal.value.next_step == (
@@ -286,37 +286,37 @@ async def test_a_server_is_busy_while_something_is_sent_for_it_and_closed_once_n
         )
 
 
-async def test_a_plan_to_delete_says_what_is_left(desk: Desk) -> None:
-    only = planned(desk, "delete_backup", {"backup_id": 447}, await look(desk, {"backup_id": 447}))
+async def test_a_plan_to_delete_says_what_is_left(context: Context) -> None:
+    only = planned(context, "delete_backup", {"backup_id": 447}, await look(context, {"backup_id": 447}))
     assert (only.server_id, only.facts) == (12362, {"can_be_undone": False, "good_backups_left": 0})
 
 
-async def test_what_was_seen_before_something_was_sent_for_the_server_is_stale(desk: Desk, clock: ManualClock) -> None:
-    sight = await look(desk, RESTORE)
-    await desk.record(operation(server_id=12346, status="sending", sent=clock.moment()))
-    plan = await desk.record(operation())
-    await desk.ledger.read(lambda entries: check_fresh(entries, plan, sight))
-    await desk.record(operation(status="sending", sent=clock.moment()))
+async def test_what_was_seen_before_something_was_sent_for_the_server_is_stale(context: Context, clock: ManualClock) -> None:
+    sight = await look(context, RESTORE)
+    await context.record(operation(server_id=12346, status="sending", sent=clock.moment()))
+    plan = await context.record(operation())
+    await context.ledger.read(lambda entries: check_fresh(entries, plan, sight))
+    await context.record(operation(status="sending", sent=clock.moment()))
     with pytest.raises(StaleError):
-        await desk.ledger.read(lambda entries: check_fresh(entries, plan, sight))
-    again = await look(desk, RESTORE)
-    await desk.ledger.read(lambda entries: check_fresh(entries, plan, again))
+        await context.ledger.read(lambda entries: check_fresh(entries, plan, sight))
+    again = await look(context, RESTORE)
+    await context.ledger.read(lambda entries: check_fresh(entries, plan, again))
 
 
-async def test_a_budget_counts_what_was_sent_by_when_it_was(desk: Desk, clock: ManualClock) -> None:
+async def test_a_budget_counts_what_was_sent_by_when_it_was(context: Context, clock: ManualClock) -> None:
     first, second = operation(), operation()
     for each in (first, second, operation("restore_server"), operation(status="failed", sent=clock.moment())):
-        await desk.record(each)
+        await context.record(each)
     for each in (second, first):
-        await desk.record(each.but(status="sending", sent=clock.moment()))
-    count = await desk.ledger.read(lambda entries: counted(desk, entries, "delete_backup"))
+        await context.record(each.but(status="sending", sent=clock.moment()))
+    count = await context.ledger.read(lambda entries: counted(context, entries, "delete_backup"))
     assert [each.id for each in count] == [first.id, second.id]
 
 
-async def test_a_budget_counts_however_many_were_sent(desk: Desk, clock: ManualClock) -> None:
+async def test_a_budget_counts_however_many_were_sent(context: Context, clock: ManualClock) -> None:
     many = [operation(status="succeeded", sent=clock.moment()) for _ in range(101)]
-    await record_all(desk, many)
-    assert await desk.ledger.read(lambda entries: counted(desk, entries, "delete_backup")) == many[::-1]
+    await record_all(context, many)
+    assert await context.ledger.read(lambda entries: counted(context, entries, "delete_backup")) == many[::-1]
 
 
 @pytest.mark.parametrize(
@@ -324,15 +324,15 @@ async def test_a_budget_counts_however_many_were_sent(desk: Desk, clock: ManualC
     [("planned", True), ("approved", True), ("preparing", True), ("sending", False), ("refused", False)],
 )
 async def test_a_plan_is_open_until_it_is_sent_or_over(
-    desk: Desk, clock: ManualClock, status: str, open_still: bool
+    context: Context, clock: ManualClock, status: str, open_still: bool
 ) -> None:
     plan: Operation = operation(status=status, created=clock.moment())
-    assert await desk.ledger.read(lambda entries: still_open(desk, entries, plan)) is None
-    await desk.record(plan)
-    assert await desk.ledger.read(lambda entries: still_open(desk, entries, plan)) == (plan if open_still else None)
+    assert await context.ledger.read(lambda entries: still_open(context, entries, plan)) is None
+    await context.record(plan)
+    assert await context.ledger.read(lambda entries: still_open(context, entries, plan)) == (plan if open_still else None)
 
 
-async def test_an_open_plan_that_is_over_is_expired(desk: Desk) -> None:
-    plan = await desk.record(operation(created=ago(minutes=10, ticking=600)))
+async def test_an_open_plan_that_is_over_is_expired(context: Context) -> None:
+    plan = await context.record(operation(created=ago(minutes=10, ticking=600)))
     with pytest.raises(ConfirmationExpiredError):
-        await desk.ledger.read(lambda entries: still_open(desk, entries, plan))
+        await context.ledger.read(lambda entries: still_open(context, entries, plan))

@@ -13,7 +13,7 @@ from mcp_backups.models import Backup, Gap, Listing
 from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.policy import (
     GOOD,
-    Holdings,
+    Inventory,
     check_budget,
     check_delete,
     check_prune,
@@ -29,8 +29,8 @@ from tests.stage import NOW, MakeSettings
 from .made import MOMENT, ago, backup, operation
 
 
-def holdings(*backups: Backup, missing: tuple[str, ...] = (), made_here: tuple[int, ...] = ()) -> Holdings:
-    return Holdings(Listing(backups, tuple(map(Gap, missing))), frozenset(made_here), NOW)
+def inventory(*backups: Backup, missing: tuple[str, ...] = (), made_here: tuple[int, ...] = ()) -> Inventory:
+    return Inventory(Listing(backups, tuple(map(Gap, missing))), frozenset(made_here), NOW)
 
 
 @contextmanager
@@ -86,30 +86,30 @@ def test_nothing_is_pruned_on_a_server_that_may_not_be_changed_or_is_protected(
 
 
 TARGET, OTHER = backup(501), backup(499)
-DELETES: list[tuple[dict[str, Any], Backup, Holdings, bool]] = [
-    ({}, TARGET, holdings(TARGET, OTHER), True),
-    ({}, TARGET, holdings(TARGET), False),
-    ({"keep_min": 0}, TARGET, holdings(TARGET), True),
-    ({"keep_min": 2}, TARGET, holdings(TARGET, OTHER), False),
-    ({"keep_min": 2}, TARGET, holdings(TARGET, OTHER, backup(495)), True),
-    ({}, TARGET, holdings(TARGET, OTHER, missing=("1 row could not be read",)), False),
-    ({"keep_min": 0}, TARGET, holdings(TARGET, OTHER, missing=("1 row could not be read",)), False),
-    ({}, TARGET, holdings(TARGET, backup(499, server_id=12346)), False),
-    ({}, TARGET, holdings(TARGET, OTHER, made_here=(499,)), False),
-    ({}, TARGET, holdings(TARGET, OTHER, made_here=(501,)), True),
-    ({}, backup(501, keep=True), holdings(TARGET, OTHER), False),
-    ({"protected_backups": {501}}, TARGET, holdings(TARGET, OTHER), False),
-    ({"protected_backups": {499}}, TARGET, holdings(TARGET, OTHER), True),
-    ({"protected_servers": {12345}}, TARGET, holdings(TARGET, OTHER), False),
-    ({"protected_servers": {12346}}, TARGET, holdings(TARGET, OTHER), True),
-    ({}, backup(501, status="failed"), holdings(backup(501, status="failed"), OTHER), True),
-    ({}, backup(501, status="failed"), holdings(backup(501, status="failed")), False),
+DELETES: list[tuple[dict[str, Any], Backup, Inventory, bool]] = [
+    ({}, TARGET, inventory(TARGET, OTHER), True),
+    ({}, TARGET, inventory(TARGET), False),
+    ({"keep_min": 0}, TARGET, inventory(TARGET), True),
+    ({"keep_min": 2}, TARGET, inventory(TARGET, OTHER), False),
+    ({"keep_min": 2}, TARGET, inventory(TARGET, OTHER, backup(495)), True),
+    ({}, TARGET, inventory(TARGET, OTHER, missing=("1 row could not be read",)), False),
+    ({"keep_min": 0}, TARGET, inventory(TARGET, OTHER, missing=("1 row could not be read",)), False),
+    ({}, TARGET, inventory(TARGET, backup(499, server_id=12346)), False),
+    ({}, TARGET, inventory(TARGET, OTHER, made_here=(499,)), False),
+    ({}, TARGET, inventory(TARGET, OTHER, made_here=(501,)), True),
+    ({}, backup(501, keep=True), inventory(TARGET, OTHER), False),
+    ({"protected_backups": {501}}, TARGET, inventory(TARGET, OTHER), False),
+    ({"protected_backups": {499}}, TARGET, inventory(TARGET, OTHER), True),
+    ({"protected_servers": {12345}}, TARGET, inventory(TARGET, OTHER), False),
+    ({"protected_servers": {12346}}, TARGET, inventory(TARGET, OTHER), True),
+    ({}, backup(501, status="failed"), inventory(backup(501, status="failed"), OTHER), True),
+    ({}, backup(501, status="failed"), inventory(backup(501, status="failed")), False),
 ]
 
 
 @pytest.mark.parametrize(("rule", "target", "held", "allowed"), DELETES)
 def test_a_delete_is_allowed_only_where_every_rule_allows_it(
-    make_settings: MakeSettings, rule: dict[str, Any], target: Backup, held: Holdings, allowed: bool
+    make_settings: MakeSettings, rule: dict[str, Any], target: Backup, held: Inventory, allowed: bool
 ) -> None:
     with refusing(unless(allowed)):
         check_delete(make_settings(**rule), target, held)
@@ -139,7 +139,7 @@ def test_a_restore_is_allowed_only_from_what_is_sure_to_be_restored(
     make_settings: MakeSettings, rule: dict[str, Any], fields: dict[str, Any], safety_backup: bool, allowed: bool
 ) -> None:
     with refusing(unless(allowed)):
-        check_restore(make_settings(**rule), backup(**fields), 12345, holdings(), safety_backup=safety_backup)
+        check_restore(make_settings(**rule), backup(**fields), 12345, inventory(), safety_backup=safety_backup)
 
 
 ADVICE = PolicyDeniedError.advice
@@ -152,7 +152,7 @@ UNSAFE = "Here a restore needs a safety backup of the server as it is."
 
 def test_a_backup_that_is_being_deleted_is_not_restored(make_settings: MakeSettings) -> None:
     with pytest.raises(PolicyDeniedError) as refusal:
-        check_restore(make_settings(), backup(), 12345, replace(holdings(), deleted_here={501}), safety_backup=True)
+        check_restore(make_settings(), backup(), 12345, replace(inventory(), deleted_here={501}), safety_backup=True)
     assert refusal.value.what == "The deletion of backup 501 was asked for here, and may still be under way."
     assert refusal.value.next_step == CHOOSE
 
@@ -173,7 +173,7 @@ def test_a_refusal_to_restore_says_why_and_what_to_do_next(
     make_settings: MakeSettings, rule: dict[str, Any], fields: dict[str, Any], what: str, next_step: str
 ) -> None:
     with pytest.raises(PolicyDeniedError) as refusal:
-        check_restore(make_settings(**rule), backup(**fields), 12345, holdings(), safety_backup=False)
+        check_restore(make_settings(**rule), backup(**fields), 12345, inventory(), safety_backup=False)
     assert (refusal.value.what, refusal.value.next_step) == (what, next_step)
 
 
@@ -184,21 +184,21 @@ HOLES = "The list of backups is incomplete (1 row could not be read; page 2), so
 @pytest.mark.parametrize(
     ("rule", "target", "held", "what", "next_step"),
     [
-        ({"protected_servers": {12345}}, TARGET, holdings(TARGET, OTHER), PROTECTED, ADVICE),
-        ({"protected_backups": {501}}, TARGET, holdings(TARGET, OTHER), "Backup 501 is protected.", ADVICE),
-        ({}, backup(501, keep=True), holdings(TARGET, OTHER), "Backup 501 is marked to be kept.", ADVICE),
-        ({"keep_min": 2}, TARGET, holdings(TARGET, OTHER), f"{FEW} {GOOD}", ADVICE),
+        ({"protected_servers": {12345}}, TARGET, inventory(TARGET, OTHER), PROTECTED, ADVICE),
+        ({"protected_backups": {501}}, TARGET, inventory(TARGET, OTHER), "Backup 501 is protected.", ADVICE),
+        ({}, backup(501, keep=True), inventory(TARGET, OTHER), "Backup 501 is marked to be kept.", ADVICE),
+        ({"keep_min": 2}, TARGET, inventory(TARGET, OTHER), f"{FEW} {GOOD}", ADVICE),
         (
             {},
             TARGET,
-            holdings(TARGET, OTHER, missing=("1 row could not be read", "page 2")),
+            inventory(TARGET, OTHER, missing=("1 row could not be read", "page 2")),
             f"{HOLES} that server 12345 would keep enough good backups.",
             "Try again in a few minutes; if it stays so, tell the user.",
         ),
     ],
 )
 def test_a_refusal_to_delete_says_why_and_what_to_do_next(
-    make_settings: MakeSettings, rule: dict[str, Any], target: Backup, held: Holdings, what: str, next_step: str
+    make_settings: MakeSettings, rule: dict[str, Any], target: Backup, held: Inventory, what: str, next_step: str
 ) -> None:
     with pytest.raises(PolicyDeniedError) as refusal:
         check_delete(make_settings(**rule), target, held)

@@ -4,20 +4,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mcp_backups.operations.presence import Presence
+from mcp_backups.ledger import Liveness
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from mcp_backups.operations.presence import Presence
-with Presence(Path(sys.argv[1])).at_work("op_1") as owner:
+from mcp_backups.ledger import Liveness
+with Liveness(Path(sys.argv[1])).at_work("op_1") as owner:
     print(owner, flush=True)
     sys.stdin.read()
 """
 
 
 def test_a_process_is_at_work_on_what_it_says_and_on_nothing_else(tmp_path: Path) -> None:
-    one, other = Presence(tmp_path), Presence(tmp_path)
+    one, other = Liveness(tmp_path), Liveness(tmp_path)
     with one.at_work("op_1") as owner:
         assert one.is_at_work(owner, "op_1")
         assert not one.is_at_work(owner, "op_2")
@@ -29,34 +29,34 @@ def test_a_process_is_at_work_on_what_it_says_and_on_nothing_else(tmp_path: Path
 
 def test_two_calls_at_work_on_one_operation_do_not_end_each_other(tmp_path: Path) -> None:
     """The second call finds nothing to send and leaves while the first still waits for its answer."""
-    presence = Presence(tmp_path)
-    with presence.at_work("op_1") as owner:
-        with presence.at_work("op_1"):
+    liveness = Liveness(tmp_path)
+    with liveness.at_work("op_1") as owner:
+        with liveness.at_work("op_1"):
             pass
-        assert presence.is_at_work(owner, "op_1")
-    assert not presence.is_at_work(owner, "op_1")
-    presence.leave()
+        assert liveness.is_at_work(owner, "op_1")
+    assert not liveness.is_at_work(owner, "op_1")
+    liveness.leave()
 
 
 def test_nobody_is_at_work_for_a_process_that_never_was(tmp_path: Path) -> None:
-    presence = Presence(tmp_path)
-    assert not presence.is_at_work("0" * 16, "op_1")
-    assert not presence.is_at_work("", "op_1")
+    liveness = Liveness(tmp_path)
+    assert not liveness.is_at_work("0" * 16, "op_1")
+    assert not liveness.is_at_work("", "op_1")
 
 
 def test_asking_about_others_leaves_no_trace(tmp_path: Path) -> None:
-    presence = Presence(tmp_path)
-    presence.is_at_work("0" * 16, "op_1")
-    presence.leave()
+    liveness = Liveness(tmp_path)
+    liveness.is_at_work("0" * 16, "op_1")
+    liveness.leave()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_one_that_has_left_leaves_no_file(tmp_path: Path) -> None:
-    presence = Presence(tmp_path)
-    with presence.at_work("op_1"):
+    liveness = Liveness(tmp_path)
+    with liveness.at_work("op_1"):
         assert len(list((tmp_path / "alive").iterdir())) == 1
-    presence.leave()
-    presence.leave()
+    liveness.leave()
+    liveness.leave()
     assert list((tmp_path / "alive").iterdir()) == []
 
 
@@ -67,11 +67,11 @@ def test_a_process_that_was_killed_is_seen_to_be_gone_and_tidied_up(tmp_path: Pa
         try:
             assert process.stdout is not None
             owner = process.stdout.readline().strip()
-            presence = Presence(tmp_path)
-            assert presence.is_at_work(owner, "op_1")
-            assert presence.is_at_work(owner, "op_1")
+            liveness = Liveness(tmp_path)
+            assert liveness.is_at_work(owner, "op_1")
+            assert liveness.is_at_work(owner, "op_1")
         finally:
             process.kill()
         process.wait(30)
-    assert not presence.is_at_work(owner, "op_1")
+    assert not liveness.is_at_work(owner, "op_1")
     assert list((tmp_path / "alive").iterdir()) == []

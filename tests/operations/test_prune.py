@@ -7,11 +7,11 @@ import pytest
 
 from mcp_backups.errors import BudgetExhaustedError, BusyError, NotFoundError, PolicyDeniedError, TargetChangedError
 from mcp_backups.models import Backup, Listing
-from mcp_backups.operations.desk import Desk
-from mcp_backups.operations.ledger import Transaction
+from mcp_backups.operations import Context
+from mcp_backups.ledger import Transaction
 from mcp_backups.operations.operation import Operation, PruneItem
-from mcp_backups.operations.policy import Holdings
-from mcp_backups.operations.presence import Presence
+from mcp_backups.operations.policy import Inventory
+from mcp_backups.ledger import Liveness
 from mcp_backups.operations.prune import _go_on, prune
 from mcp_backups.operations.prune_plan import judge
 from mcp_backups.retention import Keep
@@ -50,8 +50,8 @@ def judged(
     deleted_here: tuple[int, ...] = (),
     **rules: Any,
 ) -> tuple[PruneItem, ...]:
-    holdings = Holdings(Listing(backups), made_here, NOW, deleted_here)
-    return judge(Settings(**rules), holdings, 1, keep or Keep(last=1), room)
+    inventory = Inventory(Listing(backups), made_here, NOW, deleted_here)
+    return judge(Settings(**rules), inventory, 1, keep or Keep(last=1), room)
 
 
 def fates(items: tuple[PruneItem, ...]) -> str:
@@ -155,7 +155,7 @@ def three(emulator: Emulator, clock: ManualClock) -> None:
         )
 
 
-class Told:
+class Result:
     """What a waiting caller was told."""
 
     def __init__(self) -> None:
@@ -165,70 +165,70 @@ class Told:
         self.progress.append((so_far, of, what))
 
 
-async def pruned(desk: Desk, plan: str = "", told: Told | None = None) -> Operation:
+async def pruned(context: Context, plan: str = "", told: Result | None = None) -> Operation:
     keep = Keep(last=1)
     answer = await prune(
-        desk, WEB, keep, confirm=bool(plan), operation_id=plan, person=Nobody(), progress=told or Told()
+        context, WEB, keep, confirm=bool(plan), operation_id=plan, person=Nobody(), progress=told or Result()
     )
     return answer.operation
 
 
-async def test_a_plan_that_may_not_be_is_recorded_as_refused_with_the_reason(desk: Desk, emulator: Emulator) -> None:
+async def test_a_plan_that_may_not_be_is_recorded_as_refused_with_the_reason(context: Context, emulator: Emulator) -> None:
     emulator.fail(Fault.edited(spoil_a_row), method="GET")
     with pytest.raises(PolicyDeniedError) as refusal:
-        await pruned(desk)
+        await pruned(context)
     assert "it cannot be shown that server 12345 would keep" in refusal.value.what
-    (refused,) = await desk.ledger.read(lambda entries: entries.find())
+    (refused,) = await context.ledger.read(lambda entries: entries.find())
     assert (refused.action, refused.status, refused.server_id) == ("prune_backups", "refused", WEB)
     assert (refused.error_code, refused.error) == ("policy_denied", refusal.value.what)
 
 
-async def test_a_server_that_there_is_not_is_not_pruned(desk: Desk) -> None:
+async def test_a_server_that_there_is_not_is_not_pruned(context: Context) -> None:
     with pytest.raises(NotFoundError) as refusal:
-        await prune(desk, 4711, Keep(last=1), confirm=False, operation_id="", person=Nobody(), progress=Told())
+        await prune(context, 4711, Keep(last=1), confirm=False, operation_id="", person=Nobody(), progress=Result())
     assert refusal.value.what == "VPS.org has no server 4711."
     assert refusal.value.next_step == "Call check_backups to see every server."
 
 
 @pytest.mark.parametrize("where", [WEB, 12346])
 async def test_only_its_own_server_must_be_open_for_a_prune_to_be_planned(
-    desk: Desk, clock: ManualClock, where: int
+    context: Context, clock: ManualClock, where: int
 ) -> None:
     unknown = operation("create_backup", "unknown", server_id=where, sent=clock.moment())
-    await desk.record(unknown)
+    await context.record(unknown)
     if where == WEB:
         with pytest.raises(PolicyDeniedError, match=unknown.id):
-            await pruned(desk)
+            await pruned(context)
     else:
-        assert (await pruned(desk)).status == "planned"
+        assert (await pruned(context)).status == "planned"
 
 
 @pytest.mark.usefixtures("three")
 async def test_only_deletes_count_against_the_budget_and_a_used_one_leaves_no_plan(
-    desk: Desk, clock: ManualClock
+    context: Context, clock: ManualClock
 ) -> None:
-    tight = under(desk, deletes_per_hour=1)
-    await desk.record(operation("restore_server", "succeeded", server_id=12346, sent=clock.moment()))
+    tight = under(context, deletes_per_hour=1)
+    await context.record(operation("restore_server", "succeeded", server_id=12346, sent=clock.moment()))
     plan = await pruned(tight)
     assert [item.fate for item in plan.items] == ["keep", "later", "delete"]
-    await desk.record(operation(status="succeeded", server_id=12346, sent=clock.moment()))
+    await context.record(operation(status="succeeded", server_id=12346, sent=clock.moment()))
     with pytest.raises(BudgetExhaustedError, match="1 delete within an hour is used up"):
         await pruned(tight)
 
 
-async def test_where_there_is_nothing_to_delete_no_budget_is_asked_for(desk: Desk) -> None:
+async def test_where_there_is_nothing_to_delete_no_budget_is_asked_for(context: Context) -> None:
     told = await prune(
-        under(desk, deletes_per_hour=0), 12360, Keep(last=1),
-        confirm=False, operation_id="", person=Nobody(), progress=Told(),
+        under(context, deletes_per_hour=0), 12360, Keep(last=1),
+        confirm=False, operation_id="", person=Nobody(), progress=Result(),
     )  # fmt: skip
     assert (told.operation.status, told.operation.server_name) == ("succeeded", "")
 
 
 @pytest.mark.usefixtures("three")
-async def test_every_step_of_a_prune_and_of_its_deletes_is_recorded_and_told(desk: Desk) -> None:
-    told = Told()
-    plan = await pruned(desk)
-    done = await pruned(desk, plan.id, told)
+async def test_every_step_of_a_prune_and_of_its_deletes_is_recorded_and_told(context: Context) -> None:
+    told = Result()
+    plan = await pruned(context)
+    done = await pruned(context, plan.id, told)
     assert (done.status, done.evidence) == ("succeeded", "each is absent from the complete list")
     assert told.progress == [
         (1, 2, f"{plan.id}: 1 of 2 backups deleted"),
@@ -238,7 +238,7 @@ async def test_every_step_of_a_prune_and_of_its_deletes_is_recorded_and_told(des
     def read(entries: Transaction) -> tuple[list[str], list[Operation]]:
         return [event.status for event in entries.events(plan.id)], entries.find(action="delete_backup")
 
-    events, deletes = await desk.ledger.read(read)
+    events, deletes = await context.ledger.read(read)
     assert events == ["planned", "approved", "preparing", "succeeded"]
     kept, *gone = done.items
     assert kept.operation_id == ""
@@ -246,24 +246,24 @@ async def test_every_step_of_a_prune_and_of_its_deletes_is_recorded_and_told(des
     for each, number in zip(deletes, MADE_BY_HAND[1:], strict=True):
         assert each.arguments == {"server_id": WEB, "backup_id": number}
         assert (each.server_name, each.facts) == ("web-server-01", {"part_of": plan.id})
-        assert (each.approved_by, each.credential) == ("plan", desk.api.credential)
+        assert (each.approved_by, each.credential) == ("plan", context.api.credential)
 
 
 @pytest.mark.usefixtures("three")
-async def test_a_prune_whose_deletes_are_not_seen_to_be_done_is_only_accepted(desk: Desk, emulator: Emulator) -> None:
-    plan = await pruned(desk)
+async def test_a_prune_whose_deletes_are_not_seen_to_be_done_is_only_accepted(context: Context, emulator: Emulator) -> None:
+    plan = await pruned(context)
     emulator.fail(Fault.status(202, {"detail": "Later."}), method="DELETE", times=None)
-    done = await pruned(desk, plan.id)
+    done = await pruned(context, plan.id)
     assert (done.status, done.evidence) == ("accepted", "VPS.org's answers")
 
 
 @pytest.mark.usefixtures("three")
-async def test_a_prune_stops_where_its_rules_would_keep_the_next_one_by_then(desk: Desk, emulator: Emulator) -> None:
-    plan = await pruned(desk)
+async def test_a_prune_stops_where_its_rules_would_keep_the_next_one_by_then(context: Context, emulator: Emulator) -> None:
+    plan = await pruned(context)
     for number in MADE_BY_HAND[:2]:
         emulator.fleet.delete_backup(number)
     with pytest.raises(TargetChangedError) as stop:
-        await pruned(desk, plan.id)
+        await pruned(context, plan.id)
     assert stop.value.what == ("Backup 496 would be kept by now (keep-last 1), unlike when the plan was made.")
     assert stop.value.next_step == "Call again without operation_id for a new plan."
     assert emulator.count("DELETE") == 0
@@ -272,31 +272,31 @@ async def test_a_prune_stops_where_its_rules_would_keep_the_next_one_by_then(des
 @pytest.mark.usefixtures("three")
 @pytest.mark.parametrize(("seconds", "status", "deletes"), [(15, "succeeded", 2), (15.1, "preparing", 0)])
 async def test_a_delete_is_begun_only_where_a_call_has_time_for_all_of_it(
-    desk: Desk, emulator: Emulator, clock: ManualClock, seconds: float, status: str, deletes: int
+    context: Context, emulator: Emulator, clock: ManualClock, seconds: float, status: str, deletes: int
 ) -> None:
-    plan, call = await pruned(desk), desk.for_a_call()
+    plan, call = await pruned(context), context.for_a_call()
     clock.advance(seconds=seconds)
     assert ((await pruned(call, plan.id)).status, emulator.count("DELETE")) == (status, deletes)
 
 
 @pytest.mark.usefixtures("three")
 async def test_a_prune_that_a_living_process_is_at_is_busy_and_one_of_a_dead_process_is_taken_up(
-    desk: Desk, clock: ManualClock
+    context: Context, clock: ManualClock
 ) -> None:
-    plan = await pruned(desk)
-    other = Presence(desk.ledger.path.parent)
+    plan = await pruned(context)
+    other = Liveness(context.ledger.path.parent)
     with other.at_work(plan.id) as owner:
-        await desk.record(plan.but(status="preparing", approved_by="plan", owner=owner, sent=clock.moment()))
+        await context.record(plan.but(status="preparing", approved_by="plan", owner=owner, sent=clock.moment()))
         with pytest.raises(BusyError) as busy:
-            await pruned(desk, plan.id)
+            await pruned(context, plan.id)
     other.leave()
     assert busy.value.what == f"Another call is carrying out {plan.id}."
     assert busy.value.next_step == f"Call get_operation(operation_id={plan.id!r})."
-    assert (await pruned(desk, plan.id)).status == "succeeded"
+    assert (await pruned(context, plan.id)).status == "succeeded"
 
 
-async def test_a_prune_that_another_call_has_ended_meanwhile_is_not_taken_up(desk: Desk, clock: ManualClock) -> None:
+async def test_a_prune_that_another_call_has_ended_meanwhile_is_not_taken_up(context: Context, clock: ManualClock) -> None:
     before = operation("prune_backups", "preparing", created=clock.moment())
-    ended = await desk.record(before.but(status="succeeded", evidence="each is absent"))
-    told = await _go_on(Told(), desk, before, "plan")
+    ended = await context.record(before.but(status="succeeded", evidence="each is absent"))
+    told = await _go_on(Result(), context, before, "plan")
     assert (told.operation, told.replayed) == (ended, True)

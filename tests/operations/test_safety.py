@@ -9,11 +9,11 @@ import pytest
 
 from mcp_backups.errors import BusyError, ConflictError, PolicyDeniedError
 from mcp_backups.models import Backup, Gap, Listing
-from mcp_backups.operations.desk import Desk
-from mcp_backups.operations.ledger import Ledger, Transaction
+from mcp_backups.operations import Context
+from mcp_backups.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import Arguments, Operation
-from mcp_backups.operations.plan import Sight, look, planned
-from mcp_backups.operations.policy import Holdings
+from mcp_backups.operations.plan import Observation, look, planned
+from mcp_backups.operations.policy import Inventory
 from mcp_backups.operations.safety import safety_backup_id, wait_for_safety
 from mcp_backups.sandbox import Backup as Held
 from mcp_backups.sandbox import Emulator, Fault
@@ -30,16 +30,16 @@ RESTORE: Arguments = {"server_id": 12345, "backup_id": 499, "safety_backup": Tru
 MADE = backup(777, hours=0.1)
 
 
-async def prepared(desk: Desk, clock: ManualClock, status: str = "succeeded", made: Backup | None = MADE) -> Operation:
+async def prepared(context: Context, clock: ManualClock, status: str = "succeeded", made: Backup | None = MADE) -> Operation:
     """A restore whose safety backup has come so far."""
     safety = operation("create_backup", status, backup_id=777, backup=made, sent=clock.moment())
-    await desk.record(safety)
+    await context.record(safety)
     restore = operation("restore_server", "preparing", arguments=RESTORE, created=clock.moment())
-    return await desk.record(restore.but(safety_operation=safety.id))
+    return await context.record(restore.but(safety_operation=safety.id))
 
 
-def sight(*rows: Backup, missing: tuple[Gap, ...] = ()) -> Sight:
-    return Sight(backup(499), Holdings(Listing(rows, missing), (), NOW), None, 0)
+def sight(*rows: Backup, missing: tuple[Gap, ...] = ()) -> Observation:
+    return Observation(backup(499), Inventory(Listing(rows, missing), (), NOW), None, 0)
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def sight(*rows: Backup, missing: tuple[Gap, ...] = ()) -> Sight:
     ],
 )
 async def test_a_restore_goes_on_once_its_safety_backup_is_finished_and_seen(
-    desk: Desk, clock: ManualClock, status: str, seen: Sight, goes_on: bool
+    context: Context, clock: ManualClock, status: str, seen: Observation, goes_on: bool
 ) -> None:
-    waits_for = await wait_for_safety(desk, await prepared(desk, clock, status), "plan", seen)
+    waits_for = await wait_for_safety(context, await prepared(context, clock, status), "plan", seen)
     assert (waits_for is None) is goes_on
 
 
@@ -69,60 +69,60 @@ async def test_a_restore_goes_on_once_its_safety_backup_is_finished_and_seen(
     ],
 )
 async def test_no_restore_goes_on_without_its_safety_backup(
-    desk: Desk, clock: ManualClock, made: Backup | None, seen: Sight
+    context: Context, clock: ManualClock, made: Backup | None, seen: Observation
 ) -> None:
-    restore = await prepared(desk, clock, made=made)
+    restore = await prepared(context, clock, made=made)
     with pytest.raises(PolicyDeniedError) as refusal:
-        await wait_for_safety(desk, restore, "plan", seen)
+        await wait_for_safety(context, restore, "plan", seen)
     assert refusal.value.what == "The safety backup 777 is empty or no longer there, so nothing is restored."
     assert refusal.value.next_step == "Call again without operation_id for a new plan."
 
 
 async def test_a_safety_backup_is_made_by_the_name_of_one_and_every_step_recorded(
-    desk: Desk, emulator: Emulator
+    context: Context, emulator: Emulator
 ) -> None:
-    seen = await look(desk, RESTORE)
-    plan = await desk.record(planned(desk, "restore_server", RESTORE, seen))
-    told = await wait_for_safety(desk, plan, "plan", seen)
+    seen = await look(context, RESTORE)
+    plan = await context.record(planned(context, "restore_server", RESTORE, seen))
+    told = await wait_for_safety(context, plan, "plan", seen)
     assert told is not None
     assert (told.operation.status, told.operation.approved_by) == ("preparing", "plan")
     assert told.safety is not None
     assert emulator.fleet.backups[502].description == f"Safety backup before a restore [{told.safety.id}]"
-    events = await desk.ledger.read(lambda entries: [event.status for event in entries.events(plan.id)])
+    events = await context.ledger.read(lambda entries: [event.status for event in entries.events(plan.id)])
     assert events == ["planned", "approved", "preparing"]
-    assert await desk.ledger.read(lambda entries: safety_backup_id(entries, told.operation)) == 502
-    assert await desk.ledger.read(lambda entries: safety_backup_id(entries, plan)) == 0
+    assert await context.ledger.read(lambda entries: safety_backup_id(entries, told.operation)) == 502
+    assert await context.ledger.read(lambda entries: safety_backup_id(entries, plan)) == 0
 
 
 @pytest.mark.parametrize(("wanted", "recent"), [(False, False), (True, True)])
 async def test_none_is_made_where_none_is_wanted_or_one_is_there(
-    desk: Desk, emulator: Emulator, clock: ManualClock, wanted: bool, recent: bool
+    context: Context, emulator: Emulator, clock: ManualClock, wanted: bool, recent: bool
 ) -> None:
     if recent:
         emulator.fleet.backups[900] = Held(900, 12345, clock.now() - timedelta(minutes=5), size_mb=100)
     arguments = RESTORE | {"safety_backup": wanted}
-    seen = await look(desk, arguments)
-    plan = await desk.record(planned(desk, "restore_server", arguments, seen))
-    assert await wait_for_safety(desk, plan, "plan", seen) is None
+    seen = await look(context, arguments)
+    plan = await context.record(planned(context, "restore_server", arguments, seen))
+    assert await wait_for_safety(context, plan, "plan", seen) is None
     assert emulator.count("POST") == 0
 
 
 SAFETY: Arguments = {"server_id": 12345, "description": "Safety backup before a restore"}
 
 
-async def a_plan(desk: Desk) -> tuple[Operation, Sight]:
-    seen = await look(desk, RESTORE)
-    return await desk.record(planned(desk, "restore_server", RESTORE, seen)), seen
+async def a_plan(context: Context) -> tuple[Operation, Observation]:
+    seen = await look(context, RESTORE)
+    return await context.record(planned(context, "restore_server", RESTORE, seen)), seen
 
 
 async def test_a_safety_backup_that_another_restore_has_asked_for_is_waited_for_and_none_is_made(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
     emulator.fleet.backups[501].status = "in_progress"
     under_way = operation("create_backup", "accepted", arguments=SAFETY, backup_id=501, sent=clock.moment())
-    await desk.record(under_way)
-    plan, seen = await a_plan(desk)
-    told = await wait_for_safety(desk, plan, "plan", seen)
+    await context.record(under_way)
+    plan, seen = await a_plan(context)
+    told = await wait_for_safety(context, plan, "plan", seen)
     assert told is not None
     assert told.safety is not None
     assert (told.operation.status, told.operation.safety_operation) == ("preparing", under_way.id)
@@ -130,72 +130,72 @@ async def test_a_safety_backup_that_another_restore_has_asked_for_is_waited_for_
 
 
 async def test_where_another_call_has_begun_with_the_same_plan_its_safety_backup_is_waited_for(
-    desk: Desk, emulator: Emulator
+    context: Context, emulator: Emulator
 ) -> None:
-    plan, seen = await a_plan(desk)
-    first = await wait_for_safety(desk, plan, "plan", seen)
-    second = await wait_for_safety(desk, plan, "plan", seen)
+    plan, seen = await a_plan(context)
+    first = await wait_for_safety(context, plan, "plan", seen)
+    second = await wait_for_safety(context, plan, "plan", seen)
     assert first is not None
     assert second is not None
-    assert second.operation == first.operation == await as_recorded(desk, plan)
+    assert second.operation == first.operation == await as_recorded(context, plan)
     assert emulator.count("POST") == 1
 
 
 @pytest.mark.parametrize("status", ["declined", "refused", "sending", "accepted"])
 async def test_where_the_plan_is_no_longer_open_no_safety_backup_is_made(
-    desk: Desk, emulator: Emulator, status: str
+    context: Context, emulator: Emulator, status: str
 ) -> None:
-    plan, seen = await a_plan(desk)
-    with desk.presence.at_work(plan.id) as owner:
-        over = await desk.record(plan.but(status=status, owner=owner))
-        told = await wait_for_safety(desk, plan, "plan", seen)
+    plan, seen = await a_plan(context)
+    with context.liveness.at_work(plan.id) as owner:
+        over = await context.record(plan.but(status=status, owner=owner))
+        told = await wait_for_safety(context, plan, "plan", seen)
     assert told is not None
     assert (told.operation, told.safety, emulator.count("POST")) == (over, None, 0)
 
 
 async def test_while_a_safety_backup_is_asked_for_the_process_is_known_to_be_at_it(
-    desk: Desk, emulator: Emulator
+    context: Context, emulator: Emulator
 ) -> None:
     """Else another call would take it for left behind, and look for it while it is only being sent."""
-    plan, seen = await a_plan(desk)
+    plan, seen = await a_plan(context)
     at_it: list[bool] = []
 
     def note(started: dict[str, str]) -> None:
         operation_id = started["description"].rpartition("[")[2].rstrip("]")
-        at_it.append(desk.presence.is_here(operation_id))
+        at_it.append(context.liveness.is_here(operation_id))
 
     emulator.fail(Fault.edited(note), method="POST")
-    await wait_for_safety(desk, plan, "plan", seen)
+    await wait_for_safety(context, plan, "plan", seen)
     assert at_it == [True]
 
 
 async def test_a_restore_whose_safety_backup_is_refused_has_failed_with_the_reason_on_record(
-    desk: Desk, emulator: Emulator
+    context: Context, emulator: Emulator
 ) -> None:
-    plan, seen = await a_plan(desk)
+    plan, seen = await a_plan(context)
     emulator.fail(Fault.status(409, {"detail": "No."}), method="POST")
     with pytest.raises(ConflictError) as refusal:
-        await wait_for_safety(desk, plan, "plan", seen)
-    failed = await as_recorded(desk, plan)
+        await wait_for_safety(context, plan, "plan", seen)
+    failed = await as_recorded(context, plan)
     why = refusal.value
     assert failed.status == "failed"
     assert (failed.error_code, failed.error, failed.advice) == (why.code, why.what, why.next_step)
 
 
 async def test_a_restore_that_may_not_begin_because_its_server_is_closed_is_still_only_a_plan(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
-    plan, seen = await a_plan(desk)
-    await desk.record(operation(status="unknown", sent=clock.moment()))
+    plan, seen = await a_plan(context)
+    await context.record(operation(status="unknown", sent=clock.moment()))
     with pytest.raises(PolicyDeniedError, match="not known yet"):
-        await wait_for_safety(desk, plan, "plan", seen)
-    assert (await as_recorded(desk, plan), emulator.count("POST")) == (plan, 0)
+        await wait_for_safety(context, plan, "plan", seen)
+    assert (await as_recorded(context, plan), emulator.count("POST")) == (plan, 0)
 
 
-async def test_a_safety_backup_of_which_nothing_is_known_is_waited_for(desk: Desk, emulator: Emulator) -> None:
-    plan, seen = await a_plan(desk)
+async def test_a_safety_backup_of_which_nothing_is_known_is_waited_for(context: Context, emulator: Emulator) -> None:
+    plan, seen = await a_plan(context)
     emulator.fail(Fault.reset_after(apply=False), method="POST")
-    told = await wait_for_safety(desk, plan, "plan", seen)
+    told = await wait_for_safety(context, plan, "plan", seen)
     assert told is not None
     assert told.safety is not None
     assert (told.operation.status, told.safety.status) == ("preparing", "unknown")
@@ -220,7 +220,7 @@ SENT: dict[str, Any] = {"action": "restore_server", "status": "accepted", "argum
     ],
 )
 async def test_a_safety_backup_is_shared_unless_it_is_over_or_older_than_another_restore(
-    desk: Desk,
+    context: Context,
     emulator: Emulator,
     clock: ManualClock,
     made: dict[str, Any],
@@ -232,16 +232,16 @@ async def test_a_safety_backup_is_shared_unless_it_is_over_or_older_than_another
     clock.advance(minutes=5)
     known: dict[str, Any] = {"status": "accepted", "arguments": SAFETY, "backup_id": 501, "sent": clock.moment()}
     known |= {"created": clock.moment()}
-    await desk.record(operation("create_backup", **known | made))
+    await context.record(operation("create_backup", **known | made))
     if restored is not None:
         minutes = restored.get("minutes", 0)
         sent = MOMENT.model_copy(
             update={"wall": clock.now() - timedelta(minutes=minutes), "ticks": clock.ticks() - 60 * minutes}
         )
         fields = {name: value for name, value in restored.items() if name != "minutes"}
-        await desk.record(operation(**SENT | {"sent": sent} | fields))
+        await context.record(operation(**SENT | {"sent": sent} | fields))
     clock.advance(minutes=2)
-    freely = under(desk, restores_per_hour=9)
+    freely = under(context, restores_per_hour=9)
     plan, seen = await a_plan(freely)
     told = await wait_for_safety(freely, plan, "plan", seen)
     assert told is not None
@@ -250,21 +250,21 @@ async def test_a_safety_backup_is_shared_unless_it_is_over_or_older_than_another
 
 @pytest.mark.parametrize(("minutes", "is_late"), [(-1, False), (0, False), (1, True)])
 async def test_a_restore_that_was_sent_since_its_safety_backup_forbids_another(
-    desk: Desk, clock: ManualClock, minutes: float, is_late: bool
+    context: Context, clock: ManualClock, minutes: float, is_late: bool
 ) -> None:
     clock.advance(minutes=5)
-    restore = await prepared(desk, clock)
+    restore = await prepared(context, clock)
     other = MOMENT.model_copy(
         update={"wall": clock.now() + timedelta(minutes=minutes), "ticks": clock.ticks() + 60 * minutes}
     )
     clock.advance(minutes=2)
     seen = sight(backup(499), MADE)
-    seen = seen._replace(holdings=replace(seen.holdings, restored=other))
+    seen = seen._replace(inventory=replace(seen.inventory, restored=other))
     if not is_late:
-        assert await wait_for_safety(desk, restore, "plan", seen) is None
+        assert await wait_for_safety(context, restore, "plan", seen) is None
         return
     with pytest.raises(PolicyDeniedError) as refusal:
-        await wait_for_safety(desk, restore, "plan", seen)
+        await wait_for_safety(context, restore, "plan", seen)
     assert refusal.value.what == (
         "Another restore was sent since the safety backup 777 was asked for, which does not hold what that made of the "
         "server."
@@ -290,10 +290,10 @@ class DeafLedger:
 
 
 async def test_a_safety_backup_that_was_started_is_told_of_though_the_ledger_cannot_be_read_afterwards(
-    desk: Desk, emulator: Emulator
+    context: Context, emulator: Emulator
 ) -> None:
-    plan, seen = await a_plan(desk)
-    deaf = replace(desk, ledger=cast("Ledger", DeafLedger(desk.ledger)))
+    plan, seen = await a_plan(context)
+    deaf = replace(context, ledger=cast("Ledger", DeafLedger(context.ledger)))
     with pytest.raises(BusyError) as told:
         await wait_for_safety(deaf, plan, "plan", seen)
     error = told.value

@@ -17,11 +17,11 @@ from mcp_backups.errors import (
     OutcomeUnknownError,
     UnavailableError,
 )
-from mcp_backups.operations.desk import Desk
-from mcp_backups.operations.ledger import Ledger, Transaction
+from mcp_backups.operations import Context
+from mcp_backups.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.send import carry_out
-from mcp_backups.operations.unsettled import settle_left_open
+from mcp_backups.operations.reconcile import settle_left_open
 from mcp_backups.sandbox import Emulator, Fault
 from tests.stage import ManualClock
 
@@ -54,18 +54,18 @@ def a_restore(clock: ManualClock) -> Operation:
     return operation("restore_server", "sending", arguments={}, backup_id=TARGET, sent=clock.moment())
 
 
-async def send(desk: Desk, intended: Operation) -> Operation:
+async def send(context: Context, intended: Operation) -> Operation:
     """Send it; what comes back is what is recorded."""
-    outcome = await carry_out(desk, intended.id, lambda entries, owner: entries.save(intended.but(owner=owner)))
-    assert outcome == await as_recorded(desk, intended)
+    outcome = await carry_out(context, intended.id, lambda entries, owner: entries.save(intended.but(owner=owner)))
+    assert outcome == await as_recorded(context, intended)
     return outcome
 
 
-async def refusal_of(desk: Desk, intended: Operation) -> BackupsError:
+async def refusal_of(context: Context, intended: Operation) -> BackupsError:
     """Why it failed, or that its outcome is not known; the ledger says the same."""
     with pytest.raises(BackupsError) as raised:
-        await send(desk, intended)
-    error, recorded = raised.value, await as_recorded(desk, intended)
+        await send(context, intended)
+    error, recorded = raised.value, await as_recorded(context, intended)
     assert (recorded.error_code, recorded.error, recorded.advice) == (error.code, error.what, error.next_step)
     assert recorded.status == ("unknown" if isinstance(error, OutcomeUnknownError) else "failed")
     return error
@@ -73,28 +73,28 @@ async def refusal_of(desk: Desk, intended: Operation) -> BackupsError:
 
 @pytest.mark.parametrize(("make", "method"), [(a_create, "POST"), (a_delete, "GET"), (a_restore, "POST")])
 async def test_a_caller_that_goes_away_in_mid_request_keeps_nothing_from_being_recorded(
-    desk: Desk, emulator: Emulator, clock: ManualClock, make: Make, method: str
+    context: Context, emulator: Emulator, clock: ManualClock, make: Make, method: str
 ) -> None:
     intended = make(clock)
     with anyio.CancelScope() as caller:
         emulator.fail(Fault.edited(lambda _: caller.cancel()), method=method)
-        await send(desk, intended)
+        await send(context, intended)
     assert caller.cancel_called
-    assert (await as_recorded(desk, intended)).changed == "done"
+    assert (await as_recorded(context, intended)).changed == "done"
 
 
 async def test_while_it_is_sent_its_process_is_at_work_on_it_and_not_afterwards(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
     intended = a_delete(clock)
     seen: list[bool] = []
-    emulator.fail(Fault.edited(lambda _: seen.append(desk.presence.is_here(intended.id))), method="GET")
-    await send(desk, intended)
-    assert (seen, desk.presence.is_here(intended.id)) == ([True], False)
+    emulator.fail(Fault.edited(lambda _: seen.append(context.liveness.is_here(intended.id))), method="GET")
+    await send(context, intended)
+    assert (seen, context.liveness.is_here(intended.id)) == ([True], False)
 
 
-async def test_where_nothing_is_to_be_sent_any_more_nothing_is(desk: Desk, emulator: Emulator) -> None:
-    assert await carry_out(desk, "op_none", lambda _entries, _owner: None) is None
+async def test_where_nothing_is_to_be_sent_any_more_nothing_is(context: Context, emulator: Emulator) -> None:
+    assert await carry_out(context, "op_none", lambda _entries, _owner: None) is None
     assert emulator.requests == []
 
 
@@ -113,13 +113,13 @@ class HeldLedger:
 
 @pytest.mark.parametrize(("busy", "is_recorded"), [(1, True), (3, True), (4, False)])
 async def test_an_outcome_is_tried_to_be_recorded_four_times_and_is_told_where_it_cannot_be(
-    desk: Desk, emulator: Emulator, clock: ManualClock, busy: int, is_recorded: bool
+    context: Context, emulator: Emulator, clock: ManualClock, busy: int, is_recorded: bool
 ) -> None:
-    held = replace(desk, ledger=cast("Ledger", HeldLedger(desk.ledger, busy)))
+    held = replace(context, ledger=cast("Ledger", HeldLedger(context.ledger, busy)))
     intended = a_restore(clock)
     if is_recorded:
         outcome = await carry_out(held, intended.id, lambda entries, _: entries.save(intended))
-        assert outcome == await as_recorded(desk, intended)
+        assert outcome == await as_recorded(context, intended)
     else:
         with pytest.raises(LedgerUnavailableError) as lost:
             await carry_out(held, intended.id, lambda entries, _: entries.save(intended))
@@ -127,7 +127,7 @@ async def test_an_outcome_is_tried_to_be_recorded_four_times_and_is_told_where_i
             f"{intended.id} (restore_server) came to be 'accepted', but that could not be recorded."
         )
         assert lost.value.changed == "done"
-        assert await as_recorded(desk, intended) == intended
+        assert await as_recorded(context, intended) == intended
     assert emulator.count("POST") == 1
 
 
@@ -143,26 +143,26 @@ async def test_an_outcome_is_tried_to_be_recorded_four_times_and_is_told_where_i
     ],
 )
 async def test_a_backup_is_described_in_the_callers_words_and_marked_behind_them(
-    desk: Desk, emulator: Emulator, clock: ManualClock, arguments: dict[str, Any], marked: bool, told: str
+    context: Context, emulator: Emulator, clock: ManualClock, arguments: dict[str, Any], marked: bool, told: str
 ) -> None:
     intended = a_create(clock, arguments={"server_id": WEB} | arguments, marked=marked)
-    await send(desk, intended)
+    await send(context, intended)
     (sent,) = [request.json() for request in emulator.requests if request.method == "POST"]
     assert sent.get("description", "") == emulator.fleet.backups[NEXT].description == told.format(id=intended.id)
 
 
-async def test_a_backup_that_vps_org_says_is_started_is_known_by_that(desk: Desk, clock: ManualClock) -> None:
-    started = await send(desk, a_create(clock))
+async def test_a_backup_that_vps_org_says_is_started_is_known_by_that(context: Context, clock: ManualClock) -> None:
+    started = await send(context, a_create(clock))
     assert (started.status, started.backup_id, started.evidence) == ("accepted", NEXT, ANSWERED)
     assert clock.slept == []
 
 
 @pytest.mark.parametrize("fault", [LOST, Fault.edited(lambda told: told | {"id": TARGET})])
 async def test_a_backup_is_looked_for_where_the_answer_is_lost_or_names_one_that_was_there_before(
-    desk: Desk, emulator: Emulator, clock: ManualClock, fault: Fault
+    context: Context, emulator: Emulator, clock: ManualClock, fault: Fault
 ) -> None:
     emulator.fail(fault, method="POST")
-    started = await send(desk, a_create(clock, baseline=(TARGET,)))
+    started = await send(context, a_create(clock, baseline=(TARGET,)))
     assert (started.status, started.backup_id) == ("accepted", NEXT)
     assert started.evidence == "its row in the list of backups"
 
@@ -183,11 +183,11 @@ OLD = {
     ("fault", "cause"), [(NEVER_ARRIVED, UnavailableError), (FAILED, UnavailableError), (Fault.status(201, OLD), None)]
 )
 async def test_a_backup_that_is_not_found_may_have_been_started_and_is_not_asked_for_again(
-    desk: Desk, emulator: Emulator, clock: ManualClock, fault: Fault, cause: type[Exception] | None
+    context: Context, emulator: Emulator, clock: ManualClock, fault: Fault, cause: type[Exception] | None
 ) -> None:
     emulator.fail(fault, method="POST")
     intended = a_create(clock, baseline=(TARGET,))
-    error = await refusal_of(desk, intended)
+    error = await refusal_of(context, intended)
     assert isinstance(error, OutcomeUnknownError)
     assert error.what == (
         f"VPS.org gave no certain answer to {intended.id} (create_backup on server 12345), "
@@ -201,7 +201,7 @@ async def test_a_backup_that_is_not_found_may_have_been_started_and_is_not_asked
 @pytest.mark.parametrize(("make", "method"), [(a_create, "POST"), (a_delete, "DELETE"), (a_restore, "POST")])
 @pytest.mark.parametrize(("fault", "error"), [(REFUSED, ConflictError), (MISSING, NotFoundError)])
 async def test_what_vps_org_refuses_has_failed_and_is_not_looked_for(
-    desk: Desk,
+    context: Context,
     emulator: Emulator,
     clock: ManualClock,
     make: Make,
@@ -210,7 +210,7 @@ async def test_what_vps_org_refuses_has_failed_and_is_not_looked_for(
     error: type[BackupsError],
 ) -> None:
     emulator.fail(fault, method=method)
-    assert type(await refusal_of(desk, make(clock))) is error
+    assert type(await refusal_of(context, make(clock))) is error
     assert (emulator.count("GET"), emulator.count(method)) == (0, 1)
 
 
@@ -227,20 +227,20 @@ STILL_LISTED = Fault.edited(lambda page: page | {"results": [*page["results"], O
     ],
 )
 async def test_a_delete_that_vps_org_says_is_done_is_known_by_its_list_or_else_by_its_answer(
-    desk: Desk, emulator: Emulator, clock: ManualClock, look: Fault | None, status: str, evidence: str
+    context: Context, emulator: Emulator, clock: ManualClock, look: Fault | None, status: str, evidence: str
 ) -> None:
     if look:
         emulator.fail(look, method="GET")
-    deleted = await send(desk, a_delete(clock))
+    deleted = await send(context, a_delete(clock))
     assert (deleted.status, deleted.evidence) == (status, evidence)
     assert (emulator.count("GET"), emulator.count("DELETE")) == (1, 1)
 
 
 async def test_a_delete_whose_answer_is_lost_is_done_where_the_list_lacks_the_backup(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
     emulator.fail(LOST, method="DELETE")
-    deleted = await send(desk, a_delete(clock))
+    deleted = await send(context, a_delete(clock))
     assert (deleted.status, deleted.evidence) == ("succeeded", ABSENT)
 
 
@@ -254,21 +254,21 @@ def taking_away(emulator: Emulator) -> Fault:
 
 
 async def test_a_delete_is_done_where_vps_org_no_longer_has_the_backup_after_an_unsure_answer(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
     emulator.fail(FAILED, method="DELETE")
     emulator.fail(taking_away(emulator), method="GET")
-    deleted = await send(desk, a_delete(clock))
+    deleted = await send(context, a_delete(clock))
     assert deleted.status == "succeeded"
     assert deleted.evidence == "VPS.org no longer has it, after an unsure answer"
     assert emulator.count("DELETE") == 2
 
 
 async def test_a_delete_that_fails_three_times_while_the_backup_stays_listed_did_not_take_effect(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
     emulator.fail(FAILED, method="DELETE", times=None)
-    error = await refusal_of(desk, a_delete(clock))
+    error = await refusal_of(context, a_delete(clock))
     assert isinstance(error, UnavailableError)
     assert error.what == "VPS.org failed 3 times to delete backup 499; it is still listed."
     assert emulator.count("DELETE") == 3
@@ -286,14 +286,14 @@ async def test_a_delete_that_fails_three_times_while_the_backup_stays_listed_did
     ],
 )
 async def test_a_delete_without_a_sure_answer_is_unknown_where_the_list_does_not_tell_or_it_may_still_be_under_way(
-    desk: Desk, emulator: Emulator, clock: ManualClock, answers: list[Fault], look: Fault | None, deletes: int
+    context: Context, emulator: Emulator, clock: ManualClock, answers: list[Fault], look: Fault | None, deletes: int
 ) -> None:
     for fault in answers:
         emulator.fail(fault, method="DELETE")
     if look:
         emulator.fail(look, method="GET")
     intended = a_delete(clock)
-    error = await refusal_of(desk, intended)
+    error = await refusal_of(context, intended)
     assert isinstance(error, OutcomeUnknownError)
     assert error.what == (
         f"VPS.org gave no certain answer to {intended.id} (delete_backup of backup 499), "
@@ -304,19 +304,19 @@ async def test_a_delete_without_a_sure_answer_is_unknown_where_the_list_does_not
 
 
 async def test_a_restore_that_vps_org_accepts_is_known_by_its_answer_and_no_more(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
-    restored = await send(desk, a_restore(clock))
+    restored = await send(context, a_restore(clock))
     assert (restored.status, restored.evidence, emulator.count("GET")) == ("accepted", ANSWERED, 0)
 
 
 @pytest.mark.parametrize("fault", [LOST, NEVER_ARRIVED, FAILED])
 async def test_a_restore_without_a_sure_answer_may_be_running_and_is_for_the_user_to_look_at(
-    desk: Desk, emulator: Emulator, clock: ManualClock, fault: Fault
+    context: Context, emulator: Emulator, clock: ManualClock, fault: Fault
 ) -> None:
     emulator.fail(fault, method="POST")
     intended = a_restore(clock)
-    error = await refusal_of(desk, intended)
+    error = await refusal_of(context, intended)
     assert isinstance(error, OutcomeUnknownError)
     assert error.what == (
         f"VPS.org gave no certain answer to {intended.id} (restore of backup 499 to server 12345): "
@@ -337,24 +337,24 @@ class Faulty:
 
 
 @pytest.mark.parametrize("make", [a_create, a_delete, a_restore])
-async def test_a_fault_of_ours_while_sending_is_recorded_as_unknown(desk: Desk, clock: ManualClock, make: Make) -> None:
+async def test_a_fault_of_ours_while_sending_is_recorded_as_unknown(context: Context, clock: ManualClock, make: Make) -> None:
     """The request may have gone out."""
     intended = make(clock)
     with pytest.raises(OutcomeUnknownError) as told:
-        await send(replace(desk, api=cast("VpsClient", Faulty())), intended)
+        await send(replace(context, api=cast("VpsClient", Faulty())), intended)
     assert (
         told.value.what
         == f"Something went wrong in this server while {intended.id} ({intended.action}) was carried out."
     )
     assert told.value.next_step.startswith(f"Do not repeat it; call get_operation(operation_id={intended.id!r})")
-    recorded = await as_recorded(desk, intended)
+    recorded = await as_recorded(context, intended)
     assert (recorded.status, recorded.error_code) == ("unknown", "outcome_unknown")
 
 
 async def test_a_fault_of_ours_in_a_look_at_what_was_left_open_keeps_no_server_from_starting(
-    desk: Desk, clock: ManualClock, caplog: pytest.LogCaptureFixture
+    context: Context, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    left = await desk.record(a_delete(clock).but(status="unknown"))
-    await settle_left_open(replace(desk, api=cast("VpsClient", Faulty())))
+    left = await context.record(a_delete(clock).but(status="unknown"))
+    await settle_left_open(replace(context, api=cast("VpsClient", Faulty())))
     assert "What was left open could not be looked into" in caplog.text
-    assert await as_recorded(desk, left) == left
+    assert await as_recorded(context, left) == left

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.operations.desk import Desk
+from mcp_backups.operations import Context
 from mcp_backups.operations.operation import Operation, Outcome, PruneItem
-from mcp_backups.operations.presence import Presence
-from mcp_backups.operations.settle import LOOKS, follow, look_for_created, settle, supersede
+from mcp_backups.ledger import Liveness
+from mcp_backups.operations.reconcile import LOOKS, follow, look_for_created, settle, supersede
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from tests.stage import ManualClock
 
@@ -33,10 +33,10 @@ async def no_progress(*_: object) -> None:
     ],
 )
 async def test_it_is_looked_less_and_less_often_and_for_44_seconds_at_most(
-    desk: Desk, clock: ManualClock, wait: float, pauses: list[float]
+    context: Context, clock: ManualClock, wait: float, pauses: list[float]
 ) -> None:
     told = await follow(
-        desk.for_a_call(), operation(status="unknown", backup_id=501, sent=clock.moment()), wait, no_progress
+        context.for_a_call(), operation(status="unknown", backup_id=501, sent=clock.moment()), wait, no_progress
     )
     assert told.operation.status == "unknown"
     assert clock.slept == pytest.approx(pauses)
@@ -59,14 +59,14 @@ async def test_it_is_looked_less_and_less_often_and_for_44_seconds_at_most(
     ],
 )
 async def test_there_is_waiting_only_for_what_waiting_can_tell(
-    desk: Desk, clock: ManualClock, action: str, status: str, backup_id: int, alive: bool, waits: bool
+    context: Context, clock: ManualClock, action: str, status: str, backup_id: int, alive: bool, waits: bool
 ) -> None:
-    other = Presence(desk.settings.state_dir)
+    other = Liveness(context.settings.state_dir)
     sent: dict[str, Any] = {} if status in {"planned", "preparing"} else {"sent": clock.moment()}
     known = operation(action, status, backup_id=backup_id, created=clock.moment(), **sent)
     with other.at_work(known.id) as owner:
-        known = await desk.record(known.but(owner=owner if alive else "0" * 16))
-        await follow(desk, known, 2, no_progress)
+        known = await context.record(known.but(owner=owner if alive else "0" * 16))
+        await follow(context, known, 2, no_progress)
     other.leave()
     assert bool(clock.slept) is waits
 
@@ -75,55 +75,55 @@ async def test_there_is_waiting_only_for_what_waiting_can_tell(
     ("held", "status", "waits"), [("in_progress", "accepted", True), ("completed", "succeeded", False)]
 )
 async def test_a_restore_waits_for_its_safety_backup(
-    desk: Desk, emulator: Emulator, clock: ManualClock, held: str, status: str, waits: bool
+    context: Context, emulator: Emulator, clock: ManualClock, held: str, status: str, waits: bool
 ) -> None:
     emulator.fleet.backups[501].status = held
-    safety = await desk.record(operation("create_backup", "accepted", backup_id=501, sent=clock.moment()))
+    safety = await context.record(operation("create_backup", "accepted", backup_id=501, sent=clock.moment()))
     restore = operation("restore_server", "preparing", safety_operation=safety.id, created=clock.moment())
-    told = await follow(desk, restore, 2, no_progress)
+    told = await follow(context, restore, 2, no_progress)
     assert told.safety is not None
     assert (told.safety.status, bool(clock.slept)) == (status, waits)
 
 
-async def test_a_plan_that_is_over_is_recorded_as_expired(desk: Desk, clock: ManualClock) -> None:
-    plan = await desk.record(operation(created=clock.moment()))
+async def test_a_plan_that_is_over_is_recorded_as_expired(context: Context, clock: ManualClock) -> None:
+    plan = await context.record(operation(created=clock.moment()))
     clock.advance(minutes=10)
-    assert (await settle(desk, plan)).operation.status == "expired"
-    recorded = await desk.ledger.read(lambda entries: entries.get(plan.id))
+    assert (await settle(context, plan)).operation.status == "expired"
+    recorded = await context.ledger.read(lambda entries: entries.get(plan.id))
     assert recorded is not None
     assert recorded.status == "expired"
 
 
-async def test_what_was_recorded_meanwhile_stands(desk: Desk) -> None:
-    before = await desk.record(operation(status="unknown"))
-    meanwhile = await desk.record(before.but(status="succeeded"))
+async def test_what_was_recorded_meanwhile_stands(context: Context) -> None:
+    before = await context.record(operation(status="unknown"))
+    meanwhile = await context.record(before.but(status="succeeded"))
 
     async def told(after: Operation) -> Operation:
-        return await desk.ledger.write(lambda entries: supersede(entries, before, after))
+        return await context.ledger.write(lambda entries: supersede(entries, before, after))
 
     assert await told(before.but(status="failed")) == meanwhile
-    assert await desk.ledger.read(lambda entries: entries.get(before.id)) == meanwhile
+    assert await context.ledger.read(lambda entries: entries.get(before.id)) == meanwhile
 
 
-async def test_what_is_not_in_the_ledger_yet_is_recorded(desk: Desk) -> None:
+async def test_what_is_not_in_the_ledger_yet_is_recorded(context: Context) -> None:
     before = operation(status="unknown")
     after = before.but(status="failed")
-    assert await desk.ledger.write(lambda entries: supersede(entries, before, after)) == after
-    assert await desk.ledger.read(lambda entries: entries.get(before.id)) == after
+    assert await context.ledger.write(lambda entries: supersede(entries, before, after)) == after
+    assert await context.ledger.read(lambda entries: entries.get(before.id)) == after
 
 
-async def test_a_backup_that_may_have_been_started_is_looked_for_a_few_times(desk: Desk, clock: ManualClock) -> None:
+async def test_a_backup_that_may_have_been_started_is_looked_for_a_few_times(context: Context, clock: ManualClock) -> None:
     asked = operation("create_backup", "sending", sent=clock.moment())
-    assert await look_for_created(desk, asked) == asked
+    assert await look_for_created(context, asked) == asked
     assert clock.slept == list(LOOKS)
 
 
-async def test_after_a_look_that_failed_it_is_looked_again(desk: Desk, emulator: Emulator, clock: ManualClock) -> None:
+async def test_after_a_look_that_failed_it_is_looked_again(context: Context, emulator: Emulator, clock: ManualClock) -> None:
     asked = operation("create_backup", "sending", sent=clock.moment())
     made = Backup(900, 12345, clock.now(), "manual", size_mb=100, description=f"[{asked.id}]")
     emulator.fleet.backups[900] = made
     emulator.fail(Fault.status(401), method="GET")
-    found = await look_for_created(desk, asked)
+    found = await look_for_created(context, asked)
     assert (found.backup_id, found.status) == (900, "succeeded")
     assert emulator.count("GET") == 2
 
@@ -135,27 +135,27 @@ ENDED = "the process that sent it ended before the answer came"
     ("action", "backup_id"), [("create_backup", 0), ("delete_backup", 501), ("restore_server", 501)]
 )
 async def test_what_a_process_sent_that_has_ended_is_unknown_and_the_evidence_says_why(
-    desk: Desk, clock: ManualClock, action: str, backup_id: int
+    context: Context, clock: ManualClock, action: str, backup_id: int
 ) -> None:
-    sending = await desk.record(operation(action, "sending", backup_id=backup_id, sent=clock.moment(), owner="0" * 16))
-    told = await settle(desk, sending)
+    sending = await context.record(operation(action, "sending", backup_id=backup_id, sent=clock.moment(), owner="0" * 16))
+    told = await settle(context, sending)
     assert (told.operation.status, told.operation.evidence) == ("unknown", ENDED)
-    assert await as_recorded(desk, sending) == told.operation
+    assert await as_recorded(context, sending) == told.operation
 
 
-async def test_what_another_call_of_this_process_is_sending_is_left_alone(desk: Desk, clock: ManualClock) -> None:
+async def test_what_another_call_of_this_process_is_sending_is_left_alone(context: Context, clock: ManualClock) -> None:
     sending = operation(status="sending", backup_id=501, sent=clock.moment())
-    with desk.presence.at_work(sending.id) as owner:
-        sending = await desk.record(sending.but(owner=owner))
-        assert (await settle(desk, sending)).operation == sending
-    assert (await settle(desk, sending)).operation.status == "unknown"
+    with context.liveness.at_work(sending.id) as owner:
+        sending = await context.record(sending.but(owner=owner))
+        assert (await settle(context, sending)).operation == sending
+    assert (await settle(context, sending)).operation.status == "unknown"
 
 
 async def test_a_restore_of_a_server_that_is_no_longer_listed_is_told_without_that_servers_status(
-    desk: Desk, clock: ManualClock
+    context: Context, clock: ManualClock
 ) -> None:
     for server_id, status in ((12345, "active"), (99999, "")):
-        told = await settle(desk, operation("restore_server", "accepted", server_id=server_id, sent=clock.moment()))
+        told = await settle(context, operation("restore_server", "accepted", server_id=server_id, sent=clock.moment()))
         assert told.server_status == status
 
 
@@ -171,68 +171,68 @@ RIVALS: list[tuple[dict[str, Any], int]] = [
 ]
 
 
-async def unmarked(desk: Desk, emulator: Emulator, clock: ManualClock) -> Operation:
+async def unmarked(context: Context, emulator: Emulator, clock: ManualClock) -> Operation:
     """A backup that was asked for without a mark and may have been made; one just like it is there."""
     baseline = tuple(emulator.fleet.backups)
     emulator.fleet.backups[900] = Backup(900, 12345, clock.now(), "manual", size_mb=100, description="nightly")
     asked = operation("create_backup", "unknown", arguments=NIGHTLY, marked=False, baseline=baseline)
-    return await desk.record(asked.but(sent=clock.moment()))
+    return await context.record(asked.but(sent=clock.moment()))
 
 
 async def test_without_marks_a_backup_that_no_other_call_asked_for_is_found(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
-    told = await settle(desk, await unmarked(desk, emulator, clock))
+    told = await settle(context, await unmarked(context, emulator, clock))
     assert (told.operation.backup_id, told.operation.status) == (900, "succeeded")
 
 
 @pytest.mark.parametrize(("rival", "found"), RIVALS)
 async def test_without_marks_only_the_same_request_by_another_call_casts_doubt_on_a_backup(
-    desk: Desk, emulator: Emulator, clock: ManualClock, rival: dict[str, Any], found: int
+    context: Context, emulator: Emulator, clock: ManualClock, rival: dict[str, Any], found: int
 ) -> None:
-    asked = await unmarked(desk, emulator, clock)
+    asked = await unmarked(context, emulator, clock)
     known: dict[str, Any] = {"arguments": NIGHTLY, "sent": clock.moment()}
-    await desk.record(operation("create_backup", **known | rival))
-    assert (await settle(desk, asked)).operation.backup_id == found
+    await context.record(operation("create_backup", **known | rival))
+    assert (await settle(context, asked)).operation.backup_id == found
 
 
 async def test_without_marks_the_same_request_casts_doubt_however_many_others_came_after(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
-    asked = await unmarked(desk, emulator, clock)
-    await desk.record(asked.but(id="op_rival"))
+    asked = await unmarked(context, emulator, clock)
+    await context.record(asked.but(id="op_rival"))
     others = [asked.but(id=f"op_{number}", arguments=NIGHTLY | {"description": str(number)}) for number in range(100)]
-    await record_all(desk, others)
-    assert (await settle(desk, asked)).operation == asked
+    await record_all(context, others)
+    assert (await settle(context, asked)).operation == asked
 
 
-async def test_a_restore_fails_with_its_safety_backup_for_the_same_reason_and_with_the_same_advice(desk: Desk) -> None:
+async def test_a_restore_fails_with_its_safety_backup_for_the_same_reason_and_with_the_same_advice(context: Context) -> None:
     why = {"error_code": "conflict", "error": "Something else is under way.", "advice": "Wait until it is finished."}
-    safety = await desk.record(operation("create_backup", "failed", **why))
-    restore = await desk.record(operation("restore_server", "preparing", safety_operation=safety.id))
-    told = await settle(desk, restore)
+    safety = await context.record(operation("create_backup", "failed", **why))
+    restore = await context.record(operation("restore_server", "preparing", safety_operation=safety.id))
+    told = await settle(context, restore)
     assert (told.operation.status, told.operation.error_code, told.operation.advice) == (
         "failed",
         "conflict",
         "Wait until it is finished.",
     )
     assert told.operation.error == ("The safety backup failed, so nothing was restored. Something else is under way.")
-    assert (told.safety, await as_recorded(desk, restore)) == (safety, told.operation)
+    assert (told.safety, await as_recorded(context, restore)) == (safety, told.operation)
 
 
 async def test_a_restore_whose_safety_backup_cannot_be_looked_at_just_now_says_so(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
-    safety = await desk.record(operation("create_backup", "accepted", backup_id=501, sent=clock.moment()))
-    restore = await desk.record(operation("restore_server", "preparing", safety_operation=safety.id))
+    safety = await context.record(operation("create_backup", "accepted", backup_id=501, sent=clock.moment()))
+    restore = await context.record(operation("restore_server", "preparing", safety_operation=safety.id))
     emulator.fail(Fault.status(401), method="GET")
-    told = await settle(desk, restore)
+    told = await settle(context, restore)
     assert (told.operation, told.safety, told.unseen) == (restore, safety, "auth_failed")
 
 
-async def test_a_restore_whose_safety_backup_is_not_in_the_ledger_is_told_as_it_is(desk: Desk) -> None:
-    restore = await desk.record(operation("restore_server", "preparing", safety_operation="op_lost"))
-    told = await settle(desk, restore)
+async def test_a_restore_whose_safety_backup_is_not_in_the_ledger_is_told_as_it_is(context: Context) -> None:
+    restore = await context.record(operation("restore_server", "preparing", safety_operation="op_lost"))
+    told = await settle(context, restore)
     assert (told.operation, told.safety, told.unseen) == (restore, None, "")
 
 
@@ -242,7 +242,7 @@ UNKNOWN, GONE, NOT_GONE = "unknown", "deleted", "not deleted"
 Deletes = list[tuple[str, int, float]]
 
 
-async def pruned(desk: Desk, clock: ManualClock, status: str, deletes: Deletes) -> Operation:
+async def pruned(context: Context, clock: ManualClock, status: str, deletes: Deletes) -> Operation:
     """A prune that came so far: what its deletes are known as, of which backup, sent how many minutes ago."""
     clock.advance(minutes=10)
     items = []
@@ -251,13 +251,13 @@ async def pruned(desk: Desk, clock: ManualClock, status: str, deletes: Deletes) 
         sent = clock.moment()
         clock.advance(minutes=minutes)
         each = operation(status=known, backup_id=backup_id, arguments={"backup_id": backup_id}, sent=sent)
-        await desk.record(each)
+        await context.record(each)
         tried: Outcome = "deleted" if known == "accepted" else "unknown"
         items.append(
             PruneItem(backup=backup(backup_id), reason="no rule", fate="delete", operation_id=each.id, outcome=tried)
         )
     told = {"error": "Before.", "advice": "Look."}
-    return await desk.record(operation("prune_backups", status, items=items, created=clock.moment(), **told))
+    return await context.record(operation("prune_backups", status, items=items, created=clock.moment(), **told))
 
 
 @pytest.mark.parametrize(
@@ -274,29 +274,29 @@ async def pruned(desk: Desk, clock: ManualClock, status: str, deletes: Deletes) 
     ],
 )
 async def test_a_prune_is_known_by_its_deletes_and_has_stopped_where_one_was_unknown(
-    desk: Desk, clock: ManualClock, status: str, deletes: Deletes, became: str, outcomes: list[str]
+    context: Context, clock: ManualClock, status: str, deletes: Deletes, became: str, outcomes: list[str]
 ) -> None:
-    told = (await settle(desk, await pruned(desk, clock, status, deletes))).operation
+    told = (await settle(context, await pruned(context, clock, status, deletes))).operation
     assert (told.status, [item.outcome for item in told.items]) == (became, outcomes)
     said = {"failed": (WHY, "", ""), "succeeded": ("Before.", "Look.", ALL_GONE)}
     assert (told.error, told.advice, told.evidence) == said.get(became, ("Before.", "Look.", ""))
-    assert await as_recorded(desk, told) == told
+    assert await as_recorded(context, told) == told
 
 
 async def test_a_prune_is_told_as_it_was_when_vps_org_cannot_be_asked_and_says_so(
-    desk: Desk, emulator: Emulator, clock: ManualClock
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
     """It ends with the first look that fails, rather than going on to the next delete."""
-    prune = await pruned(desk, clock, "unknown", [("unknown", 998, 1), ("unknown", 999, 1)])
+    prune = await pruned(context, clock, "unknown", [("unknown", 998, 1), ("unknown", 999, 1)])
     emulator.fail(Fault.status(401), method="GET")
-    told = await settle(desk, prune)
+    told = await settle(context, prune)
     assert (told.operation, told.unseen, emulator.count("GET")) == (prune, "auth_failed", 1)
-    assert (await settle(desk, prune)).operation.status == "failed"
+    assert (await settle(context, prune)).operation.status == "failed"
 
 
-async def test_what_a_prune_has_not_sent_yet_is_not_looked_at(desk: Desk, emulator: Emulator) -> None:
-    delete = await desk.record(operation(status="approved"))
+async def test_what_a_prune_has_not_sent_yet_is_not_looked_at(context: Context, emulator: Emulator) -> None:
+    delete = await context.record(operation(status="approved"))
     item = PruneItem(backup=backup(501), reason="no rule", fate="delete", operation_id=delete.id)
-    prune = await desk.record(operation("prune_backups", "preparing", items=[item]))
-    assert (await settle(desk, prune)).operation == prune
+    prune = await context.record(operation("prune_backups", "preparing", items=[item]))
+    assert (await settle(context, prune)).operation == prune
     assert emulator.count("GET") == 0

@@ -12,11 +12,11 @@ import anyio
 import pytest
 from mcp import Client
 
-from mcp_backups.operations.desk import Desk
+from mcp_backups.operations import Context
 from mcp_backups.sandbox import Emulator, Fault
 from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
-from mcp_backups.transport import open_desk
+from mcp_backups.transport import open_context
 from tests.stage import PROMPT, Answer, MakeSettings, ManualClock, Session, on_emulator, session
 
 pytestmark = pytest.mark.anyio
@@ -32,11 +32,11 @@ async def hurried(emulator: Emulator, settings: Settings, clock: ManualClock) ->
     """A session with a server that takes a second for a call."""
 
     @asynccontextmanager
-    async def desk() -> AsyncIterator[Desk]:
-        async with open_desk(on_emulator(settings, emulator), clock.clock, PROMPT) as opened:
+    async def context() -> AsyncIterator[Context]:
+        async with open_context(on_emulator(settings, emulator), clock.clock, PROMPT) as opened:
             yield replace(opened, answer_seconds=ANSWER_SECONDS)
 
-    async with Client(build_server(desk)) as client:
+    async with Client(build_server(context)) as client:
         yield Session(client)
 
 

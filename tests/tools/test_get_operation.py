@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.operations.ledger import Ledger, Transaction
+from mcp_backups.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import Operation, new_id
-from mcp_backups.operations.presence import Presence
+from mcp_backups.ledger import Liveness
 from mcp_backups.sandbox import Emulator, Fault
 from tests.stage import AgentWith, MakeSettings, ManualClock, Session, recorded
 
@@ -110,7 +110,7 @@ async def test_every_status_is_told_with_what_it_changed_and_the_next_step(
 async def test_one_that_a_living_process_is_sending_is_told_as_under_way(
     agent: Session, emulator: Emulator, put: Put, clock: ManualClock, make_settings: MakeSettings
 ) -> None:
-    other = Presence(make_settings().state_dir)
+    other = Liveness(make_settings().state_dir)
     with other.at_work("its operation") as owner:
         operation = await put("delete_backup", "sending", backup_id=501, sent=clock.moment(), owner=owner)
         assert (await look(agent, operation)).status == "sending"

@@ -14,7 +14,7 @@ import anyio
 import pytest
 from mcp_types import ElicitRequestParams, ElicitResult
 
-from mcp_backups.operations.ledger import Ledger, Transaction
+from mcp_backups.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator, Fault
 from mcp_backups.sandbox.fleet import Backup

@@ -12,16 +12,39 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import anyio.to_thread
 from pydantic import ValidationError
 
 from mcp_backups.errors import BusyError, LedgerUnavailableError
-from mcp_backups.operations.event import GENESIS, Event
-from mcp_backups.operations.operation import Action, Operation, Status
 
-Result = TypeVar("Result")
+from .events import GENESIS, Event
+
+Value = TypeVar("Value")
+
+
+class Document(Protocol):
+    """What the ledger keeps, which is an operation. It knows of it only what it indexes."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def action(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def server_id(self) -> int: ...
+    @property
+    def sent(self) -> object | None: ...
+
+    def model_dump_json(self, *, exclude_defaults: bool = ...) -> str: ...
+
+    @classmethod
+    def model_validate_json(cls, json_data: str, /) -> Self: ...
+
+
+Kept = TypeVar("Kept", bound=Document)
 
 LOCK_WAIT_SECONDS = 3.0
 """How long a call waits for another, and a write for another process's."""
@@ -53,26 +76,27 @@ CREATE TABLE IF NOT EXISTS events (
 """
 
 
-class Transaction:
+class Transaction(Generic[Kept]):
     """Reads and writes that happen together or not at all."""
 
-    def __init__(self, connection: sqlite3.Connection, wall: Callable[[], datetime]) -> None:
+    def __init__(self, connection: sqlite3.Connection, kind: type[Kept], wall: Callable[[], datetime]) -> None:
         self._connection = connection
+        self._kind = kind
         self._wall = wall
 
-    def get(self, operation_id: str) -> Operation | None:
+    def get(self, operation_id: str) -> Kept | None:
         row = self._connection.execute("SELECT document FROM operations WHERE id = ?", (operation_id,)).fetchone()
-        return Operation.model_validate_json(row[0]) if row else None
+        return self._kind.model_validate_json(row[0]) if row else None
 
     def find(
         self,
         *,
-        action: Action | None = None,
+        action: str | None = None,
         server_id: int = 0,
-        statuses: Collection[Status] = (),
+        statuses: Collection[str] = (),
         limit: int = 100,
         sent_only: bool = False,
-    ) -> list[Operation]:
+    ) -> list[Kept]:
         """Operations that fit all that is given: newest first, by intent if `sent_only`, else by plan."""
         terms: list[tuple[str, list[Any]]] = []
         if action:
@@ -89,7 +113,7 @@ class Transaction:
             f"SELECT document FROM operations WHERE {where} ORDER BY {order} DESC LIMIT ?",  # noqa: S608 - our words only
             [*(value for _, values in terms for value in values), limit],
         )
-        return [Operation.model_validate_json(row[0]) for row in rows]
+        return [self._kind.model_validate_json(row[0]) for row in rows]
 
     def last_event(self) -> int:
         """The number of the last event, 0 before the first."""
@@ -102,7 +126,7 @@ class Transaction:
         ).fetchone()
         return int(row[0])
 
-    def save(self, operation: Operation) -> Operation:
+    def save(self, operation: Kept) -> Kept:
         """Record an operation as it is now, and that it came to be so."""
         document = operation.model_dump_json(exclude_defaults=True)
         event = self._append(operation, document)
@@ -149,7 +173,7 @@ class Transaction:
                 return f"operation {operation_id} is not as its last event says"
         return f"operation {min(last)} was taken out" if last else ""
 
-    def _append(self, operation: Operation, document: str) -> int:
+    def _append(self, operation: Kept, document: str) -> int:
         row = self._connection.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         seq, previous = row or (0, GENESIS)
         event = Event(seq + 1, self._wall().isoformat(), operation.id, operation.status, document, "")
@@ -160,22 +184,24 @@ class Transaction:
         return event.seq
 
 
-class Ledger:
+class Ledger(Generic[Kept]):
     """The ledger in one folder; opened at its first use, so that reading backups never needs it.
 
     Args:
         folder: Where it lives; made, for its owner only, when it is not there.
+        kind: What it keeps.
         wall: UTC, for the events' times.
     """
 
-    def __init__(self, folder: Path, wall: Callable[[], datetime]) -> None:
+    def __init__(self, folder: Path, kind: type[Kept], wall: Callable[[], datetime]) -> None:
         self.path = folder / _FILE
+        self._kind = kind
         self._wall = wall
         self._connection: sqlite3.Connection | None = None
         self._opened = (0, 0)
         self._lock = threading.Lock()
 
-    async def write(self, work: Callable[[Transaction], Result]) -> Result:
+    async def write(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
         """Do `work` in one transaction, durable when this returns; undone if `work` raises.
 
         Raises:
@@ -184,9 +210,13 @@ class Ledger:
         """
         return await anyio.to_thread.run_sync(self._run, work, "BEGIN IMMEDIATE")
 
-    async def read(self, work: Callable[[Transaction], Result]) -> Result:
+    async def read(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
         """Do `work` that only reads, on one consistent state. Raises as `write` does."""
         return await anyio.to_thread.run_sync(self._run, work, "BEGIN")
+
+    def exists(self) -> bool:
+        """Whether anything was ever recorded."""
+        return self.path.exists()
 
     def close(self) -> None:
         with self._lock:
@@ -194,14 +224,14 @@ class Ledger:
                 self._connection.close()
                 self._connection = None
 
-    def _run(self, work: Callable[[Transaction], Result], begin: str) -> Result:
+    def _run(self, work: Callable[[Transaction[Kept]], Value], begin: str) -> Value:
         with self._turn(), _as_ledger_errors():
             connection = self._connection = self._connection or self._open()
             if _identity(self.path) != self._opened:
                 raise LedgerUnavailableError("The ledger was moved or replaced while this server ran.")
             connection.execute(begin)
             try:
-                result = work(Transaction(connection, self._wall))
+                result = work(Transaction(connection, self._kind, self._wall))
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -235,7 +265,7 @@ class Ledger:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.executescript(_SCHEMA)
-            _require_whole(connection)
+            _require_whole(connection, self._kind)
             self._opened = _identity(self.path)
         except BaseException:
             connection.close()
@@ -253,7 +283,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def open_for_audit(folder: Path) -> Iterator[Transaction | None]:
+def open_for_audit(folder: Path, kind: type[Kept]) -> Iterator[Transaction[Kept] | None]:
     """The ledger in a folder as it is, for reading only, even where its chain is broken; None when there is none yet.
 
     Raises:
@@ -269,12 +299,12 @@ def open_for_audit(folder: Path) -> Iterator[Transaction | None]:
     with _as_ledger_errors(), closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("BEGIN")
-        yield Transaction(connection, lambda: datetime.now(UTC))
+        yield Transaction(connection, kind, lambda: datetime.now(UTC))
 
 
-def _require_whole(connection: sqlite3.Connection) -> None:
+def _require_whole(connection: sqlite3.Connection, kind: type[Kept]) -> None:
     connection.execute("BEGIN")  # one state for the whole check, whatever others write meanwhile
-    fault = Transaction(connection, lambda: datetime.now(UTC)).verify()
+    fault = Transaction(connection, kind, lambda: datetime.now(UTC)).verify()
     connection.execute("COMMIT")
     if fault:
         raise LedgerUnavailableError(f"The ledger cannot be trusted: {fault}.")

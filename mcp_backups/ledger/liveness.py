@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 
-class Presence:
+class Liveness:
     """A lock file held as long as this process lives; the system lets go of it however the process ends.
 
     Args:

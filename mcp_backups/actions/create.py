@@ -1,0 +1,352 @@
+"""create_backup: no plan and no consent, but never twice."""
+
+import re
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+
+import anyio
+
+from mcp_backups.clock import Moment
+from mcp_backups.errors import ApiError, BackupsError, BusyError, InvalidArgumentError, OutcomeUnknownError
+from mcp_backups.health import is_stuck
+from mcp_backups.models import COMPLETED, FAILED, MANUAL, Backup, Listing
+from mcp_backups.operations import (
+    CANNOT_SEE,
+    EFFECTIVE,
+    REPEAT_WINDOW,
+    UNSETTLED,
+    Arguments,
+    Context,
+    CreateDetails,
+    Entries,
+    Facts,
+    Operation,
+    ReportProgress,
+    Result,
+    Status,
+    carry_out,
+    check_server,
+    check_write,
+    follow,
+    may_have_acted,
+    new_id,
+)
+from mcp_backups.text import safe_text
+
+MAX_DESCRIPTION = 150
+"""Characters of a description, so that the operation's mark after it is still shown."""
+
+LIST_LAGS = timedelta(minutes=30)
+"""How long VPS.org's list may be behind: a new backup not in it yet, its size not told yet."""
+
+LOOKS = (0, 1, 2, 4, 8)
+"""Seconds to wait before each look for a backup that may have been started."""
+
+_LOOKING_SECONDS = 20.0
+_RIVALS = 1000
+_MARK = re.compile(r"op_[a-z2-7]{16}")
+_LATE_ARRIVAL = timedelta(minutes=2)
+_CREATED_AROUND = timedelta(seconds=120)
+
+
+async def create(
+    context: Context,
+    server_id: int,
+    description: str,
+    *,
+    allow_duplicate: bool,
+    wait_seconds: float,
+    report: ReportProgress,
+) -> Result:
+    """Start a backup of a server, or find the one that the same request started within the last 10 minutes.
+
+    Raises:
+        BackupsError: Nothing was started, or it is not known.
+    """
+    check_write(context.settings)
+    check_server(context.settings, server_id)
+    _check_description(description)
+    start = context.clock.ticks()
+    arguments: Arguments = {"server_id": server_id, "description": description}
+    recorded: Operation | None = None
+    gone = frozenset[int]()
+    if not allow_duplicate:
+        recorded = await context.ledger.read(lambda entries: find_repeat(context, entries, arguments))
+    if recorded and await _is_gone(context, recorded):
+        gone = frozenset({recorded.backup_id})
+        recorded = None
+    started = None
+    if recorded is None:
+        with context.reading(before_sending=True):
+            backups = await context.api.list_backups(server_id)
+        intended = intent(context, arguments, backups)
+
+        def intend(entries: Entries, owner: str) -> Operation | None:
+            is_repeat = not allow_duplicate and find_repeat(context, entries, arguments, gone)
+            return None if is_repeat else entries.save(intended.updated(owner=owner))
+
+        started = await carry_out(context, intended.id, intend)
+        recorded = started or await context.ledger.read(lambda entries: find_repeat(context, entries, arguments, gone))
+        if recorded is None:
+            raise BusyError("Another call asked for the same backup at the same time, and failed.")
+    left = max(0.0, wait_seconds - (context.clock.ticks() - start))
+    if started is not None and not left:
+        return Result(started)
+    result = await follow(context, recorded, left, report)
+    return result if started is not None else result._replace(replayed=True)
+
+
+def _check_description(description: str) -> None:
+    if description != safe_text(description) or len(description) > MAX_DESCRIPTION:
+        raise InvalidArgumentError(
+            f"description must be one line of at most {MAX_DESCRIPTION} visible characters, "
+            "without leading, trailing or double spaces."
+        )
+    if _MARK.search(description):
+        raise InvalidArgumentError("description must not hold an operation id.")
+
+
+def intent(context: Context, arguments: Arguments, backups: Listing[Backup]) -> Operation:
+    """The operation that makes a backup, about to be sent."""
+    now, server_id = context.moment(), int(arguments["server_id"])
+    return Operation(
+        id=new_id(),
+        action="create_backup",
+        status=Status.SENDING,
+        arguments=arguments,
+        server_id=server_id,
+        server_name=next((backup.server_name for backup in backups.rows), ""),
+        details=CreateDetails(
+            marked=context.settings.mark_backups,
+            baseline=tuple(backup.id for backup in backups.rows),
+            baseline_complete=backups.complete_for(server_id),
+        ),
+        approved_by="not_required",
+        created=now,
+        sent=now,
+        credential=context.api.credential,
+    )
+
+
+async def _is_gone(context: Context, recorded: Operation) -> bool:
+    """Whether a backup that was finished is there no more; False where that cannot be told now."""
+    if recorded.status is not Status.SUCCEEDED:
+        return False
+    try:
+        with context.reading(before_sending=True):
+            backups = await context.api.list_backups(recorded.server_id)
+    except CANNOT_SEE:
+        return False
+    return backups.complete_for(recorded.server_id) and recorded.backup_id not in backups.ids
+
+
+def find_repeat(
+    context: Context, entries: Entries, arguments: Arguments, known_gone: Collection[int] = ()
+) -> Operation | None:
+    """The operation of the same request within the last 10 minutes that took effect, or may have.
+
+    One whose backup was deleted since is none, nor is one from before a restore: who asks again wants a backup that is
+    there, and holds what the server is now.
+    """
+    server_id, now = int(arguments["server_id"]), context.moment()
+    made = entries.find(action="create_backup", server_id=server_id, statuses=EFFECTIVE)
+    deletes = entries.find(action="delete_backup", server_id=server_id, statuses=EFFECTIVE)
+    restores = entries.find(action="restore_server", server_id=server_id, statuses=EFFECTIVE, sent_only=True, limit=1)
+    gone = {each.backup_id for each in deletes}.union(known_gone)
+    return next(
+        (
+            each
+            for each in made
+            if each.arguments == arguments
+            and context.can_see(each)
+            and each.created.ago(now) < REPEAT_WINDOW
+            and not (each.backup_id and each.backup_id in gone)
+            and not any(restore.sent and restore.sent.ago(now) < each.created.ago(now) for restore in restores)
+        ),
+        None,
+    )
+
+
+async def send(context: Context, operation: Operation) -> Operation:
+    """Ask for the backup once; where the answer is not certain, look for it."""
+    details = operation.of(CreateDetails)
+    description = str(operation.arguments.get("description", ""))
+    if details.marked:
+        description = f"{description} [{operation.id}]".lstrip()
+    unsure: ApiError | None = None
+    try:
+        backup = await context.api.create_backup(operation.server_id, description)
+        if backup.id not in details.baseline:  # what was there before is not what was asked for
+            return made(operation, backup, "VPS.org's answer", context.moment())
+    except ApiError as error:
+        if not may_have_acted(error):
+            raise
+        unsure = error
+    found = await _look_for_it(context, operation)
+    if found == operation:
+        raise OutcomeUnknownError(
+            f"VPS.org gave no certain answer to {operation.id} (create_backup on server {operation.server_id}), "
+            "and no backup of it has been seen yet.",
+            f"Do not repeat it; call get_operation(operation_id={operation.id!r}) in a few minutes.",
+        ) from unsure
+    return found
+
+
+async def _look_for_it(context: Context, operation: Operation) -> Operation:
+    """Look a few times for a backup that may have been started; the operation comes back as it is if none is found."""
+    with anyio.move_on_after(min(_LOOKING_SECONDS, context.seconds_left)):
+        for pause in LOOKS:
+            await context.clock.sleep(pause)
+            try:
+                found = await _judged(context, operation, await context.api.list_backups(operation.server_id))
+            except BackupsError:
+                continue  # a look that fails, for whatever reason, tells nothing
+            if found != operation:
+                return found
+    return operation
+
+
+# The outcome, told from a look
+
+
+def may_change(operation: Operation) -> bool:
+    """Whether looking can tell more of it: whatever its end, its backup may be listed, finished or gone by now."""
+    return operation.sent is not None and operation.status is not Status.SENDING
+
+
+async def look(context: Context, operation: Operation) -> Result:
+    """What VPS.org's list says of it now."""
+    backups = await context.api.list_backups(operation.server_id)
+    known = await _judged(context, operation, backups)
+    is_listed = known.backup_id in backups.ids or not backups.complete_for(known.server_id)
+    return Result(known, is_gone=known.status is Status.SUCCEEDED and not is_listed)
+
+
+async def _judged(context: Context, operation: Operation, backups: Listing[Backup]) -> Operation:
+    # Read after the list: whoever made a backup that is in it has recorded before that it would.
+    is_marked = operation.of(CreateDetails).marked
+    rivals = [] if is_marked else await context.ledger.read(lambda entries: _rivals(entries, operation))
+    return judge(operation, backups, context.moment(), rivals)
+
+
+def _rivals(entries: Entries, operation: Operation) -> list[Operation]:
+    creates = entries.find(action="create_backup", server_id=operation.server_id, limit=_RIVALS)
+    return [each for each in creates if each.id != operation.id and each.arguments == operation.arguments]
+
+
+def judge(operation: Operation, backups: Listing[Backup], now: Moment, rivals: Sequence[Operation] = ()) -> Operation:
+    """What the server's backups say of one that was asked for.
+
+    It is known by its operation's mark, or else by the id that VPS.org told. One that bears no mark and is not there by
+    that id is the one new backup like it, if nobody else can have made that.
+
+    Args:
+        operation: What asked for it.
+        backups: The server's backups.
+        now: By both clocks.
+        rivals: Other operations that asked for the same before the list was read; only without a mark they matter.
+    """
+    marked = [backup for backup in backups.rows if backup.mark == operation.id]
+    found = marked or [backup for backup in backups.rows if backup.id == operation.backup_id]
+    if len(found) == 1:
+        return made(operation, found[0], "its row in the list of backups", now)
+    is_refused = operation.status is Status.FAILED and not operation.backup_id
+    is_sought = not (operation.of(CreateDetails).marked or found or is_refused)
+    if is_sought and (like := _one_like(operation, backups, rivals)):
+        return made(operation, like, "probable: the one new backup that is like it in the complete list", now)
+    is_absent = backups.complete_for(operation.server_id) and not found
+    if operation.status is Status.ACCEPTED and is_absent and not operation.since.within(LIST_LAGS, now):
+        return operation.updated(
+            status=Status.FAILED,
+            evidence="absent from the complete list",
+            error_code="not_found",
+            error=f"Backup {operation.backup_id} was started but is no longer listed.",
+        )
+    return operation
+
+
+def made(operation: Operation, backup: Backup, evidence: str, now: Moment) -> Operation:
+    """The operation, now that its backup is known.
+
+    Nothing is final that a later look can contradict: what failed or is finished is looked at again when asked for. A
+    status that is not documented may still become a good one; a size may be told later than the status.
+    """
+    known = operation.without_error(
+        backup_id=backup.id, backup=backup, server_name=backup.server_name, evidence=evidence
+    )
+    if backup.status == FAILED:
+        error = f"Backup {backup.id} was started but did not complete; its own status says what VPS.org made of it."
+        return known.updated(status=Status.FAILED, error_code="conflict", error=error)
+    if backup.status != COMPLETED or (not backup.size_mb and operation.since.within(LIST_LAGS, now)):
+        return known.updated(status=Status.ACCEPTED)
+    if backup.size_mb == 0:
+        error = f"Backup {backup.id} is completed but empty: there is nothing in it to restore."
+        return known.updated(status=Status.FAILED, error_code="conflict", error=error)
+    return known.updated(status=Status.SUCCEEDED)
+
+
+def _one_like(operation: Operation, backups: Listing[Backup], rivals: Sequence[Operation]) -> Backup | None:
+    """The one new backup that can only be what an operation asked for; None if there is no such, or several."""
+    if not (backups.complete_for(operation.server_id) and operation.of(CreateDetails).baseline_complete):
+        return None
+    if any(_may_be_of_rival(each, operation) for each in rivals):
+        return None
+    taken = {each.backup_id for each in rivals}
+    found = [backup for backup in backups.rows if backup.id not in taken and _is_like(operation, backup)]
+    return found[0] if len(found) == 1 else None
+
+
+def _may_be_of_rival(rival: Operation, operation: Operation) -> bool:
+    """Whether what an operation asked for may be the doing of another of about the same time."""
+    apart = rival.since.at_upstream - operation.since.at_upstream
+    return rival.status in UNSETTLED and abs(apart) <= 2 * _CREATED_AROUND + _LATE_ARRIVAL
+
+
+def _is_like(operation: Operation, backup: Backup) -> bool:
+    """Whether it is new, and as it was asked for."""
+    return (
+        backup.id not in operation.of(CreateDetails).baseline
+        and backup.type == MANUAL
+        and backup.description == operation.arguments.get("description", "")
+        and abs(backup.created_at - operation.since.at_upstream) <= _CREATED_AROUND
+    )
+
+
+# The words
+
+
+_SUMMARY = {
+    Status.SENDING: "The request for a backup of server {server} is under way.",
+    Status.ACCEPTED: "Backup {backup} of server {server} was started and is not finished yet.",
+    Status.SUCCEEDED: "Backup {backup} of server {server} is finished.",
+    Status.UNKNOWN: "It is not known whether a backup of server {server} was started.",
+}
+
+
+def summary(result: Result) -> str:
+    """What happened."""
+    operation = result.operation
+    told = _SUMMARY.get(operation.status, "").format(backup=operation.backup_id, server=operation.server_id)
+    if result.is_gone:
+        told += " It is no longer in the complete list: it was deleted since, or expired."
+    return told
+
+
+def facts(_result: Result, _now: datetime) -> Facts:
+    """Nothing but what is told of every operation."""
+    return {}
+
+
+def next_step(result: Result, now: datetime) -> str:
+    """What to do while it is under way, or when it came to nothing."""
+    operation = result.operation
+    if operation.status is Status.FAILED:
+        return "Call create_backup again if it is still wanted."
+    if operation.status is not Status.ACCEPTED:
+        return ""
+    if operation.backup and is_stuck(operation.backup, now):
+        return (
+            "It has been under way for far longer than a backup takes, and may never finish: do not wait for it. Tell "
+            f"the user, who sees in VPS.org's own panel what became of backup {operation.backup_id}."
+        )
+    return f"Call get_operation(operation_id={operation.id!r}, wait_seconds=45) to wait until it is finished."

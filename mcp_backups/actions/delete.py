@@ -1,0 +1,284 @@
+"""delete_backup: one backup, planned, consented to, looked at again, and deleted for good."""
+
+from datetime import datetime
+
+from mcp_backups.clock import Moment
+from mcp_backups.errors import ApiError, ConfigError, OutcomeUnknownError, TargetChangedError
+from mcp_backups.health import newest
+from mcp_backups.models import Backup, Listing
+from mcp_backups.operations import (
+    CANNOT_SEE,
+    DOUBT_LASTS,
+    ApprovedBy,
+    Context,
+    DeleteDetails,
+    Facts,
+    Inventory,
+    Observation,
+    Operation,
+    Person,
+    Question,
+    Request,
+    Result,
+    Status,
+    Steps,
+    authorize,
+    check_delete,
+    check_server,
+    execute,
+    in_doubt,
+    may_have_acted,
+    new_id,
+    observe,
+    record_plan,
+    target_lines,
+)
+from mcp_backups.text import duration, plural, stamp
+
+SEEN_GONE = "absent from the complete list"
+"""How it is known that a backup is deleted."""
+
+_ATTEMPTS = 3
+_ATTEMPT_SECONDS = 20.0
+"""What a further attempt may take, and so must be left of the call."""
+
+
+async def delete(context: Context, backup_id: int, *, confirm: bool, operation_id: str, person: Person) -> Result:
+    """Plan to delete a backup or, when that is consented to, delete it.
+
+    Raises:
+        BackupsError: Nothing was deleted, or it is not known.
+    """
+    request = Request("delete_backup", {"backup_id": backup_id}, confirm, operation_id, person)
+    return await authorize(context, request, Steps(_plan, question, execute_delete))
+
+
+# The plan
+
+
+async def _plan(context: Context, request: Request) -> Operation:
+    seen = await observe(context, request.arguments)
+    draft = Operation(
+        id=new_id(),
+        action="delete_backup",
+        status=Status.PLANNED,
+        arguments=request.arguments,
+        server_id=seen.target.server_id,
+        server_name=seen.target.server_name,
+        backup_id=seen.target.id,
+        backup=seen.target,
+        details=_details(seen.target, seen.inventory),
+        credential=context.api.credential,
+        created=context.moment(),
+    )
+    return await record_plan(context, draft, seen, check_rules)
+
+
+def _details(target: Backup, inventory: Inventory) -> DeleteDetails:
+    left = inventory.proven_on(target.server_id, without={target.id})
+    ends = [backup.expires_at for backup in left if backup.expires_at]
+    return DeleteDetails(
+        good_left=len(left),
+        newest_left=newest(left),
+        all_left_expire_by=max(ends) if ends and len(ends) == len(left) else None,
+        way_back_of=inventory.ways_back.get(target.id, ""),
+        being_restored_by=inventory.sources.get(target.id, ""),
+    )
+
+
+def check_rules(context: Context, operation: Operation, seen: Observation) -> None:
+    """Whether the operator's rules allow it. Raises `PolicyDeniedError`."""
+    check_server(context.settings, operation.server_id)
+    check_delete(context.settings, seen.target, seen.inventory)
+
+
+# The execution
+
+
+async def execute_delete(context: Context, operation: Operation, approved_by: ApprovedBy) -> Result:
+    """Carry out a plan to delete. Raises as `operations.execute`."""
+    return await execute(context, operation, approved_by, check=check_again)
+
+
+def check_again(context: Context, operation: Operation, seen: Observation) -> None:
+    """Whether the rules still allow it, and no restore needs the backup of which the plan did not tell."""
+    check_rules(context, operation, seen)
+    shown, target = operation.of(DeleteDetails), operation.backup_id
+    now = _details(seen.target, seen.inventory)
+    if now.way_back_of not in {"", shown.way_back_of} or now.being_restored_by not in {"", shown.being_restored_by}:
+        raise TargetChangedError(
+            f"Backup {target} is needed by a restore that was sent since the plan {shown.part_of or operation.id}."
+        )
+
+
+async def send(context: Context, operation: Operation) -> Operation:
+    """Delete a backup, in up to three attempts as long as it is seen to be still listed.
+
+    An attempt that was not plainly refused may take effect hours later. After such a one no later refusal, and no list
+    that still shows the backup, says that nothing happens: only its absence ends the doubt.
+    """
+    unsure: ApiError | None = None
+    is_listed: bool | None = None
+    for _ in range(_ATTEMPTS):
+        is_refused = False
+        try:
+            await context.api.delete_backup(operation.backup_id)
+        except (ApiError, ConfigError) as error:
+            if may_have_acted(error):
+                unsure = error
+            elif unsure is None:
+                raise
+            is_refused = error is not unsure
+        else:
+            unsure = None
+        is_listed = await _is_listed(context, operation)
+        if is_listed is False:
+            return operation.updated(status=Status.SUCCEEDED, evidence=SEEN_GONE)
+        if unsure is None:
+            said = "VPS.org said yes, and the backup has not been seen to be gone"
+            return operation.updated(status=Status.ACCEPTED, evidence=said)
+        if is_refused or is_listed is None or unsure.answered_yes or context.seconds_left < _ATTEMPT_SECONDS:
+            break
+    raise _unknown(operation, is_listed) from unsure
+
+
+async def _is_listed(context: Context, operation: Operation) -> bool | None:
+    """Whether VPS.org still lists the backup that is deleted; None when its list does not tell."""
+    try:
+        with context.reading():
+            backups = await context.api.list_backups(operation.server_id)
+    except CANNOT_SEE:
+        return None
+    if operation.backup_id in backups.ids:
+        return True
+    return False if backups.complete_for(operation.server_id) else None
+
+
+def _unknown(operation: Operation, is_listed: bool | None) -> OutcomeUnknownError:
+    seen = "It is still listed so far" if is_listed else "The list could not tell whether it is gone"
+    return OutcomeUnknownError(
+        f"VPS.org gave no certain answer to {operation.id} (delete_backup of backup {operation.backup_id}). "
+        f"{seen}; it may still be deleted, for up to {duration(DOUBT_LASTS)}.",
+        f"Do not count on backup {operation.backup_id}, and do not repeat the delete. Call "
+        f"get_operation(operation_id={operation.id!r}) in 30 minutes, and again after {duration(DOUBT_LASTS)}: by then "
+        "it is gone or it stays, as VPS.org's own list of backups shows too.",
+    )
+
+
+# The outcome, told from a look
+
+
+def may_change(operation: Operation) -> bool:
+    """Whether looking can tell more of it; of a delete that was plainly refused it cannot."""
+    if operation.status is Status.FAILED:
+        return operation.of(DeleteDetails).lapsed
+    return operation.status in {Status.UNKNOWN, Status.ACCEPTED, Status.SUCCEEDED}
+
+
+async def look(context: Context, operation: Operation) -> Result:
+    """What VPS.org's list says of it now."""
+    backups = await context.api.list_backups(operation.server_id)
+    return Result(judge(operation, backups, context.moment()))  # by VPS.org's clock too, now that it is known
+
+
+def judge(operation: Operation, backups: Listing[Backup], now: Moment) -> Operation:
+    """What a list of backups says of a backup that was to be deleted.
+
+    Absence from a complete list ends the doubt; being listed ends it only after 24 h. One that is listed again after it
+    was seen to be gone is doubtful once more, from now on.
+    """
+    if operation.backup_id not in backups.ids:
+        if not backups.complete_for(operation.server_id):
+            return operation
+        return operation.with_details(lapsed=False).without_error(status=Status.SUCCEEDED, evidence=SEEN_GONE)
+    if operation.status is Status.SUCCEEDED:
+        again = "listed again after it was seen to be gone"
+        return operation.with_details(listed_again=now).updated(status=Status.UNKNOWN, evidence=again)
+    if operation.status is Status.FAILED or in_doubt(operation, now):
+        return operation
+    return operation.with_details(lapsed=True).updated(
+        status=Status.FAILED,
+        evidence="still in the list",
+        error_code="upstream_unavailable",
+        error=f"The deletion of backup {operation.backup_id} did not take effect within {duration(DOUBT_LASTS)}.",
+        advice=f"Backup {operation.backup_id} counts again; plan another delete if it is still to go.",
+    )
+
+
+# The words
+
+
+_SUMMARY = {
+    Status.PLANNED: "Backup {backup} of server {server} would be deleted for good.",
+    Status.SENDING: "The request to delete backup {backup} of server {server} is under way.",
+    Status.ACCEPTED: "VPS.org accepted the deletion of backup {backup} of server {server}, "
+    "which has not been seen to be gone.",
+    Status.SUCCEEDED: "Backup {backup} of server {server} is deleted.",
+    Status.UNKNOWN: "It is not known whether backup {backup} of server {server} was deleted.",
+}
+
+
+def summary(result: Result) -> str:
+    """What happened, or would."""
+    operation = result.operation
+    told = _SUMMARY.get(operation.status, "").format(backup=operation.backup_id, server=operation.server_id)
+    return " ".join([told, *_warnings(operation)]) if operation.status is Status.PLANNED else told
+
+
+def facts(result: Result, _now: datetime) -> Facts:
+    """What bears on the decision."""
+    details = result.operation.of(DeleteDetails)
+    if details.part_of:
+        return {"part_of": details.part_of}
+    told: Facts = {"can_be_undone": False, "good_backups_left": details.good_left}
+    if details.newest_left:
+        told |= {
+            "newest_good_left": details.newest_left.id,
+            "newest_good_left_created_at": stamp(details.newest_left.created_at),
+        }
+    if details.all_left_expire_by:
+        told["all_left_expire_by"] = stamp(details.all_left_expire_by)
+    needed = {"way_back_of": details.way_back_of, "being_restored_by": details.being_restored_by}
+    return told | {name: restore for name, restore in needed.items() if restore}
+
+
+def next_step(result: Result, _now: datetime) -> str:
+    """What to do while its end has not been seen."""
+    operation = result.operation
+    if operation.status is not Status.ACCEPTED:
+        return ""
+    return (
+        f"Do not count on backup {operation.backup_id}. Call get_operation(operation_id={operation.id!r}) later, for "
+        "up to 24 h: then it is gone, or the deletion did not take effect. VPS.org's own list of backups shows the "
+        "same."
+    )
+
+
+def question(operation: Operation) -> Question:
+    """What a person is asked before it."""
+    details = operation.of(DeleteDetails)
+    left = f"Left on the server: {plural(details.good_left, 'good backup')}"
+    if latest := details.newest_left:
+        left += f"; the newest is {latest.id} of {stamp(latest.created_at)}"
+    if details.all_left_expire_by:
+        left += f"; all of these expire by {stamp(details.all_left_expire_by)}"
+    lines = [
+        f"Delete backup {operation.backup_id} for good? This cannot be undone.",
+        *target_lines(operation),
+        left,
+        *_warnings(operation),
+    ]
+    return Question("\n".join(lines), "delete", "Yes, delete this backup for good", True)
+
+
+def _warnings(operation: Operation) -> list[str]:
+    """What else it would take: a sentence for each restore that needs the backup."""
+    details = operation.of(DeleteDetails)
+    said = []
+    if details.way_back_of:
+        said.append(
+            f"It is the way back from the server's last restore, {details.way_back_of}, which then cannot be undone."
+        )
+    if details.being_restored_by:
+        said.append(f"The restore {details.being_restored_by} puts it back on the server, and may not be done with it.")
+    return said

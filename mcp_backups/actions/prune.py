@@ -1,0 +1,527 @@
+"""prune_backups: a server's manual backups by keep rules; planned once, then one delete after another.
+
+Each delete is an operation of its own, under the same guards as `delete_backup`. What became of the prune is what
+became of them; it is kept nowhere else.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from typing import Literal
+
+from mcp_backups.actions import delete
+from mcp_backups.errors import (
+    AuthFailedError,
+    BackupsError,
+    BudgetExhaustedError,
+    BusyError,
+    ConfigError,
+    NotFoundError,
+    PolicyDeniedError,
+    RateLimitedError,
+    TargetChangedError,
+)
+from mcp_backups.models import MANUAL
+from mcp_backups.operations import (
+    CANNOT_SEE,
+    LEDGER_AWAY,
+    OPEN,
+    PROVEN,
+    UNSETTLED,
+    ApprovedBy,
+    Arguments,
+    Context,
+    DeleteDetails,
+    Entries,
+    Facts,
+    Inventory,
+    Observation,
+    Operation,
+    Person,
+    PruneDetails,
+    PruneItem,
+    Question,
+    ReportProgress,
+    Request,
+    Result,
+    Status,
+    Steps,
+    authorize,
+    backup_line,
+    check_budget,
+    check_complete,
+    check_delete,
+    check_open,
+    check_prune,
+    combined,
+    counted,
+    deletes_left,
+    execute,
+    left_behind,
+    new_id,
+    outcome_of_other,
+    server_line,
+    settle,
+    still_open,
+    supersede,
+)
+from mcp_backups.retention import Keep, rulings
+from mcp_backups.settings import Settings
+from mcp_backups.text import listed, plural, stamp
+
+Outcome = Literal["deleted", "gone", "not deleted", "unknown"]
+"""What became of one backup: deleted; gone already, not by the prune; refused; or not known."""
+
+ALL_SEEN = "each is absent from the complete list"
+"""How it is known that a prune is finished."""
+
+_DELETE_SECONDS = 30.0
+"""What a delete may take, and so must be left of the call to begin it: 25 s to send it, and time to look before."""
+
+_END_A_PRUNE = (AuthFailedError, BudgetExhaustedError, ConfigError, RateLimitedError)
+"""Refusals that are about every further delete as well."""
+
+_TO_TRY = OPEN | UNSETTLED | {Status.EXPIRED}
+"""The statuses of a delete that is still to be begun, or to be settled first."""
+
+_NAMED = 10
+"""Backups of a kind that a question or a sentence names; the operation shows them all."""
+
+
+async def prune(
+    context: Context,
+    server_id: int,
+    keep: Keep,
+    *,
+    confirm: bool,
+    operation_id: str,
+    person: Person,
+    report: ReportProgress,
+) -> Result:
+    """Plan to prune a server's manual backups or, when that is consented to, delete what no rule keeps.
+
+    Raises:
+        BackupsError: Nothing was deleted, or it is not known.
+    """
+    arguments: Arguments = {
+        "server_id": server_id,
+        "keep_last": keep.last,
+        "keep_daily": keep.daily,
+        "keep_weekly": keep.weekly,
+        "keep_monthly": keep.monthly,
+    }
+    request = Request("prune_backups", arguments, confirm, operation_id, person)
+    return await authorize(context, request, Steps(_plan, question, partial(_execute, report)))
+
+
+def _keep(operation: Operation) -> Keep:
+    return Keep(*(int(operation.arguments[f"keep_{name}"]) for name in ("last", "daily", "weekly", "monthly")))
+
+
+# The plan
+
+
+async def _plan(context: Context, request: Request) -> Operation:
+    server_id = int(request.arguments["server_id"])
+    check_prune(context.settings, server_id)
+    with context.reading():
+        backups = await context.api.list_backups(server_id)
+        if backups.complete_for(server_id) and not backups.rows:
+            await _check_exists(context, server_id)
+    draft = Operation(
+        id=new_id(),
+        action="prune_backups",
+        status=Status.PLANNED,
+        arguments=request.arguments,
+        server_id=server_id,
+        server_name=next((backup.server_name for backup in backups.rows), ""),
+        details=PruneDetails(),
+        credential=context.api.credential,
+        created=context.moment(),
+    )
+    try:
+        return await context.record(await _judged(context, draft, await context.inventory(server_id, backups)))
+    except PolicyDeniedError as refusal:
+        await context.record(draft.with_error(Status.REFUSED, refusal))
+        raise
+
+
+async def _check_exists(context: Context, server_id: int) -> None:
+    """Whether VPS.org may have the server. Raises `NotFoundError` where its complete list of servers lacks it."""
+    try:
+        servers = await context.api.list_servers()
+    except CANNOT_SEE:
+        return
+    if servers.complete and all(server.id != server_id for server in servers.rows):
+        raise NotFoundError(f"VPS.org has no server {server_id}.", "Call check_backups to see every server.")
+
+
+async def _judged(context: Context, draft: Operation, inventory: Inventory) -> Operation:
+    """The plan, with what becomes of each backup; there is nothing to approve when none is to be deleted."""
+    check_complete(draft.server_id, inventory)
+
+    def before(entries: Entries) -> list[Operation]:
+        check_open(context, entries, draft.server_id)
+        return counted(context, entries, "delete_backup")
+
+    sent = await context.ledger.read(before)
+    room = deletes_left(context.settings, sent, draft.created)
+    details = PruneDetails(items=judge_all(context.settings, inventory, draft.server_id, _keep(draft), room), room=room)
+    if details.planned("later") and not room:
+        check_budget(context.settings, "delete_backup", draft.server_id, sent, draft.created)
+    status = Status.PLANNED if details.planned("delete") else Status.SUCCEEDED
+    return draft.updated(status=status, details=details)
+
+
+def judge_all(settings: Settings, inventory: Inventory, server_id: int, keep: Keep, room: int) -> tuple[PruneItem, ...]:
+    """What becomes of each manual backup of a server, newest first.
+
+    Args:
+        settings: The operator's rules, which keep more than the keep rules where they must.
+        inventory: The backups.
+        server_id: The server.
+        keep: The keep rules.
+        room: How many deletes the budgets allow now; the oldest go first.
+    """
+    manual = [row for row in inventory.backups.rows if row.server_id == server_id and row.type == MANUAL]
+    items: list[PruneItem] = []
+    going: set[int] = set()
+    for ruling in reversed(rulings(manual, keep, inventory.now, inventory.doubtful)):
+        backup, kept_by = ruling.backup, _needed(inventory, ruling.backup.id) or (ruling.kept and ruling.reason)
+        if not kept_by:
+            try:
+                check_delete(settings, backup, inventory, going)
+            except PolicyDeniedError as rule:
+                kept_by = rule.what.removesuffix(f" {PROVEN}")
+        if kept_by:
+            items.append(PruneItem(backup=backup, reason=kept_by, fate="keep"))
+        elif len(going) < room:
+            items.append(PruneItem(backup=backup, reason=ruling.reason, fate="delete"))
+        else:
+            items.append(PruneItem(backup=backup, reason="later", fate="later"))
+        if not kept_by:
+            going.add(backup.id)
+    return tuple(reversed(items))
+
+
+def _needed(inventory: Inventory, backup_id: int) -> str:
+    """Why a restore needs a backup, whatever the keep rules say; empty if none does."""
+    if restore := inventory.ways_back.get(backup_id):
+        return f"left alone: the way back from {restore}"
+    restore = inventory.sources.get(backup_id)
+    return f"left alone: {restore} puts it back" if restore else ""
+
+
+# The execution
+
+
+async def _execute(report: ReportProgress, context: Context, operation: Operation, approved_by: ApprovedBy) -> Result:
+    """Carry on with a prune that was consented to, if no other call is at it."""
+    if context.liveness.is_here(operation.id):
+        raise _busy(operation)
+    with context.liveness.at_work(operation.id) as owner:
+        taken = await context.ledger.write(lambda entries: _take_up(context, entries, operation, approved_by, owner))
+        return await _delete_all(context, taken, report) if taken else await outcome_of_other(context, operation.id)
+
+
+def _take_up(
+    context: Context, entries: Entries, operation: Operation, approved_by: ApprovedBy, owner: str
+) -> Operation | None:
+    """The prune, now this call's to carry out; each delete has its id, by which it is known again. None if it ended."""
+    current = still_open(context, entries, operation)
+    if current is None:
+        return None
+    if current.owner not in {"", owner} and context.liveness.is_at_work(current.owner, current.id):
+        raise _busy(current)
+    if current.status is Status.PLANNED:
+        items = (
+            item.model_copy(update={"operation_id": new_id()}) if item.fate == "delete" else item
+            for item in current.of(PruneDetails).items
+        )
+        approved = current.with_details(items=tuple(items))
+        current = entries.save(approved.updated(status=Status.APPROVED, approved_by=approved_by))
+    sent = current.sent or context.moment()
+    return entries.save(current.updated(status=Status.PREPARING, owner=owner, sent=sent))
+
+
+def _busy(operation: Operation) -> BusyError:
+    return BusyError(
+        f"Another call is carrying out {operation.id}.", f"Call get_operation(operation_id={operation.id!r})."
+    )
+
+
+async def _delete_all(context: Context, operation: Operation, report: ReportProgress) -> Result:
+    """Delete one after another, the oldest first, until all are tried, one is unknown, or the time of a call is up.
+
+    One that is refused, or gone already, keeps none of the others.
+    """
+    due = operation.of(PruneDetails).planned("delete")[::-1]
+    begun = {each.id: each for each in await _deletes(context, operation)}
+    for number, item in enumerate(due, start=1):
+        if item.operation_id in begun and begun[item.operation_id].status not in _TO_TRY:
+            continue
+        if context.seconds_left < _DELETE_SECONDS:
+            break
+        try:
+            made, error = await _delete_one(context, operation, item)
+        except BackupsError as obstacle:  # mostly nothing was sent for this one: the same call may go on with it
+            if combined(begun.values()) == "nothing" or obstacle.changed != "nothing":
+                raise
+            return await _recorded(context, operation, begun, obstacle)
+        begun[made.id] = made
+        if made.changed == "unknown" or isinstance(error, _END_A_PRUNE):
+            status = Status.UNKNOWN if made.changed == "unknown" else Status.FAILED
+            stopped = operation.updated(status=status, error_code=made.error_code, error=made.error, advice=made.advice)
+            result = await _recorded(context, stopped, begun)
+            if error and all(outcome(each) == "not deleted" for each in begun.values()):
+                raise error
+            return result
+        await report(number, len(due), f"{operation.id}: {number} of {plural(len(due), 'backup')} tried")
+    else:
+        operation = _ended(operation, begun)
+    return await _recorded(context, operation, begun)
+
+
+async def _delete_one(context: Context, operation: Operation, item: PruneItem) -> tuple[Operation, BackupsError | None]:
+    """What became of one more delete; and the error that it met, if it did.
+
+    Raises:
+        BackupsError: Nothing was sent for it, and nothing refused; or what was sent could not be recorded.
+    """
+    begun = await context.ledger.write(lambda entries: _delete_for(context, entries, operation, item))
+    try:
+        if begun.status in OPEN:
+            check = partial(_check_again, operation)
+            result = await execute(context, begun, operation.approved_by, check=check)
+        else:
+            result = await settle(context, begun)
+    except BackupsError as error:
+        try:
+            made = await context.find(begun.id) or begun
+        except LEDGER_AWAY:
+            raise error from None
+        if made.status in OPEN:
+            raise
+        return made, error
+    return result.operation, None
+
+
+def _check_again(prune: Operation, context: Context, operation: Operation, seen: Observation) -> None:
+    """Whether the delete is still allowed, and no rule keeps the backup by now: what was kept instead may be gone.
+
+    Raises:
+        PolicyDeniedError, TargetChangedError: It is not, or one does.
+    """
+    delete.check_again(context, operation, seen)
+    room = len(prune.of(PruneDetails).items)
+    items = judge_all(context.settings, seen.inventory, prune.server_id, _keep(prune), room)
+    now = next((each for each in items if each.backup.id == operation.backup_id), None)
+    if now and now.fate == "keep":
+        raise TargetChangedError(
+            f"Backup {operation.backup_id} would be kept by now ({now.reason}), unlike when the plan was made.",
+            "Call again without operation_id for a new plan.",
+        )
+
+
+def _delete_for(context: Context, entries: Entries, operation: Operation, item: PruneItem) -> Operation:
+    """The operation that deletes one backup of a prune: as it came to be, or else planned now.
+
+    Its arguments are not those of delete_backup, so that no other call can confirm it.
+    """
+    begun = entries.get(item.operation_id)
+    if begun and begun.status not in OPEN | {Status.EXPIRED}:
+        return begun
+    return entries.save(
+        Operation(
+            id=item.operation_id,
+            action="delete_backup",
+            status=Status.PLANNED,
+            arguments={"server_id": operation.server_id, "backup_id": item.backup.id},
+            server_id=operation.server_id,
+            server_name=operation.server_name,
+            backup_id=item.backup.id,
+            backup=item.backup,
+            details=DeleteDetails(part_of=operation.id),
+            credential=operation.credential,
+            created=context.moment(),
+        )
+    )
+
+
+async def _deletes(context: Context, operation: Operation) -> list[Operation]:
+    """The deletes that a prune began, oldest backup first."""
+    ids = [item.operation_id for item in reversed(operation.of(PruneDetails).items) if item.operation_id]
+    found = await context.ledger.read(lambda entries: [entries.get(each) for each in ids])
+    return [each for each in found if each]
+
+
+def _ended(operation: Operation, deletes: Mapping[str, Operation]) -> Operation:
+    """A prune of which every delete was tried, or one stopped it; its status follows from theirs.
+
+    Finished, once each of its backups has been seen to be gone; failed, where one is refused and stays.
+    """
+    due = operation.of(PruneDetails).planned("delete")
+    outcomes = {outcome(deletes[item.operation_id]) if item.operation_id in deletes else "" for item in due}
+    if "unknown" in outcomes:
+        return operation.updated(status=Status.UNKNOWN)
+    if outcomes & {"", "not deleted"}:
+        return operation.updated(status=Status.FAILED)
+    if any(each.status is Status.ACCEPTED for each in deletes.values()):
+        said = "VPS.org said yes, and not all have been seen to be gone"
+        return operation.without_error(status=Status.ACCEPTED, evidence=said)
+    return operation.without_error(status=Status.SUCCEEDED, evidence=ALL_SEEN)
+
+
+async def _recorded(
+    context: Context, operation: Operation, deletes: Mapping[str, Operation], obstacle: BackupsError | None = None
+) -> Result:
+    """The prune as it is now, recorded; where that cannot be, each of its deletes is known by its own record."""
+    try:
+        operation = await context.record(operation)
+    except BackupsError as error:
+        obstacle = obstacle or error
+    return Result(operation, deletes=tuple(deletes.values()), obstacle=obstacle)
+
+
+async def send(_context: Context, operation: Operation) -> Operation:
+    """Never called: a prune sends nothing itself.
+
+    Raises:
+        TypeError: Always.
+    """
+    raise TypeError(f"{operation.id}: a prune is sent by its deletes")
+
+
+# The outcome, told from a look
+
+
+def outcome(made: Operation) -> Outcome | Literal[""]:
+    """What became of one of its backups; empty while its delete has not been tried."""
+    if made.changed == "unknown":
+        return "unknown"
+    if made.changed == "done":
+        return "deleted"
+    if made.status in OPEN | {Status.EXPIRED}:
+        return ""
+    return "gone" if made.error_code == NotFoundError.code else "not deleted"
+
+
+def may_change(operation: Operation) -> bool:
+    """Whether looking can tell more of it: whatever became of it, some of its deletes may tell more."""
+    return operation.status not in {Status.PLANNED, Status.DECLINED, Status.REFUSED}
+
+
+async def look(context: Context, operation: Operation) -> Result:
+    """What became of its deletes, all judged by one list."""
+    known = await _deletes(context, operation)
+    after, unseen = [left_behind(context, each) for each in known], ""
+    try:
+        if any(each.sent for each in known):
+            backups = await context.api.list_backups(operation.server_id)
+            now = context.moment()
+            after = [
+                delete.judge(each, backups, now) if delete.may_change(each) and context.can_see(each) else each
+                for each in after
+            ]
+    except CANNOT_SEE as error:
+        unseen = error.code
+    if after != known:
+        pairs = list(zip(known, after, strict=True))
+        after = await context.ledger.write(
+            lambda entries: [supersede(entries, before, each) if before != each else each for before, each in pairs]
+        )
+    is_over = operation.status in {Status.ACCEPTED, Status.UNKNOWN, Status.SUCCEEDED, Status.FAILED}
+    if is_over and after:
+        operation = _ended(operation, {each.id: each for each in after})
+    return Result(operation, deletes=tuple(after), unseen=unseen)
+
+
+# The words
+
+
+_SUMMARY = {
+    Status.PLANNED: "{to_delete} of {manual} manual backups of server {server} would be deleted for good.",
+    Status.PREPARING: "The prune of server {server} is under way: {deleted} of {to_delete} backups are deleted.",
+    Status.ACCEPTED: "VPS.org accepted the deletion of {deleted} of {manual} manual backups of server {server}; "
+    "not all have been seen to be gone.{rest}",
+    Status.SUCCEEDED: "{deleted} of {manual} manual backups of server {server} are deleted.{rest}",
+    Status.FAILED: "The prune of server {server} has ended, and not all backups are deleted. {error} "
+    "Deleted: {gone}.{rest}",
+    Status.UNKNOWN: "The prune of server {server} stopped at backup {stopped_at}. {error} Deleted: {gone}.{rest}",
+    Status.EXPIRED: "The plan is no longer valid. Deleted: {gone}.{rest}",
+}
+
+
+def summary(result: Result) -> str:
+    """What happened, or would."""
+    operation, details = result.operation, result.operation.of(PruneDetails)
+    deletes = result.deletes
+    gone = [each for each in deletes if outcome(each) == "deleted"]
+    told = listed([each.backup_id for each in gone], _NAMED) or "none"
+    others = {"Gone already": "gone", "Refused": "not deleted", "Not known": "unknown"}
+    named = {
+        head: listed([each.backup_id for each in deletes if outcome(each) == kind], _NAMED)
+        for head, kind in others.items()
+    }
+    text = _SUMMARY.get(operation.status, "").format(
+        server=operation.server_id,
+        manual=len(details.items),
+        to_delete=len(details.planned("delete")),
+        deleted=len(gone),
+        gone=told,
+        stopped_at=deletes[-1].backup_id if deletes else 0,
+        error=operation.error,
+        rest="".join(f" {head}: {ids}." for head, ids in named.items() if ids),
+    )
+    return text.replace("  ", " ")
+
+
+def facts(result: Result, _now: datetime) -> Facts:
+    """What bears on the decision."""
+    details = result.operation.of(PruneDetails)
+    if result.operation.status is Status.REFUSED:
+        return {}
+    told: Facts = {
+        "manual_backups": len(details.items),
+        "to_keep": len(details.planned("keep")),
+        "to_delete": len(details.planned("delete")),
+        "can_be_undone": False,
+    }
+    if later := len(details.planned("later")):
+        told["left_for_later"] = later
+        allowed = plural(details.room, "delete")
+        told["budget"] = f"allowed {allowed} when planned; the rest needs another prune later"
+    return told
+
+
+def next_step(result: Result, _now: datetime) -> str:
+    """What to do while it is under way, or was done in part."""
+    operation = result.operation
+    if operation.status is Status.PREPARING:
+        return f"Call {operation.confirming_call} to go on."
+    if operation.status is Status.SUCCEEDED and operation.of(PruneDetails).planned("later"):
+        return "For what is left for later, plan another prune when the budget of deletes allows it."
+    if operation.status is Status.ACCEPTED:
+        return (
+            f"Do not count on the backups that went. Call get_operation(operation_id={operation.id!r}) later, for up "
+            "to 24 h: then they are gone, or a deletion did not take effect. VPS.org's own list of backups shows the "
+            "same."
+        )
+    return ""
+
+
+def question(operation: Operation) -> Question:
+    """What a person is asked before it."""
+    details = operation.of(PruneDetails)
+    goes = [item.backup for item in details.planned("delete")]
+    counts = {name.replace("_", "-"): count for name, count in operation.arguments.items() if name != "server_id"}
+    rules = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    lines = [
+        f"Delete {len(goes)} of {plural(len(details.items), 'manual backup')} for good? This cannot be undone.",
+        server_line(operation),
+        f"Deleted: what no rule keeps, from {stamp(goes[-1].created_at)} to {stamp(goes[0].created_at)}",
+        *(f"- {backup_line(backup)}" for backup in goes[:_NAMED]),
+        *([f"- and {plural(len(goes) - _NAMED, 'older backup')}"] if len(goes) > _NAMED else []),
+        f"Kept: {len(details.planned('keep'))}, by the rules {rules}; automatic backups are left alone",
+    ]
+    return Question("\n".join(lines), "count", "Type the number of backups to delete", len(goes))

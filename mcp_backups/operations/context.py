@@ -1,0 +1,293 @@
+"""What every operation works with, what it is asked, and what its caller is told."""
+
+import math
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, Protocol
+
+import anyio
+
+from mcp_backups.api import VpsClient
+from mcp_backups.clock import Clock, Moment
+from mcp_backups.errors import BackupsError, Changed, UpstreamTimeoutError
+from mcp_backups.ledger import Ledger, Liveness, Transaction
+from mcp_backups.models import Backup, Listing
+from mcp_backups.operations.consent import Person, Question
+from mcp_backups.operations.operation import (
+    EFFECTIVE,
+    ActionName,
+    ApprovedBy,
+    Approver,
+    Arguments,
+    Operation,
+    RestoreDetails,
+    Status,
+    combined,
+)
+from mcp_backups.operations.policy import Doubt, Inventory, doubts, may_have_made
+from mcp_backups.settings import Settings
+
+Entries = Transaction[Operation]
+"""The ledger's entries, within one transaction."""
+
+ReportProgress = Callable[[float, float, str], Awaitable[None]]
+"""Tells a waiting caller how far it is (seconds waited, or backups done), of how much, and what is going on."""
+
+Facts = dict[str, str | int | float | bool]
+"""What bears on a decision or is known of an outcome, made to be shown; nothing is read back from it."""
+
+ANSWER_SECONDS = 45.0
+"""Within this a call is answered: many clients give up after 60 s."""
+
+_SENDING_SHARE = 5 / 9
+"""How much of a call is kept for a write: 25 s, which is 20 s for the request and time for a look at its effect."""
+
+_RECENT = timedelta(hours=24)
+_RESTORING = timedelta(hours=1)
+_LONGEST_SENDING = timedelta(minutes=10)
+"""Far longer than a call takes: what is still being sent after that has lost its outcome."""
+_MOST = 1000
+
+
+class Result(NamedTuple):
+    """What a caller is told of an operation.
+
+    Attributes:
+        operation: As it is now.
+        replayed: The caller asked for it before, and nothing was sent this time.
+        safety: The operation that makes a restore's safety backup, while the restore waits for it.
+        deletes: Of a prune, the deletes that it began.
+        server_status: The server's status as VPS.org shows it now, if it was asked.
+        approver: Who can approve it, while it is only planned.
+        unseen: Why VPS.org could not be asked just now, by an error code or in words; what is told may be out of date.
+        obstacle: Why it did not go on, or could not be recorded, just now; the same call takes it up again.
+        is_undoable: Nothing that was sent since may take the way back from a restore.
+        is_gone: The backup that it made is no longer in the complete list.
+    """
+
+    operation: Operation
+    replayed: bool = False
+    safety: Operation | None = None
+    deletes: tuple[Operation, ...] = ()
+    server_status: str = ""
+    approver: Approver = "caller"
+    unseen: str = ""
+    obstacle: BackupsError | None = None
+    is_undoable: bool = True
+    is_gone: bool = False
+
+    @property
+    def changed(self) -> Changed:
+        """What is known of its effect on the account."""
+        return combined(self.deletes) if self.operation.action == "prune_backups" else self.operation.changed
+
+
+class Action(Protocol):
+    """One kind of write: all that is special about it, and all its words. Each is a module of `actions/`."""
+
+    async def send(self, context: "Context", operation: Operation) -> Operation:
+        """Send the request of an operation whose intent is recorded; returns it with its outcome.
+
+        Raises:
+            BackupsError: It was refused, or its outcome is not known.
+        """
+        ...
+
+    async def look(self, context: "Context", operation: Operation) -> Result:
+        """Look once what became of an operation.
+
+        Raises:
+            ApiError, ConfigError: VPS.org could not be asked.
+        """
+        ...
+
+    def may_change(self, operation: Operation) -> bool:
+        """Whether looking can tell more of it: no status is so final that seeing the opposite does not correct it."""
+        ...
+
+    def summary(self, result: Result) -> str:
+        """What happened, or would, in a sentence or two."""
+        ...
+
+    def facts(self, result: Result, now: datetime) -> Facts:
+        """What bears on the decision, or is known of the outcome, beside what every operation tells."""
+        ...
+
+    def next_step(self, result: Result, now: datetime) -> str:
+        """What the caller can do next; empty where that is the same for all actions."""
+        ...
+
+
+class Request(NamedTuple):
+    """A destructive call as it came in.
+
+    Attributes:
+        confirm: The caller says that the plan is agreed to.
+        operation_id: The plan; empty for a new one.
+        person: The user behind the client.
+    """
+
+    action: ActionName
+    arguments: Arguments
+    confirm: bool
+    operation_id: str
+    person: Person
+
+
+class Steps(NamedTuple):
+    """How a destructive action comes from a request to its outcome.
+
+    Attributes:
+        plan: Looks what the request would do and records that as a plan.
+        question: What to ask a person about it: the same words as long as the plan is the same.
+        execute: Carries out a plan that was consented to.
+    """
+
+    plan: Callable[["Context", Request], Awaitable[Operation]]
+    question: Callable[[Operation], Question]
+    execute: Callable[["Context", Operation, ApprovedBy], Awaitable[Result]]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every operation works with.
+
+    Attributes:
+        actions: Every action, by its name.
+        answer_seconds: How long a call may take.
+        answer_by: When the present call must be answered, by the clock's ticks; infinite outside a call.
+    """
+
+    settings: Settings
+    api: VpsClient
+    ledger: Ledger[Operation]
+    liveness: Liveness
+    clock: Clock
+    actions: Mapping[str, Action]
+    answer_seconds: float = ANSWER_SECONDS
+    answer_by: float = math.inf
+
+    def moment(self) -> Moment:
+        """Now, by every clock that is known of."""
+        return self.api.moment()
+
+    @property
+    def now(self) -> datetime:
+        """UTC, by our clock or VPS.org's, whichever is ahead."""
+        return self.moment().latest
+
+    def for_a_call(self) -> "Context":
+        """The same for a call whose time begins now."""
+        return replace(self, answer_by=self.clock.ticks() + self.answer_seconds)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the present call must be answered, 0 at least."""
+        return max(0.0, self.answer_by - self.clock.ticks())
+
+    @contextmanager
+    def reading(self, *, before_sending: bool = False) -> Iterator[None]:
+        """Whatever is read inside ends in time for the answer or, `before_sending`, for the write and its answer.
+
+        Raises:
+            UpstreamTimeoutError: It did not.
+        """
+        kept = self.answer_seconds * _SENDING_SHARE if before_sending else 0.0
+        try:
+            with anyio.fail_after(self.seconds_left - kept):
+                yield
+        except TimeoutError:
+            raise UpstreamTimeoutError("VPS.org's lists could not be read in the time that a call may take.") from None
+
+    def can_see(self, operation: Operation) -> bool:
+        """Whether what VPS.org shows here can be about an operation: what another token sees proves nothing."""
+        return operation.credential in {"", self.api.credential}
+
+    def is_being_sent(self, operation: Operation) -> bool:
+        """Whether a process may still be at work on it: one that lives, and not for longer than any of them takes."""
+        is_recent = operation.since.ago(self.moment()) < _LONGEST_SENDING
+        return is_recent and self.liveness.is_at_work(operation.owner, operation.id)
+
+    async def find(self, operation_id: str) -> Operation | None:
+        """An operation as the ledger has it now."""
+        return await self.ledger.read(lambda entries: entries.get(operation_id))
+
+    async def record(self, operation: Operation) -> Operation:
+        """Make an operation durable as it is now."""
+        return await self.ledger.write(lambda entries: entries.save(operation))
+
+    async def doubtful(self, backups: Listing[Backup]) -> dict[int, Doubt]:
+        """Which of the listed backups are counted on for nothing, because their deletion was sent.
+
+        Raises:
+            LedgerUnavailableError, BusyError: The ledger cannot be read now, so it is not known.
+        """
+        deletes = await self.ledger.read(
+            lambda entries: entries.find(action="delete_backup", statuses=EFFECTIVE, limit=_MOST)
+        )
+        return doubts(deletes, backups.ids, self.moment())
+
+    async def inventory(self, server_id: int, backups: Listing[Backup]) -> Inventory:
+        """What a destructive operation on a server is judged by."""
+        now = self.moment()
+
+        def read(entries: Entries) -> _Before:
+            return _Before.read(entries, server_id, now)
+
+        before = await self.ledger.read(read)
+        recent = [each for each in before.created if each.created.within(_RECENT, now)]
+        undone_by = {
+            each.of(RestoreDetails).undo_backup_id: each.id
+            for each in reversed(before.restored)
+            if each.created.within(_RECENT, now)
+        }
+        return Inventory(
+            backups=backups,
+            made_here={backup.id for backup in backups.rows if any(may_have_made(each, backup) for each in recent)},
+            now=now.latest,
+            doubtful=doubts(before.deleted, backups.ids, now),
+            ways_back=undone_by | {safety.backup_id: each.id for each, safety in before.prepared if safety},
+            sources={each.backup_id: each.id for each in reversed(before.restored) if _may_be_reading(each, now)}
+            | {each.backup_id: each.id for each, _ in before.prepared},
+            restored=next((each.sent for each in before.restored if each.sent), None),
+            contradicted=[
+                each for each in before.deleted if each.status is Status.SUCCEEDED and each.backup_id in backups.ids
+            ],
+        )
+
+
+class _Before(NamedTuple):
+    """What was done on a server before, newest first.
+
+    Attributes:
+        prepared: Each restore that waits, with the operation that makes its safety backup.
+    """
+
+    created: list[Operation]
+    deleted: list[Operation]
+    restored: list[Operation]
+    prepared: list[tuple[Operation, Operation | None]]
+
+    @classmethod
+    def read(cls, entries: Entries, server_id: int, now: Moment) -> "_Before":
+        def find(action: ActionName, **terms: Any) -> list[Operation]:
+            return entries.find(action=action, server_id=server_id, limit=_MOST, **terms)
+
+        waiting = find("restore_server", statuses={Status.PREPARING})
+        return cls(
+            created=find("create_backup"),
+            deleted=find("delete_backup", statuses=EFFECTIVE),
+            restored=find("restore_server", statuses=EFFECTIVE),
+            prepared=[
+                (each, entries.get(each.of(RestoreDetails).safety_operation))
+                for each in waiting
+                if not each.is_expired(now)
+            ],
+        )
+
+
+def _may_be_reading(restore: Operation, now: Moment) -> bool:
+    """Whether a restore that was sent may still be at it."""
+    return restore.sent is not None and restore.sent.within(_RESTORING, now)

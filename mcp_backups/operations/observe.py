@@ -1,0 +1,152 @@
+"""What is there before a destructive call, and whether the ledger lets it go on."""
+
+from typing import NamedTuple
+
+from mcp_backups.errors import (
+    BusyError,
+    ConfirmationExpiredError,
+    NotFoundError,
+    ProtocolError,
+    ResponseTooLargeError,
+)
+from mcp_backups.models import Backup, Gap, Listing
+from mcp_backups.operations.context import Context, Entries
+from mcp_backups.operations.operation import EFFECTIVE, OPEN, UNSETTLED, ActionName, Arguments, Operation, Status
+from mcp_backups.operations.policy import Inventory, check_budget, check_settled
+from mcp_backups.operations.reconcile import settle
+
+_RESTORES_COUNTED = 1000
+
+
+class Observation(NamedTuple):
+    """What was seen before judging.
+
+    Attributes:
+        target: The backup to delete or restore.
+        inventory: The backups, and what else judges the call.
+        after: The ledger's last event before it was looked.
+    """
+
+    target: Backup
+    inventory: Inventory
+    after: int
+
+
+class StaleError(Exception):
+    """Something was sent for the server since it was looked: what was seen no longer judges anything."""
+
+
+async def observe(context: Context, arguments: Arguments) -> Observation:
+    """Read the target of a destructive call and what stands around it.
+
+    Raises:
+        NotFoundError: VPS.org has no such backup.
+        ProtocolError: The backup is not in what could be read of the list.
+    """
+    server_id, backup_id = int(arguments.get("server_id", 0)), int(arguments["backup_id"])
+    after = await context.ledger.read(lambda entries: entries.last_event())
+    with context.reading(before_sending=True):
+        backups, target = await _search(context, server_id, backup_id)
+    if target is None:
+        raise _absence(backups, backup_id, server_id)
+    inventory = await context.inventory(target.server_id, backups)
+    for delete in inventory.contradicted:
+        await settle(context, delete)
+    return Observation(target, inventory, after)
+
+
+async def _search(context: Context, server_id: int, backup_id: int) -> tuple[Listing[Backup], Backup | None]:
+    """The backup, and a list in which its server is whole; of a large account only a server's own list may be that."""
+    api = context.api
+    own = await api.list_backups(server_id) if server_id else Listing[Backup](())
+    if target := _find(own, backup_id):
+        return own, target
+    try:
+        every = await api.list_backups()
+    except ResponseTooLargeError:
+        every = Listing[Backup]((), (Gap("the list of all backups is larger than is read"),))
+    target = _find(every, backup_id)
+    if target and every.complete_for(target.server_id):
+        return every, target
+    if target:
+        whole = await api.list_backups(target.server_id)
+        return whole, _find(whole, backup_id)
+    if server_id or every.complete:
+        return (own if server_id else every), None
+    servers = await api.list_servers()
+    gaps = list(servers.gaps)
+    for server in servers.rows:
+        own = await api.list_backups(server.id)
+        if target := _find(own, backup_id):
+            return own, target
+        gaps += own.gaps
+    return Listing[Backup]((), tuple(gaps)), None
+
+
+def _find(backups: Listing[Backup], backup_id: int) -> Backup | None:
+    return next((backup for backup in backups.rows if backup.id == backup_id), None)
+
+
+def _absence(backups: Listing[Backup], backup_id: int, server_id: int) -> NotFoundError | ProtocolError:
+    missing = backups.missing_for(server_id) if server_id else backups.missing
+    if not missing:
+        return NotFoundError(f"VPS.org has no backup {backup_id}.")
+    return ProtocolError(
+        f"Backup {backup_id} is not in what could be read of the list of backups, but the list is incomplete "
+        f"({'; '.join(missing)}), so it may exist.",
+        "Try again in a few minutes; if it stays so, tell the user.",
+    )
+
+
+def check_ledger(context: Context, entries: Entries, operation: Operation) -> None:
+    """Whether the operator's rules allow it, by what was done before. Raises as `check_open`, or PolicyDeniedError."""
+    check_open(context, entries, operation.server_id)
+    sent = counted(context, entries, operation.action)
+    check_budget(context.settings, operation.action, operation.server_id, sent, context.moment())
+
+
+def check_open(context: Context, entries: Entries, server_id: int) -> None:
+    """Whether the outcome of everything that was sent for the server is known.
+
+    Raises:
+        BusyError: Something is being sent at this moment.
+        PolicyDeniedError: The outcome of something is not known.
+    """
+    unsettled = entries.find(server_id=server_id, statuses=UNSETTLED)
+    for each in unsettled:
+        if each.status is Status.SENDING and context.is_being_sent(each):
+            raise BusyError(
+                f"{each.id} ({each.action}) on server {server_id} is just being carried out.",
+                f"Call get_operation(operation_id={each.id!r}); once it is no longer sending, call again as before.",
+            )
+    check_settled(server_id, unsettled, context.moment())
+
+
+def counted(context: Context, entries: Entries, action: ActionName) -> list[Operation]:
+    """The operations that a budget may have to count, newest first."""
+    most = max(context.settings.deletes_per_hour, context.settings.deletes_per_day, _RESTORES_COUNTED)
+    return entries.find(action=action, statuses=EFFECTIVE, sent_only=True, limit=most)
+
+
+def check_fresh(entries: Entries, operation: Operation, seen: Observation) -> None:
+    """Whether what was seen still holds: else two calls, each right by itself, could together take the last backup.
+
+    Raises:
+        StaleError: It must be looked again.
+    """
+    if entries.last_write(operation.server_id) > seen.after:
+        raise StaleError
+
+
+def still_open(context: Context, entries: Entries, operation: Operation) -> Operation | None:
+    """The operation as it is now, None when somebody else carries it out.
+
+    Raises:
+        ConfirmationExpiredError: Its plan no longer counts.
+    """
+    current = entries.get(operation.id)
+    if current is None or current.status not in OPEN:
+        return None
+    if current.is_expired(context.moment()):
+        raise ConfirmationExpiredError(f"The plan {operation.id} is no longer valid.")
+    return current

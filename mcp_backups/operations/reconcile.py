@@ -1,0 +1,184 @@
+"""What became of an operation: settled by looking or by the operator's word, never by sending again."""
+
+import logging
+from typing import Literal
+
+from mcp_backups.errors import (
+    ApiError,
+    BackupsError,
+    BusyError,
+    ConfigError,
+    ConfirmationInvalidError,
+    InvalidArgumentError,
+    LedgerUnavailableError,
+)
+from mcp_backups.ledger import Ledger, Liveness
+from mcp_backups.operations.context import Context, Entries, ReportProgress, Result
+from mcp_backups.operations.operation import OPEN, UNSETTLED, Operation, Status
+
+Verdict = Literal["succeeded", "failed"]
+"""What an operator can say of an operation: it took effect, or it did not."""
+
+CANNOT_SEE = (ApiError, ConfigError)
+"""Why a look may tell nothing; whatever it is, it says nothing about what was sent before."""
+
+MADE_ELSEWHERE = "it was made with another token or for another address"
+"""Why nothing is looked at; only the operator can tell then."""
+
+LEDGER_AWAY = (BusyError, LedgerUnavailableError)
+"""Why something may not be recorded, or not be read, just now."""
+
+_NOT_OVER = OPEN | UNSETTLED | {Status.ACCEPTED}
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 5.0
+_LAST_LOOK_SECONDS = 1.0
+"""How long before a call must be answered the waiting ends."""
+
+_log = logging.getLogger(__name__)
+
+
+async def follow(context: Context, operation: Operation, wait_seconds: float, report: ReportProgress) -> Result:
+    """Look what became of an operation, again and again until that is final or the time is up.
+
+    Args:
+        context: What operations work with.
+        operation: As the ledger has it.
+        wait_seconds: How long to wait, 0 for one look.
+        report: Result after each look.
+    """
+    start, pause = context.clock.ticks(), _FIRST_WAIT
+    end = min(wait_seconds, context.seconds_left - _LAST_LOOK_SECONDS)
+    while True:
+        result = await settle(context, operation)
+        operation = operation if result.obstacle else result.operation  # what could not be recorded is found again
+        waited = context.clock.ticks() - start
+        if not _is_under_way(result) or waited >= end:
+            return result
+        await report(waited, wait_seconds, f"{operation.id} ({operation.action}): {operation.status}")
+        await context.clock.sleep(min(pause, end - waited))
+        pause = min(pause * 1.5, _LONGEST_WAIT)
+
+
+async def settle(context: Context, operation: Operation) -> Result:
+    """Look once what became of an operation, and record what is new."""
+    known = left_behind(context, operation)
+    if operation.is_expired(context.moment()):
+        known = operation.updated(status=Status.EXPIRED)
+    result = Result(known)
+    action = context.actions[known.action]
+    if action.may_change(known) and (context.can_see(known) or known.action == "prune_backups"):
+        try:
+            with context.reading():
+                result = await action.look(context, known)
+        except CANNOT_SEE as error:
+            result = Result(known, unseen=error.code)
+    if not context.can_see(known) and result.operation.status in _NOT_OVER:
+        result = result._replace(unseen=MADE_ELSEWHERE)
+    if result.operation == operation:
+        return result
+    try:
+        recorded = await context.ledger.write(lambda entries: supersede(entries, operation, result.operation))
+    except LEDGER_AWAY as obstacle:
+        return result._replace(obstacle=obstacle)
+    return result._replace(operation=recorded)
+
+
+def left_behind(context: Context, operation: Operation) -> Operation:
+    """The operation; unknown, where its process ended before it knew."""
+    if operation.status is not Status.SENDING or context.is_being_sent(operation):
+        return operation
+    ended = "the process that sent it ended before the answer came"
+    return operation.updated(status=Status.UNKNOWN, evidence=ended)
+
+
+def supersede(entries: Entries, before: Operation, after: Operation) -> Operation:
+    """Record what became of an operation, unless something else has been recorded meanwhile."""
+    current = entries.get(before.id) or before
+    return entries.save(after) if current == before else current
+
+
+def _is_under_way(result: Result) -> bool:
+    """Whether waiting can tell more."""
+    operation = result.operation
+    if result.unseen == MADE_ELSEWHERE:
+        return False
+    if operation.status is Status.PREPARING:
+        return result.safety is not None and result.safety.status is not Status.SUCCEEDED
+    if operation.action == "restore_server":
+        return operation.status is Status.SENDING
+    return operation.status in {Status.SENDING, Status.UNKNOWN, Status.ACCEPTED}
+
+
+async def settle_left_open(context: Context) -> None:
+    """Look what became of every operation whose process ended before it knew; each is named in the log.
+
+    What cannot be settled now stays open, and with it its server closed; nothing is raised, and no ledger is made.
+    """
+    try:
+        if not context.ledger.exists():
+            return
+        left = await context.ledger.read(lambda entries: entries.find(statuses=UNSETTLED))
+        for operation in reversed(left):
+            if operation.status is Status.UNKNOWN or not context.is_being_sent(operation):
+                _tell(await settle(context, operation))
+    except (BackupsError, OSError) as error:
+        _log.warning("What was left open could not be looked into: %s", getattr(error, "code", "ledger_unavailable"))
+    except Exception:  # noqa: BLE001 - whatever it is: a look at what is over must not keep the server from starting
+        _log.exception("What was left open could not be looked into")
+
+
+async def settle_by_word(
+    ledger: Ledger[Operation], liveness: Liveness, operation_id: str, verdict: Verdict
+) -> Operation:
+    """Record what the operator found out about an operation whose outcome is not known.
+
+    Raises:
+        ConfirmationInvalidError: There is no such operation.
+        InvalidArgumentError: Its outcome is known, or is not for the operator to say.
+        BusyError: A process is still at work on it.
+        LedgerUnavailableError: It cannot be recorded.
+    """
+    none = ConfirmationInvalidError("There is no operation of that id.", "`mcp-backups operations` lists them.")
+
+    def record(entries: Entries) -> Operation:
+        operation = entries.get(operation_id)
+        if operation is None:
+            raise none
+        # An accepted deletion is a doubtful one too: its backup counts for nothing until somebody knows better.
+        is_doubtful = operation.action == "delete_backup" and operation.status is Status.ACCEPTED
+        if operation.status not in UNSETTLED and not is_doubtful:
+            raise InvalidArgumentError(
+                f"{operation.id} is {operation.status}: that is known.", "Nothing is to be done."
+            )
+        if operation.status is Status.SENDING and liveness.is_at_work(operation.owner, operation.id):
+            raise BusyError(f"A process is still at work on {operation.id}.", "Wait until it has ended.")
+        if operation.action == "create_backup" and verdict == "succeeded":
+            raise InvalidArgumentError(
+                f"{operation.id} makes a backup, and one that was made is found by looking.",
+                "Let get_operation look for it; what cannot be found is settled as failed.",
+            )
+        return entries.save(_settled(operation, verdict))
+
+    if not ledger.exists():
+        raise none
+    return await ledger.write(record)
+
+
+def _settled(operation: Operation, verdict: Verdict) -> Operation:
+    known = operation.without_error(status=Status(verdict), evidence="settled by the operator")
+    if verdict == "succeeded":
+        return known
+    found = "The operator found that it did not take effect."
+    return known.updated(error_code="upstream_unavailable", error=found)
+
+
+def _tell(result: Result) -> None:
+    operation = result.operation
+    _log.warning(
+        "%s (%s on server %d) was left open; it is now %s%s%s",
+        operation.id,
+        operation.action,
+        operation.server_id,
+        operation.status,
+        f": {operation.evidence}" if operation.evidence else "",
+        f"; VPS.org could not be asked ({result.unseen})" if result.unseen else "",
+    )
