@@ -190,14 +190,15 @@ def judge(operation: Operation, backups: Listing[Backup], now: Moment) -> Operat
     if operation.backup_id not in backups.ids:
         if not backups.complete_for(operation.server_id):
             return operation
-        return operation.with_details(lapsed=False).without_error(status=Status.SUCCEEDED, evidence=SEEN_GONE)
+        return operation.without_error(status=Status.SUCCEEDED, evidence=SEEN_GONE, lapsed=False)
     if operation.status is Status.SUCCEEDED:
         again = "listed again after it was seen to be gone"
-        return operation.with_details(listed_again=now).updated(status=Status.UNKNOWN, evidence=again)
+        return operation.updated(status=Status.UNKNOWN, evidence=again, listed_again=now)
     if operation.status is Status.FAILED or in_doubt(operation, now):
         return operation
-    return operation.with_details(lapsed=True).updated(
+    return operation.updated(
         status=Status.FAILED,
+        lapsed=True,
         evidence="still in the list",
         error_code="upstream_unavailable",
         error=f"The deletion of backup {operation.backup_id} did not take effect within {duration(DOUBT_LASTS)}.",

@@ -238,8 +238,7 @@ def _take_up(
             item.model_copy(update={"operation_id": new_id()}) if item.fate == "delete" else item
             for item in current.of(PruneDetails).items
         )
-        approved = current.with_details(items=tuple(items))
-        current = entries.save(approved.updated(status=Status.APPROVED, approved_by=approved_by))
+        current = entries.save(current.updated(status=Status.APPROVED, approved_by=approved_by, items=tuple(items)))
     sent = current.sent or context.moment()
     return entries.save(current.updated(status=Status.PREPARING, owner=owner, sent=sent))
 

@@ -192,8 +192,7 @@ async def _start_safety(
         check_ledger(context, entries, current)
         under_way = _under_way(context, entries, arguments, current)
         approved = entries.save(current.updated(status=Status.APPROVED, approved_by=approved_by))
-        waiting = approved.with_details(safety_operation=(under_way or safety).id)
-        entries.save(waiting.updated(status=Status.PREPARING))
+        entries.save(approved.updated(status=Status.PREPARING, safety_operation=(under_way or safety).id))
         return None if under_way else entries.save(safety.updated(owner=owner))
 
     def current(entries: Entries) -> Operation:
@@ -235,7 +234,7 @@ def _with_undo(context: Context, entries: Entries, operation: Operation, seen: O
         safety = entries.get(operation.of(RestoreDetails).safety_operation)
         undo = safety.backup_id if safety else 0
     undo_from = next_restore(context.settings, operation.server_id, before, context.moment())
-    return operation.with_details(undo_backup_id=undo, undo_from=undo_from)
+    return operation.updated(undo_backup_id=undo, undo_from=undo_from)
 
 
 async def send(context: Context, operation: Operation) -> Operation:
@@ -285,7 +284,7 @@ async def _look_at_undo(context: Context, operation: Operation) -> Result:
     kept = next((backup for backup in backups.rows if backup.id == undo), None)
     is_lost = not is_usable(kept, inventory.now) if kept else backups.complete_for(operation.server_id)
     if is_lost:
-        return Result(operation.with_details(undo_backup_id=0))
+        return Result(operation.updated(undo_backup_id=0))
     return Result(operation, is_undoable=undo not in inventory.doubtful)
 
 

@@ -258,12 +258,18 @@ class Operation(_Frozen):
         return self.status in OPEN and self.created.outlived(life, now)
 
     def updated(self, **changes: object) -> Self:
-        """A copy with some fields changed, checked as any other."""
-        return self.model_validate(dict(self) | changes)
+        """A copy with some fields changed, its own or those of its details; checked as any other.
 
-    def with_details(self, **changes: object) -> Self:
-        """A copy with some of its details changed."""
-        return self.updated(details=self.details.model_copy(update=changes))
+        Raises:
+            TypeError: There is no such field.
+        """
+        own = {name: value for name, value in changes.items() if name in type(self).model_fields}
+        special = {name: value for name, value in changes.items() if name not in own}
+        if unknown := special.keys() - type(self.details).model_fields.keys():
+            raise TypeError(f"{self.action} has no {', '.join(sorted(unknown))}")
+        if special:
+            own["details"] = type(self.details).model_validate(dict(self.details) | special)
+        return self.model_validate(dict(self) | own)
 
     def with_error(self, status: Status, error: BackupsError) -> Self:
         """A copy that ended so, with why."""
