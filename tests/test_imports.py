@@ -41,6 +41,7 @@ ONLY_IN = {
     "mcp_types": {"boundary", "completion", "prompts", "resources", "server", "transport", "demo", "tools"},
     "sqlite3": {"operations"},
     "h11": {"sandbox"},
+    "tomlkit": {"clients"},
     "uvicorn": {"transport"},
     "rich": {"audit", "check", "demo", "terminal"},
 }
