@@ -70,7 +70,9 @@ def replace_file(path: Path, before: bytes | None, after: bytes) -> Path | None:
             fresh.flush()
             os.fsync(fresh.fileno())
             if before is not None:
-                _as_it_was(Path(fresh.name), target.stat())
+                # The owner first: a mode that let one group read must not let another.
+                _give(Path(fresh.name), target.stat())
+                Path(fresh.name).chmod(stat.S_IMODE(target.stat().st_mode))
                 copy = _copy(target, before)
             fresh.close()
             _refuse_if_changed(target, before)
@@ -89,25 +91,25 @@ def _refuse_if_changed(target: Path, before: bytes | None) -> None:
         raise LeftAloneError("it was changed meanwhile; try again")
 
 
-def _as_it_was(fresh: Path, status: os.stat_result) -> None:
-    """The owner first: a mode that let one group read must not let another."""
+def _give(fresh: Path, status: os.stat_result) -> None:
+    """To the owner of the file in whose place or beside which it is to stand."""
     own = fresh.stat()
     if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
         os.chown(fresh, status.st_uid, status.st_gid)
-    fresh.chmod(stat.S_IMODE(status.st_mode))
 
 
 def _copy(target: Path, content: bytes) -> Path:
     """Keep what a file held beside it, under a name that is free."""
-    mode = stat.S_IMODE(target.stat().st_mode) & _PRIVATE
+    status = target.stat()
     names = (target.with_name(f"{target.name}.bak{number or ''}") for number in range(_ENOUGH_COPIES))
     copy = next((name for name in names if not os.path.lexists(name)), None)
     if copy is None:
         raise LeftAloneError(f"there are {_ENOUGH_COPIES} copies of it already")
-    handle = os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), mode)
+    handle = os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), status.st_mode & _PRIVATE)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+        _give(copy, status)
     except BaseException:
         copy.unlink()
         raise

@@ -123,9 +123,9 @@ def drop(text: str, path: Sequence[str]) -> str:
     if not gone.comma and earlier and earlier[-1].comma:
         at = earlier[-1].comma
         before = before[: at - 1] + before[at:]
-    rest = text[end:]
-    if not alone:
-        before, rest = (before, rest.lstrip(" \t")) if gone.comma else (before.rstrip(" \t"), rest)
+    rest = text[end:] if alone or not gone.comma else text[end:].lstrip(" \t")
+    if not gone.comma or rest.startswith(("\n", "\r")):
+        before = before.rstrip(" \t")
     return before + rest
 
 

@@ -80,7 +80,8 @@ def _merged_toml(text: str, client: Client, launch: Launch) -> str:
     content = _read_toml(text, "it is not valid TOML")
     there = _there(content, client, launch)
     if there is not None:
-        after = _changed_toml(text, client, launch, list(changes(there, entry(client, launch), client.reference)))
+        changed = list(changes(there, entry(client, launch), client.reference))
+        after = _changed_toml(text, client, launch, changed) if changed else text
     else:
         end = "\r\n" if "\r\n" in text else "\n"
         gap = "" if not text else end if text.endswith("\n") else end * 2
