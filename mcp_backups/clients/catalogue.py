@@ -118,7 +118,7 @@ class Client:
         file: How its file is called for people.
         path: Where that file is; None for a client whose file is not written here.
         section: The object (in TOML the table) in it that holds the servers by name.
-        reference: How the file names the token in the client's own environment; empty where it cannot.
+        reference: How the file names the token in the client's own environment; empty where it cannot, or asks for it.
         entry: Makes the entry of this server.
         add: Its own command that adds a server; {name}, {env} and {command} are put in.
         add_option: What stands before each variable in it.
@@ -171,7 +171,6 @@ CLIENTS = (
         ".vscode/mcp.json",
         lambda machine: machine.project / ".vscode" / "mcp.json",
         section="servers",
-        reference=f"${{input:{INPUT}}}",
         entry=_vscode,
     ),
     Client(

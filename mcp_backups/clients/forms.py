@@ -15,19 +15,26 @@ UNTOLD = "…"
 
 def entry(client: Client, launch: Launch) -> Entry:
     """What stands under the server's name in the client's file."""
-    asked = inputs(client, launch)
-    reference = f"${{input:{asked[0]['id']}}}" if asked else client.reference
-    env = {TOKEN: reference} if launch.refers and reference else {}
+    told = reference(client, launch) if launch.refers else ""
+    env = {TOKEN: told} if told else {}
     return client.entry(launch, env | dict(launch.variables))
+
+
+def reference(client: Client, launch: Launch) -> str:
+    """How the client's file names the token; empty where it cannot."""
+    return f"${{input:{_asked(launch)}}}" if client.key == "vscode" else client.reference
+
+
+def _asked(launch: Launch) -> str:
+    """The id of VS Code's question: each name has its own, since a second account has a second token."""
+    return INPUT if launch.name == NAME else f"{INPUT}-{launch.name}"
 
 
 def inputs(client: Client, launch: Launch) -> list[Entry]:
     """What the client asks its user for, beside the entry."""
     if client.key != "vscode" or not launch.refers:
         return []
-    # Each name its own: a second account has a second token.
-    asked = INPUT if launch.name == NAME else f"{INPUT}-{launch.name}"
-    return [{"type": "promptString", "id": asked, "description": "VPS.org API token", "password": True}]
+    return [{"type": "promptString", "id": _asked(launch), "description": "VPS.org API token", "password": True}]
 
 
 def shown(client: Client, launch: Launch) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from mcp_backups.clients import jsonc
 from mcp_backups.clients.catalogue import Client, Entry
 from mcp_backups.clients.files import LeftAloneError
-from mcp_backups.clients.forms import entry, inputs, toml_table
+from mcp_backups.clients.forms import entry, inputs, reference, toml_table
 from mcp_backups.clients.launch import Launch
 from mcp_backups.clients.ownership import Change, Gone, changes, is_ours
 
@@ -57,7 +57,7 @@ def _merged_json(text: str, client: Client, launch: Launch) -> str:
         if there is None:
             after = jsonc.put(after, where, wanted)
         else:
-            for path, value in changes(there, wanted, client.reference):
+            for path, value in changes(there, wanted, reference(client, launch)):
                 full = (*where, *path)
                 after = jsonc.drop(after, full) if value is Gone.GONE else jsonc.put(after, full, value)
         for asked in inputs(client, launch):
@@ -80,7 +80,7 @@ def _merged_toml(text: str, client: Client, launch: Launch) -> str:
     content = _read_toml(text, "it is not valid TOML")
     there = _there(content, client, launch)
     if there is not None:
-        changed = list(changes(there, entry(client, launch), client.reference))
+        changed = list(changes(there, entry(client, launch), reference(client, launch)))
         after = _changed_toml(text, client, launch, changed) if changed else text
     else:
         end = "\r\n" if "\r\n" in text else "\n"
@@ -134,7 +134,7 @@ def _inline(values: dict[str, Any]) -> Any:
 def _check(before: dict[str, Any], after: dict[str, Any], client: Client, launch: Launch) -> None:
     """Read as the client will: our entry is there, ready to run, and all else is as it was."""
     own = after[client.section][launch.name]
-    if not is_ours(own) or list(changes(own, entry(client, launch), client.reference)):
+    if not is_ours(own) or list(changes(own, entry(client, launch), reference(client, launch))):
         raise LeftAloneError("the entry would not be read as it is meant")
     asked = inputs(client, launch)
     rest = [_without(content, client, launch, asked) for content in (before, after)]
