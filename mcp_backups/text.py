@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 MAX_CHARS = 200
 """Characters of upstream text that are ever shown."""
 
-_READ_CHARS = 4_000
+READ_CHARS = 4_000
+"""Characters of upstream text that are ever looked at."""
+
 _MB_PER_GB = 1024
 _NOTHING, _MINUTE, _HOUR = timedelta(0), timedelta(minutes=1), timedelta(hours=1)
 _HOURS_FROM, _DAYS_FROM = timedelta(hours=2), timedelta(days=2)
@@ -30,14 +32,14 @@ def safe_text(raw: str) -> str:
     if len(raw) <= MAX_CHARS and raw.isascii() and raw.isprintable() and "  " not in raw and raw == raw.strip():
         return raw  # what nearly all texts are; the rest takes twenty times as long
     line = visible(raw)
-    if len(line) > MAX_CHARS or len(raw) > _READ_CHARS:
+    if len(line) > MAX_CHARS or len(raw) > READ_CHARS:
         return line[: MAX_CHARS - 1] + "…"
     return line
 
 
 def visible(raw: str) -> str:
     """The visible characters of upstream text as one line; of its first 4,000 characters, so far as it is read."""
-    drawn = _INVISIBLE.sub("", _ESCAPE_SEQUENCE.sub("", raw[:_READ_CHARS]))
+    drawn = _INVISIBLE.sub("", _ESCAPE_SEQUENCE.sub("", raw[:READ_CHARS]))
     shown = (" " if ch.isspace() else ch for ch in drawn if ch.isspace() or _is_visible(ch))
     return " ".join("".join(shown).split())
 

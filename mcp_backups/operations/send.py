@@ -170,7 +170,7 @@ def _delete_unknown(operation: Operation, is_listed: bool | None) -> OutcomeUnkn
 
 async def _send_restore(desk: Desk, operation: Operation) -> Operation:
     try:
-        is_page = await desk.api.restore_server(operation.server_id, operation.backup_id)
+        await desk.api.restore_server(operation.server_id, operation.backup_id)
     except ApiError as error:
         if not _may_have_acted(error):
             raise
@@ -180,8 +180,7 @@ async def _send_restore(desk: Desk, operation: Operation) -> Operation:
             "Do not repeat it; let the user look at the server, and call "
             f"get_operation(operation_id={operation.id!r}) for what is known.",
         ) from error
-    evidence = "VPS.org's answer" if not is_page else "unverified: a web page, though its status says yes"
-    return operation.but(status="accepted", evidence=evidence)
+    return operation.but(status="accepted", evidence="VPS.org's answer")
 
 
 def _may_have_acted(error: BackupsError) -> TypeGuard[ApiError]:
