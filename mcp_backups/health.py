@@ -180,9 +180,9 @@ def state(backup: Backup, now: datetime) -> State:
     """
     if backup.status == COMPLETED:
         return "completed"
-    if backup.status == "failed":
+    if backup.status == FAILED:
         return "failed"
-    return "stuck" if now - backup.created_at > STUCK else "in_progress"
+    return "stuck" if is_stuck(backup, now) else "in_progress"
 
 
 def fleet_health(
@@ -368,7 +368,9 @@ def _warnings(
 
 def _orphanage(count: int, newest_good: Backup | None) -> str:
     """What is left of a server that is not there."""
-    told = f", the newest good one {newest_good.id} of {stamp(newest_good.created_at)}" if newest_good else ", none good"
+    told = (
+        f", the newest good one {newest_good.id} of {stamp(newest_good.created_at)}" if newest_good else ", none good"
+    )
     return f"VPS.org does not list this server; {plural(count, 'backup')} of it {'is' if count == 1 else 'are'} left{told}."
 
 
