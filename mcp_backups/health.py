@@ -29,9 +29,9 @@ _CLOCK_SKEW = timedelta(minutes=5)
 Verdict = Literal["ok", "at_risk", "stale", "no_good_backup", "cannot_tell", "orphaned"]
 """What a server's newest good backup says of it.
 
-`ok`: it is young enough. `at_risk`: so it is, but something is wrong. `stale`: it is too old. `no_good_backup`: there is
-none. `cannot_tell`: one that is young enough may be among what could not be read. `orphaned`: VPS.org's complete list of
-servers lacks the server, so that nothing can be restored to it.
+`ok`: it is young enough. `at_risk`: so it is, but something is wrong. `stale`: it is too old. `no_good_backup`: there
+is none. `cannot_tell`: one that is young enough may be among what could not be read. `orphaned`: VPS.org's complete
+list of servers lacks the server, so that nothing can be restored to it.
 """
 
 FleetVerdict = Literal["ok", "not_ok", "cannot_tell"]
@@ -146,6 +146,7 @@ def is_good(backup: Backup, now: datetime, doubtful: Container[int] = ()) -> boo
     """
     return (
         is_restorable(backup)
+        and "expires_at" not in backup.unreadable
         and not expires_within(backup, EXPIRES_SOON, now)
         and not is_in_future(backup, now)
         and backup.id not in doubtful
@@ -268,22 +269,19 @@ def server_health(
     newest_first = sorted(backups, key=lambda backup: (backup.created_at, backup.id), reverse=True)
     faults = [(backup, _fault(backup, now, doubts)) for backup in newest_first]
     good = [backup for backup, fault in faults if not fault]
-    restore_to = good[0] if good else None
-    passed_over = faults[: newest_first.index(restore_to)] if restore_to else faults
-    if orphaned:
-        reasons, trouble = [_orphanage(len(backups), restore_to)], True
-    else:
-        warnings = list(_warnings(faults[len(passed_over) :], faults, now, complete=complete))
-        trouble = bool(warnings) or any(fault not in _NO_TROUBLE for _, fault in passed_over)
-        reasons = [_choice(restore_to, passed_over, complete=complete), *warnings]
-    verdict = "orphaned" if orphaned else _verdict(restore_to, max_age, now, trouble=trouble, complete=complete)
+    newest_good = good[0] if good else None
+    passed_over = faults[: newest_first.index(newest_good)] if newest_good else faults
+    warnings = list(_warnings(faults[len(passed_over) :], faults, now, complete=complete))
+    trouble = bool(warnings) or any(fault not in _NO_TROUBLE for _, fault in passed_over)
+    verdict = _verdict(newest_good, max_age, now, trouble=trouble, complete=complete)
+    reasons = (_choice(newest_good, passed_over, complete=complete), *warnings)
     counts = Counter(state(backup, now) for backup in backups)
     return ServerHealth(
         server_id=server_id,
         name=name or next((backup.server_name for backup in newest_first if backup.server_name), ""),
-        verdict=verdict,
-        restore_to=None if orphaned else restore_to,
-        reasons=tuple(reasons),
+        verdict="orphaned" if orphaned else verdict,
+        restore_to=None if orphaned else newest_good,
+        reasons=(_orphanage(len(backups), newest_good),) if orphaned else reasons,
         total=len(backups),
         good=len(good),
         completed=counts["completed"],
@@ -368,10 +366,8 @@ def _warnings(
 
 def _orphanage(count: int, newest_good: Backup | None) -> str:
     """What is left of a server that is not there."""
-    told = (
-        f", the newest good one {newest_good.id} of {stamp(newest_good.created_at)}" if newest_good else ", none good"
-    )
-    return f"VPS.org does not list this server; {plural(count, 'backup')} of it {'is' if count == 1 else 'are'} left{told}."
+    best = f"the newest good one {newest_good.id} of {stamp(newest_good.created_at)}" if newest_good else "none good"
+    return f"VPS.org does not list this server; of it {plural(count, 'orphaned backup')} left, {best}."
 
 
 def _ids(backups: Iterable[Backup]) -> str:

@@ -1,6 +1,6 @@
-"""What `check_backups` answers: a fleet, its servers in full, and its servers in short."""
+"""What `check_backups` answers: a fleet, its servers in full, and its servers in short; and a server as a resource."""
 
-from mcp_backups.models import Answer, Maybe
+from mcp_backups.models import Answer, BackupRow, Maybe
 
 
 class ServerRow(Answer):
@@ -80,3 +80,16 @@ class FleetReport(Answer):
     others_verdict: str
     not_shown: int
     next_step: str
+
+
+class ServerBackups(Answer):
+    """The backups of one server, newest first: those that fit, and how many more there are."""
+
+    as_of: str
+    server_id: int
+    server: str
+    total: int
+    not_shown: int
+    complete: bool
+    missing: list[str]
+    backups: list[BackupRow]

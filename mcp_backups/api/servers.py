@@ -71,12 +71,12 @@ def server_named(name: str, backups: Listing[Backup], servers: Listing[Server]) 
         NotFoundError: There certainly is none.
         ProtocolError: None was found, but not everything could be read.
     """
-    wanted = _as_compared(name)
+    wanted = as_compared(name)
     if not wanted:
         raise InvalidArgumentError("server_name holds no visible character.", "Leave it out for every server.")
     borne = {(backup.server_id, backup.server_name) for backup in backups.rows if backup.server_id}
     borne |= {(server.id, server.name) for server in servers.rows}
-    names = [(server_id, _as_compared(known)) for server_id, known in borne]
+    names = [(server_id, as_compared(known)) for server_id, known in borne]
     found = {server_id for server_id, known in names if known == wanted}
     found = found or {server_id for server_id, known in names if known.startswith(wanted)}
     if len(found) == 1:
@@ -96,5 +96,6 @@ def server_named(name: str, backups: Listing[Backup], servers: Listing[Server]) 
     raise NotFoundError("No server has that name, and no backup is of one that had it.", _SEE_ALL)
 
 
-def _as_compared(name: str) -> str:
+def as_compared(name: str) -> str:
+    """A name as it is compared with others: as people see it, whatever the case."""
     return seen(seen(name).casefold())

@@ -9,7 +9,9 @@ from datetime import timedelta
 from typing import Literal
 
 from mcp_backups.clock import Moment
-from mcp_backups.operations.operation import Operation
+from mcp_backups.models import Backup, Listing
+from mcp_backups.operations.ledger import Transaction
+from mcp_backups.operations.operation import EFFECTIVE, Operation
 
 DOUBT_LASTS = timedelta(hours=24)
 """How long after it was sent a deletion may still take effect."""
@@ -44,3 +46,9 @@ def _doubt(delete: Operation, now: Moment) -> Doubt | None:
     if delete.status in {"unknown", "accepted"} and in_doubt(delete, now):
         return "being_deleted" if delete.status == "accepted" else "doubtful"
     return None
+
+
+def doubts_in(entries: Transaction, backups: Listing[Backup], now: Moment) -> dict[int, Doubt]:
+    """The doubtful ones of these backups, by the ledger."""
+    deletes = entries.find(action="delete_backup", statuses=EFFECTIVE, limit=1000)
+    return doubts(deletes, backups.ids, now)

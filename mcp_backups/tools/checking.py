@@ -10,7 +10,7 @@ from pydantic import Field
 
 from mcp_backups.api.servers import is_absent, require_server
 from mcp_backups.health import FleetHealth, ServerHealth, Verdict, fleet_health
-from mcp_backups.models import Listing, Server
+from mcp_backups.models import Listing
 from mcp_backups.reports import FleetReport, LeanServerRow, ServerRow
 from mcp_backups.text import age, plural, stamp
 from mcp_backups.tools.answers import fitted
@@ -69,13 +69,12 @@ def fleet_of(
     of_it = tuple(gap for gap in backups.gaps if gap.server_id in (0, server_id))
     # Where its backups show that it is there, a gap in the list of servers is none in what is known of it.
     is_known = bool(backups.rows) or any(server.id == server_id for server in servers.rows)
-    only: Listing[Server] | None = Listing(
+    only = Listing(
         tuple(server for server in servers.rows if server.id == server_id),
         () if is_known else tuple(gap for gap in servers.gaps if gap.server_id in (0, server_id)),
     )
-    if is_known and not only.rows and not is_absent(server_id, servers):
-        only = None
-    return fleet_health(Listing(backups.rows, of_it), only, max_age, now, doubts=doubts)
+    may_be_orphaned = not is_known or bool(only.rows) or is_absent(server_id, servers)
+    return fleet_health(Listing(backups.rows, of_it), only if may_be_orphaned else None, max_age, now, doubts=doubts)
 
 
 def fleet_report(fleet: FleetHealth, *, in_full: bool) -> FleetReport:
@@ -215,7 +214,7 @@ def report_text(report: FleetReport) -> str:
     if not report.complete:
         lines.append(f"INCOMPLETE: {'; '.join(report.missing)}.")
     if report.orphaned_backups:
-        lines.append(f"orphaned_backups, which belong to no server: {_ids(report)}")
+        lines.append(f"orphaned_backups: {orphans_told(report)}")
     lines += _table(ServerRow, report.servers)
     if report.others:
         lines.append(f"others, {report.others_verdict} unless said:")
@@ -223,10 +222,11 @@ def report_text(report: FleetReport) -> str:
     return "\n".join([*lines, f"not_shown: {report.not_shown}", f"next_step: {report.next_step}"])
 
 
-def _ids(report: FleetReport) -> str:
+def orphans_told(report: FleetReport) -> str:
+    """Which backups belong to no server, as a clause."""
     ids = report.orphaned_backups or []
     more = report.totals.get("orphaned_backups", 0) - len(ids)
-    return ", ".join(map(str, ids)) + (f" and {more} more" if more else "")
+    return f"{', '.join(map(str, ids))}{f' and {more} more' if more else ''} of no server"
 
 
 def _table(kind: type[ServerRow | LeanServerRow], rows: Sequence[ServerRow | LeanServerRow]) -> list[str]:
