@@ -126,7 +126,7 @@ def test_what_is_to_come_says_so() -> None:
         pytest.param("Café", "Cafe\u200b\u0301", id="with an invisible letter before the accent"),
         pytest.param("web\u200d-\u200b01", "web-01", id="invisible characters"),
         pytest.param("web\xa0 01", " web 01", id="no-break and double spaces"),
-        pytest.param("ｗｅｂ-０１", "web-01", id="wide letters"),
+        pytest.param("\uff57\uff45\uff42-\uff10\uff11", "web-01", id="wide letters"),
         pytest.param("❤\ufe0f", "❤", id="what keyboards add to emoji"),
         pytest.param("\x1b[31mweb\x1b[0m", "web", id="colours"),
     ],

@@ -13,6 +13,8 @@ from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import EFFECTIVE, Operation
 
+_MOST = 1000
+
 DOUBT_LASTS = timedelta(hours=24)
 """How long after it was sent a deletion may still take effect."""
 
@@ -35,6 +37,12 @@ def doubts(deletes: Iterable[Operation], listed: Collection[int], now: Moment) -
     return found
 
 
+def doubts_in(entries: Transaction, backups: Listing[Backup], now: Moment) -> dict[int, Doubt]:
+    """The doubtful ones of these backups, by the ledger."""
+    deletes = entries.find(action="delete_backup", statuses=EFFECTIVE, limit=_MOST)
+    return doubts(deletes, backups.ids, now)
+
+
 def in_doubt(delete: Operation, now: Moment) -> bool:
     """Whether a deletion of which nobody saw the end may still take effect."""
     return (delete.listed_again or delete.sent or delete.created).within(DOUBT_LASTS, now)
@@ -46,9 +54,3 @@ def _doubt(delete: Operation, now: Moment) -> Doubt | None:
     if delete.status in {"unknown", "accepted"} and in_doubt(delete, now):
         return "being_deleted" if delete.status == "accepted" else "doubtful"
     return None
-
-
-def doubts_in(entries: Transaction, backups: Listing[Backup], now: Moment) -> dict[int, Doubt]:
-    """The doubtful ones of these backups, by the ledger."""
-    deletes = entries.find(action="delete_backup", statuses=EFFECTIVE, limit=1000)
-    return doubts(deletes, backups.ids, now)
