@@ -367,7 +367,8 @@ def _warnings(
 def _orphanage(count: int, newest_good: Backup | None) -> str:
     """What is left of a server that is not there."""
     best = f"the newest good one {newest_good.id} of {stamp(newest_good.created_at)}" if newest_good else "none good"
-    return f"VPS.org does not list this server; of it {plural(count, 'orphaned backup')} left, {best}."
+    left = f"{plural(count, 'orphaned backup')} of it {'is' if count == 1 else 'are'} left"
+    return f"VPS.org does not list this server; {left}, {best}."
 
 
 def _ids(backups: Iterable[Backup]) -> str:

@@ -25,7 +25,7 @@ MaxAgeHours = Annotated[
 
 GOOD_MEANS = (
     "completed, size known and above 0, not expiring within 24 h, not dated in the future, not doubtful "
-    "(no deletion was sent for it); also when just made"
+    "(no deletion was sent for it); one made today counts"
 )
 
 _FULL_CHARS = 1_500
