@@ -304,7 +304,7 @@ async def test_where_the_ledger_cannot_be_read_nothing_is_called_fine(
     assert "what was deleted here lately is not known" in answer.text
 
 
-async def test_a_check_makes_no_ledger(agent: Session, state_dir: Path) -> None:
+async def test_a_check_makes_no_ledger(agent: Session, state_dir: Any) -> None:
     await agent.call("check_backups")
     assert not state_dir.exists()
 
