@@ -14,7 +14,7 @@ from mcp_backups.operations.desk import Desk
 from mcp_backups.prompts import way_named
 from mcp_backups.resources import SERVER_URI
 from mcp_backups.text import stamp
-from mcp_backups.tools.observation import observe_for
+from mcp_backups.tools.observation import known_doubts
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ async def _server_ids(desk: Desk, typed: str) -> list[str]:
 async def _good_backups(desk: Desk, server_id: str) -> list[Backup]:
     """The newest first; of one server where its id is known already."""
     known = int(server_id) if _ID.fullmatch(server_id) else 0
-    observed = await observe_for(desk, known)
-    doubts = observed.doubts or {}
-    good = (each for each in observed.backups.rows if is_good(each, observed.now) and not doubts.get(each.id))
+    backups = await desk.api.list_backups(known)
+    doubts = await known_doubts(desk, backups) or {}
+    good = (backup for backup in backups.rows if is_good(backup, desk.now, doubts))
     return sorted(good, key=lambda backup: (backup.created_at, backup.id), reverse=True)

@@ -209,7 +209,9 @@ def fleet_health(
     for backup in backups.rows:
         of_server[backup.server_id].append(backup)
     orphans = of_server.pop(0, [])
-    named = {server.id: server.name for server in servers.rows} if servers else {}
+    # A server of which only the id could be read is there, whatever it is called.
+    named = {gap.server_id: "" for gap in servers.gaps if gap.server_id} if servers else {}
+    named |= {server.id: server.name for server in servers.rows} if servers else {}
     gaps = [gap for gap in (*backups.gaps, *(servers.gaps if servers else ())) if gap.server_id not in ignored]
     found = of_server.keys() | named
     health = [

@@ -238,6 +238,7 @@ OF_7, OF_8 = (Gap("a row could not be read", 7),), (Gap("a row could not be read
         pytest.param(Listing((GOOD, OLD_8)), Listing((server(7),)), "ok", id="what is stale is no server any more"),
         pytest.param(Listing((OLD_8,)), Listing((server(7),)), "not_ok", id="one without backups, one orphaned"),
         pytest.param(Listing((OLD_8,)), Listing(()), "cannot_tell", id="there are only orphans"),
+        pytest.param(Listing((GOOD,)), Listing((server(7),), OF_8), "not_ok", id="one of which only the id was read"),
         pytest.param(Listing((GOOD, STRAY)), Listing((server(7),)), "ok", id="a backup of no server"),
         pytest.param(Listing((STRAY,)), Listing(()), "cannot_tell", id="nothing but backups of no server"),
         pytest.param(Listing((GOOD,)), Listing((), OF_7), "ok", id="the one server not read is known by its backup"),

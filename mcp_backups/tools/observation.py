@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from math import inf
 from typing import NamedTuple
 
@@ -71,12 +72,13 @@ async def observe_for(desk: Desk, server_id: int = 0, backup_type: str = "") -> 
     Raises:
         ApiError: The backups could not be read, or not in time.
     """
-
-    async def read_doubts(backups: Listing[Backup]) -> Doubts | None:
-        try:
-            return await desk.doubtful(backups) if desk.ledger.path.exists() else {}
-        except (*LEDGER_AWAY, OSError):
-            return None
-
     with desk.reading():
-        return await observe(desk.api, read_doubts, server_id, backup_type, lambda: desk.seconds_left)
+        return await observe(desk.api, partial(known_doubts, desk), server_id, backup_type, lambda: desk.seconds_left)
+
+
+async def known_doubts(desk: Desk, backups: Listing[Backup]) -> Doubts | None:
+    """For which of these backups a deletion was sent; None where the ledger cannot be read. Makes no ledger."""
+    try:
+        return await desk.doubtful(backups) if desk.ledger.path.exists() else {}
+    except (*LEDGER_AWAY, OSError):
+        return None
