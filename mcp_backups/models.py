@@ -153,6 +153,8 @@ class BackupRow(Answer):
         created_at: UTC, to the minute.
         age: Since it was created, in words.
         expires_at: UTC, to the minute; absent when it does not expire by itself.
+        flags: `being_deleted` (VPS.org accepted its deletion), `doubtful` (its deletion was sent, and may take effect),
+            `stuck` (unfinished for over 6 h), `orphaned` (VPS.org lists no server for it).
     """
 
     id: int
@@ -165,6 +167,14 @@ class BackupRow(Answer):
     age: str
     expires_at: Maybe[str] = None
     description: Maybe[str] = None
+    flags: Maybe[list[str]] = None
+
+
+class ServerName(Answer):
+    """A server: its id, and its name as VPS.org has it (empty when it was not told)."""
+
+    id: int
+    name: str
 
 
 class BackupPage(Answer):
@@ -176,6 +186,7 @@ class BackupPage(Answer):
         complete: Whether every backup that VPS.org holds was read.
         missing: What was not, when it is not complete.
         as_of: When it was read; UTC, to the minute.
+        server: The server that was asked for; absent for every server.
         next_cursor: What to call again with for the next page; empty on the last.
         defaults: What the rows on this page hold in the fields that they leave out.
         backups: Newest first.
@@ -186,16 +197,10 @@ class BackupPage(Answer):
     complete: bool
     missing: list[str]
     as_of: str
+    server: Maybe[ServerName] = None
     next_cursor: str
     defaults: dict[str, str]
     backups: list[BackupRow]
-
-
-class ServerName(Answer):
-    """A server: its id, and its name as VPS.org has it (empty when it was not told)."""
-
-    id: int
-    name: str
 
 
 class PruneRow(Answer):

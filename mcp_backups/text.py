@@ -12,8 +12,7 @@ READ_CHARS = 4_000
 """Characters of upstream text that are ever looked at."""
 
 _MB_PER_GB = 1024
-_NOTHING, _MINUTE, _HOUR = timedelta(0), timedelta(minutes=1), timedelta(hours=1)
-_HOURS_FROM, _DAYS_FROM = timedelta(hours=2), timedelta(days=2)
+_NOTHING, _MINUTE = timedelta(0), timedelta(minutes=1)
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x9b[0-?]*[ -/]*[@-~]")
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 # Letters and marks that draw nothing: fillers, joiners and variation selectors, which can carry hidden words.
@@ -44,6 +43,11 @@ def visible(raw: str) -> str:
     return " ".join("".join(shown).split())
 
 
+def seen(raw: str) -> str:
+    """Upstream text as people see it, to compare by: compatible forms are one (NFKC), nothing invisible counts."""
+    return visible(unicodedata.normalize("NFKC", visible(raw)))
+
+
 def _is_visible(ch: str) -> bool:
     return unicodedata.category(ch) not in _INVISIBLE_CATEGORIES
 
@@ -54,16 +58,18 @@ def stamp(moment: datetime) -> str:
 
 
 def age(moment: datetime, now: datetime) -> str:
-    """How long ago `moment` was, in its largest fitting unit: `45 min`, `9 h`, `16 d`; `in 3 d` if it is to come."""
+    """How long ago `moment` was: `45 min`, `9 h 5 min`, `16 d 3 h`; `in 3 d` if it is to come."""
     passed = now - moment
     return f"in {duration(-passed)}" if passed < _NOTHING else duration(passed)
 
 
 def duration(length: timedelta) -> str:
-    """A length of time, cut to whole minutes (under 2 h), hours (under 2 d) or days."""
-    if length >= _DAYS_FROM:
-        return f"{length.days} d"
-    return f"{length // _HOUR} h" if length >= _HOURS_FROM else f"{length // _MINUTE} min"
+    """A length of time of 0 or more in its largest unit and the next, cut: 5 d 23 h 59 min are `5 d 23 h`."""
+    hours, minutes = divmod(length // _MINUTE, 60)
+    days, hours = divmod(hours, 24)
+    larger, smaller = (f"{days} d", f"{hours} h") if days else (f"{hours} h", f"{minutes} min")
+    told = [part for part in (larger, smaller) if not part.startswith("0 ")]
+    return " ".join(told) or smaller
 
 
 def size(megabytes: float | None) -> str:

@@ -16,7 +16,7 @@ from mcp_backups.server import definition
 from mcp_backups.tools import TOOLS, Tool
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-ALL_BYTES = 12_000
+ALL_BYTES = 10_000
 """What the definitions may cost a model before it has asked for anything."""
 
 ASPECTS = {

@@ -13,7 +13,7 @@ from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, Moment
 from mcp_backups.errors import BackupsError, UpstreamTimeoutError
 from mcp_backups.models import Backup, Listing
-from mcp_backups.operations.doubt import Doubt, doubts
+from mcp_backups.operations.doubt import Doubt, doubts, doubts_in
 from mcp_backups.operations.judge import judge_delete, may_have_made
 from mcp_backups.operations.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import EFFECTIVE, Action, Approver, Operation
@@ -162,10 +162,8 @@ class Desk:
         Raises:
             LedgerUnavailableError, BusyError: The ledger cannot be read now, so it is not known.
         """
-        deletes = await self.ledger.read(
-            lambda entries: entries.find(action="delete_backup", statuses=EFFECTIVE, limit=_MOST)
-        )
-        return doubts(deletes, backups.ids, self.moment())
+        now = self.moment()
+        return await self.ledger.read(lambda entries: doubts_in(entries, backups, now))
 
     async def record(self, operation: Operation) -> Operation:
         """Make an operation durable as it is now."""

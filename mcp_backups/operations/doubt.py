@@ -9,7 +9,11 @@ from datetime import timedelta
 from typing import Literal
 
 from mcp_backups.clock import Moment
-from mcp_backups.operations.operation import Operation
+from mcp_backups.models import Backup, Listing
+from mcp_backups.operations.ledger import Transaction
+from mcp_backups.operations.operation import EFFECTIVE, Operation
+
+_MOST = 1000
 
 DOUBT_LASTS = timedelta(hours=24)
 """How long after it was sent a deletion may still take effect."""
@@ -31,6 +35,12 @@ def doubts(deletes: Iterable[Operation], listed: Collection[int], now: Moment) -
         if delete.backup_id in listed and (doubt := _doubt(delete, now)):
             found.setdefault(delete.backup_id, doubt)
     return found
+
+
+def doubts_in(entries: Transaction, backups: Listing[Backup], now: Moment) -> dict[int, Doubt]:
+    """The doubtful ones of these backups, by the ledger."""
+    deletes = entries.find(action="delete_backup", statuses=EFFECTIVE, limit=_MOST)
+    return doubts(deletes, backups.ids, now)
 
 
 def in_doubt(delete: Operation, now: Moment) -> bool:

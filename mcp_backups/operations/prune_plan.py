@@ -1,6 +1,7 @@
 """What a prune would delete, and what of the operator's rules and budgets stands against it."""
 
-from mcp_backups.errors import NotFoundError, PolicyDeniedError
+from mcp_backups.api.servers import read_servers, require_server
+from mcp_backups.errors import PolicyDeniedError
 from mcp_backups.models import MANUAL
 from mcp_backups.operations.confirm import Wish
 from mcp_backups.operations.desk import Desk, with_error
@@ -16,7 +17,6 @@ from mcp_backups.operations.policy import (
     check_prune,
     deletes_left,
 )
-from mcp_backups.operations.settle import CANNOT_SEE
 from mcp_backups.retention import Keep, rulings
 from mcp_backups.settings import Settings
 from mcp_backups.text import plural
@@ -35,8 +35,8 @@ async def plan_prune(keep: Keep, desk: Desk, wish: Wish) -> Operation:
     check_prune(desk.settings, server_id)
     with desk.reading():
         backups = await desk.api.list_backups(server_id)
-        if backups.complete_for(server_id) and not backups.rows:
-            await _check_exists(desk, server_id)
+        if not backups.rows:
+            require_server(server_id, backups, await read_servers(desk.api))
     draft = Operation(
         id=new_id(),
         action="prune_backups",
@@ -52,16 +52,6 @@ async def plan_prune(keep: Keep, desk: Desk, wish: Wish) -> Operation:
     except PolicyDeniedError as refusal:
         await desk.record(with_error(draft.but(status="refused"), refusal))
         raise
-
-
-async def _check_exists(desk: Desk, server_id: int) -> None:
-    """Whether VPS.org may have the server. Raises `NotFoundError` where its complete list of servers lacks it."""
-    try:
-        servers = await desk.api.list_servers()
-    except CANNOT_SEE:
-        return
-    if servers.complete and all(server.id != server_id for server in servers.rows):
-        raise NotFoundError(f"VPS.org has no server {server_id}.", "Call check_backups to see every server.")
 
 
 async def _judged(desk: Desk, draft: Operation, holdings: Holdings, keep: Keep) -> Operation:
