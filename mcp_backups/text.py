@@ -1,5 +1,6 @@
 """Untrusted text made safe to show; sizes, times and ages in words."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ MAX_CHARS = 200
 READ_CHARS = 4_000
 """Characters of upstream text that are ever looked at."""
 
+_ECHOED = 40
+_NUMBER_BITS = 128
 _MB_PER_GB = 1024
 _NOTHING, _MINUTE = timedelta(0), timedelta(minutes=1)
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x9b[0-?]*[ -/]*[@-~]")
@@ -50,6 +53,21 @@ def seen(raw: str) -> str:
 
 def _is_visible(ch: str) -> bool:
     return unicodedata.category(ch) not in _INVISIBLE_CATEGORIES
+
+
+def got(value: object) -> str:
+    """A value that came in, in JSON's words, cleaned and cut at 40 characters: `text 'yes'`, `12345.5`, `null`."""
+    if isinstance(value, str):
+        shown = visible(value)
+        cut = f"{shown[:_ECHOED]}… of {len(value)} characters" if len(shown) > _ECHOED else shown
+        return f"text {cut!r}" if shown == value else f"text {cut!r}, with spaces or invisible characters left out here"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, int) and value.bit_length() > _NUMBER_BITS:
+        return "a number of more than 38 digits"  # Python refuses to write out some thousands of them
+    return json.dumps(value)
 
 
 def stamp(moment: datetime) -> str:

@@ -33,7 +33,7 @@ async def read(agent: Session, uri: str) -> dict[str, Any]:
 async def refusal(agent: Session, uri: str) -> tuple[int, str]:
     with pytest.raises(MCPError) as refused, anyio.fail_after(PATIENCE):
         await agent.client.read_resource(uri)
-    assert refused.value.data is None
+    assert refused.value.data == ({"uri": uri} if refused.value.code == INVALID_PARAMS else None)
     return refused.value.code, refused.value.message
 
 

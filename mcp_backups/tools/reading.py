@@ -115,8 +115,9 @@ async def get_operation(call: Call, operation_id: OperationId, wait_seconds: Wai
     """Show what became of a backup, delete or restore operation: planned, running, succeeded, failed or unknown.
 
     Use it after a write that was accepted, is preparing, or whose outcome is unknown, instead of repeating that write:
-    it settles the outcome by looking at VPS.org. With wait_seconds it waits for a backup to finish. Returns the
-    operation with its facts and the next step. Changes nothing.
+    it settles the outcome by looking at VPS.org. For backups that no operation is about use list_backups or
+    check_backups. With wait_seconds it waits for a backup to finish. Returns the operation with its facts and the next
+    step. Changes nothing.
     """
     recorded = await call.desk.ledger.read(lambda entries: entries.get(operation_id))
     if recorded is None:
