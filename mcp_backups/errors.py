@@ -5,10 +5,10 @@
     ├── ConfigError                   the operator mends a setting
     ├── ApiError                      VPS.org did not do it, or did not say so
     │   ├── AuthFailedError           the token is missing or rejected
-    │   ├── ForbiddenError            the token may not do this
+    │   ├── ForbiddenError            VPS.org does not allow this
     │   ├── NotFoundError             no such server or backup
-    │   ├── ConflictError             something else is under way
-    │   ├── RejectedError             VPS.org refused the request as invalid
+    │   ├── ConflictError             something else may be under way
+    │   ├── RejectedError             VPS.org refused the request, perhaps as invalid
     │   ├── RateLimitedError          wait, then try again
     │   ├── UnavailableError          VPS.org could not be reached or failed
     │   ├── UpstreamTimeoutError      VPS.org did not answer in time
@@ -120,7 +120,7 @@ class AuthFailedError(ApiError):
 
 class ForbiddenError(ApiError):
     code = "forbidden"
-    advice = "The operator must use a token with the permission for this; do not try again before."
+    advice = "Tell the user; do not repeat it unless something changed at VPS.org."
 
 
 class NotFoundError(ApiError):
@@ -130,17 +130,17 @@ class NotFoundError(ApiError):
 
 class ConflictError(ApiError):
     code = "conflict"
-    advice = "Wait until what is under way is finished, then try again; list_backups shows it."
+    advice = "Wait until what is under way is finished, then try once more; list_backups shows it."
 
 
 class RejectedError(ApiError):
     code = "invalid_argument"
-    advice = "Correct the arguments and call again."
+    advice = "Tell the user; do not repeat it unless something changed at VPS.org."
 
 
 class RateLimitedError(ApiError):
     code = "rate_limited"
-    advice = "Try again later."
+    advice = "Wait a minute, then try once more; if it is refused again, tell the user."
 
 
 class UnavailableError(ApiError):
@@ -160,7 +160,7 @@ class ProtocolError(ApiError):
 
 class ResponseTooLargeError(ApiError):
     code = "response_too_large"
-    advice = "Ask for one server with server_id, and tell the operator."
+    advice = "Ask for one server with server_id, where the tool takes one; else tell the user."
 
 
 class OutcomeUnknownError(BackupsError):

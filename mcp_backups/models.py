@@ -20,6 +20,14 @@ IN_PROGRESS = "in_progress"
 FAILED = "failed"
 """What VPS.org is believed to call a backup that came to nothing; it is not documented."""
 MANUAL = "manual"
+UNREADABLE = "unreadable"
+"""Stands for a status or type that VPS.org told in a form of no use."""
+
+NO_SERVER = -1
+"""The server of what is known to belong to none: a gap of that "server" is in no server's way."""
+
+_TEXTS = 10
+"""Gaps that are told one by one."""
 
 BackupType = Literal["manual", "automatic"]
 
@@ -81,7 +89,7 @@ class Gap(NamedTuple):
 
     Attributes:
         what: What it is, as a clause; safe to show.
-        server_id: The only server that it can concern; 0 for any.
+        server_id: The only server that it can concern; 0 for any, `NO_SERVER` for none.
     """
 
     what: str
@@ -101,8 +109,8 @@ class Listing(NamedTuple, Generic[Row]):
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What could not be read, one clause each."""
-        return tuple(gap.what for gap in self.gaps)
+        """What could not be read, one clause each; of many gaps the first ten."""
+        return self.missing_for(0)
 
     @property
     def ids(self) -> frozenset[int]:
@@ -114,8 +122,11 @@ class Listing(NamedTuple, Generic[Row]):
         return not self.gaps
 
     def missing_for(self, server_id: int) -> tuple[str, ...]:
-        """What could not be read and may concern this server, one clause each; of every server for 0."""
-        return tuple(gap.what for gap in self.gaps if not server_id or gap.server_id in (0, server_id))
+        """What could not be read and may concern this server, as `missing`; of every server for 0."""
+        gaps = (gap for gap in self.gaps if not server_id or gap.server_id in (0, server_id))
+        texts: tuple[str, ...] = tuple(dict.fromkeys(gap.what for gap in gaps))
+        more = len(texts) - _TEXTS
+        return texts if more <= 0 else (*texts[:_TEXTS], f"{more} more like these")
 
     def complete_for(self, server_id: int) -> bool:
         """Whether everything that VPS.org holds of this server is here; of every server for 0."""
@@ -142,6 +153,8 @@ class BackupRow(Answer):
         created_at: UTC, to the minute.
         age: Since it was created, in words.
         expires_at: UTC, to the minute; absent when it does not expire by itself.
+        flags: `being_deleted` (VPS.org accepted its deletion), `doubtful` (its deletion was sent, and may take effect),
+            `stuck` (unfinished for over 6 h), `orphaned` (VPS.org lists no server for it).
     """
 
     id: int
@@ -154,6 +167,14 @@ class BackupRow(Answer):
     age: str
     expires_at: Maybe[str] = None
     description: Maybe[str] = None
+    flags: Maybe[list[str]] = None
+
+
+class ServerName(Answer):
+    """A server: its id, and its name as VPS.org has it (empty when it was not told)."""
+
+    id: int
+    name: str
 
 
 class BackupPage(Answer):
@@ -165,6 +186,7 @@ class BackupPage(Answer):
         complete: Whether every backup that VPS.org holds was read.
         missing: What was not, when it is not complete.
         as_of: When it was read; UTC, to the minute.
+        server: The server that was asked for; absent for every server.
         next_cursor: What to call again with for the next page; empty on the last.
         defaults: What the rows on this page hold in the fields that they leave out.
         backups: Newest first.
@@ -175,16 +197,10 @@ class BackupPage(Answer):
     complete: bool
     missing: list[str]
     as_of: str
+    server: Maybe[ServerName] = None
     next_cursor: str
     defaults: dict[str, str]
     backups: list[BackupRow]
-
-
-class ServerName(Answer):
-    """A server: its id, and its name as VPS.org has it (empty when it was not told)."""
-
-    id: int
-    name: str
 
 
 class PruneRow(Answer):

@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     servers: Ids = Field(default=frozenset(), description="Only these servers may be changed; empty: all.")
     protected_servers: Ids = Field(default=frozenset(), description="Servers of which nothing is deleted or restored.")
     protected_backups: Ids = Field(default=frozenset(), description="Backups that are never deleted.")
+    ignored_servers: Ids = Field(default=frozenset(), description="Servers that are left out of checks.")
     keep_min: int = Field(default=1, ge=0, le=1000, description="Good backups that a delete must leave on a server.")
     deletes_per_hour: int = Field(default=10, ge=0, le=100_000, description="Most deletes within an hour.")
     deletes_per_day: int = Field(default=30, ge=0, le=100_000, description="Most deletes within 24 hours.")

@@ -22,7 +22,8 @@ LAYERS = (
     {"boundary"},
     {"prompts", "resources"},
     {"completion"},
-    {"server"},
+    {"server", "stdio"},
+    {"web"},
     {"transport"},
     {"audit", "check"},
     {"demo"},
@@ -37,16 +38,17 @@ EMULATOR_USERS = {"transport", "demo", "cli"}
 
 ONLY_IN = {
     "httpx2": {"api"},
-    "mcp": {"boundary", "server", "transport", "demo", "tools"},
-    "mcp_types": {"boundary", "completion", "prompts", "resources", "server", "transport", "demo", "tools"},
+    "mcp": {"boundary", "server", "stdio", "web", "demo", "tools"},
+    "mcp_types": {"boundary", "completion", "prompts", "resources", "server", "stdio", "demo", "tools"},
     "sqlite3": {"operations"},
     "h11": {"sandbox"},
-    "uvicorn": {"transport"},
+    "tomlkit": {"clients"},
+    "uvicorn": {"web"},
     "rich": {"audit", "check", "demo", "terminal"},
 }
 """Which parts may know of what others made."""
 
-MODULE_LINES, FUNCTION_LINES = 300, 60
+MODULE_LINES, FUNCTION_LINES = 500, 60
 """Where a module or a function has long been in want of a second one."""
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal
 
 from mcp_backups.actions import delete
+from mcp_backups.api.servers import read_servers, require_server
 from mcp_backups.errors import (
     AuthFailedError,
     BackupsError,
@@ -126,8 +127,8 @@ async def _plan(context: Context, request: Request) -> Operation:
     check_prune(context.settings, server_id)
     with context.reading():
         backups = await context.api.list_backups(server_id)
-        if backups.complete_for(server_id) and not backups.rows:
-            await _check_exists(context, server_id)
+        if not backups.rows:
+            require_server(server_id, backups, await read_servers(context.api))
     draft = Operation(
         id=new_id(),
         action="prune_backups",
@@ -144,16 +145,6 @@ async def _plan(context: Context, request: Request) -> Operation:
     except PolicyDeniedError as refusal:
         await context.record(draft.with_error(Status.REFUSED, refusal))
         raise
-
-
-async def _check_exists(context: Context, server_id: int) -> None:
-    """Whether VPS.org may have the server. Raises `NotFoundError` where its complete list of servers lacks it."""
-    try:
-        servers = await context.api.list_servers()
-    except CANNOT_SEE:
-        return
-    if servers.complete and all(server.id != server_id for server in servers.rows):
-        raise NotFoundError(f"VPS.org has no server {server_id}.", "Call check_backups to see every server.")
 
 
 async def _judged(context: Context, draft: Operation, inventory: Inventory) -> Operation:

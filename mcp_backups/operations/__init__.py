@@ -5,7 +5,7 @@ What is exported here is all that an action needs. Actions are known by one prot
 
 from .authorize import authorize, outcome_of_other
 from .consent import Person, Question, Reply, backup_line, server_line, target_lines
-from .context import Action, Context, Entries, Facts, ReportProgress, Request, Result, Steps
+from .context import Action, Context, Entries, Facts, ReportProgress, Request, Result, Steps, doubts_in
 from .execute import carry_out, execute, may_have_acted, record_plan
 from .observe import Observation, check_ledger, check_open, counted, observe, still_open
 from .operation import (
@@ -91,6 +91,7 @@ __all__ = [
     "combined",
     "counted",
     "deletes_left",
+    "doubts_in",
     "execute",
     "follow",
     "in_doubt",

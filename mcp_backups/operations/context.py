@@ -224,10 +224,8 @@ class Context:
         Raises:
             LedgerUnavailableError, BusyError: The ledger cannot be read now, so it is not known.
         """
-        deletes = await self.ledger.read(
-            lambda entries: entries.find(action="delete_backup", statuses=EFFECTIVE, limit=_MOST)
-        )
-        return doubts(deletes, backups.ids, self.moment())
+        now = self.moment()
+        return await self.ledger.read(lambda entries: doubts_in(entries, backups, now))
 
     async def inventory(self, server_id: int, backups: Listing[Backup]) -> Inventory:
         """What a destructive operation on a server is judged by."""
@@ -286,6 +284,12 @@ class _Before(NamedTuple):
                 if not each.is_expired(now)
             ],
         )
+
+
+def doubts_in(entries: Entries, backups: Listing[Backup], now: Moment) -> dict[int, Doubt]:
+    """The doubtful ones of these backups, by the ledger."""
+    deletes = entries.find(action="delete_backup", statuses=EFFECTIVE, limit=_MOST)
+    return doubts(deletes, backups.ids, now)
 
 
 def _may_be_reading(restore: Operation, now: Moment) -> bool:

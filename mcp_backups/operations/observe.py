@@ -94,7 +94,7 @@ def _absence(backups: Listing[Backup], backup_id: int, server_id: int) -> NotFou
     return ProtocolError(
         f"Backup {backup_id} is not in what could be read of the list of backups, but the list is incomplete "
         f"({'; '.join(missing)}), so it may exist.",
-        "Try again in a few minutes; if it stays so, tell the user.",
+        "Try once more in a few minutes; if it says the same then, tell the user.",
     )
 
 
