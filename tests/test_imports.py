@@ -128,7 +128,7 @@ def test_a_module_fits_in_a_head(module: Path) -> None:
         ("import httpx2", {"httpx2"}),
         ("import mcp_backups.api.client", {"mcp_backups.api.client"}),
         ("from mcp_backups import tools", {"mcp_backups.tools"}),
-        ("from . import wire", {"mcp_backups.api.wire"}),
+        ("from . import wire", {"mcp_backups.api.bodies"}),
         ("from .. import tools", {"mcp_backups.tools"}),
         ("from ..tools import TOOLS", {"mcp_backups.tools.TOOLS"}),
         ("def late():\n    from mcp import Client", {"mcp.Client"}),

@@ -25,8 +25,8 @@ from mcp_backups.errors import (
     UpstreamTimeoutError,
 )
 
+from .bodies import Body
 from .classify import BodyDeniesError, BodyError, Cause, Lookup, Verdict
-from .wire import Body
 
 Result = TypeVar("Result")
 

@@ -13,13 +13,13 @@ from pydantic import SecretStr
 from mcp_backups.clock import Clock, Moment
 from mcp_backups.models import UNREADABLE, Account, Backup, Listing, Server
 
-from . import rows, wire
-from .ahead import Fetch
+from . import bodies
 from .attempts import Attempts
+from .bodies import Body, Page, Row, RowReader
 from .call import Call, Result
 from .classify import BodyUnreadableError, Lookup
 from .link import Link
-from .pages import ListRequest, read_list
+from .pages import Fetch, ListRequest, read_list
 
 _PAGE_SIZE = 100
 _LIST_DEADLINES = 1.25
@@ -99,13 +99,13 @@ class VpsClient:
             server_id=server_id,
         )
         whose = f" of server {server_id}" if server_id else ""
-        return await read_list(request, self._fetch(request, f"list backups{whose}", rows.backups()))
+        return await read_list(request, self._fetch(request, f"list backups{whose}", bodies.backups()))
 
     async def create_backup(self, server_id: int, description: str) -> Backup:
         """Start a manual backup. An empty description is left out."""
 
-        def read(body: wire.Body) -> Backup:
-            backup = wire.read_backup(body)
+        def read(body: Body) -> Backup:
+            backup = bodies.read_backup(body)
             if backup.server_id != server_id:
                 raise BodyUnreadableError("is about another server")
             return backup
@@ -126,7 +126,7 @@ class VpsClient:
             "DELETE",
             f"/backups/{backup_id}/",
             f"delete backup {backup_id}",
-            wire.nothing,
+            bodies.nothing,
             subject=f"backup {backup_id}",
             needs_body=False,
         )
@@ -138,7 +138,7 @@ class VpsClient:
             "POST",
             f"/servers/{server_id}/restore/",
             f"restore server {server_id} from backup {backup_id}",
-            wire.nothing,
+            bodies.nothing,
             body={"backup_id": backup_id},
             subject=f"server {server_id}, or no backup {backup_id} of it",
             needs_body=False,
@@ -153,22 +153,22 @@ class VpsClient:
             wanted=lambda _row: True,
             in_time=self._in_time(),
         )
-        return await read_list(request, self._fetch(request, "list servers", rows.servers()))
+        return await read_list(request, self._fetch(request, "list servers", bodies.servers()))
 
     async def account(self) -> Account:
         """Whether the token is good, and what it may do."""
         path = "/account/me/"
-        return await self._run(Call("GET", path, "read the account", wire.read_account, lookup=Lookup.ADDRESS))
+        return await self._run(Call("GET", path, "read the account", bodies.read_account, lookup=Lookup.ADDRESS))
 
     async def _run(self, call: Call[Result]) -> Result:
         self._link.check_token()
         return await self._attempts.run(call)
 
-    def _fetch(self, request: ListRequest[rows.Row], action: str, reader: rows.RowReader[rows.Row]) -> Fetch[rows.Row]:
-        def read(body: wire.Body) -> wire.Page[rows.Row]:
-            return wire.read_page(body, reader)
+    def _fetch(self, request: ListRequest[Row], action: str, reader: RowReader[Row]) -> Fetch[Row]:
+        def read(body: Body) -> Page[Row]:
+            return bodies.read_page(body, reader)
 
-        async def fetch(query: str) -> wire.Page[rows.Row]:
+        async def fetch(query: str) -> Page[Row]:
             lookup = Lookup.ADDRESS if query == request.query else Lookup.PAGE
             too_large = _SMALLER if request.server_id or request.path != "/backups/" else ""
             call = Call("GET", request.path, action, read, query=query, lookup=lookup, too_large=too_large)

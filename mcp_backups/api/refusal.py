@@ -6,8 +6,8 @@ from typing import Any
 
 from mcp_backups.text import safe_text, visible
 
+from .bodies import read_json
 from .classify import BodyError
-from .decode import read_json
 
 IS_PAGE = "is a web page, as of a login or of maintenance"
 SAYS_NO = "says that it failed"

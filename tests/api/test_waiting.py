@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_backups.api.waiting import RetryBudget, backoff, retry_after
+from mcp_backups.api.attempts import RetryBudget, backoff, retry_after
 
 from .stage import NOW
 

@@ -1,22 +1,112 @@
-"""Rows of VPS.org's lists, read strictly: where they become our models, and where foreign text is made safe.
+"""The bodies of VPS.org's answers. One row of a list that is not as documented costs that row, never the list."""
 
-What is not documented is accepted where it does no harm (more fields, new words for status and type). A value that is
-not as documented costs that value. Only without an id, a server or a time of its own does a row tell nothing.
-"""
-
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
 from unicodedata import normalize
 
-from pydantic_core import CoreSchema, SchemaValidator, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic_core import CoreSchema, SchemaValidator, ValidationError, from_json
 from pydantic_core import core_schema as cs
 
-from mcp_backups.models import COMPLETED, FAILED, IN_PROGRESS, MANUAL, MAX_ID, NO_SERVER, UNREADABLE, Backup, Server
+from mcp_backups.models import (
+    COMPLETED,
+    FAILED,
+    IN_PROGRESS,
+    MANUAL,
+    MAX_ID,
+    NO_SERVER,
+    UNREADABLE,
+    Account,
+    Backup,
+    Server,
+)
 from mcp_backups.text import READ_CHARS, safe_text, visible
+
+from .classify import BodyCutError, BodyUnreadableError
+from .more import signs_of
+
+TWICE: Final = object()
+"""Stands for the value of a name that an object holds twice, with different values: nobody knows which one counts."""
+
+_MANY_DIGITS = 400
+_DEEPEST = 32
+"""Levels of arrays and objects that are read; VPS.org's answers have four."""
+
+# The bytes of a surrogate that has no partner. Pairs, and other escapes, are matched only to be passed over.
+_HALF = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.")
+_STRING_OR_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\Z)|[\[{]+|[\]}]+', re.DOTALL)
+
+
+def read_json(body: bytes) -> Any:
+    """The value that a body holds.
+
+    Bytes that are no UTF-8, and halves of surrogate pairs (which JavaScript leaves when it cuts a text), become
+    U+FFFD. A number of thousands of digits becomes an infinite one, what is nested too deeply an empty array, and a
+    value that contradicts itself `TWICE`: none of them is a value that anything is read from.
+
+    Raises:
+        BodyCutError: It ends too early.
+        BodyUnreadableError: It is not JSON.
+    """
+    text = body.decode("utf-8-sig", "replace")
+    if "\\ud" in text or "\\uD" in text:
+        text = _HALF.sub(lambda found: r"\ufffd" if found[1] else found[0], text)
+    try:
+        return _parsed(text)
+    except RecursionError:
+        return _parsed(_flattened(text))
+
+
+def _parsed(text: str) -> Any:
+    for parse_int in (int, _whole):
+        try:
+            return json.loads(text, object_pairs_hook=_once, strict=False, parse_int=parse_int)
+        except json.JSONDecodeError:
+            break
+        except ValueError:
+            continue
+    try:
+        from_json(text)
+    except ValueError as error:
+        if "EOF while parsing" in str(error):
+            raise BodyCutError("ends too early") from None
+    raise BodyUnreadableError("is not JSON")
+
+
+def _whole(digits: str) -> float:
+    """A whole number; one that int() would refuse, or take long for, as the infinite one that it is to us."""
+    return int(digits) if len(digits) < _MANY_DIGITS else float(digits)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        found |= {name: TWICE for name, value in pairs if found[name] is not value and found[name] != value}
+    return found
+
+
+def _flattened(text: str) -> str:
+    """The same with an empty array in place of whatever is nested too deeply."""
+    kept, depth, start = [], 0, 0
+    for found in _STRING_OR_BRACKETS.finditer(text):
+        count = len(found[0])
+        if found[0][0] in "[{":
+            if depth <= _DEEPEST < depth + count:
+                kept.append(text[start : found.start() + _DEEPEST - depth] + "[]")
+            depth += count
+        elif found[0][0] in "]}":
+            if depth - count <= _DEEPEST < depth:
+                start = found.start() + depth - _DEEPEST
+            depth -= count
+    if depth > _DEEPEST:
+        raise BodyCutError("ends too early")
+    return "".join([*kept, text[start:]])
+
 
 KNOWN_WORDS = frozenset({COMPLETED, FAILED, IN_PROGRESS, MANUAL, "automatic"})
 
@@ -263,3 +353,133 @@ def _server_of(row: Backup | Server) -> int:
 def agreed(one: Row, other: Row) -> tuple[Row, set[int]]:
     """Two rows of the same id as the one of them that promises less, and the servers that this can concern."""
     return other if one.status == COMPLETED else one, {_server_of(one), _server_of(other)}
+
+
+MAX_COUNT = 10**9
+"""Rows that a list can have; what counts more is a mistake."""
+
+_FULL = frozenset({20, 25, 50, 100, 200, 250, 500, 1000})
+"""The usual sizes of pages: so many rows, and no word on whether these are all, may be the first of several."""
+
+
+def _or_empty(raw: object) -> object:
+    return "" if raw is None else raw
+
+
+Text = Annotated[str, BeforeValidator(_or_empty), AfterValidator(safe_text)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, defer_build=True)
+
+
+class _Token(_Strict):
+    name: Text = ""
+    permissions: list[Text]
+
+
+class _AccountAnswer(_Strict):
+    token: _Token
+
+
+class Body(NamedTuple):
+    """What came with a status of success.
+
+    Attributes:
+        headers: By names in any case.
+    """
+
+    content: bytes
+    headers: Mapping[str, str]
+    status: int = 200
+
+
+@dataclass(frozen=True)
+class Page(Generic[Row]):
+    """One page of a list.
+
+    Attributes:
+        rows: Those that could be read.
+        count: How many rows the whole list has; None if it does not say.
+        next: Where it says the next page is; empty if there is none.
+        lost: The rows that could not be read.
+        missing: What else of this could not be read, one clause each.
+        more: Why there seems to be more, one clause each, if no next page is named.
+        total: How many rows or, in `pages`, pages the list has by another name than `count`; 0 if it does not say.
+        size: How many rows a page has, by its own words; 0 if it does not say.
+        is_full: It holds as many rows as pages usually do, and says nothing of whether these are all.
+    """
+
+    rows: list[Row]
+    count: int | None = None
+    next: str = ""
+    lost: tuple[Lost, ...] = ()
+    missing: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    total: int = 0
+    pages: int = 0
+    size: int = 0
+    is_full: bool = False
+
+    @property
+    def sent(self) -> int:
+        """How many rows came."""
+        return len(self.rows) + len(self.lost)
+
+    @property
+    def ids(self) -> frozenset[int]:
+        return frozenset(row.id for row in self.rows)
+
+
+def read_page(body: Body, reader: RowReader[Row]) -> Page[Row]:
+    """A list answer: the documented envelope, with or without pages, or a bare list.
+
+    Raises:
+        BodyCutError: It ends too early.
+        BodyUnreadableError: It is no list.
+    """
+    answer = read_json(body.content)
+    envelope = answer if isinstance(answer, dict) else {"results": answer}
+    results, count = envelope.get("results"), envelope.get("count")
+    if not isinstance(results, list):
+        raise BodyUnreadableError("holds no results")
+    missing = []
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_COUNT):
+        count = None
+        missing.append("the count of all rows could not be read")
+    rest = {name: value for name, value in envelope.items() if name not in {"results", "count"}}
+    signs = signs_of(rest, body.status, body.headers)
+    rows, lost = reader.rows(results)
+    return Page(
+        rows,
+        count,
+        signs.next,
+        tuple(lost),
+        tuple(missing),
+        tuple(f"VPS.org says that there is more ({name})" for name in signs.more),
+        signs.total,
+        signs.pages,
+        signs.size,
+        is_full=not signs.any and count is None and len(results) in _FULL | {signs.size or -1},
+    )
+
+
+def read_backup(body: Body) -> Backup:
+    """The backup that an answer consists of. Raises as `read_page`."""
+    row = backups().row(read_json(body.content))
+    if isinstance(row, Lost):
+        raise BodyUnreadableError("is no backup as documented")
+    return row
+
+
+def read_account(body: Body) -> Account:
+    """What `GET /account/me/` says of the token. Raises as `read_page`."""
+    try:
+        token = _AccountAnswer.model_validate(read_json(body.content)).token
+    except ValidationError:
+        raise BodyUnreadableError("is no account as documented") from None
+    return Account(token_name=token.name, permissions=tuple(token.permissions))
+
+
+def nothing(_body: Body) -> None:
+    """For answers whose body does not matter."""
