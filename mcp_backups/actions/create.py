@@ -177,7 +177,9 @@ async def send(context: Context, operation: Operation) -> Operation:
     try:
         backup = await context.api.create_backup(operation.server_id, description)
         if backup.id not in details.baseline:  # what was there before is not what was asked for
-            return made(operation, backup, "VPS.org's answer", context.moment())
+            started = made(operation, backup, "VPS.org's answer", context.moment())
+            # Only what the list shows is finished: it may be behind, and nothing can be restored from it until then.
+            return started.updated(status=Status.ACCEPTED) if started.status is Status.SUCCEEDED else started
     except ApiError as error:
         if not may_have_acted(error):
             raise

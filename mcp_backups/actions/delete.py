@@ -1,5 +1,6 @@
 """delete_backup: one backup, planned, consented to, looked at again, and deleted for good."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from mcp_backups.clock import Moment
@@ -76,14 +77,19 @@ async def _plan(context: Context, request: Request) -> Operation:
 
 def _details(target: Backup, inventory: Inventory) -> DeleteDetails:
     left = inventory.proven_on(target.server_id, without={target.id})
-    ends = [backup.expires_at for backup in left if backup.expires_at]
     return DeleteDetails(
         good_left=len(left),
         newest_left=newest(left),
-        all_left_expire_by=max(ends) if ends and len(ends) == len(left) else None,
+        all_left_expire_by=end_of_all(left),
         way_back_of=inventory.ways_back.get(target.id, ""),
         being_restored_by=inventory.sources.get(target.id, ""),
     )
+
+
+def end_of_all(left: Sequence[Backup]) -> datetime | None:
+    """When the last of these backups expires; None where one of them lasts, or there is none."""
+    ends = [backup.expires_at for backup in left if backup.expires_at]
+    return max(ends) if ends and len(ends) == len(left) else None
 
 
 def check_rules(context: Context, operation: Operation, seen: Observation) -> None:
@@ -246,7 +252,7 @@ def facts(result: Result, _now: datetime) -> Facts:
 def next_step(result: Result, _now: datetime) -> str:
     """What to do while its end has not been seen."""
     operation = result.operation
-    if operation.status is not Status.ACCEPTED:
+    if operation.status not in {Status.ACCEPTED, Status.UNKNOWN}:
         return ""
     return (
         f"Do not count on backup {operation.backup_id}. Call get_operation(operation_id={operation.id!r}) later, for "

@@ -301,6 +301,8 @@ async def _look_at_safety(context: Context, operation: Operation) -> Result:
             error=f"The safety backup failed, so nothing was restored. {safety.error}",
             advice=safety.advice,
         )
+    if result.is_gone and safety.since.within(create.LIST_LAGS, context.moment()):
+        safety = safety.updated(status=Status.ACCEPTED)  # the list may be behind again: nothing is lost by waiting
     return Result(operation, safety=safety, unseen=result.unseen)
 
 

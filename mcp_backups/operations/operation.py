@@ -158,11 +158,13 @@ class PruneDetails(_Frozen):
     Attributes:
         items: What is planned for each manual backup, newest first.
         room: How many deletes the budgets allowed when it was planned.
+        all_left_expire_by: When the last proven backup that would be left expires; None where one lasts.
     """
 
     kind: Literal["prune_backups"] = "prune_backups"
     items: tuple[PruneItem, ...] = ()
     room: int = 0
+    all_left_expire_by: datetime | None = None
 
     def planned(self, fate: Literal["keep", "delete", "later"]) -> list[PruneItem]:
         """The items of one fate, newest first."""
