@@ -5,6 +5,7 @@ became of them; it is kept nowhere else.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Literal
@@ -160,8 +161,11 @@ async def _judged(context: Context, draft: Operation, inventory: Inventory) -> O
     details = PruneDetails(items=judge_all(context.settings, inventory, draft.server_id, _keep(draft), room), room=room)
     if details.planned("later") and not room:
         check_budget(context.settings, "delete_backup", draft.server_id, sent, draft.created)
-    status = Status.PLANNED if details.planned("delete") else Status.SUCCEEDED
-    return draft.updated(status=status, details=details)
+    going = {item.backup.id for item in details.planned("delete")}
+    if not going:
+        return draft.updated(status=Status.SUCCEEDED, details=details)
+    end = delete.end_of_all(inventory.proven_on(draft.server_id, without=going))
+    return draft.updated(details=details.model_copy(update={"all_left_expire_by": end}))
 
 
 def judge_all(settings: Settings, inventory: Inventory, server_id: int, keep: Keep, room: int) -> tuple[PruneItem, ...]:
@@ -403,10 +407,10 @@ def may_change(operation: Operation) -> bool:
 
 async def look(context: Context, operation: Operation) -> Result:
     """What became of its deletes, all judged by one list."""
-    known = await _deletes(context, operation)
-    after, unseen = [left_behind(context, each) for each in known], ""
+    recorded = await _deletes(context, operation)
+    after, unseen = [left_behind(context, each) for each in recorded], ""
     try:
-        if any(each.sent for each in known):
+        if any(each.sent for each in recorded):
             backups = await context.api.list_backups(operation.server_id)
             now = context.moment()
             after = [
@@ -415,14 +419,16 @@ async def look(context: Context, operation: Operation) -> Result:
             ]
     except CANNOT_SEE as error:
         unseen = error.code
-    if after != known:
-        pairs = list(zip(known, after, strict=True))
-        after = await context.ledger.write(
-            lambda entries: [supersede(entries, before, each) if before != each else each for before, each in pairs]
-        )
-    is_over = operation.status in {Status.ACCEPTED, Status.UNKNOWN, Status.SUCCEEDED, Status.FAILED}
-    if is_over and after:
-        operation = _ended(operation, {each.id: each for each in after})
+    if after != recorded:
+        pairs = list(zip(recorded, after, strict=True))
+        with suppress(*LEDGER_AWAY):  # then it is found again at the next look
+            after = await context.ledger.write(
+                lambda entries: [supersede(entries, before, each) if before != each else each for before, each in pairs]
+            )
+    if after and operation.status not in {Status.PREPARING, Status.EXPIRED}:
+        known = _ended(operation, {each.id: each for each in after})
+        was_unknown = operation.status is Status.UNKNOWN is not known.status  # why it was not known is no longer so
+        operation = known.without_error() if was_unknown else known
     return Result(operation, deletes=tuple(after), unseen=unseen)
 
 
@@ -477,6 +483,8 @@ def facts(result: Result, _now: datetime) -> Facts:
         "to_delete": len(details.planned("delete")),
         "can_be_undone": False,
     }
+    if details.all_left_expire_by:
+        told["all_left_expire_by"] = stamp(details.all_left_expire_by)
     if later := len(details.planned("later")):
         told["left_for_later"] = later
         allowed = plural(details.room, "delete")
@@ -506,12 +514,14 @@ def question(operation: Operation) -> Question:
     goes = [item.backup for item in details.planned("delete")]
     counts = {name.replace("_", "-"): count for name, count in operation.arguments.items() if name != "server_id"}
     rules = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    end = details.all_left_expire_by
+    left = f"; all good backups that are left expire by {stamp(end)}" if end else ""
     lines = [
         f"Delete {len(goes)} of {plural(len(details.items), 'manual backup')} for good? This cannot be undone.",
         server_line(operation),
         f"Deleted: what no rule keeps, from {stamp(goes[-1].created_at)} to {stamp(goes[0].created_at)}",
         *(f"- {backup_line(backup)}" for backup in goes[:_NAMED]),
         *([f"- and {plural(len(goes) - _NAMED, 'older backup')}"] if len(goes) > _NAMED else []),
-        f"Kept: {len(details.planned('keep'))}, by the rules {rules}; automatic backups are left alone",
+        f"Kept: {len(details.planned('keep'))}, by the rules {rules}; automatic backups are left alone{left}",
     ]
     return Question("\n".join(lines), "count", "Type the number of backups to delete", len(goes))
