@@ -9,6 +9,7 @@ from typing import Any
 import platformdirs
 
 from mcp_backups.clients.launch import TOKEN, Launch
+from mcp_backups.settings import home
 
 NAME = "backups"
 """What the server is called in a client."""
@@ -36,7 +37,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    return Machine(Path.home(), Path.cwd(), platformdirs.user_config_path(roaming=True))
+    return Machine(home(), Path.cwd(), platformdirs.user_config_path(roaming=True))
 
 
 def _plain(launch: Launch, env: Entry) -> Entry:

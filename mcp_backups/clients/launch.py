@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcp_backups.errors import ConfigError
-from mcp_backups.settings import CONFIG, Settings, setting_name
+from mcp_backups.settings import CONFIG, STATE_DIR, Settings, environment
 
 TOKEN, TOKEN_FILE = "VPS_API_TOKEN", "VPS_API_TOKEN_FILE"
 
 _UV_CACHE = "archive-v0"
 """The folder of uv's cache in which uvx keeps what it runs."""
 
-_PATHS = {TOKEN_FILE, CONFIG, setting_name(("state_dir",))}
+_PATHS = {TOKEN_FILE, CONFIG, STATE_DIR}
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,16 @@ def with_settings(launch: Launch, settings: Settings, environ: Mapping[str, str]
     Raises:
         ConfigError: The token is to be written down, and there is none.
     """
-    known = {setting_name((name,)) for name in Settings.model_fields} | {CONFIG}
-    variables = {name: environ[name] for name in sorted(known - {TOKEN}) if environ.get(name)}
+    given = environment(environ)
+    variables = {name: given[name] for name in sorted(given.keys() - {TOKEN})}
     for name in _PATHS & variables.keys():
-        variables[name] = str(Path(variables[name]).absolute())
+        variables[name] = str(Path(variables[name]).expanduser())
     if token_in_file:
         if settings.vps_api_token is None:
             raise ConfigError(f"--token-in-file needs a token: set {TOKEN} or {TOKEN_FILE}.")
         variables.pop(TOKEN_FILE, None)
         return replace(launch, variables={TOKEN: settings.vps_api_token.get_secret_value()} | variables, refers=False)
-    in_settings_file = settings.vps_api_token is not None and not environ.get(TOKEN)
+    in_settings_file = settings.vps_api_token is not None and TOKEN not in given
     return replace(launch, variables=variables, refers=not in_settings_file)
 
 

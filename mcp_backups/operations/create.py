@@ -11,7 +11,7 @@ from mcp_backups.operations.operation import EFFECTIVE, REPEAT_WINDOW, Arguments
 from mcp_backups.operations.policy import check_server, check_write
 from mcp_backups.operations.send import carry_out
 from mcp_backups.operations.settle import CANNOT_SEE, follow
-from mcp_backups.text import safe_text
+from mcp_backups.text import line_fault
 
 MAX_DESCRIPTION = 150
 """Characters of a description, so that the operation's mark after it is still shown."""
@@ -29,13 +29,7 @@ async def create(
     """
     check_write(desk.settings)
     check_server(desk.settings, server_id)
-    if description != safe_text(description) or len(description) > MAX_DESCRIPTION:
-        raise InvalidArgumentError(
-            f"description must be one line of at most {MAX_DESCRIPTION} visible characters, "
-            "without leading, trailing or double spaces."
-        )
-    if _MARK.search(description):
-        raise InvalidArgumentError("description must not hold an operation id.")
+    description = _in_one_line(description)
     start = desk.clock.ticks()
     arguments: Arguments = {"server_id": server_id, "description": description}
     recorded: Operation | None = None
@@ -63,6 +57,22 @@ async def create(
         return Told(started)
     told = await follow(desk, recorded, left, progress)
     return told if started is not None else told._replace(replayed=True)
+
+
+def _in_one_line(description: str) -> str:
+    """A description with each run of spaces, of whatever kind, as one.
+
+    Raises:
+        InvalidArgumentError: It is more than one line of visible characters; names what stands in it.
+    """
+    if fault := line_fault(description):
+        raise InvalidArgumentError(f"description must be one line of visible characters; it holds {fault}.")
+    folded = " ".join(description.split())
+    if len(folded) > MAX_DESCRIPTION:
+        raise InvalidArgumentError(f"description must be at most {MAX_DESCRIPTION} characters; it has {len(folded)}.")
+    if _MARK.search(folded):
+        raise InvalidArgumentError("description must not hold an operation id.")
+    return folded
 
 
 def intent(desk: Desk, arguments: Arguments, backups: Listing[Backup]) -> Operation:

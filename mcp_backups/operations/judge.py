@@ -7,6 +7,7 @@ from mcp_backups.clock import Moment
 from mcp_backups.models import COMPLETED, IN_PROGRESS, MANUAL, Backup, Listing
 from mcp_backups.operations.operation import UNSETTLED, Operation
 from mcp_backups.retention import MAY_BE_UNDER_WAY
+from mcp_backups.text import seen
 
 FAILED = frozenset({"failed", "error"})
 """The likeliest words of VPS.org's for that; it is not documented."""
@@ -130,6 +131,6 @@ def _is_like(operation: Operation, backup: Backup) -> bool:
     return (
         backup.id not in operation.baseline
         and backup.type == MANUAL
-        and backup.description == operation.arguments.get("description", "")
+        and seen(backup.description) == seen(str(operation.arguments.get("description", "")))
         and abs(backup.created_at - sent.at_upstream) <= _CREATED_AROUND
     )

@@ -9,13 +9,14 @@ from typing import TypeVar
 from mcp_backups.models import Answer, Backup, BackupRow, OperationAnswer, PruneRow, ServerName
 from mcp_backups.operations.consent import warnings
 from mcp_backups.operations.desk import Told
-from mcp_backups.operations.operation import OPEN, Operation, PruneItem
+from mcp_backups.operations.operation import OPEN, PLAN_LIFE, Operation, PruneItem
 from mcp_backups.operations.settle import MADE_ELSEWHERE
 from mcp_backups.text import age, plural, stamp
 
 MOST_CHARS = 7_900
 """Of an answer's text and JSON together, however the JSON is spaced: some hosts cut what is longer."""
 
+_MINUTE = timedelta(minutes=1)
 _MOST_ROWS = 50
 """Rows of a prune that are shown of each kind, if they fit, and ids in a sentence."""
 
@@ -128,7 +129,7 @@ def _answer(told: Told, now: datetime, rows: int) -> OperationAnswer:
         undo=_undo(told),
         approved_by=operation.approved_by,
         replayed=told.replayed,
-        next_step=_next_step(told),
+        next_step=_next_step(told, now),
     )
 
 
@@ -249,10 +250,10 @@ def _undo(told: Told) -> str | None:
 
 
 _NEXT_STEP = {
-    "planned": "Show these facts to the user. If they agree, call {again} within 10 minutes.",
+    "planned": "Show these facts to the user. If they agree, call {again} before {until}.",
     "pruning": "Call {again} to go on.",
     "pruned in part": "For what is left for later, plan another prune when the budget of deletes allows it.",
-    "planned, person": "To go on, call {again} within 10 minutes; the user is then asked.",
+    "planned, person": "To go on, call {again} before {until}; the user is then asked.",
     "planned, nobody": "Here a person must approve it, and this client offers no way to ask one: tell the user.",
     "preparing": "Call {wait} until the safety backup is finished, then {again}.",
     "prepared": "The safety backup is finished. Call {again} to send the restore.",
@@ -268,7 +269,7 @@ _NEXT_STEP = {
 }
 
 
-def _next_step(told: Told) -> str:
+def _next_step(told: Told, now: datetime) -> str:
     operation, step = told.operation, str(told.operation.status)
     if told.unseen == MADE_ELSEWHERE:
         step = "expired" if operation.status in OPEN else "elsewhere"
@@ -288,8 +289,19 @@ def _next_step(told: Told) -> str:
         step = "restoring"
     look = f"get_operation(operation_id={operation.id!r}"
     return _NEXT_STEP.get(step, _NEXT_STEP["expired"]).format(
-        again=_again(operation), wait=f"{look}, wait_seconds=45)", look=f"{look})", tool=operation.action
+        again=_again(operation),
+        wait=f"{look}, wait_seconds=45)",
+        look=f"{look})",
+        tool=operation.action,
+        until=_until(operation, now),
     )
+
+
+def _until(operation: Operation, now: datetime) -> str:
+    """Until when a plan counts, `21:14Z (10 minutes)`: cut to the minute, so that what is told is in time."""
+    left = operation.created.latest + PLAN_LIFE - now
+    minutes = min(max(-(-left // _MINUTE), 1), PLAN_LIFE // _MINUTE)  # rounded up: a plan that was just made has all
+    return f"{operation.created.wall + PLAN_LIFE:%H:%M}Z ({plural(minutes, 'minute')})"
 
 
 def _again(operation: Operation) -> str:
