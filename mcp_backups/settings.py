@@ -70,16 +70,23 @@ def _some(ids: frozenset[int]) -> frozenset[int]:
     return ids
 
 
-def _location(raw: object) -> object:
+def _location(raw: object) -> Path:
     """A path with its `~` expanded, which must then be absolute: a client starts servers in any folder."""
     if not isinstance(raw, str | Path):
-        return raw
+        raise ValueError("must be a path")  # noqa: TRY004 - a TypeError is none that pydantic tells of
     try:
         path = Path(raw).expanduser()
     except RuntimeError:
         raise ValueError("begins with ~, and it is not known which folder that is; set HOME") from None
     _require("\0" not in str(raw) and path.is_absolute(), "must be an absolute path, or begin with ~/")
     return path
+
+
+def _usual_state_dir() -> Path:
+    try:
+        return platformdirs.user_state_path(APP, appauthor=False)
+    except RuntimeError:
+        return Path("~", APP)  # which is no absolute path, and refused as such
 
 
 Number = Annotated[int, BeforeValidator(_number), Field(strict=True)]
@@ -122,10 +129,7 @@ class Settings(BaseModel):
         default=True,
         description="Add the operation's id to the description of each backup made, so that it can be found again.",
     )
-    state_dir: Location = Field(
-        default_factory=lambda: platformdirs.user_state_path(APP, appauthor=False),
-        description="Folder of the ledger.",
-    )
+    state_dir: Location = Field(default_factory=_usual_state_dir, description="Folder of the ledger.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", description="Least severe messages logged to standard error."
     )
@@ -283,13 +287,13 @@ def config_path(environ: Mapping[str, str] = os.environ) -> Path | None:
         if _is_unfilled(named):
             raise ConfigError(f"{CONFIG} is a placeholder that the client did not fill in.")
         try:
-            return Path(str(_location(named)))
+            return _location(named)
         except ValueError as wrong:
             raise ConfigError(f"{CONFIG} {wrong}.") from None
-    default = platformdirs.user_config_path(APP, appauthor=False) / "config.toml"
     try:
+        default = platformdirs.user_config_path(APP, appauthor=False) / "config.toml"
         default.lstat()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # the last where there is no home folder
         return None
     except OSError:
         raise ConfigError(

@@ -32,8 +32,9 @@ def nearest(name: str, known: Collection[str]) -> str:
     def gist(each: str) -> str:
         return _letters(each).removeprefix("MCPBACKUPS").removeprefix("MCPBACKUP")
 
-    distance, found = min((_distance(gist(name), gist(each)), each) for each in known)
-    return found if distance <= len(gist(name)) // 2 else ""
+    near = [(min(_distance(gist(name), gist(each)), _distance(name, each)), each) for each in known]
+    distance, found = min(near)
+    return found if distance <= (len(gist(name)) + 1) // 3 else ""
 
 
 def _letters(name: str) -> str:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import SecretStr
@@ -86,7 +87,7 @@ WRONG_VALUES = [
     ("MCP_BACKUPS_READ_ONLY", "maybe"),
     ("MCP_BACKUPS_READ_ONLY", "2"),
     ("MCP_BACKUPS_READ_ONLY", "t"),
-    ("MCP_BACKUPS_READ_ONLY", "１"),
+    ("MCP_BACKUPS_READ_ONLY", "\uff11"),
     ("MCP_BACKUPS_SERVERS", ""),
     ("MCP_BACKUPS_SERVERS", " "),
     ("MCP_BACKUPS_SERVERS", " , "),
@@ -334,24 +335,25 @@ def test_a_settings_file_that_cannot_be_trusted_is_refused(
     assert SECRET not in said
 
 
+NO_SETTING, SMALL = " in the settings file is not a setting", "The names there are in small letters."
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (
             "keep_minimum = 2",
-            "keep_minimum in the settings file is not a setting; did you mean keep_min? The names there are in small"
-            " letters.",
+            f"keep_minimum{NO_SETTING}; did you mean keep_min? {SMALL}",
         ),
         (
             "[policy]\nkeep_min = 2",
-            "policy in the settings file is not a setting. The names there are in small letters.",
+            f"policy{NO_SETTING}. {SMALL}",
         ),
         (
             "MCP_BACKUPS_KEEP_MIN = 2",
-            "MCP_BACKUPS_KEEP_MIN in the settings file is not a setting; did you mean keep_min? The names there are in"
-            " small letters.",
+            f"MCP_BACKUPS_KEEP_MIN{NO_SETTING}; did you mean keep_min? {SMALL}",
         ),
-        ('"a\\nb" = 2', "a b in the settings file is not a setting. The names there are in small letters."),
+        ('"a\\nb" = 2', f"a b{NO_SETTING}. {SMALL}"),
         ("keep_min = true", "MCP_BACKUPS_KEEP_MIN must be a valid integer."),
         ("keep_min = 1.0", "MCP_BACKUPS_KEEP_MIN must be a valid integer."),
         ("keep_min = '1_0'", "MCP_BACKUPS_KEEP_MIN must be a valid integer."),
@@ -421,7 +423,7 @@ def mounted(folder: Path, name: str, content: str, mode: int = 0o644) -> Path:
 @pytest.mark.parametrize(
     ("prepare", "rule"),
     [
-        (lambda path: a_file(path, "keep_min = "), "is not valid TOML in line 1."),
+        (lambda path: a_file(path, "keep_min = "), "is not valid TOML."),
         (lambda path: a_file(path, "keep_min = 2", 0o666), "anyone may write to; take that right away (chmod o-w)."),
         (lambda path: path.mkdir(), "is not a regular file."),
         (lambda path: path.symlink_to("nowhere"), "cannot be found or read."),
@@ -510,6 +512,56 @@ def test_a_token_file_that_is_wrong_or_open_to_others_is_refused(
     said = refusal()
     assert said.startswith("VPS_API_TOKEN_FILE ")
     assert SECRET not in said
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o644, 0o440, 0o640, 0o400])
+@pytest.mark.parametrize("place", ["a folder for secrets", "Kubernetes", "Kubernetes, the file itself", "read-only"])
+def test_a_secret_counts_as_container_systems_mount_it(
+    place: str, mode: int, tmp_path: Path, set_up: Callable[[Mapping[str, str]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All in a container may read it: the container is the wall around it, and nobody can change its mode there."""
+    path = mounted(tmp_path / "mount", "token", f"{TOKEN}\n", mode)
+    if place == "a folder for secrets":
+        path = path.resolve()
+        monkeypatch.setattr("mcp_backups.private._SECRET_FOLDERS", (str(tmp_path / "mount"),))
+    if place == "Kubernetes, the file itself":
+        path = path.parent / "..data" / "token"
+    if place == "read-only":
+        path = path.resolve()
+        monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    set_up({"VPS_API_TOKEN_FILE": str(path)})
+    assert load_settings().vps_api_token == SecretStr(TOKEN)
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o664, 0o646, 0o444, 0o644])
+def test_a_file_that_others_may_read_or_write_is_no_secret(
+    mode: int, tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    """Writable for others nowhere; readable for them not in an ordinary folder."""
+    path = mounted(tmp_path / "mount", "token", TOKEN, mode)
+    set_up({"VPS_API_TOKEN_FILE": str(path if mode & 0o022 else path.resolve())})
+    assert refusal() == "VPS_API_TOKEN_FILE names a file that others may read; make it private (chmod 600)."
+
+
+def test_a_settings_file_with_the_token_may_be_a_mounted_secret(
+    tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    path = mounted(tmp_path / "mount", "config.toml", f"vps_api_token = '{TOKEN}'")
+    set_up({"MCP_BACKUPS_CONFIG": str(path)})
+    assert load_settings().vps_api_token == SecretStr(TOKEN)
+
+
+def test_a_path_may_begin_with_the_home_folder(
+    tmp_path: Path, set_up: Callable[[Mapping[str, str]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client's JSON knows no shell that would put it in."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    a_file(tmp_path / "token", TOKEN)
+    a_file(tmp_path / "config.toml", "keep_min = 4\nstate_dir = '~/other'")
+    set_up({"VPS_API_TOKEN_FILE": "~/token", "MCP_BACKUPS_CONFIG": "~/config.toml", "MCP_BACKUPS_STATE_DIR": "~/state"})
+    settings = load_settings()
+    assert (settings.state_dir, settings.keep_min) == (tmp_path / "state", 4)
+    assert settings.vps_api_token == SecretStr(TOKEN)
 
 
 @pytest.mark.parametrize("name", ["missing-s3cret", "."])
