@@ -84,7 +84,7 @@ def _fault(char: str, before: str, after: str) -> str:
         "unassigned": category in {"Co", "Cn"},
     }
     kind = next((kind for kind, holds in kinds.items() if holds), "invisible")
-    return f"{'an' if kind == 'invisible' else 'a'} {kind} character (U+{ord(char):04X})"
+    return f"{'an' if kind[0] in 'iu' else 'a'} {kind} character (U+{ord(char):04X})"
 
 
 def _is_drawn(char: str) -> bool:

@@ -587,6 +587,19 @@ def test_settings_never_show_the_token(set_up: Callable[[Mapping[str, str]], Non
     assert settings.vps_api_token.get_secret_value() == TOKEN
 
 
+@pytest.mark.parametrize("how", ["-OO", "PYTHONOPTIMIZE"])
+def test_without_the_words_that_tools_are_chosen_by_nothing_is_served(how: str) -> None:
+    """Python drops docstrings then, and those are the tools' descriptions."""
+    command = [sys.executable, *([how] if how == "-OO" else []), "-m", "mcp_backups", "--sandbox"]
+    changed = {} if how == "-OO" else {how: "2"}
+    ended = subprocess.run(
+        command, env=os.environ | changed, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert ended.stderr.startswith(b"mcp-backups: PYTHONOPTIMIZE=2 (python -OO) takes away the descriptions")
+    assert ended.stderr.count(b"\n") == 1
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -60,14 +60,16 @@ async def create(
 
 
 def _in_one_line(description: str) -> str:
-    """A description with each run of spaces, of whatever kind, as one.
+    """A description as it is sent: no-break and wide spaces, which nobody sees to be such, are plain ones.
 
     Raises:
         InvalidArgumentError: It is more than one line of visible characters; names what stands in it.
     """
-    if fault := line_fault(description):
+    fault, folded = line_fault(description), " ".join(description.split())
+    if not fault and folded != description and all(char == " " or not char.isspace() for char in description):
+        fault = "leading, trailing or double spaces"  # which VPS.org need not give back as they came
+    if fault:
         raise InvalidArgumentError(f"description must be one line of visible characters; it holds {fault}.")
-    folded = " ".join(description.split())
     if len(folded) > MAX_DESCRIPTION:
         raise InvalidArgumentError(f"description must be at most {MAX_DESCRIPTION} characters; it has {len(folded)}.")
     if _MARK.search(folded):

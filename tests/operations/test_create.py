@@ -165,7 +165,8 @@ async def test_an_incomplete_list_beforehand_is_recorded_as_such(desk: Desk, emu
     assert (await as_recorded(desk, told.operation)).baseline_complete is False
 
 
-SHAPE = "description must be one line of at most 150 visible characters, without leading, trailing or double spaces."
+SHAPE = "description must be one line of visible characters; it holds {}."
+SPACES = "leading, trailing or double spaces"
 
 
 @pytest.mark.parametrize(
@@ -178,10 +179,10 @@ SHAPE = "description must be one line of at most 150 visible characters, without
             PolicyDeniedError,
             "Server 12345 is not among those that may be changed here.",
         ),
-        ({}, " nightly", InvalidArgumentError, SHAPE),
-        ({}, "two\nlines", InvalidArgumentError, SHAPE),
-        ({}, "two  spaces", InvalidArgumentError, SHAPE),
-        ({}, "x" * 151, InvalidArgumentError, SHAPE),
+        ({}, " nightly", InvalidArgumentError, SHAPE.format(SPACES)),
+        ({}, "two\nlines", InvalidArgumentError, SHAPE.format("a line break at character 4")),
+        ({}, "two  spaces", InvalidArgumentError, SHAPE.format(SPACES)),
+        ({}, "x" * 151, InvalidArgumentError, "description must be at most 150 characters; it has 151."),
         ({}, "like op_abcdefgh23456723 one", InvalidArgumentError, "description must not hold an operation id."),
     ],
 )
