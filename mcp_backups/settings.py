@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -58,16 +57,14 @@ def _flag(raw: object) -> object:
 
 def _ids(raw: object) -> object:
     """`"12345, 12346"` as a list; anything else that is a list as it is."""
+    if isinstance(raw, frozenset | set):
+        return raw
     if isinstance(raw, str):
-        return [part.strip() for part in raw.split(",")] if raw.strip(" ,") else []
-    _require(isinstance(raw, list | tuple | set | frozenset), "must be a list of ids")
-    return raw
-
-
-def _some(ids: frozenset[int]) -> frozenset[int]:
+        raw = [part.strip() for part in raw.split(",")] if raw.strip(" ,") else []
+    _require(isinstance(raw, list | tuple), "must be a list of ids")
     # Whoever sets an empty list may have meant "none of them", and would get "all of them".
-    _require(bool(ids), "is set, but names no id; take it out, or name some")
-    return ids
+    _require(bool(raw), "is set, but names no id; take it out, or name some")
+    return raw
 
 
 def _location(raw: object) -> Path:
@@ -92,7 +89,7 @@ def _usual_state_dir() -> Path:
 Number = Annotated[int, BeforeValidator(_number), Field(strict=True)]
 Flag = Annotated[bool, BeforeValidator(_flag), Field(strict=True)]
 Location = Annotated[Path, BeforeValidator(_location)]
-Ids = Annotated[frozenset[Annotated[Number, Field(ge=1, le=MAX_ID)]], BeforeValidator(_ids), AfterValidator(_some)]
+Ids = Annotated[frozenset[Annotated[Number, Field(ge=1, le=MAX_ID)]], BeforeValidator(_ids)]
 
 
 class Settings(BaseModel):

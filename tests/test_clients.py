@@ -152,9 +152,9 @@ def test_the_rules_of_this_environment_come_along(
     """A client that is started elsewhere would not see them, and the server would run without."""
     (tmp_path / "token").write_text(TOKEN)
     (tmp_path / "token").chmod(0o600)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MCP_BACKUPS_READ_ONLY", "true")
-    monkeypatch.setenv("VPS_API_TOKEN_FILE", "token")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("mcp_backups_read_only", "true")
+    monkeypatch.setenv("VPS_API_TOKEN_FILE", "~/token")
     configure(client.key, write=True, token_in_file=False, machine=machine)
     content = read(client, path_of(client, machine).read_text(encoding="utf-8"))
     assert started(client, content)[1] == {

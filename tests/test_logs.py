@@ -1,9 +1,12 @@
 """Whatever reaches a log or a terminal is one line of it, and nothing in it is obeyed."""
 
+import contextlib
 import io
 import logging
+import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -13,6 +16,7 @@ from rich.text import Text
 from mcp_backups.cli import main
 from mcp_backups.logs import LineFormatter, configure_logging
 from mcp_backups.terminal import open_console
+from tests.process import server_process
 
 HOSTILE = [
     "two\nlines",
@@ -72,6 +76,20 @@ def test_a_record_that_is_far_too_long_keeps_its_beginning_and_its_end() -> None
     assert ("begin" in line, line.endswith("end")) == (True, True)
 
 
+def test_no_tool_or_argument_name_makes_a_line_of_a_servers_log(tmp_path: Path) -> None:
+    with server_process(tmp_path / "state", MCP_BACKUPS_LOG_LEVEL="DEBUG") as server:
+        server.shake_hands()
+        for hostile in HOSTILE[:-2]:
+            server.call(hostile)
+            server.call("list_backups", **{hostile: 1})
+        server.close_input()
+        assert server.wait() == 0
+        lines = server.stderr.splitlines()
+    assert len(lines) >= len(HOSTILE)
+    assert all(re.match(r"\d{4}-\d\d-\d\d .* (DEBUG|INFO|WARNING) [\w.]+: ", line) for line in lines)
+    assert is_plain(server.stderr)
+
+
 def test_what_cannot_be_formatted_is_not_printed_as_it_came(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("INFO", None)
     logging.getLogger("mcp_backups").warning("%d", "\x1b[31m")
@@ -109,11 +127,8 @@ def test_a_console_prints_nothing_that_a_terminal_obeys(hostile: str, monkeypatc
 def test_an_argument_comes_back_as_nothing_that_a_terminal_obeys(
     command: list[str], hostile: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    try:
-        code = main([word.format(hostile) for word in command])
-    except SystemExit as ended:
-        code = ended.code
+    with contextlib.suppress(SystemExit):
+        assert main([word.format(hostile) for word in command]) == 2
     told = capsys.readouterr()
-    assert code == 2
     assert told.err
     assert is_plain(told.out + told.err)

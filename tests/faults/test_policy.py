@@ -188,10 +188,10 @@ def _file(folder: Path, content: str, mode: int = 0o600) -> str:
     return str(path)
 
 
-def _link(folder: Path) -> str:
-    link = folder / "link.toml"
-    link.symlink_to(_file(folder, ""))
-    return str(link)
+def _open(folder: Path) -> str:
+    (folder / "open").mkdir()
+    (folder / "open").chmod(0o777)
+    return str(folder / "open")
 
 
 WRONG_SETTINGS: dict[str, tuple[str, Callable[[Path], str]]] = {
@@ -199,16 +199,21 @@ WRONG_SETTINGS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "file-invalid": ("MCP_BACKUPS_CONFIG", lambda folder: _file(folder, "approval = [")),
     "file-not-text": ("MCP_BACKUPS_CONFIG", lambda folder: _file(folder, "x = '\x00'")),
     "file-world-writable": ("MCP_BACKUPS_CONFIG", lambda folder: _file(folder, "", 0o666)),
-    "file-a-link": ("MCP_BACKUPS_CONFIG", _link),
     "file-a-folder": ("MCP_BACKUPS_CONFIG", str),
     "file-unknown-setting": ("MCP_BACKUPS_CONFIG", lambda folder: _file(folder, "readonly = true")),
     "file-token-readable": ("MCP_BACKUPS_CONFIG", lambda folder: _file(folder, 'vps_api_token = "vps_x"', 0o644)),
     "token-file-readable": ("VPS_API_TOKEN_FILE", lambda folder: _file(folder, "vps_canary", 0o644)),
     "token-file-two-lines": ("VPS_API_TOKEN_FILE", lambda folder: _file(folder, "vps_\ncanary")),
     "token-file-empty": ("VPS_API_TOKEN_FILE", lambda folder: _file(folder, "")),
-    "token-newline": ("VPS_API_TOKEN", lambda _: "vps_canary\n"),
+    "token-newline": ("VPS_API_TOKEN", lambda _: "vps_\ncanary"),
     "token-space": ("VPS_API_TOKEN", lambda _: "vps_ canary"),
     "token-not-ascii": ("VPS_API_TOKEN", lambda _: "vps_canary\u00e9"),
+    "token-unfilled": ("VPS_API_TOKEN", lambda _: "${CANARY}"),
+    "token-misspelt": ("VPS_API_TOKN", lambda _: "vps_canary"),
+    "rule-misspelt": ("MCP_BACKUP_READ_ONLY", lambda _: "true"),
+    "rule-empty": ("MCP_BACKUPS_SERVERS", lambda _: " , "),
+    "state-relative": ("MCP_BACKUPS_STATE_DIR", lambda _: "canary"),
+    "state-open": ("MCP_BACKUPS_STATE_DIR", _open),
     "url-http": ("VPS_API_URL", lambda _: "http://canary.example/api/v1"),
     "url-user": ("VPS_API_URL", lambda _: "https://user:canary@vps.example/api/v1"),
     "url-query": ("VPS_API_URL", lambda _: "https://vps.example/api/v1?canary=1"),
