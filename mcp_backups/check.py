@@ -12,19 +12,32 @@ from rich.text import Text
 from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import ApiError
-from mcp_backups.health import FleetHealth, FleetVerdict
+from mcp_backups.health import Doubts, FleetHealth, FleetVerdict
+from mcp_backups.models import Backup, Listing
+from mcp_backups.operations.doubt import doubts_in
+from mcp_backups.operations.ledger import open_for_audit
+from mcp_backups.operations.settle import LEDGER_AWAY
 from mcp_backups.reports import FleetReport, ServerRow
 from mcp_backups.settings import Settings
 from mcp_backups.terminal import ACCENT, open_console, visible
-from mcp_backups.tools.checking import fleet_report, read_fleet
+from mcp_backups.tools.checking import fleet_of, fleet_report, orphans_told
+from mcp_backups.tools.observation import observe
 
 EXIT_CODES: dict[FleetVerdict, int] = {"ok": 0, "not_ok": 1, "cannot_tell": 3}
-"""`cannot_tell`: VPS.org could not be read, or not wholly while nothing is known to be wrong, or there is no server.
+"""`cannot_tell`: while nothing is known to be wrong, VPS.org or the ledger could not be read, or there is no server.
 
 2 is kept for wrong usage and settings.
 """
 
-_STYLES = {"ok": "", "at_risk": ACCENT, "stale": "red", "no_good_backup": "bold red"}
+_STYLES: dict[str, str] = {
+    "ok": "",
+    "at_risk": ACCENT,
+    "stale": "red",
+    "no_good_backup": "bold red",
+    "cannot_tell": "red",
+    "orphaned": ACCENT,
+}
+_NOTHING = {"cannot_tell": "cannot tell what to restore.", "orphaned": "no server to restore."}
 
 
 def check(settings: Settings, max_age: timedelta, server_id: int, *, as_json: bool, clock: Clock | None = None) -> int:
@@ -57,7 +70,16 @@ def check(settings: Settings, max_age: timedelta, server_id: int, *, as_json: bo
 
 async def _read(settings: Settings, max_age: timedelta, server_id: int, clock: Clock) -> FleetHealth:
     async with VpsClient(settings.vps_api_url, settings.vps_api_token, clock=clock) as api:
-        return await read_fleet(api, max_age, server_id)
+
+        async def read_doubts(backups: Listing[Backup]) -> Doubts | None:
+            try:
+                with open_for_audit(settings.state_dir) as entries:
+                    return {} if entries is None else doubts_in(entries, backups, api.moment())
+            except LEDGER_AWAY:
+                return None
+
+        observed = await observe(api, read_doubts, server_id)
+        return fleet_of(observed, max_age, server_id, settings.ignored_servers)
 
 
 def _print_failure(error: ApiError, *, as_json: bool) -> None:
@@ -70,21 +92,29 @@ def _print_failure(error: ApiError, *, as_json: bool) -> None:
 def _lines(report: FleetReport) -> Iterator[str]:
     """A line a server, so that they can be searched and counted."""
     yield f"{report.verdict}: {report.summary} {report.as_of}"
-    for clause in report.missing:
-        yield f"incomplete: {clause}"
+    yield from _remarks(report)
     for row in report.servers:
         yield f"{row.verdict}: {row.server_id} {visible(row.server)}: {_told(row)} {row.reason}"
 
 
 def _told(row: ServerRow) -> str:
-    return f"restore to {row.restore_to} of {row.created_at} ({row.age})." if row.restore_to else "nothing to restore."
+    if row.restore_to:
+        return f"restore to {row.restore_to} of {row.created_at} ({row.age})."
+    return _NOTHING.get(row.verdict, "nothing to restore.")
+
+
+def _remarks(report: FleetReport) -> Iterator[str]:
+    for clause in report.missing:
+        yield f"incomplete: {clause}"
+    if report.orphaned_backups:
+        yield f"orphaned: {orphans_told(report)}"
 
 
 def _print_table(report: FleetReport) -> None:
     console = open_console()
     console.print(Text(f"{report.verdict}: {report.summary}", style="" if report.verdict == "ok" else "bold red"))
-    for clause in report.missing:
-        console.print(Text(f"incomplete: {clause}", style="red"))
+    for remark in _remarks(report):
+        console.print(Text(remark, style="red" if report.missing else ACCENT))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("verdict", "server", "name", "restore to", "made (UTC)", "age"):
         table.add_column(name, no_wrap=True)

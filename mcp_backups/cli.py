@@ -111,8 +111,9 @@ def _add_checks(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
     config = _command(commands, "config")
     config.add_argument("client", nargs="?", default="", metavar="CLIENT", help="such as cursor; none lists them all")
+    config.add_argument("--name", default="backups", help="what the server is called there; backups by default")
     config.add_argument("--write", action="store_true", help="put it into the client's file")
-    config.add_argument("--token-in-file", action="store_true", help="write the token itself down, in plain text")
+    config.add_argument("--token-in-file", action="store_true", help="with --write: the token too, in plain text")
     config.add_argument(
         "--sandbox", action="store_true", default=argparse.SUPPRESS, help="for a server on an emulated account"
     )
@@ -215,7 +216,13 @@ def _config(options: argparse.Namespace) -> int:
 
     if not options.client:
         return list_clients()
-    return configure(options.client, write=options.write, token_in_file=options.token_in_file, sandbox=options.sandbox)
+    return configure(
+        options.client,
+        write=options.write,
+        token_in_file=options.token_in_file,
+        sandbox=options.sandbox,
+        name=options.name,
+    )
 
 
 def _refuse_sandbox(options: argparse.Namespace, command: str) -> None:

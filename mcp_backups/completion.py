@@ -5,6 +5,7 @@ import re
 
 from mcp_types import CompleteRequestParams, CompleteResult, Completion, PromptReference
 
+from mcp_backups.api.servers import as_compared, read_servers
 from mcp_backups.boundary import Context, bounded
 from mcp_backups.errors import ApiError, InvalidArgumentError
 from mcp_backups.health import is_good
@@ -13,7 +14,7 @@ from mcp_backups.operations.desk import Desk
 from mcp_backups.prompts import way_named
 from mcp_backups.resources import SERVER_URI
 from mcp_backups.text import stamp
-from mcp_backups.tools.checking import readable_servers
+from mcp_backups.tools.observation import known_doubts
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +61,13 @@ async def _values(desk: Desk, argument: str, typed: str, server_id: str) -> list
 
 async def _server_ids(desk: Desk, typed: str) -> list[str]:
     """Of the servers that VPS.org lists, and of those that have backups, where it does not list them all."""
-    servers = await readable_servers(desk.api)
+    servers = await read_servers(desk.api)
     names = {server.id: server.name for server in servers.rows}
     if not servers.complete:
-        names |= {backup.server_id: backup.server_name for backup in (await desk.api.list_backups()).rows}
-    wanted = typed.casefold()
-    fits = (each for each, name in names.items() if str(each).startswith(typed) or name.casefold().startswith(wanted))
+        backups = await desk.api.list_backups()
+        names |= {backup.server_id: backup.server_name for backup in backups.rows if backup.server_id}
+    wanted = as_compared(typed)
+    fits = (each for each, name in names.items() if str(each).startswith(typed) or as_compared(name).startswith(wanted))
     return [str(each) for each in sorted(fits)]
 
 
@@ -73,5 +75,6 @@ async def _good_backups(desk: Desk, server_id: str) -> list[Backup]:
     """The newest first; of one server where its id is known already."""
     known = int(server_id) if _ID.fullmatch(server_id) else 0
     backups = await desk.api.list_backups(known)
-    good = (backup for backup in backups.rows if is_good(backup, desk.now))
+    doubts = await known_doubts(desk, backups) or {}
+    good = (backup for backup in backups.rows if is_good(backup, desk.now, doubts))
     return sorted(good, key=lambda backup: (backup.created_at, backup.id), reverse=True)

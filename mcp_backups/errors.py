@@ -5,10 +5,10 @@
     ├── ConfigError                   the operator mends a setting
     ├── ApiError                      VPS.org did not do it, or did not say so
     │   ├── AuthFailedError           the token is missing or rejected
-    │   ├── ForbiddenError            the token may not do this
+    │   ├── ForbiddenError            VPS.org does not allow this
     │   ├── NotFoundError             no such server or backup
-    │   ├── ConflictError             something else is under way
-    │   ├── RejectedError             VPS.org refused the request as invalid
+    │   ├── ConflictError             something else may be under way
+    │   ├── RejectedError             VPS.org refused the request, perhaps as invalid
     │   ├── RateLimitedError          wait, then try again
     │   ├── UnavailableError          VPS.org could not be reached or failed
     │   ├── UpstreamTimeoutError      VPS.org did not answer in time
@@ -30,6 +30,7 @@ Every message is composed here, in the constructor, and has this form:
 `code: what happened. What did (not) change. What to do next.`
 """
 
+import json
 from enum import StrEnum
 from typing import ClassVar, Literal
 
@@ -60,16 +61,20 @@ class BackupsError(Exception):
         what: One or more sentences on what happened; ids and numbers, never upstream text.
         next_step: What the caller can do about it; the class's own advice when empty.
         changed: What the call did to the account.
+        said: VPS.org's own words about it, cleaned and short; they stand at the end, quoted, and nowhere else.
     """
 
     code: ClassVar[str] = "internal"
     advice: ClassVar[str] = "Report this to the operator of mcp-backups."
 
-    def __init__(self, what: str, next_step: str = "", *, changed: Changed = "nothing") -> None:
+    def __init__(self, what: str, next_step: str = "", *, changed: Changed = "nothing", said: str = "") -> None:
         self.what = what
         self.next_step = next_step or self.advice
         self.changed: Changed = changed
-        super().__init__(f"{self.code}: {what} {CHANGED_SENTENCE[changed]} {self.next_step}")
+        self.said = said
+        # As JSON: a quotation mark within cannot end the quotation, nor a line break the line.
+        quoted = f" VPS.org said: {json.dumps(said, ensure_ascii=False)}" if said else ""
+        super().__init__(f"{self.code}: {what} {CHANGED_SENTENCE[changed]} {self.next_step}{quoted}")
 
 
 class InvalidArgumentError(BackupsError):
@@ -88,7 +93,7 @@ class ApiError(BackupsError):
     Args:
         failure: Whether the request may have taken effect.
         retry_after: Seconds VPS.org asked to wait, 0 when it named none.
-        lingers: The request may still be under way, and take effect later.
+        answered_yes: The status of the answer said yes, and its body did not: it is not known which holds.
     """
 
     def __init__(
@@ -97,14 +102,15 @@ class ApiError(BackupsError):
         next_step: str = "",
         *,
         changed: Changed = "nothing",
+        said: str = "",
         failure: Failure = Failure.REFUSED,
         retry_after: float = 0,
-        lingers: bool = False,
+        answered_yes: bool = False,
     ) -> None:
-        super().__init__(what, next_step, changed=changed)
+        super().__init__(what, next_step, changed=changed, said=said)
         self.failure = failure
         self.retry_after = retry_after
-        self.lingers = lingers
+        self.answered_yes = answered_yes
 
 
 class AuthFailedError(ApiError):
@@ -114,7 +120,7 @@ class AuthFailedError(ApiError):
 
 class ForbiddenError(ApiError):
     code = "forbidden"
-    advice = "The operator must use a token with the permission for this; do not try again before."
+    advice = "Tell the user; do not repeat it unless something changed at VPS.org."
 
 
 class NotFoundError(ApiError):
@@ -124,17 +130,17 @@ class NotFoundError(ApiError):
 
 class ConflictError(ApiError):
     code = "conflict"
-    advice = "Wait until what is under way is finished, then try again; list_backups shows it."
+    advice = "Wait until what is under way is finished, then try once more; list_backups shows it."
 
 
 class RejectedError(ApiError):
     code = "invalid_argument"
-    advice = "Correct the arguments and call again."
+    advice = "Tell the user; do not repeat it unless something changed at VPS.org."
 
 
 class RateLimitedError(ApiError):
     code = "rate_limited"
-    advice = "Try again later."
+    advice = "Wait a minute, then try once more; if it is refused again, tell the user."
 
 
 class UnavailableError(ApiError):
@@ -154,7 +160,7 @@ class ProtocolError(ApiError):
 
 class ResponseTooLargeError(ApiError):
     code = "response_too_large"
-    advice = "Ask for one server with server_id, and tell the operator."
+    advice = "Ask for one server with server_id, where the tool takes one; else tell the user."
 
 
 class OutcomeUnknownError(BackupsError):

@@ -17,7 +17,17 @@ Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
 
 COMPLETED = "completed"
 IN_PROGRESS = "in_progress"
+FAILED = "failed"
+"""What VPS.org is believed to call a backup that came to nothing; it is not documented."""
 MANUAL = "manual"
+UNREADABLE = "unreadable"
+"""Stands for a status or type that VPS.org told in a form of no use."""
+
+NO_SERVER = -1
+"""The server of what is known to belong to none: a gap of that "server" is in no server's way."""
+
+_TEXTS = 10
+"""Gaps that are told one by one."""
 
 BackupType = Literal["manual", "automatic"]
 
@@ -32,12 +42,15 @@ class Backup:
         size_mb: MB, None while it is not known.
         created_at: UTC.
         expires_at: UTC, None for a backup that does not expire by itself.
-        keep: Its description contains `[keep]`.
+        server_id: 0, with an empty name, for a backup that VPS.org says belongs to no server.
+        keep: Its description contains `[keep]`, or may contain it.
         mark: The id of the operation that made it, found in its description; else empty.
+        unreadable: The fields that held a value of no use, in the order above; then a type or status is the word
+            `unreadable`, and any other field is as if it had not been told.
     """
 
     id: Id
-    server_id: Id
+    server_id: int
     server_name: str
     type: str
     status: str
@@ -47,6 +60,7 @@ class Backup:
     description: str
     keep: bool = False
     mark: str = ""
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +81,19 @@ class Account(BaseModel):
     permissions: tuple[str, ...]
 
 
-Row = TypeVar("Row")
+Row = TypeVar("Row", Backup, Server)
+
+
+class Gap(NamedTuple):
+    """Something of a list that could not be read.
+
+    Attributes:
+        what: What it is, as a clause; safe to show.
+        server_id: The only server that it can concern; 0 for any, `NO_SERVER` for none.
+    """
+
+    what: str
+    server_id: int = 0
 
 
 class Listing(NamedTuple, Generic[Row]):
@@ -75,16 +101,36 @@ class Listing(NamedTuple, Generic[Row]):
 
     Attributes:
         rows: Every row that was understood, once each, in the order of the answer.
-        missing: What could not be read, one clause each; empty when the list is complete.
+        gaps: What could not be read; empty when the list is complete.
     """
 
     rows: tuple[Row, ...]
-    missing: tuple[str, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What could not be read, one clause each; of many gaps the first ten."""
+        return self.missing_for(0)
+
+    @property
+    def ids(self) -> frozenset[int]:
+        return frozenset(row.id for row in self.rows)
 
     @property
     def complete(self) -> bool:
         """Whether every row that VPS.org holds is here: only then absence means anything."""
-        return not self.missing
+        return not self.gaps
+
+    def missing_for(self, server_id: int) -> tuple[str, ...]:
+        """What could not be read and may concern this server, as `missing`; of every server for 0."""
+        gaps = (gap for gap in self.gaps if not server_id or gap.server_id in (0, server_id))
+        texts: tuple[str, ...] = tuple(dict.fromkeys(gap.what for gap in gaps))
+        more = len(texts) - _TEXTS
+        return texts if more <= 0 else (*texts[:_TEXTS], f"{more} more like these")
+
+    def complete_for(self, server_id: int) -> bool:
+        """Whether everything that VPS.org holds of this server is here; of every server for 0."""
+        return not self.missing_for(server_id)
 
 
 Value = TypeVar("Value")
@@ -107,6 +153,8 @@ class BackupRow(Answer):
         created_at: UTC, to the minute.
         age: Since it was created, in words.
         expires_at: UTC, to the minute; absent when it does not expire by itself.
+        flags: `being_deleted` (VPS.org accepted its deletion), `doubtful` (its deletion was sent, and may take effect),
+            `stuck` (unfinished for over 6 h), `orphaned` (VPS.org lists no server for it).
     """
 
     id: int
@@ -119,6 +167,14 @@ class BackupRow(Answer):
     age: str
     expires_at: Maybe[str] = None
     description: Maybe[str] = None
+    flags: Maybe[list[str]] = None
+
+
+class ServerName(Answer):
+    """A server: its id, and its name as VPS.org has it (empty when it was not told)."""
+
+    id: int
+    name: str
 
 
 class BackupPage(Answer):
@@ -130,6 +186,7 @@ class BackupPage(Answer):
         complete: Whether every backup that VPS.org holds was read.
         missing: What was not, when it is not complete.
         as_of: When it was read; UTC, to the minute.
+        server: The server that was asked for; absent for every server.
         next_cursor: What to call again with for the next page; empty on the last.
         defaults: What the rows on this page hold in the fields that they leave out.
         backups: Newest first.
@@ -140,16 +197,10 @@ class BackupPage(Answer):
     complete: bool
     missing: list[str]
     as_of: str
+    server: Maybe[ServerName] = None
     next_cursor: str
     defaults: dict[str, str]
     backups: list[BackupRow]
-
-
-class ServerName(Answer):
-    """A server: its id, and its name as VPS.org has it (empty when it was not told)."""
-
-    id: int
-    name: str
 
 
 class PruneRow(Answer):
@@ -157,13 +208,17 @@ class PruneRow(Answer):
 
     Attributes:
         created_at: UTC, to the minute.
-        reason: The rule that keeps it, or `later` for what the budget leaves to another prune; absent for what no rule
-            keeps.
-        outcome: `deleted`, `not deleted` or `unknown`; absent before it was tried.
+        reason: The rule that keeps it, or `later` for what the budget leaves to another prune, or why it was not
+            deleted; absent for what no rule keeps.
+        outcome: `deleted`, `gone` (already, not by this), `not deleted` or `unknown`; absent before it was tried.
     """
 
     id: int
     created_at: str
+    age: str
+    size_mb: Annotated[Maybe[int | float], WithJsonSchema({"type": "number"})] = None
+    status: str
+    description: Maybe[str] = None
     reason: Maybe[str] = None
     outcome: Maybe[str] = None
 

@@ -1,17 +1,19 @@
-"""What `check_backups` answers: a fleet, its servers in full, and its servers in short."""
+"""What `check_backups` answers: a fleet, its servers in full, and its servers in short; and a server as a resource."""
 
-from mcp_backups.models import Answer, Maybe
+from mcp_backups.models import Answer, BackupRow, Maybe
 
 
 class ServerRow(Answer):
     """What the backups of one server are worth, as `check_backups` tells it in full.
 
     Attributes:
-        verdict: `ok`, `at_risk` (fresh, but something is wrong), `stale` or `no_good_backup`.
-        restore_to: Id of the newest good backup; absent when there is none.
+        verdict: `ok`, `at_risk` (fresh, but something is wrong), `stale`, `no_good_backup`, `cannot_tell` (what could
+            be read does not tell) or `orphaned` (VPS.org does not list the server).
+        restore_to: Id of the newest good backup; absent when there is none, or no server to restore.
         created_at: When that one was made; UTC, to the minute.
         reason: Why that one and none that is newer, and what else is wrong.
-        backups: All of the server's; good, in progress, stuck (over 6 h) and failed ones of them, where there are any.
+        backups: All of the server's; good, in progress, stuck (over 6 h), failed and doubtful ones (a deletion was sent
+            for them), where there are any.
         size_mb: MB in total, as far as sizes are known.
     """
 
@@ -27,6 +29,7 @@ class ServerRow(Answer):
     in_progress: Maybe[int] = None
     stuck: Maybe[int] = None
     failed: Maybe[int] = None
+    doubtful: Maybe[int] = None
     size_mb: int
 
 
@@ -50,12 +53,14 @@ class FleetReport(Answer):
 
     Attributes:
         summary: One sentence.
-        verdict: `ok`: every server has a good backup younger than max_age_hours; `not_ok`; or `cannot_tell`.
+        verdict: `ok`: every server has a good backup younger than max_age_hours; `not_ok`; or `cannot_tell`. Orphaned
+            servers, and those that the operator wants ignored, do not count.
         as_of: When it was read; UTC, to the minute.
         good_means: What makes a backup good.
         complete: Whether every backup and every server was read.
         missing: What was not, when it is not complete.
         totals: Servers in all and by verdict; backups in all, good, and by status; MB in all.
+        orphaned_backups: Ids of backups that belong to no server; the first where there are many.
         servers: The worst first, in full.
         others: The next, in short; `others_verdict` is that of the rows that name none.
         not_shown: How many more servers there are.
@@ -69,8 +74,22 @@ class FleetReport(Answer):
     complete: bool
     missing: list[str]
     totals: dict[str, int]
+    orphaned_backups: Maybe[list[int]] = None
     servers: list[ServerRow]
     others: list[LeanServerRow]
     others_verdict: str
     not_shown: int
     next_step: str
+
+
+class ServerBackups(Answer):
+    """The backups of one server, newest first: those that fit, and how many more there are."""
+
+    as_of: str
+    server_id: int
+    server: str
+    total: int
+    not_shown: int
+    complete: bool
+    missing: list[str]
+    backups: list[BackupRow]

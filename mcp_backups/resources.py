@@ -16,15 +16,19 @@ from mcp_types import (
     TextResourceContents,
 )
 
+from mcp_backups.api.servers import require_server, server_name
 from mcp_backups.boundary import Context, bounded
-from mcp_backups.errors import InvalidArgumentError, NotFoundError
+from mcp_backups.errors import InvalidArgumentError
 from mcp_backups.models import MAX_ID
 from mcp_backups.operations.desk import Desk
 from mcp_backups.operations.operation import Operation
+from mcp_backups.reports import ServerBackups
 from mcp_backups.settings import Approval, Settings
 from mcp_backups.text import age, stamp
-from mcp_backups.tools.answers import row
-from mcp_backups.tools.checking import GOOD_MEANS, readable_servers
+from mcp_backups.tools.answers import fitted, row
+from mcp_backups.tools.checking import GOOD_MEANS
+from mcp_backups.tools.observation import observe_for
+from mcp_backups.tools.reading import flagged
 
 POLICY_URI = "backups://policy"
 OPERATIONS_URI = "backups://operations"
@@ -57,7 +61,8 @@ _TEMPLATES = (
         uri_template=SERVER_URI,
         name="server_backups",
         title="The backups of one server",
-        description=f"The newest {_MOST_BACKUPS} backups of the VPS.org server of that id, newest first.",
+        description=f"The backups of the VPS.org server of that id, newest first; {_MOST_BACKUPS} at most, or as many "
+        "as fit.",
         mime_type=_JSON,
     ),
 )
@@ -84,7 +89,7 @@ async def list_resource_templates(_: Context, __: PaginatedRequestParams | None)
 @bounded
 async def read_resource(context: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
     document = await _document(context.lifespan_context, params.uri)
-    text = json.dumps(document, indent=1, ensure_ascii=False)
+    text = json.dumps(document, ensure_ascii=False)
     return ReadResourceResult(contents=[TextResourceContents(uri=params.uri, mime_type=_JSON, text=text)])
 
 
@@ -94,7 +99,7 @@ async def _document(desk: Desk, uri: str) -> Document:
     if uri == OPERATIONS_URI:
         return await _operations(desk)
     if server := _SERVER.fullmatch(uri):
-        return await _backups(desk, _server_id(server[1]))
+        return (await _backups(desk, _server_id(server[1]))).model_dump(mode="json")
     raise InvalidArgumentError(
         "There is no resource of that address.", f"Read {POLICY_URI}, {OPERATIONS_URI} or {SERVER_URI}."
     )
@@ -122,6 +127,8 @@ def _policy(settings: Settings) -> Document:
         "keep_min": settings.keep_min,
         "keep_min_means": "Good backups that a delete leaves on a server at least; there, one made through mcp-backups "
         f"within 24 h does not count yet. Otherwise good means: {GOOD_MEANS}.",
+        "ignored_servers": sorted(settings.ignored_servers),
+        "ignored_means": "These are left out of checks of all servers.",
         "safety_backup_required": settings.require_safety_backup,
         "budgets": {
             "deletes_per_hour": settings.deletes_per_hour,
@@ -160,22 +167,25 @@ def _operation(operation: Operation, desk: Desk) -> Document:
     return {name: value for name, value in told.items() if value}
 
 
-async def _backups(desk: Desk, server_id: int) -> Document:
-    backups = await desk.api.list_backups(server_id)
-    missing = backups.missing
+async def _backups(desk: Desk, server_id: int) -> ServerBackups:
+    observed = await observe_for(desk, server_id)
+    backups, servers, _, now = observed
+    require_server(server_id, backups, servers)
+    missing = observed.missing_for(server_id)
     if not backups.rows:
-        servers = await readable_servers(desk.api)
-        if backups.complete and servers.complete and server_id not in {server.id for server in servers.rows}:
-            raise NotFoundError(f"There is no server {server_id}.")
-        missing += servers.missing
+        missing += servers.missing_for(server_id)
     newest = sorted(backups.rows, key=lambda backup: (backup.created_at, backup.id), reverse=True)
-    now = desk.now
-    return {
-        "as_of": stamp(now),
-        "server_id": server_id,
-        "total": len(newest),
-        "not_shown": max(len(newest) - _MOST_BACKUPS, 0),
-        "complete": not missing,
-        "missing": list(missing),
-        "backups": [row(backup, now).model_dump(mode="json") for backup in newest[:_MOST_BACKUPS]],
-    }
+
+    def document(count: int) -> ServerBackups:
+        return ServerBackups(
+            as_of=stamp(now),
+            server_id=server_id,
+            server=server_name(server_id, backups, servers),
+            total=len(newest),
+            not_shown=len(newest) - count,
+            complete=not missing,
+            missing=missing,
+            backups=[flagged(row(backup, now), observed.flags(backup)) for backup in newest[:count]],
+        )
+
+    return fitted(document, lambda _: "", min(len(newest), _MOST_BACKUPS))

@@ -6,25 +6,23 @@ A period without a backup takes up no place. While a daily, weekly or monthly ru
 oldest backup too, so that a history can grow into it. The rules do not know of each other, as in restic: what one of
 them keeps is kept. Days, weeks and months are those of UTC.
 
-Only a backup that can be relied on takes up a place: completed, with a known size above 0, not expiring within 24 h and
-not dated in the future. One that failed or is empty is kept by no rule. Left alone, so that no mistake can lose
-anything: one in progress, however long already; one of an unknown status younger than a day, which may still be under
-way; one completed of unknown size or dated in the future; and one that is about to expire by itself.
+Only a good backup takes up a place: completed, with a known size above 0, not expiring within 24 h, not dated in the
+future, and without a deletion that may still take effect. One that failed or is empty is kept by no rule. Left alone,
+so that no mistake can lose anything: one of any status but completed and failed, since nobody knows what it will come
+to; one completed of unknown size or dated in the future; one that is about to expire by itself; and one that is
+doubtful, for which a deletion was sent already.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from mcp_backups.errors import InvalidArgumentError
-from mcp_backups.health import EXPIRES_SOON, expires_within, is_good, is_in_future
-from mcp_backups.models import COMPLETED, IN_PROGRESS, Backup
+from mcp_backups.health import EXPIRES_SOON, by_age, expires_within, is_good, is_in_future
+from mcp_backups.models import COMPLETED, FAILED, IN_PROGRESS, Backup
 
 NO_RULE = "no rule"
-
-MAY_BE_UNDER_WAY = timedelta(days=1)
-"""How long a backup of a status that is not documented may still become a good one."""
 
 
 @dataclass(frozen=True)
@@ -71,23 +69,23 @@ class Ruling(NamedTuple):
         return ", ".join(self.kept_by) or NO_RULE
 
 
-def rulings(backups: Iterable[Backup], keep: Keep, now: datetime, earliest: datetime | None = None) -> list[Ruling]:
+def rulings(backups: Iterable[Backup], keep: Keep, now: datetime, doubtful: Container[int] = ()) -> list[Ruling]:
     """What the rules say of each backup, newest first.
 
     Args:
         backups: Backups of one server, in any order; only those given take up places.
         keep: The rules.
         now: UTC; of several clocks the one ahead.
-        earliest: UTC by the clock behind, by which what is young is left alone; the same if there is but one.
+        doubtful: Ids of the backups whose deletion was sent and may still take effect.
 
     Raises:
         ValueError: The backups are of several servers, whose histories must not crowd each other out.
     """
-    ordered = sorted(backups, key=lambda backup: (backup.created_at, backup.id), reverse=True)
+    ordered = sorted(backups, key=by_age, reverse=True)
     if len({backup.server_id for backup in ordered}) > 1:
         raise ValueError("backups of several servers")
-    good = [backup for backup in ordered if is_good(backup, now)]
-    kept_by: dict[int, list[str]] = {backup.id: list(_left_alone(backup, now, earliest or now)) for backup in ordered}
+    good = [backup for backup in ordered if is_good(backup, now, doubtful)]
+    kept_by: dict[int, list[str]] = {backup.id: list(_left_alone(backup, now, doubtful)) for backup in ordered}
     for backup in good[: keep.last]:
         kept_by[backup.id].append(f"keep-last {keep.last}")
     for name, places, period in _periodic(keep):
@@ -119,12 +117,14 @@ def _newest_of_each(good: list[Backup], places: int, period: Callable[[datetime]
         yield good[-1], f"{periods[-1][0]} (oldest)"
 
 
-def _left_alone(backup: Backup, now: datetime, earliest: datetime) -> Iterator[str]:
+def _left_alone(backup: Backup, now: datetime, doubtful: Container[int]) -> Iterator[str]:
     """Why a backup that takes up no place is nevertheless not to be deleted, if it is not."""
-    if backup.status == IN_PROGRESS:
+    if backup.id in doubtful:
+        yield "left alone: its deletion was sent before"
+    elif backup.status == IN_PROGRESS:
         yield "left alone: in progress"
-    elif backup.status != COMPLETED and earliest - backup.created_at < MAY_BE_UNDER_WAY:
-        yield "left alone: not known to be finished"
+    elif backup.status not in {COMPLETED, FAILED}:
+        yield "left alone: it is not known what its status means"
     elif backup.status == COMPLETED and backup.size_mb is None:
         yield "left alone: size unknown"
     elif backup.status == COMPLETED and backup.size_mb and expires_within(backup, EXPIRES_SOON, now):

@@ -22,6 +22,7 @@ from mcp_types import (
 from mcp_types import Tool as ToolDefinition
 
 from mcp_backups import __version__
+from mcp_backups.boundary import name_the_fault
 from mcp_backups.completion import complete
 from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError
 from mcp_backups.operations.desk import Desk
@@ -79,7 +80,7 @@ def build_server(
     def seal() -> RequestStateCodec:
         return AESGCMRequestStateCodec([sealing_key() or os.urandom(KEY_BYTES)])
 
-    return Server(
+    server = Server(
         NAME,
         title="VPS.org backups",
         version=__version__,
@@ -94,6 +95,8 @@ def build_server(
         on_list_resource_templates=list_resource_templates,
         on_read_resource=read_resource,
     )
+    server.middleware.append(name_the_fault)
+    return server
 
 
 def definition(tool: Tool) -> ToolDefinition:

@@ -115,6 +115,7 @@ class Settings(BaseModel):
     servers: Ids = Field(default=frozenset(), description="Only these servers may be changed; all if it is not set.")
     protected_servers: Ids = Field(default=frozenset(), description="Servers of which nothing is deleted or restored.")
     protected_backups: Ids = Field(default=frozenset(), description="Backups that are never deleted.")
+    ignored_servers: Ids = Field(default=frozenset(), description="Servers that are left out of checks.")
     keep_min: Number = Field(default=1, ge=0, le=1000, description="Good backups that a delete must leave on a server.")
     deletes_per_hour: Number = Field(default=10, ge=0, le=100_000, description="Most deletes within an hour.")
     deletes_per_day: Number = Field(default=30, ge=0, le=100_000, description="Most deletes within 24 hours.")
@@ -188,12 +189,12 @@ def setting_name(loc: tuple[int | str, ...]) -> str:
     return name.upper() if name.lower().startswith("vps_api_") else PREFIX + name.upper()
 
 
-def setting_names() -> list[str]:
+def setting_names(kind: type[Settings] = Settings) -> list[str]:
     """The names of all settings as they stand in the environment, that of the settings file first."""
-    return [CONFIG, *(setting_name((name,)) for name in Settings.model_fields)]
+    return [CONFIG, *(setting_name((name,)) for name in kind.model_fields)]
 
 
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
+def environment(environ: Mapping[str, str], kind: type[Settings] = Settings) -> dict[str, str]:
     """What an environment sets of ours, by its name in capitals, in whatever case it stands there.
 
     White space around a value is cut, and what is empty then is as good as not set: a client's form that leaves a field
@@ -202,7 +203,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     Raises:
         ConfigError: A name looks like one of ours and is none, or stands there twice with different values.
     """
-    known = setting_names()
+    known = setting_names(kind)
     found: dict[str, str] = {}
     for name, value in environ.items():
         capitals = name.upper()
@@ -362,21 +363,6 @@ def check_state_dir(folder: Path) -> None:
             f"{STATE_DIR}: the state folder {visible(str(folder))} {fault}. Set it to a folder that only this user may"
             " write to; where it is not set, HOME says where that is."
         )
-
-
-def home() -> Path:
-    """The user's own folder.
-
-    Raises:
-        ConfigError: It is not known.
-    """
-    try:
-        folder = Path.home()
-    except RuntimeError:
-        raise ConfigError("It is not known which folder is this user's own: set HOME to it.") from None
-    if not folder.is_absolute():
-        raise ConfigError("HOME must be an absolute path.")
-    return folder
 
 
 def _require(holds: bool, rule: str) -> None:

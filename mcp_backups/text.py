@@ -1,5 +1,6 @@
 """Untrusted text made safe to show; sizes, times and ages in words."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -8,10 +9,13 @@ from datetime import UTC, datetime, timedelta
 MAX_CHARS = 200
 """Characters of upstream text that are ever shown."""
 
-_READ_CHARS = 4_000
+READ_CHARS = 4_000
+"""Characters of upstream text that are ever looked at."""
+
+_ECHOED = 40
+_NUMBER_BITS = 128
 _MB_PER_GB = 1024
-_NOTHING, _MINUTE, _HOUR = timedelta(0), timedelta(minutes=1), timedelta(hours=1)
-_HOURS_FROM, _DAYS_FROM = timedelta(hours=2), timedelta(days=2)
+_NOTHING, _MINUTE = timedelta(0), timedelta(minutes=1)
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x9b[0-?]*[ -/]*[@-~]")
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 _LINE_ENDS = frozenset("\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029")
@@ -36,14 +40,14 @@ def safe_text(raw: str) -> str:
     if len(raw) <= MAX_CHARS and raw.isascii() and raw.isprintable() and "  " not in raw and raw == raw.strip():
         return raw  # what nearly all texts are; the rest takes twenty times as long
     line = visible(raw)
-    if len(line) > MAX_CHARS or len(raw) > _READ_CHARS:
+    if len(line) > MAX_CHARS or len(raw) > READ_CHARS:
         return line[: MAX_CHARS - 1] + "…"
     return line
 
 
 def visible(raw: str) -> str:
     """The visible characters of upstream text as one line; of its first 4,000 characters, so far as it is read."""
-    drawn = _INVISIBLE.sub("", _ESCAPE_SEQUENCE.sub("", raw[:_READ_CHARS]))
+    drawn = _INVISIBLE.sub("", _ESCAPE_SEQUENCE.sub("", raw[:READ_CHARS]))
     shown = (" " if ch.isspace() else ch for ch in drawn if ch.isspace() or _is_visible(ch))
     return " ".join("".join(shown).split())
 
@@ -54,7 +58,7 @@ def seen(raw: str) -> str:
     `é` is the same in one piece or two, wide letters as narrow ones, an emoji with or without its selectors and
     joiners, and any run of spaces is one; capitals stay capitals. Only the first 4,000 characters count.
     """
-    return unicodedata.normalize("NFKC", visible(unicodedata.normalize("NFKC", raw[:_READ_CHARS])))
+    return unicodedata.normalize("NFKC", visible(unicodedata.normalize("NFKC", visible(raw))))
 
 
 def line_fault(raw: str) -> str:
@@ -96,22 +100,39 @@ def _is_visible(ch: str) -> bool:
     return unicodedata.category(ch) not in _INVISIBLE_CATEGORIES
 
 
+def got(value: object) -> str:
+    """A value that came in, in JSON's words, cleaned and cut at 40 characters: `text 'yes'`, `12345.5`, `null`."""
+    if isinstance(value, str):
+        shown = visible(value)
+        cut = f"{shown[:_ECHOED]}… of {len(value)} characters" if len(shown) > _ECHOED else shown
+        return f"text {cut!r}" if shown == value else f"text {cut!r}, with spaces or invisible characters left out here"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, int) and value.bit_length() > _NUMBER_BITS:
+        return "a number of more than 38 digits"  # Python refuses to write out some thousands of them
+    return json.dumps(value)
+
+
 def stamp(moment: datetime) -> str:
     """A time as UTC to the minute, `2026-11-23T03:00Z`."""
     return moment.astimezone(UTC).isoformat(timespec="minutes").removesuffix("+00:00") + "Z"
 
 
 def age(moment: datetime, now: datetime) -> str:
-    """How long ago `moment` was, in its largest fitting unit: `45 min`, `9 h`, `16 d`; `in 3 d` if it is to come."""
+    """How long ago `moment` was: `45 min`, `9 h 5 min`, `16 d 3 h`; `in 3 d` if it is to come."""
     passed = now - moment
     return f"in {duration(-passed)}" if passed < _NOTHING else duration(passed)
 
 
 def duration(length: timedelta) -> str:
-    """A length of time, cut to whole minutes (under 2 h), hours (under 2 d) or days."""
-    if length >= _DAYS_FROM:
-        return f"{length.days} d"
-    return f"{length // _HOUR} h" if length >= _HOURS_FROM else f"{length // _MINUTE} min"
+    """A length of time of 0 or more in its largest unit and the next, cut: 5 d 23 h 59 min are `5 d 23 h`."""
+    hours, minutes = divmod(length // _MINUTE, 60)
+    days, hours = divmod(hours, 24)
+    larger, smaller = (f"{days} d", f"{hours} h") if days else (f"{hours} h", f"{minutes} min")
+    told = [part for part in (larger, smaller) if not part.startswith("0 ")]
+    return " ".join(told) or smaller
 
 
 def size(megabytes: float | None) -> str:

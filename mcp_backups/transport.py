@@ -2,36 +2,30 @@
 
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 
 import anyio
-from mcp.server.stdio import stdio_server
-from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import SecretStr
 
 from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, system_clock
-from mcp_backups.errors import ConfigError
 from mcp_backups.operations.desk import Desk
 from mcp_backups.operations.ledger import Ledger
 from mcp_backups.operations.presence import Presence
 from mcp_backups.operations.unsettled import settle_left_open
 from mcp_backups.server import KEY_BYTES, build_server
-from mcp_backups.settings import Settings, is_loopback
+from mcp_backups.settings import Settings
+from mcp_backups.stdio import lines_of, serve, take_over
 
 OpenDesk = Callable[[], AbstractAsyncContextManager[Desk]]
 GetKey = Callable[[], bytes | None]
 
 _GRACE_SECONDS = 25.0
 """How long a signal waits for writes under way to be sent and recorded."""
-
-_HTTP_GRACE_SECONDS = 25
-_MAX_BODY = 256 * 2**10
 
 
 @asynccontextmanager
@@ -83,22 +77,17 @@ async def serve_stdio(desk: OpenDesk, key: GetKey = lambda: None) -> None:
         desk: What the tools work with.
         key: Gets what seals questions to the user, see `build_server`.
     """
+    incoming, outgoing = take_over()
     closed = anyio.Event()
-
-    @asynccontextmanager
-    async def watched_desk() -> AsyncIterator[Desk]:
-        try:
-            async with desk() as opened:
-                yield opened
-        finally:
-            closed.set()
-
-    server = build_server(watched_desk, sealing_key=key)
     async with anyio.create_task_group() as tasks:
         if sys.platform != "win32":
             tasks.start_soon(_end_on_signal, tasks.cancel_scope, closed)
-        async with stdio_server() as (incoming, outgoing):
-            await server.run(incoming, outgoing, server.create_initialization_options())
+        try:
+            async with desk() as opened:
+                server = build_server(lambda: nullcontext(opened), sealing_key=key)
+                await serve(server, lines_of(incoming), outgoing.write)
+        finally:
+            closed.set()
         tasks.cancel_scope.cancel()
 
 
@@ -109,14 +98,12 @@ async def _end_on_signal(serving: anyio.CancelScope, closed: anyio.Event) -> Non
             with anyio.CancelScope(shield=True), anyio.move_on_after(_GRACE_SECONDS):
                 await closed.wait()
             sys.stderr.flush()
-            # The thread that reads standard input cannot be interrupted, and would keep the process waiting for a line.
+            # A thread that writes to a client which reads nothing cannot be interrupted, and would keep the process.
             os._exit(0)
 
 
 async def serve_http(desk: OpenDesk, host: str, port: int, key: GetKey = lambda: None) -> None:
-    """Serve any number of clients over Streamable HTTP on this machine, until a signal comes.
-
-    Requests that name another host or come from another origin are refused (421, 403), and bodies over 256 KiB (413).
+    """Serve any number of clients over Streamable HTTP on this machine, until a signal comes; see `web.serve`.
 
     Args:
         desk: What the tools work with.
@@ -127,32 +114,9 @@ async def serve_http(desk: OpenDesk, host: str, port: int, key: GetKey = lambda:
     Raises:
         ConfigError: The host is not on this machine, or the port is taken.
     """
-    import uvicorn  # noqa: PLC0415 - serving over standard input and output never needs it
+    from mcp_backups import web  # noqa: PLC0415 - serving over standard input and output never needs it
 
-    if not is_loopback(host):
-        raise ConfigError("--host must be an address of this machine: anyone who reaches the server can use the token.")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host, port), family=family)
-    except OSError:
-        raise ConfigError(f"--port {port} cannot be listened on; take another one.") from None
-    port = listening.getsockname()[1]
-    here = f"[{host}]" if ":" in host else host
-    named = [f"{name}:{port}" for name in {"127.0.0.1", "localhost", "[::1]", here}]
-    app = build_server(desk, sealing_key=key).streamable_http_app(
-        max_request_body_size=_MAX_BODY,
-        transport_security=TransportSecuritySettings(
-            enable_dns_rebinding_protection=True,
-            allowed_hosts=named,
-            allowed_origins=[f"http://{name}" for name in named],
-        ),
-    )
-    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=_HTTP_GRACE_SECONDS)
-    sys.stderr.write(f"mcp-backups serves http://{here}:{port}/mcp\n")
-    # uvicorn raises the signal that stopped it once more when it has stopped; by then all is done.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    await uvicorn.Server(config).serve(sockets=[listening])
+    await web.serve(build_server(desk, sealing_key=key), host, port)
 
 
 def sealing_key(folder: Path) -> bytes | None:

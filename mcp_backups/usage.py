@@ -41,8 +41,9 @@ HELP = {
     "config": (
         "print what an MCP client needs to start this server, or put it there",
         (
-            "With --write a copy of the client's file is kept, and what else stands in it stays; a file that would not"
-            " survive being rewritten is left alone. The token is only referred to, unless --token-in-file is given."
+            "With --write a copy of the client's file is kept, and nothing else in it changes; where that cannot be, or"
+            " the name belongs to another server, it is left alone. The token is only referred to, unless"
+            " --token-in-file is given; that takes no file which others may read."
         ),
         "Exit codes: 0 done, 1 the file was left alone, 2 wrong usage or settings.",
     ),

@@ -209,6 +209,12 @@ def recorded(state_dir: Path) -> list[Operation]:
         ledger.close()
 
 
+def spoil_ledger(state_dir: Path) -> None:
+    """Put there what is no ledger."""
+    state_dir.mkdir()
+    (state_dir / "ledger.sqlite3").write_bytes(b"certainly not a database" * 100)
+
+
 def _all_of(entries: Transaction) -> list[Operation]:
     assert entries.verify() == ""
     return entries.find(limit=100_000)[::-1]

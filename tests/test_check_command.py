@@ -6,14 +6,18 @@ import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 
 from mcp_backups.check import check
 from mcp_backups.cli import main
+from mcp_backups.operations.ledger import Ledger
+from mcp_backups.operations.operation import Operation, Status, new_id
 from mcp_backups.sandbox import Emulator, Fault, Fleet, serve_in_thread
 from mcp_backups.settings import Settings
-from tests.stage import MakeSettings, ManualClock, on_emulator
+from tests.stage import MakeSettings, ManualClock, on_emulator, spoil_ledger
 
 DAY = timedelta(hours=24)
 
@@ -52,7 +56,7 @@ def test_it_exits_with_0_when_every_server_has_a_fresh_good_backup(
     keep_only(api.fleet, 12345, 12346)
     assert check(settings, DAY, 0, as_json=False, clock=clock.clock) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "ok: 2 of 2 servers with a good backup younger than 24 h. 2026-11-23T09:30Z",
+        "ok: 2 of 2 servers have a good backup younger than 24 h. 2026-11-23T09:30Z",
         "ok: 12345 web-server-01: restore to 501 of 2026-11-23T04:30Z (5 h). Newest good backup.",
         "ok: 12346 db-server-01: restore to 453 of 2026-11-23T06:30Z (3 h). Newest good backup.",
     ]
@@ -101,6 +105,102 @@ def test_one_server_can_be_checked_alone(settings: Settings, clock: ManualClock)
     assert check(settings, DAY, 12370, as_json=False, clock=clock.clock) == 1
     assert check(settings, timedelta(hours=31), 12370, as_json=False, clock=clock.clock) == 0
     assert check(settings, DAY, 4, as_json=False, clock=clock.clock) == 3
+
+
+def without(server_id: int) -> Fault:
+    """The list of servers, whole, without one."""
+
+    def gone(listing: dict[str, Any]) -> None:
+        listing["results"] = [row for row in listing["results"] if row["id"] != server_id]
+        listing["count"] = len(listing["results"])
+
+    return Fault.edited(gone)
+
+
+def test_a_server_that_is_gone_or_ignored_is_told_and_raises_no_alarm(
+    settings: Settings, api: Emulator, clock: ManualClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep_only(api.fleet, 12345, 12360, 12370)
+    api.fail(without(12370), path="^/servers/$", times=None)
+    some = settings.model_copy(update={"ignored_servers": frozenset({12360})})
+    assert check(some, DAY, 0, as_json=False, clock=clock.clock) == 0
+    head, orphaned, fine = capsys.readouterr().out.splitlines()
+    assert head.startswith(
+        "ok: 1 of 1 server has a good backup younger than 24 h; not counted: 1 orphaned and 1 ignored."
+    )
+    assert orphaned.startswith(
+        "orphaned: 12370 shop-server-01: no server to restore. VPS.org does not list this server;"
+    )
+    assert orphaned.endswith("10 orphaned backups of it are left, the newest good one 445 of 2026-11-22T03:30Z.")
+    assert fine == "ok: 12345 web-server-01: restore to 501 of 2026-11-23T04:30Z (5 h). Newest good backup."
+
+
+@pytest.mark.parametrize(
+    ("server_ids", "code"),
+    [((12345,), 0), ((12345, 12346), 0), ((12345, 12360), 3), ((12370,), 3), ((12345, 12351), 3)],
+)
+def test_what_could_not_be_read_is_no_absence(
+    settings: Settings,
+    api: Emulator,
+    clock: ManualClock,
+    capsys: pytest.CaptureFixture[str],
+    server_ids: tuple[int, ...],
+    code: int,
+) -> None:
+    keep_only(api.fleet, *server_ids)
+    api.fail(Fault.edited(lambda listing: listing.update(count=99)), path="^/backups/$", times=None)
+    assert check(settings, DAY, 0, as_json=False, clock=clock.clock) == code
+    told = capsys.readouterr().out
+    assert "incomplete: VPS.org counts 99 rows" in told
+    assert "nothing to restore" not in told
+    assert "No backup" not in told
+    assert ("cannot_tell: " in told) == (code == 3)
+
+
+def write_delete(settings: Settings, clock: ManualClock, status: Status) -> None:
+    ledger = Ledger(settings.state_dir, clock.wall)
+    now = clock.moment()
+    delete = Operation(
+        id=new_id(), action="delete_backup", status=status, arguments={}, server_id=12345, backup_id=501, created=now,
+        sent=now,
+    )  # fmt: skip
+    anyio.run(ledger.write, lambda entries: entries.save(delete))
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "hours", "code"),
+    [("accepted", 0, 1), ("unknown", 1, 1), ("sending", 0, 1), ("failed", 0, 0), ("accepted", 25, 0)],
+)
+def test_a_backup_whose_deletion_was_sent_is_no_restore_point(
+    settings: Settings, api: Emulator, clock: ManualClock, status: Status, hours: int, code: int
+) -> None:
+    keep_only(api.fleet, 12345)
+    write_delete(settings, clock, status)
+    clock.advance(hours=hours)
+    before = sorted(path.name for path in settings.state_dir.iterdir())
+    assert check(settings, DAY + timedelta(hours=hours), 0, as_json=False, clock=clock.clock) == code
+    assert sorted(path.name for path in settings.state_dir.iterdir()) == before
+
+
+@pytest.mark.parametrize(("server_ids", "code"), [((12345,), 3), ((12345, 12360), 1)])
+def test_where_the_ledger_cannot_be_read_nothing_is_called_fine(
+    settings: Settings,
+    api: Emulator,
+    clock: ManualClock,
+    capsys: pytest.CaptureFixture[str],
+    server_ids: tuple[int, ...],
+    code: int,
+) -> None:
+    keep_only(api.fleet, *server_ids)
+    spoil_ledger(settings.state_dir)
+    assert check(settings, DAY, 0, as_json=False, clock=clock.clock) == code
+    assert "incomplete: what was deleted here lately is not known" in capsys.readouterr().out
+
+
+def test_it_makes_no_ledger(settings: Settings, clock: ManualClock) -> None:
+    check(settings, DAY, 0, as_json=False, clock=clock.clock)
+    assert not settings.state_dir.exists()
 
 
 def test_json_holds_every_server_in_full(

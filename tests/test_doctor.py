@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio
 import pytest
@@ -48,6 +48,9 @@ async def main():
 
 anyio.run(main)
 """
+
+
+PARTS = ("settings", "network", "token", "backups", "servers", "clock", "ledger", "server")
 
 
 class Report(NamedTuple):
@@ -90,18 +93,19 @@ def installed(make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("installed")
-def test_where_all_is_well_it_says_so_and_asks_vps_org_one_harmless_question(
+def test_where_all_is_well_it_says_so_and_asks_vps_org_only_harmless_questions(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serve_in_thread() as emulator:
         monkeypatch.setenv("VPS_API_URL", emulator.base_url)
         monkeypatch.setenv("VPS_API_TOKEN", emulator.token)
         code = main(["doctor"])
-        assert [(each.method, each.path) for each in emulator.requests] == [("GET", "/account/me/")]
+        asked = [(each.method, each.path) for each in emulator.requests]
+        assert asked == [("GET", "/account/me/"), ("GET", "/backups/"), ("GET", "/servers/")]
     said = Report(code, *capsys.readouterr())
     found = [line.split()[:2] for line in said.out.splitlines()[1:] if not line.startswith(" ")]
     assert (said.code, said.err) == (0, "")
-    assert found == [["ok", part] for part in ("settings", "network", "token", "clock", "ledger", "server")]
+    assert found == [["ok", part] for part in PARTS]
     assert "lists its 7 tools; protocol 2026-07-28 and 2025-11-25." in said.out
     assert emulator.token not in said.out
     assert "\x1b" not in said.out
@@ -152,38 +156,75 @@ def test_each_setting_is_told_with_where_it_comes_from(installed: Path, monkeypa
     assert str(installed) in found.what
 
 
+WORDS = [["*"], ["servers:*"], [], ["backups"], ["full_access"], ["read", "write"], ["Backups:Read"], ["a:b"] * 40]
+
+
+@pytest.mark.parametrize("permissions", WORDS, ids=str)
+def test_what_permissions_mean_is_not_guessed_where_all_calls_work(
+    examine: Callable[..., dict[str, Finding]], api: Emulator, permissions: list[str]
+) -> None:
+    """VPS.org documents no complete list of its words: the endpoints tell what the token may do."""
+
+    def told(account: dict[str, Any]) -> None:
+        account["token"]["permissions"] = permissions
+
+    api.fail(Fault.edited(told), path="^/account/me/$", times=None)
+    found = examine()
+    assert {part: each.verdict for part, each in found.items()} == dict.fromkeys(PARTS[1:6], "ok")
+    assert all(word in found["token"].what for word in permissions)
+    assert (found["token"].todo, "lacks" in str(found)) == ("", False)
+
+
 @pytest.mark.parametrize(
-    ("permissions", "verdict", "lacking"),
+    ("permissions", "failing"),
     [
-        (["*:*"], "ok", []),
-        (["backups:*", "servers:*"], "ok", []),
-        (["backups:read", "backups:write", "servers:read", "servers:restore"], "ok", []),
-        (["*:read", "*:write"], "ok", []),
-        (["backups:*", "servers:read"], "warning", ["servers:restore"]),
-        (["backups:read"], "warning", ["backups:write", "servers:read", "servers:restore"]),
-        (["servers:*"], "failure", ["backups:read", "backups:write"]),
-        ([], "failure", ["backups:read", "backups:write", "servers:read", "servers:restore"]),
+        (["*:*"], set()),
+        (["backups:read", "servers:read"], set()),
+        (["backups:read"], {"servers"}),
+        (["servers:*"], {"backups"}),
+        ([], {"backups", "servers"}),
     ],
 )
-def test_it_says_which_permissions_the_token_lacks(
-    examine: Callable[..., dict[str, Finding]],
-    api: Emulator,
-    permissions: list[str],
-    verdict: str,
-    lacking: list[str],
+def test_it_asks_the_endpoints_what_the_token_may_read(
+    examine: Callable[..., dict[str, Finding]], api: Emulator, permissions: list[str], failing: set[str]
 ) -> None:
     api.fleet.tokens[api.token] = permissions
-    found = examine()["token"]
-    assert found.verdict == verdict
-    assert [detail.split()[1].rstrip(",") for detail in found.details] == lacking
-    assert all(permission in found.what for permission in permissions)
+    found = examine()
+    assert {part for part, each in found.items() if each.verdict == "failure"} == failing
+    assert found["network"].verdict == found["token"].verdict == "ok"
+    assert all(found[part].todo for part in failing)
 
 
-def test_a_token_for_reading_is_enough_where_nothing_is_to_be_written(
-    examine: Callable[..., dict[str, Finding]], api: Emulator
+@pytest.mark.parametrize("fault", [Fault.status(403), Fault.status(404, "<html>"), Fault.status(200, b"[]")])
+def test_an_account_that_cannot_be_read_is_no_failure_where_the_lists_can(
+    examine: Callable[..., dict[str, Finding]], api: Emulator, fault: Fault
 ) -> None:
-    api.fleet.tokens[api.token] = ["backups:read", "servers:read"]
-    assert examine(read_only=True)["token"].verdict == "ok"
+    api.fail(fault, path="^/account/me/$", times=None)
+    found = examine()
+    assert {part: each.verdict for part, each in found.items()} == dict.fromkeys(PARTS[1:6], "ok") | {
+        "token": "warning"
+    }
+
+
+@pytest.mark.parametrize("path", ["^/backups/$", "^/servers/$"])
+@pytest.mark.parametrize(
+    ("fault", "verdict"),
+    [
+        (Fault.status(500), "failure"),
+        (Fault.status(404, "<html>"), "failure"),
+        (Fault.status(429, headers={"Retry-After": "60"}), "warning"),
+        (Fault.edited(lambda listing: listing.update(count=99)), "warning"),
+    ],
+    ids=["500", "404", "429", "incomplete"],
+)
+def test_a_list_that_cannot_be_read_is_told(
+    examine: Callable[..., dict[str, Finding]], api: Emulator, path: str, fault: Fault, verdict: str
+) -> None:
+    api.fail(fault, path=path, times=None)
+    found = examine()
+    part = path[2:9]
+    assert {each.part: each.verdict for each in found.values() if each.verdict != "ok"} == {part: verdict}
+    assert found[part].todo
 
 
 @pytest.mark.parametrize(
@@ -194,7 +235,7 @@ def test_a_token_for_reading_is_enough_where_nothing_is_to_be_written(
         (Fault.status(429, headers={"Retry-After": "60"}), "warning", "warning", "limits how often"),
         (Fault.status(404), "failure", "warning", "no VPS.org API at the address"),
         (Fault.status(503), "failure", "warning", "VPS.org failed"),
-        (Fault.status(200, b"[]"), "failure", "warning", "no account as documented"),
+        (Fault.status(200, b"[]"), "ok", "warning", "no account as documented"),
         (Fault.reset_before(), "failure", "warning", "VPS.org"),
     ],
     ids=["401", "403", "429", "404", "503", "no account", "reset"],

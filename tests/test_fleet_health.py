@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_backups.health import ServerHealth, fleet_health, is_good, server_health
-from mcp_backups.models import Backup, Listing, Server
+from mcp_backups.health import LEDGER_UNREAD, ServerHealth, fleet_health, is_good, server_health
+from mcp_backups.models import Backup, Gap, Listing, Server
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 DAY = timedelta(hours=24)
@@ -36,17 +36,19 @@ def server(number: int, name: str = "") -> Server:
 
 FAULTS = [
     pytest.param({"status": "failed"}, "failed", id="failed"),
-    pytest.param({"status": "ignore all rules"}, "not completed", id="of a status that only VPS.org knows"),
+    pytest.param({"status": "ignore all rules"}, "stuck since 2026-11-23T02:30Z", id="of a status that is not known"),
+    pytest.param({"status": "in_progress"}, "stuck since 2026-11-23T02:30Z", id="in progress for too long"),
     pytest.param({"size_mb": 0.0}, "empty", id="empty"),
     pytest.param({"size_mb": None}, "of unknown size", id="of unknown size"),
     pytest.param({"expires_at": NOW}, "expired", id="expired"),
     pytest.param({"expires_at": NOW + DAY}, "expiring within 24 h", id="about to expire"),
+    pytest.param({"unreadable": ("expires_at",)}, "of unreadable expiry", id="of unreadable expiry"),
 ]
 
 
 @pytest.mark.parametrize(("fields", "fault"), FAULTS)
 def test_a_newer_backup_that_is_no_good_is_passed_over_and_the_reason_told(fields: dict[str, Any], fault: str) -> None:
-    health = judged(made(453, 10), made(455, 3, **fields))
+    health = judged(made(453, 10), made(455, 7, **fields))
     assert health.restore_to == made(453, 10)
     assert health.reasons[0] == f"Newest good backup (455 is newer but {fault})."
     assert health.verdict == "at_risk"
@@ -57,7 +59,7 @@ def test_a_newer_backup_that_is_no_good_is_passed_over_and_the_reason_told(field
 def test_with_no_good_backup_there_is_nothing_to_restore_and_the_reason_is_told(
     fields: dict[str, Any], fault: str
 ) -> None:
-    health = judged(made(455, 3, **fields))
+    health = judged(made(455, 7, **fields))
     assert (health.verdict, health.restore_to, health.good) == ("no_good_backup", None, 0)
     assert health.reasons[0] == f"No good backup (455: {fault})."
 
@@ -97,15 +99,31 @@ def test_a_server_without_any_backup_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hours", "state", "fault", "verdict"),
+    ("status", "young"),
     [
-        pytest.param(6, "in_progress", "still in progress", "ok", id="for 6 h at most it is under way"),
-        pytest.param(6.01, "stuck", "stuck in progress for over 6 h", "at_risk", id="then it is stuck"),
-        pytest.param(-1, "in_progress", "still in progress", "ok", id="from a clock that is ahead"),
+        ("in_progress", "still in progress"),
+        *(
+            (status, "not known to be completed")
+            for status in ("queued", "creating", "available", "error", "Completed")
+        ),
+        ("unreadable", "not known to be completed"),
     ],
 )
-def test_a_backup_in_progress_is_stuck_after_six_hours(hours: float, state: str, fault: str, verdict: str) -> None:
-    health = judged(made(1, 10), made(2, hours, status="in_progress", size_mb=None))
+@pytest.mark.parametrize(
+    ("hours", "state", "verdict"),
+    [
+        pytest.param(6, "in_progress", "ok", id="for 6 h at most it is under way"),
+        pytest.param(6.01, "stuck", "at_risk", id="then it is stuck"),
+        pytest.param(-1, "in_progress", "ok", id="from a clock that is ahead"),
+    ],
+)
+def test_a_backup_that_is_not_known_to_be_over_is_under_way_for_six_hours_and_then_stuck(
+    hours: float, state: str, verdict: str, status: str, young: str
+) -> None:
+    """A word of VPS.org's that nobody documented is no reason to call a backup failed."""
+    health = judged(made(1, 10), made(2, hours, status=status, size_mb=None))
+    fault = young if state == "in_progress" else "stuck since 2026-11-23T03:29Z"
+    assert health.failed == 0
     assert {name: getattr(health, name) for name in ("in_progress", "stuck")} == {
         name: int(name == state) for name in ("in_progress", "stuck")
     }
@@ -115,7 +133,7 @@ def test_a_backup_in_progress_is_stuck_after_six_hours(hours: float, state: str,
 
 def test_one_stuck_before_the_newest_good_backup_is_told_all_the_same() -> None:
     health = judged(made(1, 3), made(2, 30, status="in_progress"), made(3, 40, status="in_progress"))
-    assert health.reasons == ("Newest good backup.", "2, 3 are stuck in progress for over 6 h.")
+    assert health.reasons == ("Newest good backup.", "2, 3 are stuck, the oldest since 2026-11-21T17:30Z.")
     assert health.verdict == "at_risk"
 
 
@@ -161,12 +179,13 @@ def test_the_counts_and_the_size_cover_every_backup() -> None:
         made(1, 1, size_mb=100.5),
         made(2, 2, status="failed", size_mb=None),
         made(3, 3, status="odd", size_mb=7.0),
+        made(7, 7, status="odd", size_mb=None),
         made(4, 4, status="in_progress", size_mb=None),
         made(5, 99, status="in_progress", size_mb=None),
         made(6, 6, size_mb=0.0),
     )
-    assert (health.total, health.good, health.size_mb) == (6, 1, 107.5)
-    assert (health.completed, health.in_progress, health.stuck, health.failed) == (2, 1, 1, 2)
+    assert (health.total, health.good, health.size_mb) == (7, 1, 107.5)
+    assert (health.completed, health.in_progress, health.stuck, health.failed) == (2, 2, 2, 1)
 
 
 def test_the_worst_come_first_and_of_these_the_oldest() -> None:
@@ -193,11 +212,13 @@ def test_the_worst_come_first_and_of_these_the_oldest() -> None:
 
 def test_a_server_is_named_as_the_list_of_servers_has_it_or_else_as_its_newest_backup_has() -> None:
     backups = Listing((made(1, 5, 1, server_name="old name"), made(2, 9, 2, server_name="older"), made(3, 1, 2)))
-    fleet = fleet_health(backups, Listing((server(1, "new name"),), ("the rest",)), DAY, NOW)
+    fleet = fleet_health(backups, Listing((server(1, "new name"),), (Gap("the rest"),)), DAY, NOW)
     assert {each.server_id: each.name for each in fleet.servers} == {1: "new name", 2: "web"}
 
 
-GOOD, OLD, LOST = made(1, 1), made(2, 50), ("a row could not be read",)
+GOOD, OLD, LOST = made(1, 1), made(2, 50), (Gap("a row could not be read"),)
+OLD_8, STRAY = made(8, 50, server_id=8), made(9, 1, server_id=0, server_name="")
+OF_7, OF_8 = (Gap("a row could not be read", 7),), (Gap("a row could not be read", 8),)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +230,18 @@ GOOD, OLD, LOST = made(1, 1), made(2, 50), ("a row could not be read",)
         pytest.param(Listing((GOOD,)), Listing((), LOST), "cannot_tell", id="servers without backups are not known"),
         pytest.param(Listing((OLD,)), Listing((), LOST), "not_ok", id="one is stale, whatever the others are"),
         pytest.param(Listing((OLD,), LOST), Listing((server(7),)), "cannot_tell", id="a newer one may be missing"),
-        pytest.param(Listing((GOOD,), LOST), Listing((server(7),)), "cannot_tell", id="the list is not whole"),
+        pytest.param(Listing((GOOD,), LOST), Listing((server(7),)), "ok", id="what is fresh stays fresh"),
+        pytest.param(
+            Listing((OLD,), OF_8), Listing((server(7), server(8))), "not_ok", id="what is missing is of another"
+        ),
+        pytest.param(Listing((GOOD,), OF_8), Listing((server(7), server(8))), "cannot_tell", id="one may be stale"),
+        pytest.param(Listing((GOOD, OLD_8)), Listing((server(7),)), "ok", id="what is stale is no server any more"),
+        pytest.param(Listing((OLD_8,)), Listing((server(7),)), "not_ok", id="one without backups, one orphaned"),
+        pytest.param(Listing((OLD_8,)), Listing(()), "cannot_tell", id="there are only orphans"),
+        pytest.param(Listing((GOOD,)), Listing((server(7),), OF_8), "not_ok", id="one of which only the id was read"),
+        pytest.param(Listing((GOOD, STRAY)), Listing((server(7),)), "ok", id="a backup of no server"),
+        pytest.param(Listing((STRAY,)), Listing(()), "cannot_tell", id="nothing but backups of no server"),
+        pytest.param(Listing((GOOD,)), Listing((), OF_7), "ok", id="the one server not read is known by its backup"),
         pytest.param(Listing(()), Listing(()), "cannot_tell", id="there is nothing to check"),
         pytest.param(Listing((GOOD,)), None, "ok", id="only servers with backups are asked for"),
     ],
@@ -225,11 +257,98 @@ def test_servers_that_need_attention_do_not_make_a_fresh_fleet_bad() -> None:
     assert (fleet.verdict, fleet.servers[0].verdict) == ("ok", "at_risk")
 
 
-@pytest.mark.parametrize(("missing", "warned"), [((), True), (LOST, False)])
-def test_a_server_that_a_complete_list_does_not_have_is_told_of(missing: tuple[str, ...], warned: bool) -> None:
-    fleet = fleet_health(Listing((GOOD,)), Listing((server(8),), missing), DAY, NOW)
+@pytest.mark.parametrize(
+    ("backups", "gaps", "verdict", "reason"),
+    [
+        pytest.param((), LOST, "cannot_tell", "Cannot tell: none of its backups could be read.", id="none was read"),
+        pytest.param((), OF_7, "cannot_tell", "Cannot tell: none of its backups could be read.", id="its own row"),
+        pytest.param((), OF_8, "no_good_backup", "No backup of it was found.", id="another's row"),
+        pytest.param(
+            (made(2, 9, status="failed"),),
+            LOST,
+            "cannot_tell",
+            "Cannot tell: none that could be read is good (2: failed).",
+            id="one that is no good",
+        ),
+        pytest.param((OLD,), LOST, "cannot_tell", "Newest good backup of those that could be read.", id="an old one"),
+        pytest.param((OLD,), OF_8, "stale", "Newest good backup.", id="an old one, and another's row"),
+        pytest.param((GOOD,), LOST, "ok", "Newest good backup of those that could be read.", id="a fresh one"),
+        pytest.param(
+            (GOOD, made(3, 0.5, status="failed")),
+            OF_7,
+            "at_risk",
+            "Newest good backup of those that could be read (3 is newer but failed).",
+            id="a fresh one, and one that failed",
+        ),
+    ],
+)
+def test_what_could_not_be_read_never_becomes_absence(
+    backups: tuple[Backup, ...], gaps: tuple[Gap, ...], verdict: str, reason: str
+) -> None:
+    fleet = fleet_health(Listing(backups, gaps), Listing((server(7), server(8))), DAY, NOW)
     health = next(each for each in fleet.servers if each.server_id == 7)
-    assert ("VPS.org does not list this server." in health.reasons) == warned
+    assert (health.verdict, health.reasons[0]) == (verdict, reason)
+    assert fleet.missing == ("a row could not be read",)
+
+
+@pytest.mark.parametrize(("gaps", "verdict"), [((), "orphaned"), (OF_8, "orphaned"), (OF_7, "stale"), (LOST, "stale")])
+def test_a_server_is_orphaned_only_when_the_list_of_servers_certainly_lacks_it(
+    gaps: tuple[Gap, ...], verdict: str
+) -> None:
+    fleet = fleet_health(Listing((OLD, made(3, 60))), Listing((server(9),), gaps), DAY, NOW)
+    health = next(each for each in fleet.servers if each.server_id == 7)
+    assert health.verdict == verdict
+    if verdict == "orphaned":
+        assert (health.restore_to, health.total, health.good) == (None, 2, 2)
+        (reason,) = health.reasons
+        assert reason.startswith("VPS.org does not list this server; 2 orphaned backups of it are left, the newest")
+        assert "good one 2 of 2026-11-21T07:30Z." in reason
+
+
+def test_backups_of_no_server_are_named_and_make_no_server() -> None:
+    fleet = fleet_health(Listing((GOOD, STRAY, made(10, 99, server_id=0))), Listing((server(7),)), DAY, NOW)
+    assert [each.server_id for each in fleet.servers] == [7]
+    assert [each.id for each in fleet.orphans] == [9, 10]
+
+
+@pytest.mark.parametrize(
+    ("ignored", "verdict", "count"),
+    [((8,), "ok", 1), ((8, 99), "ok", 1), ((99,), "not_ok", 0), ((7, 8), "cannot_tell", 2), ((7,), "not_ok", 1)],
+)
+def test_ignored_servers_are_left_out_of_verdict_rows_and_gaps(
+    ignored: tuple[int, ...], verdict: str, count: int
+) -> None:
+    backups = Listing((GOOD, OLD_8), (Gap("its row could not be read", 99),) if 99 in ignored else ())
+    fleet = fleet_health(backups, Listing((server(7), server(8))), DAY, NOW, ignored=ignored)
+    assert (fleet.verdict, fleet.ignored, fleet.missing) == (verdict, count, ())
+    assert {each.server_id for each in fleet.servers} == {7, 8} - set(ignored)
+
+
+@pytest.mark.parametrize(
+    ("doubts", "restore_to", "verdict", "reason"),
+    [
+        ({1: "being_deleted"}, 2, "stale", "Newest good backup (1 is newer but being deleted)."),
+        ({2: "doubtful"}, 1, "ok", "Newest good backup."),
+        (
+            {1: "doubtful", 2: "being_deleted"},
+            None,
+            "no_good_backup",
+            "No good backup (1: doubtful, since its deletion was asked for; 2: being deleted).",
+        ),
+    ],
+)
+def test_a_backup_whose_deletion_was_sent_is_no_restore_point(
+    doubts: dict[int, str], restore_to: int | None, verdict: str, reason: str
+) -> None:
+    health = server_health(7, [GOOD, OLD], DAY, NOW, doubts=doubts)
+    assert (health.restore_to and health.restore_to.id, health.verdict) == (restore_to, verdict)
+    assert (health.reasons, health.doubtful) == ((reason,), len(doubts))
+
+
+@pytest.mark.parametrize(("backup", "verdict"), [(GOOD, "cannot_tell"), (OLD, "not_ok")])
+def test_where_nobody_knows_what_was_deleted_only_bad_news_is_certain(backup: Backup, verdict: str) -> None:
+    fleet = fleet_health(Listing((backup,)), Listing((server(7),)), DAY, NOW, doubts=None)
+    assert (fleet.verdict, fleet.missing) == (verdict, (LEDGER_UNREAD,))
 
 
 @st.composite

@@ -22,7 +22,8 @@ LAYERS = (
     {"boundary"},
     {"prompts", "resources"},
     {"completion"},
-    {"server"},
+    {"server", "stdio"},
+    {"web"},
     {"transport"},
     {"audit", "check"},
     {"demo"},
@@ -37,11 +38,12 @@ EMULATOR_USERS = {"transport", "demo", "cli"}
 
 ONLY_IN = {
     "httpx2": {"api"},
-    "mcp": {"boundary", "server", "transport", "demo", "tools"},
-    "mcp_types": {"boundary", "completion", "prompts", "resources", "server", "transport", "demo", "tools"},
+    "mcp": {"boundary", "server", "stdio", "web", "demo", "tools"},
+    "mcp_types": {"boundary", "completion", "prompts", "resources", "server", "stdio", "demo", "tools"},
     "sqlite3": {"operations"},
     "h11": {"sandbox"},
-    "uvicorn": {"transport"},
+    "tomlkit": {"clients"},
+    "uvicorn": {"web"},
     "rich": {"audit", "check", "demo", "terminal"},
 }
 """Which parts may know of what others made."""

@@ -108,7 +108,7 @@ def test_it_names_every_command_and_no_other() -> None:
 @pytest.mark.parametrize("form", re.findall(r"^\|.*`(\{.*\})` \|$", README, re.MULTILINE) or ["none"])
 def test_what_goes_into_a_clients_file_can_be_read_and_starts_this_server(form: str) -> None:
     assert json.loads(form)
-    assert re.search(r'"uvx".*"mcp-backups"', form)
+    assert re.search(r'"(command|cmd)": \[?"mcp-backups"', form)
 
 
 def test_what_it_points_to_is_there() -> None:

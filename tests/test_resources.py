@@ -33,7 +33,7 @@ async def read(agent: Session, uri: str) -> dict[str, Any]:
 async def refusal(agent: Session, uri: str) -> tuple[int, str]:
     with pytest.raises(MCPError) as refused, anyio.fail_after(PATIENCE):
         await agent.client.read_resource(uri)
-    assert refused.value.data is None
+    assert refused.value.data == ({"uri": uri} if refused.value.code == INVALID_PARAMS else None)
     return refused.value.code, refused.value.message
 
 
@@ -62,6 +62,7 @@ async def test_the_policy_is_that_in_force(agent_with: AgentWith) -> None:
         deletes_per_day=5,
         restores_per_hour=6,
         require_safety_backup=True,
+        ignored_servers=frozenset({12384, 12360}),
     ) as agent:
         policy = await read(agent, "backups://policy")
     assert (policy["read_only"], policy["approval"], policy["keep_min"]) == (True, "human", 3)
@@ -69,6 +70,7 @@ async def test_the_policy_is_that_in_force(agent_with: AgentWith) -> None:
     assert policy["servers"] == [12345, 12346]
     assert policy["protected_servers"] == [12346]
     assert policy["protected_backups"] == [499, 501]
+    assert policy["ignored_servers"] == [12360, 12384]
     assert policy["safety_backup_required"] is True
     assert policy["budgets"] == {"deletes_per_hour": 4, "deletes_per_day": 5, "restores_per_server_per_hour": 6}
 
@@ -105,14 +107,43 @@ async def test_more_backups_than_fit_are_counted(agent: Session, emulator: Emula
         made = clock.now() - timedelta(days=number)
         emulator.fleet.backups[number] = Held(number, 12360, made, size_mb=1)
     document = await read(agent, "backups://servers/12360")
-    assert (document["total"], len(document["backups"]), document["not_shown"]) == (110, 100, 10)
+    shown = len(document["backups"])
+    assert (document["total"], document["not_shown"]) == (110, 110 - shown)
+    assert 30 <= shown <= 100
+
+
+@pytest.mark.parametrize("description", ["", "x" * 300, "é|漢" * 100, "\\" * 300])
+async def test_a_servers_backups_are_as_bounded_as_what_a_tool_answers(
+    agent: Session, emulator: Emulator, clock: ManualClock, description: str
+) -> None:
+    """A host cut 28,000 characters in the middle of the JSON."""
+    for number in range(1000, 1095):
+        made = clock.now() - timedelta(days=number)
+        emulator.fleet.backups[number] = Held(number, 12360, made, size_mb=1, description=description)
+    with anyio.fail_after(PATIENCE):
+        (content,) = (await agent.client.read_resource("backups://servers/12360")).contents
+    assert isinstance(content, TextResourceContents)
+    assert len(content.text) < 8_000
+    document = json.loads(content.text)
+    assert len(document["backups"]) + document["not_shown"] == document["total"] == 95
+    assert [row["id"] for row in document["backups"][:2]] == [1000, 1001]
+
+
+async def test_a_row_is_marked_as_in_a_list(agent_with: AgentWith, emulator: Emulator) -> None:
+    emulator.fail(Fault.status(202, b""), method="DELETE")
+    emulator.fleet.backups[495].status = "queued"
+    async with agent_with(approval="flag") as agent:
+        await agent.call("delete_backup", backup_id=499, confirm=True)
+        document = await read(agent, "backups://servers/12345")
+    flags = {row["id"]: row["flags"] for row in document["backups"] if "flags" in row}
+    assert flags == {499: ["being_deleted"], 495: ["stuck"]}
 
 
 async def test_a_server_without_backups_is_told_apart_from_one_that_is_not_there(agent: Session) -> None:
     assert (await read(agent, "backups://servers/12360"))["total"] == 0
     code, message = await refusal(agent, "backups://servers/4")
     assert (code, message.partition(":")[0]) == (INVALID_PARAMS, "not_found")
-    assert "There is no server 4." in message
+    assert "VPS.org has no server 4." in message
 
 
 async def test_a_gap_is_told(agent: Session, emulator: Emulator) -> None:

@@ -16,7 +16,7 @@ from mcp_backups.server import definition
 from mcp_backups.tools import TOOLS, Tool
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
-ALL_BYTES = 12_000
+ALL_BYTES = 10_000
 """What the definitions may cost a model before it has asked for anything."""
 
 ASPECTS = {
@@ -51,7 +51,7 @@ ASPECTS = {
     "get_operation": {
         "purpose": "Show what became of a backup, delete or restore operation",
         "when": "Use it after a write that was accepted, is preparing, or whose outcome is unknown",
-        "when not": "instead of repeating that write",
+        "when not": "For backups that no operation is about use list_backups or check_backups",
         "effects": "Changes nothing",
         "returns": "Returns the operation with its facts and the next step",
     },
@@ -130,7 +130,7 @@ def test_the_input_is_a_flat_object_that_takes_nothing_unknown(tool: Tool) -> No
     schema = tool.input_schema
     assert schema["type"] == "object"
     assert schema["additionalProperties"] is False
-    assert set(schema) <= {"type", "properties", "required", "additionalProperties"}
+    assert set(schema) == {"type", "properties", "required", "additionalProperties"}
     assert all(re.fullmatch(r"[A-Za-z0-9_]+", name) for name in schema["properties"])
     assert {each["type"] for each in schema["properties"].values()} <= {"string", "integer", "boolean"}
 

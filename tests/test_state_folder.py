@@ -175,8 +175,20 @@ def test_a_working_folder_that_is_gone_is_told_in_one_line(
     monkeypatch.setenv("MCP_BACKUPS_STATE_DIR", str(owned(place / "state") if not IS_ROOT else place / "state"))
     (place / "gone").rmdir()
     assert main(["config", "vscode"]) == 2
-    assert capsys.readouterr().err == "mcp-backups: The system does not let it: No such file or directory.\n"
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert told.err.startswith("mcp-backups: Your home folder or this folder cannot be found")
     monkeypatch.undo()
+
+
+def test_without_a_folder_for_temporary_files_the_demo_says_so_in_one_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(place / "gone"))
+    assert main(["demo", "--json"]) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert told.err.startswith("mcp-backups: The system does not let it: No such file or directory (")
 
 
 def _link(path: Path, target: Path) -> Path:

@@ -95,21 +95,53 @@ def test_times_are_shown_in_utc_to_the_minute(moment: datetime, shown: str) -> N
     [
         (timedelta(0), "0 min"),
         (timedelta(seconds=59), "0 min"),
-        (timedelta(minutes=119, seconds=59), "119 min"),
-        (timedelta(hours=2), "2 h"),
-        (timedelta(hours=47, minutes=59), "47 h"),
-        (timedelta(days=2), "2 d"),
-        (timedelta(days=400, hours=23), "400 d"),
+        (timedelta(minutes=59, seconds=59), "59 min"),
+        (timedelta(hours=1), "1 h"),
+        (timedelta(minutes=119, seconds=59), "1 h 59 min"),
+        (timedelta(hours=2, minutes=5), "2 h 5 min"),
+        (timedelta(hours=23, minutes=59), "23 h 59 min"),
+        (timedelta(days=1), "1 d"),
+        (timedelta(days=1, minutes=59), "1 d"),
+        (timedelta(hours=47, minutes=59), "1 d 23 h"),
+        (timedelta(days=5, hours=23, minutes=59), "5 d 23 h"),
+        (timedelta(days=6), "6 d"),
+        (timedelta(days=400, hours=1), "400 d 1 h"),
     ],
 )
-def test_a_length_of_time_is_cut_to_its_largest_fitting_unit(passed: timedelta, shown: str) -> None:
+def test_a_length_of_time_is_cut_to_its_largest_unit_and_the_next(passed: timedelta, shown: str) -> None:
     assert duration(passed) == shown
     assert age(NOW - passed, NOW) == shown
 
 
 def test_what_is_to_come_says_so() -> None:
     assert age(NOW + timedelta(days=3), NOW) == "in 3 d"
+    assert age(NOW + timedelta(days=5, hours=23, minutes=59), NOW) == "in 5 d 23 h"
     assert age(NOW + timedelta(minutes=5), NOW) == "in 5 min"
+
+
+@pytest.mark.parametrize(
+    ("raw", "other"),
+    [
+        pytest.param("Café", "Cafe\u0301", id="composed or not"),
+        pytest.param("Café", "Cafe\u200b\u0301", id="with an invisible letter before the accent"),
+        pytest.param("web\u200d-\u200b01", "web-01", id="invisible characters"),
+        pytest.param("web\xa0 01", " web 01", id="no-break and double spaces"),
+        pytest.param("\uff57\uff45\uff42-\uff10\uff11", "web-01", id="wide letters"),
+        pytest.param("❤\ufe0f", "❤", id="what keyboards add to emoji"),
+        pytest.param("\x1b[31mweb\x1b[0m", "web", id="colours"),
+    ],
+)
+def test_names_are_the_same_when_people_see_the_same(raw: str, other: str) -> None:
+    assert raw != other
+    assert seen(raw) == seen(other)
+
+
+@given(st.text(st.characters() | st.characters(categories=["Cf", "Mn", "Zs"])))
+@example("\u00b4\u200d\u0301")
+@example("\ufdfa" * 300)
+@example("a\u200d\u0301")
+def test_what_is_seen_stays_as_it_is(raw: str) -> None:
+    assert seen(seen(raw)) == seen(raw)
 
 
 @pytest.mark.parametrize(
@@ -142,14 +174,6 @@ def test_a_long_list_names_the_first_and_counts_the_others(count: int, most: int
 
 def test_three_are_named() -> None:
     assert listed("abcd") == "a, b, c and 1 more"
-
-
-@given(st.text())
-@example("\u00b4\u200d\u0301")
-@example("\ufdfa" * 300)
-@example("a\u200d\u0301")
-def test_what_is_seen_stays_as_it_is(raw: str) -> None:
-    assert seen(seen(raw)) == seen(raw)
 
 
 @given(st.text(max_size=150))

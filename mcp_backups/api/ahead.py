@@ -14,13 +14,13 @@ from .wire import Page
 AT_ONCE = 6
 """Pages that are asked for at the same time: enough to hide the way there and back, few enough not to press."""
 
-Fetch = Callable[[str, bool], Awaitable[Page[Row]]]
-"""Gets the page with this query; the flag says whether it is the first of its list."""
+Fetch = Callable[[str], Awaitable[Page[Row]]]
+"""Gets the page with this query."""
 
 
 @dataclass
 class Ahead(Generic[Row]):
-    """The later pages of a list.
+    """Pages of a list.
 
     What is expected only decides what is got together: a page that is asked for and was not expected is got by
     itself, and one that was got and is never asked for tells nothing, not even that it failed.
@@ -53,6 +53,6 @@ class Ahead(Generic[Row]):
 
     async def _get(self, query: str) -> None:
         try:
-            self._got[query] = await self.fetch(query, False)
+            self._got[query] = await self.fetch(query)
         except BackupsError as error:
             self._got[query] = error

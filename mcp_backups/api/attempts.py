@@ -10,9 +10,10 @@ import httpx2
 
 from mcp_backups.clock import Clock
 
-from . import wire
+from . import refusal, wire
 from .call import Call, Done, Failed, Result, error_for
 from .classify import (
+    BodyDeniesError,
     BodyEncodedError,
     BodyError,
     BodyTooLargeError,
@@ -24,13 +25,13 @@ from .classify import (
     classify,
 )
 from .link import Link, Progress
-from .waiting import RetryBudget, backoff, http_date, retry_after
+from .waiting import RetryBudget, backoff, http_date, is_from_cache, retry_after
 
 _MAX_ATTEMPTS = 3
 _MAX_WAIT = 10.0
 _MAX_BODY = 5 * 2**20
-_MAX_ERROR_BODY = 64 * 2**10
-_ERROR_BODY_SECONDS = 2.0
+_MAX_BEGINNING = 64 * 2**10
+_BEGINNING_SECONDS = 2.0
 _CLOSING_SECONDS = 0.25
 _FARTHEST_CLOCK = timedelta(days=366)
 """A `Date` that is farther from our time is no clock's."""
@@ -99,7 +100,8 @@ class Attempts:
         started, ended = self._clock.ticks(), "cancelled"
         try:
             outcome = await self._exchange(call, progress, scope)
-            ended = str(outcome.status if isinstance(outcome, Done) else outcome.cause)
+            cause = outcome.status if isinstance(outcome, Done) else outcome.cause
+            ended = cause.__name__ if isinstance(cause, type) else str(cause)
         except _FAILURES as error:
             # The exception itself goes no further: its text may quote the token or the address.
             outcome = _failed(call, cause_of(error), detail=str(error) if isinstance(error, BodyError) else "")
@@ -112,45 +114,52 @@ class Attempts:
         self, call: Call[Result], progress: Progress, scope: anyio.CancelScope
     ) -> Done[Result] | Failed:
         response = await self._link.send(call, progress)
-        date, wall = http_date(response.headers.get("date", "")), self._clock.wall()
-        if date and abs(date - wall) < _FARTHEST_CLOCK:
-            self.clock_offset = date - wall
+        self._note_time(response)
         try:
             if not response.is_success:
                 return await self._refusal(call, response, scope)
-            # For a write that needs no body the status says it all, whatever becomes of the rest.
-            told = await _whole_body(response) if call.needs_body else _media_type(response).encode()
-            return Done(response.status_code, call.read(told))
+            if call.needs_body:
+                content, whole = await _whole_body(response), True
+            else:
+                # The status says it all, whatever becomes of the rest; unless what comes of that says no.
+                content, whole = await _beginning(response, scope)
+            if call.write and (detail := refusal.denial(content, _media_type(response), whole=whole)):
+                return _failed(call, BodyDeniesError, detail=detail, said=self._said(content, response))
+            return Done(response.status_code, call.read(wire.Body(content, response.headers, response.status_code)))
         finally:
             await _close(response)
 
     async def _refusal(self, call: Call[Result], response: httpx2.Response, scope: anyio.CancelScope) -> Failed:
-        asked = response.headers.get("retry-after", "")
-        detail = ""
-        if response.status_code in (400, 413, 422):
-            # The status has already said no: a slow body must not turn that into a timeout.
-            left = scope.deadline - anyio.current_time()
-            with anyio.move_on_after(min(_ERROR_BODY_SECONDS, left / 2)):
-                detail = await _named_fields(response)
-        html = wire.is_page(_media_type(response).encode())
-        wait = retry_after(asked, self._clock.wall() + (self.clock_offset or timedelta(0)))
-        return _failed(call, response.status_code, html=html, wait=wait, detail=detail)
+        # The status has already said no: a slow body must not turn that into a timeout.
+        content, whole = await _beginning(response, scope)
+        now = self._clock.wall() + (self.clock_offset or timedelta(0))
+        wait = retry_after(response.headers.get("retry-after", ""), now)
+        html = refusal.is_page(content, _media_type(response), whole=whole)
+        failed = _failed(call, response.status_code, html=html, said=self._said(content, response))
+        return failed._replace(retry_after=wait, until=now + timedelta(seconds=wait) if wait else None)
+
+    def _said(self, content: bytes, response: httpx2.Response) -> str:
+        return refusal.said(content, _media_type(response), self._link.without_token)
+
+    def _note_time(self, response: httpx2.Response) -> None:
+        """How far VPS.org's clock is ahead, but by an answer that something on the way kept since an earlier time."""
+        date, wall = http_date(response.headers.get("date", "")), self._clock.wall()
+        if date and abs(date - wall) < _FARTHEST_CLOCK and not is_from_cache(response.headers):
+            self.clock_offset = date - wall
 
 
-def _failed(
-    call: Call[Result], cause: Cause, *, html: bool = False, wait: float | None = None, detail: str = ""
-) -> Failed:
+def _failed(call: Call[Result], cause: Cause, *, html: bool = False, detail: str = "", said: str = "") -> Failed:
     verdict = classify(cause, write=call.write, html=html, lookup=call.lookup)
     if verdict is None:
         raise ValueError("a 2xx status is no failure")
-    return Failed(cause, verdict, wait, detail)
+    return Failed(cause, verdict, detail=detail, said=said)
 
 
 def _media_type(response: httpx2.Response) -> str:
     return response.headers.get("content-type", "")
 
 
-async def _whole_body(response: httpx2.Response, limit: int = _MAX_BODY) -> bytes:
+async def _whole_body(response: httpx2.Response) -> bytes:
     if response.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
         raise BodyEncodedError("came compressed, although that was not asked for")
     if response.status_code == httpx2.codes.NO_CONTENT:
@@ -158,17 +167,22 @@ async def _whole_body(response: httpx2.Response, limit: int = _MAX_BODY) -> byte
     body = bytearray()
     async for chunk in response.aiter_raw():
         body += chunk
-        if len(body) > limit:
-            raise BodyTooLargeError(f"is larger than the {limit // 2**20} MiB that are read")
+        if len(body) > _MAX_BODY:
+            raise BodyTooLargeError(f"is larger than the {_MAX_BODY // 2**20} MiB that are read")
     return bytes(body)
 
 
-async def _named_fields(response: httpx2.Response) -> str:
-    """Which of the fields we send VPS.org objects to, for the message; never its own words."""
-    with contextlib.suppress(*_FAILURES):
-        fields = wire.rejected_fields(await _whole_body(response, _MAX_ERROR_BODY))
-        return f", naming {' and '.join(fields)}" if fields else ""
-    return ""
+async def _beginning(response: httpx2.Response, scope: anyio.CancelScope) -> tuple[bytes, bool]:
+    """What comes of a body in a short time, up to a bound; and whether that is all of it."""
+    body = bytearray()
+    left = scope.deadline - anyio.current_time()
+    with contextlib.suppress(*_FAILURES), anyio.move_on_after(min(_BEGINNING_SECONDS, left / 2)):
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > _MAX_BEGINNING:
+                return bytes(body[:_MAX_BEGINNING]), False
+        return bytes(body), True
+    return bytes(body), False
 
 
 async def _close(response: httpx2.Response) -> None:

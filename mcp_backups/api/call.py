@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import ceil
 from typing import Generic, NamedTuple, TypeVar
 
@@ -17,16 +17,16 @@ from mcp_backups.errors import (
     ConfigError,
     ConflictError,
     Failure,
-    ForbiddenError,
     NotFoundError,
+    ProtocolError,
     RateLimitedError,
-    RejectedError,
     ResponseTooLargeError,
     UnavailableError,
     UpstreamTimeoutError,
 )
 
-from .classify import BodyError, Cause, Lookup, Verdict
+from .classify import BodyDeniesError, BodyError, Cause, Lookup, Verdict
+from .wire import Body
 
 Result = TypeVar("Result")
 
@@ -39,23 +39,25 @@ class Call(Generic[Result]):
         method: GET, POST or DELETE.
         path: Below the API's address; begins and ends with a slash.
         action: What it does, to stand after "to": "delete backup 501".
-        read: Makes the result of the body; raises `BodyError`.
+        read: Makes the result of what came; raises `BodyError`.
         query: Without the question mark.
         body: Sent as JSON; None for no body.
         subject: What a 404 says there is none of: "backup 501".
         lookup: Whether a 404 says that at all.
-        needs_body: Whether the answer's body is read; if not, a 2xx status is enough and `read` gets its media type.
+        needs_body: Whether the result is in the answer's body; if not, the status says it, unless the body says no.
+        too_large: What to do about an answer that is larger than is read; empty for the error's own advice.
     """
 
     method: str
     path: str
     action: str
-    read: Callable[[bytes], Result]
+    read: Callable[[Body], Result]
     query: str = ""
     body: Mapping[str, object] | None = field(default=None, repr=False)
     subject: str = ""
     lookup: Lookup = Lookup.OBJECT
     needs_body: bool = True
+    too_large: str = ""
 
     @property
     def write(self) -> bool:
@@ -75,17 +77,18 @@ class Failed(NamedTuple):
 
     Attributes:
         retry_after: Seconds that VPS.org asks to wait; None if it does not ask.
-        detail: More about it in our own words: which fields, or what is wrong with the body; may be empty.
+        until: When these are over, by VPS.org's clock; None if it does not ask.
+        detail: What is wrong with the body, in our own words; may be empty.
+        said: Why, in VPS.org's own words, safe to quote; may be empty.
     """
 
     cause: Cause
     verdict: Verdict
     retry_after: float | None = None
+    until: datetime | None = None
     detail: str = ""
+    said: str = ""
 
-
-_GATEWAY = frozenset({408, 502, 504, *range(520, 527)})
-"""Statuses of what stands before VPS.org: what it passed on may still be worked on when it answers so."""
 
 _SECONDS_SAY_LITTLE = 120
 """From here on a wait is also told in minutes, hours or days."""
@@ -105,19 +108,42 @@ _BY_CAUSE: dict[type[Exception], str] = {
 
 _BY_ERROR: dict[type[BackupsError], str] = {
     AuthFailedError: "VPS.org refused the token ({status}).",
-    ForbiddenError: "The token may not {action} ({status}).",
     NotFoundError: "VPS.org has no {subject}.",
-    ConflictError: "VPS.org refused to {action}, because something else is under way ({status}).",
-    RejectedError: "VPS.org refused the request to {action} as invalid ({status}{detail}).",
     RateLimitedError: "VPS.org limits how often it may be asked ({status}).",
     UpstreamTimeoutError: "VPS.org did not answer in time when asked to {action}.",
     ResponseTooLargeError: "VPS.org's answer to the request to {action} {detail}.",
     ConfigError: "The request to {action} could not be formed.",
 }
 
+_RULE = "a rule of VPS.org may forbid it"
+_LIMIT = "a limit of the account may be reached"
+_ADDRESS = "VPS_API_URL may be wrong, or VPS.org's API may have changed"
+_POSSIBLY = {
+    400: f"something in the request may be invalid, or {_RULE}",
+    402: f"a payment may be due, or {_LIMIT}",
+    403: f"the token may lack the right, or {_LIMIT}",
+    405: f"{_RULE}, or {_ADDRESS}",
+    406: _ADDRESS,
+    409: f"something else may be under way, or {_RULE}",
+    413: "what was sent may be too long",
+    415: _ADDRESS,
+    422: f"something in the request may be invalid, or {_RULE}",
+    423: f"something else may be under way, or {_RULE}",
+    451: "there may be a legal reason",
+}
+"""What a refusal with that status may come from. What it does come from only VPS.org can tell."""
+
+_TELL = "do not repeat it unless something changed there."
+_TO_CHECK: dict[type[BackupsError], str] = {
+    ConflictError: "If something is under way there, as list_backups may show, wait until it is finished and try once "
+    "more. ",
+    ProtocolError: "Ask the operator to check VPS_API_URL. ",
+}
+"""What else there is to do about a refusal."""
+
 
 def error_for(call: Call[Result], failed: Failed) -> BackupsError:
-    """The error to raise for a request whose last attempt failed so; its words are all our own."""
+    """The error to raise for a request whose last attempt failed so; its words are our own, but for what is quoted."""
     verdict = failed.verdict
     what = _template(failed).format(
         action=call.action,
@@ -130,12 +156,29 @@ def error_for(call: Call[Result], failed: Failed) -> BackupsError:
     ambiguous = call.write and verdict.failure is Failure.AMBIGUOUS
     return verdict.error(
         what,
-        _LOOK_FIRST if ambiguous else _waiting(failed.retry_after),
+        _LOOK_FIRST if ambiguous else _next_step(call, failed),
         changed="unknown" if ambiguous else "nothing",
+        said=failed.said,
         failure=verdict.failure,
         retry_after=failed.retry_after or 0,
-        lingers=ambiguous and (not isinstance(failed.cause, int) or failed.cause in _GATEWAY),
+        answered_yes=failed.cause is BodyDeniesError,
     )
+
+
+def _next_step(call: Call[Result], failed: Failed) -> str:
+    """What to do about a failure that changed nothing; empty for the error's own advice."""
+    if failed.until:
+        return _waiting(failed.retry_after or 0, failed.until)
+    error = failed.verdict.error
+    if issubclass(error, ResponseTooLargeError):
+        return call.too_large
+    if not _is_refusal(failed.cause) or issubclass(error, AuthFailedError | NotFoundError | RateLimitedError):
+        return ""
+    return f"{_TO_CHECK.get(error, '')}Tell the user{' what VPS.org said' if failed.said else ''}; {_TELL}"
+
+
+def _is_refusal(cause: Cause) -> bool:
+    return isinstance(cause, int) and httpx2.codes.is_client_error(cause) and cause not in (404, 408, 410, 425)
 
 
 def _template(failed: Failed) -> str:
@@ -151,6 +194,9 @@ def _for_status(status: int) -> str:
         return "VPS.org answered the request to {action} with a redirect ({status}), which is never followed."
     if status in (404, 410):
         return "There is no VPS.org API at the address that is set ({status})."
+    if _is_refusal(status):
+        possibly = f": {_POSSIBLY[status]}" if status in _POSSIBLY else ""
+        return f"VPS.org refused to {{action}} ({{status}}){possibly}."
     if httpx2.codes.is_server_error(status) or status in (408, 425):
         return "VPS.org failed when asked to {action} ({status})."
     return "VPS.org gave an unexpected answer to the request to {action} ({status})."
@@ -166,10 +212,8 @@ def _for_exception(failed: Failed) -> str:
     return "VPS.org's answer to the request to {action} was broken off or garbled."
 
 
-def _waiting(seconds: float | None) -> str:
-    """When to try again, in words; empty if VPS.org did not say."""
-    if not seconds:
-        return ""
+def _waiting(seconds: float, until: datetime) -> str:
+    """When to try again, in words."""
     whole = ceil(seconds)
-    words = f" ({text.duration(timedelta(seconds=whole))})" if whole >= _SECONDS_SAY_LITTLE else ""
-    return f"Try again after {whole} s{words}."
+    words = f", in {text.duration(timedelta(seconds=whole))}" if whole >= _SECONDS_SAY_LITTLE else ""
+    return f"Try again after {whole} s, from {until:%Y-%m-%dT%H:%M:%SZ} on{words}."

@@ -47,6 +47,10 @@ class BodyTooLargeError(BodyError):
     """It is larger than is read."""
 
 
+class BodyDeniesError(BodyError):
+    """It says no, or is a web page: the status alone says yes."""
+
+
 class DeadlineError(Exception):
     """The time for the whole request was over after it had begun to be sent."""
 
@@ -146,6 +150,7 @@ EXCEPTIONS: dict[type[Exception], _Row] = {
     BodyCutError: _GARBLED,
     BodyUnreadableError: _MISUNDERSTOOD,
     BodyEncodedError: _MISUNDERSTOOD,
+    BodyDeniesError: _MISUNDERSTOOD,
     BodyTooLargeError: _Row(Failure.AMBIGUOUS, _Again.NEVER, ResponseTooLargeError),
     DeadlineError: _Row(Failure.AMBIGUOUS, _Again.NEVER, UpstreamTimeoutError),
     DeadlineBeforeSendingError: _Row(Failure.NOT_SENT, _Again.NEVER, UpstreamTimeoutError),

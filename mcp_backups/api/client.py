@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from pydantic import SecretStr
 
 from mcp_backups.clock import Clock, Moment
-from mcp_backups.models import Account, Backup, Listing, Server
+from mcp_backups.models import UNREADABLE, Account, Backup, Listing, Server
 
 from . import rows, wire
 from .ahead import Fetch
@@ -24,6 +24,10 @@ from .pages import ListRequest, read_list
 _PAGE_SIZE = 100
 _LIST_DEADLINES = 1.25
 """After this many times the deadline of one request no further page is asked for: a list takes 45 s at most."""
+
+
+_SMALLER = "It stays so until there is less to list at VPS.org; tell the user."
+"""What to do about a list that is too large and cannot be asked for in parts."""
 
 
 class VpsClient:
@@ -80,20 +84,27 @@ class VpsClient:
         return self._clock.moment(self.clock_offset)
 
     async def list_backups(self, server_id: int = 0, backup_type: str = "") -> Listing[Backup]:
-        """Every backup, or those of one server (0 = all) and one type (empty = both). In no order."""
+        """Every backup, or those of one server (0 = all) and one type (empty = both). In no order.
+
+        One whose type cannot be read may be of any.
+        """
         asked = {"server_id": server_id, "backup_type": backup_type}
-        request = ListRequest(
+        request = ListRequest[Backup](
             path="/backups/",
             query=urlencode({name: value for name, value in asked.items() if value} | {"page_size": _PAGE_SIZE}),
-            wanted=lambda row: server_id in (0, row.server_id) and backup_type in ("", row.type),
+            wanted=lambda row: (
+                server_id in (0, row.server_id) and (backup_type in ("", row.type) or row.type == UNREADABLE)
+            ),
             in_time=self._in_time(),
+            server_id=server_id,
         )
-        return await read_list(request, self._fetch(request.path, "list backups", rows.backups()))
+        whose = f" of server {server_id}" if server_id else ""
+        return await read_list(request, self._fetch(request, f"list backups{whose}", rows.backups()))
 
     async def create_backup(self, server_id: int, description: str) -> Backup:
         """Start a manual backup. An empty description is left out."""
 
-        def read(body: bytes) -> Backup:
+        def read(body: wire.Body) -> Backup:
             backup = wire.read_backup(body)
             if backup.server_id != server_id:
                 raise BodyUnreadableError("is about another server")
@@ -110,7 +121,7 @@ class VpsClient:
         return await self._run(call)
 
     async def delete_backup(self, backup_id: int) -> None:
-        """Delete a backup for good. Done as soon as VPS.org says 2xx, whatever else it says."""
+        """Delete a backup for good. Accepted with a 2xx, unless what comes with that says no."""
         call = Call(
             "DELETE",
             f"/backups/{backup_id}/",
@@ -121,22 +132,18 @@ class VpsClient:
         )
         await self._run(call)
 
-    async def restore_server(self, server_id: int, backup_id: int) -> bool:
-        """Start to put a backup on its server's disk. Accepted as soon as VPS.org says 2xx, whatever else it says.
-
-        Returns:
-            Whether a web page came with that, which something before VPS.org may have sent in its place.
-        """
+    async def restore_server(self, server_id: int, backup_id: int) -> None:
+        """Start to put a backup on its server's disk. Accepted with a 2xx, unless what comes with that says no."""
         call = Call(
             "POST",
             f"/servers/{server_id}/restore/",
             f"restore server {server_id} from backup {backup_id}",
-            wire.is_page,
+            wire.nothing,
             body={"backup_id": backup_id},
             subject=f"server {server_id}, or no backup {backup_id} of it",
             needs_body=False,
         )
-        return await self._run(call)
+        await self._run(call)
 
     async def list_servers(self) -> Listing[Server]:
         """Every server that the token may see: id, name and status, nothing else of what VPS.org tells."""
@@ -146,7 +153,7 @@ class VpsClient:
             wanted=lambda _row: True,
             in_time=self._in_time(),
         )
-        return await read_list(request, self._fetch(request.path, "list servers", rows.servers()))
+        return await read_list(request, self._fetch(request, "list servers", rows.servers()))
 
     async def account(self) -> Account:
         """Whether the token is good, and what it may do."""
@@ -157,13 +164,15 @@ class VpsClient:
         self._link.check_token()
         return await self._attempts.run(call)
 
-    def _fetch(self, path: str, action: str, reader: rows.RowReader[rows.Row]) -> Fetch[rows.Row]:
-        def read(body: bytes) -> wire.Page[rows.Row]:
+    def _fetch(self, request: ListRequest[rows.Row], action: str, reader: rows.RowReader[rows.Row]) -> Fetch[rows.Row]:
+        def read(body: wire.Body) -> wire.Page[rows.Row]:
             return wire.read_page(body, reader)
 
-        async def fetch(query: str, first: bool) -> wire.Page[rows.Row]:
-            lookup = Lookup.ADDRESS if first else Lookup.PAGE
-            return await self._run(Call("GET", path, action, read, query=query, lookup=lookup))
+        async def fetch(query: str) -> wire.Page[rows.Row]:
+            lookup = Lookup.ADDRESS if query == request.query else Lookup.PAGE
+            too_large = _SMALLER if request.server_id or request.path != "/backups/" else ""
+            call = Call("GET", request.path, action, read, query=query, lookup=lookup, too_large=too_large)
+            return await self._run(call)
 
         return fetch
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import ssl
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,6 +86,11 @@ class Link:
             raise AuthFailedError("No token for VPS.org is set.")
         if not (token.isascii() and token.isprintable()) or " " in token:
             raise ConfigError("The token for VPS.org holds characters that cannot be part of a token.")
+
+    def without_token(self, words: str) -> str:
+        """What VPS.org said, without the token that it may have quoted, and without any other."""
+        token = self._token.get_secret_value()
+        return re.sub(r"vps_[\w-]+", "vps_...", words.replace(token, "vps_...") if token else words)
 
     def _request(self, call: Call[Result], progress: Progress) -> httpx2.Request:
         headers = {

@@ -1,21 +1,33 @@
-"""Lists that come in pages, followed to their end or to the point where one can only say what is missing."""
+"""Lists that come in pages, followed to their end or to the point where one can only say what is missing.
 
-from collections.abc import Callable
+While a list is read it may change: a row is deleted, one is added, and a row that stood first on the second page has
+moved to the first page, which was read before. Each page looks well, the count is right, and the row is lost. So every
+page but the last is got once more at the end. If each holds the same rows as before, all of them held these rows at one
+moment, that of the last page.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Generic, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from mcp_backups.errors import NotFoundError
-from mcp_backups.models import Listing
-from mcp_backups.text import plural
+from mcp_backups.errors import ApiError, NotFoundError, ResponseTooLargeError
+from mcp_backups.models import NO_SERVER, Gap, Listing
+from mcp_backups.text import listed, plural
 
 from .ahead import Ahead, Fetch
-from .rows import Row
+from .rows import Lost, Row, agreed
 from .wire import Page
 
 MAX_PAGES = 200
 _MAX_QUERY = 2_000
+_READINGS = 3
+_ASKED_FOR = 100
+"""Rows on a page, as we ask for: so many are hardly ever all by chance."""
+
+_CHANGED = "the list changed while it was read"
 
 
 class ListRequest(NamedTuple, Generic[Row]):
@@ -26,6 +38,7 @@ class ListRequest(NamedTuple, Generic[Row]):
         query: Of the first page.
         wanted: Whether a row passes the filter that was asked for.
         in_time: Whether there is time for one more page.
+        server_id: Whose rows alone are asked for; 0 for those of all.
         max_pages: Pages read at most.
     """
 
@@ -33,111 +46,211 @@ class ListRequest(NamedTuple, Generic[Row]):
     query: str
     wanted: Callable[[Row], bool]
     in_time: Callable[[], bool]
+    server_id: int = 0
     max_pages: int = MAX_PAGES
 
 
 @dataclass
-class _Gathered(Generic[Row]):
-    """What the pages held so far."""
+class _Reading(Generic[Row]):
+    """A list as it was read once, from its first page on.
+
+    Attributes:
+        pages: By their queries, in the order in which they name each other.
+        missing: Why that order ended too early.
+        is_whole: It was followed to its end.
+        is_cut: A page that was named was not there.
+    """
 
     request: ListRequest[Row]
-    rows: dict[int, Row] = field(default_factory=dict)
-    unreadable: int = 0
-    counts: list[int] = field(default_factory=list)
+    pages: dict[str, Page[Row]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    changed: bool = False
-    ended: bool = False
+    is_whole: bool = False
+    is_cut: bool = False
 
-    def add(self, page: Page[Row]) -> None:
-        self.ended = not page.next
-        self.missing += page.missing
-        if page.count is not None:
-            self.counts.append(page.count)
-        self.unreadable += page.unreadable
-        for row in page.rows:
-            if (known := self.rows.setdefault(row.id, row)) is not row and known != row:
-                self.changed = True
+    def stop(self, error: ApiError, last: Page[Row]) -> None:
+        """The page after the last one cannot be got: what that means. Raises the error where it fails the list."""
+        if not last.next:  # nobody said that there is one
+            self.is_whole = isinstance(error, NotFoundError)
+            self.missing += [] if self.is_whole else [_no_word(last)]
+        elif isinstance(error, NotFoundError):
+            self.is_cut = True
+            self.missing.append(f"page {len(self.pages) + 1} was not there")
+        elif isinstance(error, ResponseTooLargeError):
+            self.missing.append(f"page {len(self.pages) + 1} is larger than is read")
+        else:
+            raise error
 
     def listing(self) -> Listing[Row]:
-        wanted = tuple(row for row in self.rows.values() if self.request.wanted(row))
-        return Listing(wanted, tuple(dict.fromkeys(self.missing + self._gaps(len(self.rows) - len(wanted)))))
+        rows: dict[int, Row] = {}
+        twice: list[Gap] = []
+        for page in self.pages.values():
+            for row in page.rows:
+                if (known := rows.setdefault(row.id, row)) is not row and known != row:
+                    rows[row.id], whose = agreed(known, row)
+                    twice += [Gap(f"row {row.id} came twice, and not the same", each) for each in whose]
+        wanted = tuple(filter(self.request.wanted, rows.values()))
+        asked = self.request.server_id
+        lost: list[Lost] = [each for page in self.pages.values() for each in page.lost]
+        mine: list[Lost] = [each for each in lost if not asked or each.server_id in (0, asked)]
+        fit: set[int] = {len(rows) + len(lost), len(wanted) + len(mine)}
+        gaps = [*_lost_gaps(mine), *twice, *map(Gap, [*self.missing, *self._signs(len(rows) + len(lost), fit)])]
+        return Listing(wanted, tuple(dict.fromkeys(gaps)))
 
-    def _gaps(self, strangers: int) -> list[str]:
-        gaps = []
-        seen = len(self.rows) + self.unreadable
-        if self.unreadable:
-            gaps.append(f"{plural(self.unreadable, 'row')} could not be read")
-        if strangers:
-            gaps.append(f"the filter was not honoured, {plural(strangers, 'row')} left out")
-        if self.changed or len(set(self.counts)) > 1:
-            gaps.append("the list changed while it was read")
-        if self.ended and self.counts and self.counts[-1] != seen:
-            gaps.append(f"VPS.org counts {plural(self.counts[-1], 'row')} but sent {seen}")
-        return gaps
+    def _signs(self, seen: int, fit: set[int]) -> Iterator[str]:
+        """What the pages themselves say of what is missing.
+
+        Args:
+            seen: How many different rows came.
+            fit: The counts that agree with what came: of all rows, or of those that were asked for.
+        """
+        pages = list(self.pages.values())
+        yield from (clause for page in pages for clause in page.missing)
+        counts = [page.count for page in pages if page.count is not None]
+        if len(set(counts)) > 1:
+            yield _CHANGED
+        if not self.is_whole:
+            return
+        again = sum(len(page.rows) - len(page.ids) for page in pages)  # a page that repeats itself has lost nothing
+        if counts and counts[-1] not in fit | {seen + again}:
+            repeated = sum(page.sent for page in pages) - seen
+            told = f", {repeated} of them more than once" if repeated else ""
+            yield f"VPS.org counts {plural(counts[-1], 'row')} but sent {seen}{told}"
+        yield from pages[-1].more
+        if (total := max(page.total for page in pages)) > seen + again:
+            yield f"VPS.org tells of {plural(total, 'row')} in all but sent {seen}"
+        if (told_of := max(page.pages for page in pages)) > len(pages):
+            yield f"VPS.org tells of {told_of} pages, of which {len(pages)} could be read"
 
 
 async def read_list(request: ListRequest[Row], fetch: Fetch[Row]) -> Listing[Row]:
     """Every row of a list, once each, and what is missing of it.
 
     Each page says which is next. Where the first one lets that be foreseen, some are got together, and still read in
-    the order in which they name each other.
+    the order in which they name each other. A list of several pages that changes meanwhile is read again, up to twice.
 
     Args:
         request: The list.
-        fetch: Gets the page with this query; the flag says whether it is the first. It alone knows the host, so
-            that nothing in an answer can lead elsewhere.
+        fetch: Gets the page with this query. It alone knows the host, so that nothing in an answer can lead elsewhere.
 
     Raises:
-        ApiError: The first page failed; or a later one, other than by not being there.
+        ApiError: The first page failed; or a later one, other than by not being there or being too large.
     """
-    gathered, done = _Gathered(request), {request.query}
-    page = await fetch(request.query, True)
-    ahead = Ahead(fetch, _foreseen(page, request))
-    gathered.add(page)
-    while query := _following(page, done, gathered):
-        done.add(query)
-        try:
-            page = await ahead.page(query)
-        except NotFoundError:
-            gathered.missing.append(f"page {len(done)} was not there")
+    for _ in range(_READINGS):
+        reading = await _read(request, fetch)
+        doubt = await _doubt(reading, fetch)
+        if doubt != _CHANGED:
             break
-        gathered.add(page)
-    return gathered.listing()
+    if doubt:
+        reading.missing.append(doubt)
+        reading.is_whole = False  # what else does not add up comes from that
+    return reading.listing()
+
+
+async def _read(request: ListRequest[Row], fetch: Fetch[Row]) -> _Reading[Row]:
+    page = await fetch(request.query)
+    reading = _Reading(request, {request.query: page})
+    ahead = Ahead(fetch, _foreseen(page, request))
+    while query := _following(page, reading):
+        try:
+            following = await ahead.page(query)
+        except ApiError as error:
+            reading.stop(error, page)
+            break
+        if not page.next and (not following.sent or following.ids == page.ids):
+            # Nothing more, or the same once more, as from an API that does not know of pages.
+            reading.is_whole = True
+            if following.sent and page.sent >= min(_ASKED_FOR, page.size or _ASKED_FOR):
+                reading.missing.append(_no_word(page))
+            break
+        reading.pages[query] = page = following
+    return reading
+
+
+def _no_word(page: Page[Row]) -> str:
+    return f"VPS.org sent exactly {page.sent} rows and does not say whether these are all"
+
+
+async def _doubt(reading: _Reading[Row], fetch: Fetch[Row]) -> str:
+    """Why the pages may not belong together, by getting all but the last once more; empty if they do.
+
+    Where a page was not there the last one is got again too. A list that is not whole anyway is not worth it.
+    """
+    queries = list(reading.pages)
+    if not reading.is_cut:
+        queries = queries[:-1] if reading.is_whole else []
+    ahead = Ahead(fetch, queries)
+    is_same = True
+    for query in queries:
+        if not reading.request.in_time():
+            return "there was no time to see whether the list changed while it was read"
+        try:
+            again = await ahead.page(query)
+        except NotFoundError:
+            return _CHANGED
+        except ApiError as error:
+            return f"the list could not be read again to see whether it changed meanwhile ({error.code})"
+        before, reading.pages[query] = reading.pages[query], again
+        is_same = is_same and (before.ids, before.sent, before.count) == (again.ids, again.sent, again.count)
+    return "" if is_same else _CHANGED
+
+
+def _lost_gaps(lost: list[Lost]) -> Iterator[Gap]:
+    """The rows that could not be read, a gap for each server."""
+    by_server = defaultdict(list)
+    for each in lost:
+        by_server[each.server_id].append(each)
+    for server_id, rows in by_server.items():
+        numbers = [each.id for each in rows if each.id]
+        what = plural(len(rows), "row")
+        if len(numbers) == len(rows):
+            what = f"row of backup {numbers[0]}" if len(rows) == 1 else f"rows of backups {listed(numbers)}"
+        elif numbers:
+            what = f"{what}, of backups {listed(numbers)} among others,"
+        whose = f" of server {server_id}" if server_id > 0 else " of no server" if server_id == NO_SERVER else ""
+        fields = ", ".join(sorted({name for each in rows for name in each.fields}))
+        yield Gap(f"{what}{whose} could not be read{f' ({fields})' if fields else ''}", server_id)
 
 
 def _foreseen(first: Page[Row], request: ListRequest[Row]) -> list[str]:
-    """The queries of the pages after the first, if it counts all rows and names the next in the form `page=2`."""
+    """The queries of the pages between the first and the last, which can be got together.
+
+    They are known if the first one counts all rows and names the next in the form `page=2`. The last is got by itself,
+    when all others are there: the moment that it tells of is then later than that of any other.
+    """
     parts = parse_qsl(_query_of(first.next, request.path), keep_blank_values=True)
-    if (
-        [value for name, value in parts if name == "page"] != ["2"]
-        or not first.count
-        or not (rows := len(first.rows) + first.unreadable)
-    ):
+    if [value for name, value in parts if name == "page"] != ["2"] or not first.count or not first.sent:
         return []
-    last = min(ceil(first.count / rows), request.max_pages)
-    return [
-        urlencode([(name, str(number) if name == "page" else value) for name, value in parts])
-        for number in range(2, last + 1)
-    ]
+    last = min(ceil(first.count / first.sent), request.max_pages)
+    return [_numbered(parts, number) for number in range(2, last)]
 
 
-def _following(page: Page[Row], done: set[str], gathered: _Gathered[Row]) -> str:
+def _numbered(parts: list[tuple[str, str]], number: int) -> str:
+    return urlencode([(name, str(number) if name == "page" else value) for name, value in parts])
+
+
+def _following(page: Page[Row], reading: _Reading[Row]) -> str:
     """The query of the next page; empty if there is none to read, and then why goes to what is missing."""
-    if not page.next:
+    request: ListRequest[Row] = reading.request
+    read = len(reading.pages)
+    if page.next:
+        query = _query_of(page.next, request.path)
+    elif page.is_full and page.ids:
+        # It does not say that these are all, and they are as many as a page holds: ask.
+        query = _numbered([*parse_qsl(request.query), ("page", "")], read + 1)
+    else:
+        reading.is_whole = True
         return ""
-    request = gathered.request
-    query = _query_of(page.next, request.path)
     if not query:
         reason = "VPS.org names a next page that is not part of this list"
-    elif query in done:
+    elif query in reading.pages:
         reason = "VPS.org names a page as the next that was already read"
-    elif len(done) >= request.max_pages:
-        reason = f"reading stopped after {plural(len(done), 'page')}, the most that are read"
+    elif read >= request.max_pages:
+        reason = f"reading stopped after {plural(read, 'page')}, the most that are read"
     elif not request.in_time():
-        reason = f"reading took too long and stopped after {plural(len(done), 'page')}"
+        reason = f"reading took too long and stopped after {plural(read, 'page')}"
     else:
         return query
-    gathered.missing.append(reason)
+    reading.missing.append(reason)
     return ""
 
 

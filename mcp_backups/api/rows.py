@@ -1,31 +1,50 @@
 """Rows of VPS.org's lists, read strictly: where they become our models, and where foreign text is made safe.
 
-What is not documented is accepted where it does no harm (more fields, new words for status and type); what is
-documented must be as documented.
+What is not documented is accepted where it does no harm (more fields, new words for status and type). A value that is
+not as documented costs that value. Only without an id, a server or a time of its own does a row tell nothing.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from unicodedata import normalize
 
 from pydantic_core import CoreSchema, SchemaValidator, ValidationError
 from pydantic_core import core_schema as cs
 
-from mcp_backups.models import COMPLETED, IN_PROGRESS, MANUAL, MAX_ID, Backup, Server
-from mcp_backups.text import safe_text, visible
+from mcp_backups.models import COMPLETED, FAILED, IN_PROGRESS, MANUAL, MAX_ID, NO_SERVER, UNREADABLE, Backup, Server
+from mcp_backups.text import READ_CHARS, safe_text, visible
 
-KNOWN_WORDS = frozenset({COMPLETED, IN_PROGRESS, MANUAL, "automatic"})
+KNOWN_WORDS = frozenset({COMPLETED, FAILED, IN_PROGRESS, MANUAL, "automatic"})
 
 MAX_SIZE_MB = 2.0**40
 """An exabyte: what is said to be larger is a mistake."""
 
 _KEEP = "[keep]"
+# The same where some of its characters did not survive on their way.
+_DAMAGED_KEEP = re.compile(
+    r"\[[k\ufffd][e\ufffd][e\ufffd][p\ufffd][\]\ufffd]|\ufffd[k\ufffd][e\ufffd][e\ufffd][p\ufffd]\]"
+)
 _MARK = re.compile(r"op_[a-z2-7]{16}")
 
 Row = TypeVar("Row", Backup, Server)
+
+
+class Lost(NamedTuple):
+    """A row that could not be read.
+
+    Attributes:
+        id: Of its backup, 0 if that could not be read either.
+        server_id: Of the server that it belongs to: 0 if that could not be read, `NO_SERVER` if it is none.
+        fields: What of it could not be read; empty if it is no object at all.
+    """
+
+    id: int = 0
+    server_id: int = 0
+    fields: tuple[str, ...] = ()
 
 
 class RowReader(Generic[Row]):
@@ -33,28 +52,79 @@ class RowReader(Generic[Row]):
 
     Args:
         schema: What a row must hold, and what is made of it.
+        spared: Where in a row a value may be odd; in each such place, what is read in its stead.
+        noted: Makes of a row the same with the places that were odd.
     """
 
-    def __init__(self, schema: CoreSchema) -> None:
+    def __init__(
+        self,
+        schema: CoreSchema,
+        spared: Mapping[str, object],
+        noted: Callable[[Row, Collection[str]], Row] | None = None,
+    ) -> None:
         self._row = SchemaValidator(schema)
         self._rows = SchemaValidator(cs.list_schema(schema, fail_fast=True))
+        self._spared = spared
+        self._noted: Callable[[Row, Collection[str]], Row] | None = noted
 
-    def row(self, raw: Any) -> Row | None:
-        """One row; None if it is not as documented."""
+    def row(self, raw: Any) -> Row | Lost:
+        """One row, or what is known of one that cannot be read."""
+        odd = self._odd(raw)
+        if not odd:
+            return self._read(raw)
+        if not isinstance(raw, dict):
+            return Lost()
+        mended = raw
+        for place in odd & self._spared.keys():
+            mended = _with(mended, place, self._spared[place])
+        if _belongs_to_none(raw) and _SERVER in odd:
+            mended = _with(mended, "server", {"id": 1})
+        if left := self._odd(mended):
+            return Lost(*_whose(raw, left), tuple(sorted(place.partition(".")[0] for place in left)))
+        row = self._read(mended)
+        return self._noted(row, odd) if self._noted else row
+
+    def rows(self, raw: list[Any]) -> tuple[list[Row], list[Lost]]:
+        """Those rows that can be read, and what is known of the others."""
         try:
-            row: Row = self._row.validate_python(raw)
+            # Nearly always all are as documented, and in one go it takes a third of the time.
+            return self._rows.validate_python(raw), []
         except ValidationError:
-            return None
+            found = [self.row(each) for each in raw]
+        return [row for row in found if not isinstance(row, Lost)], [row for row in found if isinstance(row, Lost)]
+
+    def _read(self, raw: Any) -> Row:
+        row: Row = self._row.validate_python(raw)
         return row
 
-    def rows(self, raw: list[Any]) -> list[Row]:
-        """Those rows that are as documented."""
+    def _odd(self, raw: Any) -> set[str]:
+        """Where a row is not as documented."""
         try:
-            # Nearly always all are, and in one go it takes a third of the time.
-            rows: list[Row] = self._rows.validate_python(raw)
-        except ValidationError:
-            return [row for each in raw if (row := self.row(each)) is not None]
-        return rows
+            self._row.validate_python(raw)
+        except ValidationError as error:
+            return {".".join(map(str, each["loc"])) for each in error.errors(include_url=False, include_input=False)}
+        return set()
+
+
+def _with(raw: dict[str, Any], place: str, value: object) -> dict[str, Any]:
+    """The same row with another value in that place."""
+    name, _, inner = place.partition(".")
+    return raw | {name: raw[name] | {inner: value} if inner else value}
+
+
+def _belongs_to_none(raw: dict[str, Any]) -> bool:
+    """Whether a row says that its server is none, and does not only fail to say which it is."""
+    server = raw.get("server", "")
+    return server is None or (isinstance(server, dict) and server.get("id", "") is None)
+
+
+def _whose(raw: dict[str, Any], odd: Collection[str]) -> tuple[int, int]:
+    """The ids of a row and of its server, as far as they can be read."""
+    if _belongs_to_none(raw):
+        server_id = NO_SERVER
+    else:
+        server_id = 0 if _SERVER in odd or "server" not in raw else raw["server"]["id"]
+    return 0 if "id" in odd else raw["id"], server_id
 
 
 def moment(raw: str) -> datetime:
@@ -86,7 +156,12 @@ def _is_kept(description: str | None) -> bool:
     if not description or (description.isascii() and "[" not in description):
         return False  # at once: most are so
     # Also as it looks: who sees [keep] there, be it in wide letters or with invisible ones within, relies on it.
-    return _KEEP in description.lower() or _KEEP in normalize("NFKC", visible(description)).lower()
+    if _KEEP in description.lower() or _KEEP in normalize("NFKC", visible(description)).lower():
+        return True
+    if len(description) > READ_CHARS:
+        return "[" in normalize("NFKC", description[READ_CHARS:])  # not looked through: better kept than lost
+    damaged = description.lower()
+    return "\ufffd" in damaged and (_KEEP in damaged.replace("\ufffd", "") or bool(_DAMAGED_KEEP.search(damaged)))
 
 
 def _mark(description: str | None) -> str:
@@ -112,9 +187,14 @@ def _or_none(schema: CoreSchema) -> CoreSchema:
 
 
 def _made_of(kind: type[Any], **fields: tuple[CoreSchema, str]) -> CoreSchema:
-    """A data class read from an object: for each of its fields how it is checked, and where in the object it stands."""
+    """A data class read from an object: for each of its fields how it is checked, and where in the object it stands.
+
+    A field that stands nowhere has its default, whatever the object holds.
+    """
     described = [
         cs.dataclass_field(name, schema, kw_only=True, validation_alias=list[str | int](where.split(".")))
+        if where
+        else cs.dataclass_field(name, schema, kw_only=True, init=False)
         for name, (schema, where) in fields.items()
     ]
     arguments = cs.dataclass_args_schema(kind.__name__, described, extra_behavior="ignore")
@@ -128,27 +208,58 @@ _MOMENT = _checked(cs.str_schema(strict=True), moment)
 _TEXT = _of_text(_shown)
 
 
+_SERVER = "server.id"
+_FIELDS = {
+    "server.name": "server_name",
+    "backup_type": "type",
+    "status": "status",
+    "size_mb": "size_mb",
+    "expires_at": "expires_at",
+    "description": "description",
+}
+"""Our names for the places in a row of a backup where a value may be odd."""
+
+
+def _noted(row: Backup, odd: Collection[str]) -> Backup:
+    unreadable = tuple(name for place, name in _FIELDS.items() if place in odd)
+    # A description that cannot be read may say [keep].
+    row = replace(row, unreadable=unreadable, keep=row.keep or "description" in odd)
+    return replace(row, server_id=0, server_name="") if _SERVER in odd else row
+
+
 @cache
 def backups() -> RowReader[Backup]:
-    return RowReader(
-        _made_of(
-            Backup,
-            id=(_ID, "id"),
-            server_id=(_ID, "server.id"),
-            server_name=(_TEXT, "server.name"),
-            type=(_WORD, "backup_type"),
-            status=(_WORD, "status"),
-            size_mb=(_or_none(_SIZE), "size_mb"),
-            created_at=(_MOMENT, "created_at"),
-            expires_at=(_or_none(_MOMENT), "expires_at"),
-            description=(_TEXT, "description"),
-            keep=(_of_text(_is_kept), "description"),
-            mark=(_of_text(_mark), "description"),
-        )
+    schema = _made_of(
+        Backup,
+        id=(_ID, "id"),
+        server_id=(_ID, _SERVER),
+        server_name=(_TEXT, "server.name"),
+        type=(_WORD, "backup_type"),
+        status=(_WORD, "status"),
+        size_mb=(_or_none(_SIZE), "size_mb"),
+        created_at=(_MOMENT, "created_at"),
+        expires_at=(_or_none(_MOMENT), "expires_at"),
+        description=(_TEXT, "description"),
+        keep=(_of_text(_is_kept), "description"),
+        mark=(_of_text(_mark), "description"),
+        unreadable=(cs.with_default_schema(cs.any_schema(), default=()), ""),
     )
+    words = {"backup_type": UNREADABLE, "status": UNREADABLE}
+    return RowReader(schema, dict.fromkeys(_FIELDS) | words, _noted)
 
 
 @cache
 def servers() -> RowReader[Server]:
     """Servers, of which only three fields are ever kept."""
-    return RowReader(_made_of(Server, id=(_ID, "id"), name=(_TEXT, "name"), status=(_WORD, "status")))
+    schema = _made_of(Server, id=(_ID, "id"), name=(_TEXT, "name"), status=(_WORD, "status"))
+    return RowReader(schema, {"name": None, "status": UNREADABLE})
+
+
+def _server_of(row: Backup | Server) -> int:
+    """The only server that a row can concern."""
+    return row.id if isinstance(row, Server) else row.server_id or NO_SERVER
+
+
+def agreed(one: Row, other: Row) -> tuple[Row, set[int]]:
+    """Two rows of the same id as the one of them that promises less, and the servers that this can concern."""
+    return other if one.status == COMPLETED else one, {_server_of(one), _server_of(other)}

@@ -1,6 +1,7 @@
 """How long to wait before asking again, and whether asking again is still worth it."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -8,6 +9,8 @@ _BASE_SECONDS = 0.5
 _CAP_SECONDS = 4.0
 _LARGEST_DELAY = 10**8
 """Seconds, three years: what asks for more is a mistake."""
+
+_CACHES_SAY = ("cache-status", "x-cache", "x-cache-status", "cf-cache-status", "x-proxy-cache")
 
 _MAX_TOKENS = 10.0
 _TOKENS_PER_SUCCESS = 0.1
@@ -40,6 +43,13 @@ def http_date(value: str) -> datetime | None:
         return date.astimezone(UTC) if date.tzinfo is not None else None
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
+
+
+def is_from_cache(headers: Mapping[str, str]) -> bool:
+    """Whether an answer was kept by something on the way, so that its `Date` (RFC 9111, 5.1) is of an earlier time."""
+    if headers.get("age", "0").strip() not in ("", "0") or re.match(r"\s*11[0-3]\b", headers.get("warning", "")):
+        return True
+    return any(re.search(r"\b(hit|stale)\b", headers.get(name, ""), re.IGNORECASE) for name in _CACHES_SAY)
 
 
 class RetryBudget:

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
-from mcp_backups.clients.catalogue import INPUT, NAME, Client, Entry
-from mcp_backups.clients.launch import TOKEN, Launch
+from mcp_backups.clients.catalogue import INPUT, Client, Entry
+from mcp_backups.clients.launch import NAME, TOKEN, Launch
 
 UNTOLD = "…"
 """What stands for a token that a person is to type."""
@@ -15,32 +15,46 @@ UNTOLD = "…"
 
 def entry(client: Client, launch: Launch) -> Entry:
     """What stands under the server's name in the client's file."""
-    env = {TOKEN: client.reference} if launch.refers and client.reference else {}
+    told = reference(client, launch) if launch.refers else ""
+    env = {TOKEN: told} if told else {}
     return client.entry(launch, env | dict(launch.variables))
+
+
+def reference(client: Client, launch: Launch) -> str:
+    """How the client's file names the token; empty where it cannot."""
+    return f"${{input:{_asked(launch)}}}" if client.key == "vscode" else client.reference
+
+
+def _asked(launch: Launch) -> str:
+    """The id of VS Code's question: each name has its own, since a second account has a second token."""
+    return INPUT if launch.name == NAME else f"{INPUT}-{launch.name}"
 
 
 def inputs(client: Client, launch: Launch) -> list[Entry]:
     """What the client asks its user for, beside the entry."""
     if client.key != "vscode" or not launch.refers:
         return []
-    return [{"type": "promptString", "id": INPUT, "description": "VPS.org API token", "password": True}]
+    return [{"type": "promptString", "id": _asked(launch), "description": "VPS.org API token", "password": True}]
 
 
 def shown(client: Client, launch: Launch) -> str:
     """The client's file with this server in it, an entry a line."""
     if client.toml:
         return toml_table(client, launch).rstrip("\n")
+    own = f'"{launch.name}": {json.dumps(entry(client, launch), ensure_ascii=False)}'
+    if client.path is None:
+        return f"{client.section}:\n  {own}"  # what is JSON is YAML too
     asked = inputs(client, launch)
     lines = [f'  "inputs": {json.dumps(asked, ensure_ascii=False)},'] if asked else []
     lines.append(f'  "{client.section}": {{')
-    lines.append(f'    "{NAME}": {json.dumps(entry(client, launch), ensure_ascii=False)}')
+    lines.append(f"    {own}")
     return "\n".join(["{", *lines, "  }", "}"])
 
 
 def toml_table(client: Client, launch: Launch) -> str:
     """The same as a TOML table, to stand at the end of a file."""
     values = (f"{key} = {_toml(value)}\n" for key, value in entry(client, launch).items())
-    return f"[{client.section}.{NAME}]\n{''.join(values)}"
+    return f"[{client.section}.{launch.name}]\n{''.join(values)}"
 
 
 def _toml(value: object) -> str:
@@ -63,7 +77,7 @@ def add_command(client: Client, launch: Launch) -> str:
         variables = {TOKEN: client.add_reference or UNTOLD} | variables
     env = " ".join(f"{client.add_option} {_quoted(f'{name}={value}')}" for name, value in variables.items())
     template = client.add if env else client.add.replace(" {env}", "")
-    return template.format(name=NAME, env=env, command=shlex.join(launch.words))
+    return template.format(name=launch.name, env=env, command=shlex.join(launch.words))
 
 
 def _quoted(word: str) -> str:
@@ -76,15 +90,11 @@ def link(client: Client, launch: Launch) -> str:
         return ""
     if client.key == "cursor":
         config = base64.b64encode(json.dumps(entry(client, launch)).encode()).decode()
-        return "cursor://anysphere.cursor-deeplink/mcp/install?" + urlencode({"name": NAME, "config": config})
+        return "cursor://anysphere.cursor-deeplink/mcp/install?" + urlencode({"name": launch.name, "config": config})
     if client.key == "vscode":
         asked = inputs(client, launch)
-        content = {"name": NAME} | entry(client, launch) | ({"inputs": asked} if asked else {})
+        content = {"name": launch.name} | entry(client, launch) | ({"inputs": asked} if asked else {})
         return "vscode:mcp/install?" + quote(json.dumps(content, separators=(",", ":")), safe="")
-    if client.key == "goose":
-        words = [("cmd", launch.command), *(("arg", word) for word in launch.arguments)]
-        about = [("id", NAME), ("name", "Backups"), ("description", "VPS.org backups")]
-        return "goose://extension?" + urlencode(words + about, quote_via=quote)
     return ""
 
 

@@ -1,7 +1,8 @@
-"""Network, token and clock, all from one request that any live token may make."""
+"""Network, token, what it may read, and clock: each by a call that changes nothing."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import TypeVar
 
 from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock
@@ -15,8 +16,9 @@ from mcp_backups.errors import (
     ProtocolError,
     RateLimitedError,
     UnavailableError,
+    UpstreamTimeoutError,
 )
-from mcp_backups.models import Account
+from mcp_backups.models import Account, Listing, Row
 from mcp_backups.settings import Settings
 
 CLOCK_WARNING, CLOCK_FAILURE = timedelta(seconds=60), timedelta(minutes=5)
@@ -24,33 +26,42 @@ CLOCK_WARNING, CLOCK_FAILURE = timedelta(seconds=60), timedelta(minutes=5)
 
 _MOST_PERMISSIONS = 12
 
-_NEEDS = (
-    ("backups", ("read",), "list and check backups", False),
-    ("backups", ("write",), "create, delete or prune backups", True),
-    ("servers", ("read",), "see servers that have no backup at all", False),
-    ("servers", ("restore", "write"), "restore a server", True),
-)
-"""Resource, the actions of which one is needed, what for, and whether that changes something."""
-
 _MEND_NETWORK: dict[type[BackupsError], str] = {
     ConfigError: "Check VPS_API_URL, and the certificates and the clock of this machine.",
     ProtocolError: "Check VPS_API_URL, and whether VPS.org is under maintenance.",
     UnavailableError: "Check VPS_API_URL and this machine's network and firewall; proxy variables are not followed.",
 }
 
-Answer = Account | ApiError | ConfigError
+_POINTLESS = (AuthFailedError, ConfigError, RateLimitedError, UnavailableError, UpstreamTimeoutError)
+"""After these the lists would say the same, later."""
+
+Answer = TypeVar("Answer")
 
 
 async def examine_account(settings: Settings, clock: Clock, connect: Callable[..., VpsClient]) -> list[Finding]:
-    """Whether VPS.org can be reached, what the token may do, and whether the clocks agree."""
+    """Whether VPS.org can be reached, what the token may read, and whether the clocks agree."""
     if settings.vps_api_token is None:
         return _without_token()
     async with connect(settings.vps_api_url, settings.vps_api_token, clock=clock) as api:
-        try:
-            answer: Answer = await api.account()
-        except (ApiError, ConfigError) as error:
-            answer = error
-    return [_network(settings, answer), _token(answer, read_only=settings.read_only), _clock(api.clock_offset)]
+        account = await _asked(api.account)
+        if isinstance(account, _POINTLESS):
+            return [_network(settings, account), _token(account), _clock(api.clock_offset)]
+        backups, servers = await _asked(api.list_backups), await _asked(api.list_servers)
+    answer = next((each for each in (account, backups, servers) if not isinstance(each, Exception)), account)
+    return [
+        _network(settings, answer),
+        _token(account, works=isinstance(backups, Listing)),
+        _list("backups", backups, "Without them nothing can be told or done."),
+        _list("servers", servers, "Without them no server without a backup is seen, and no check is sure."),
+        _clock(api.clock_offset),
+    ]
+
+
+async def _asked(call: Callable[[], Awaitable[Answer]]) -> Answer | ApiError | ConfigError:
+    try:
+        return await call()
+    except (ApiError, ConfigError) as error:
+        return error
 
 
 def _without_token() -> list[Finding]:
@@ -61,35 +72,41 @@ def _without_token() -> list[Finding]:
     ]
 
 
-def _network(settings: Settings, answer: Answer) -> Finding:
+def _network(settings: Settings, answer: object) -> Finding:
     if isinstance(answer, RateLimitedError):
         return Finding("network", "warning", answer.what, answer.next_step)
-    if isinstance(answer, Account | AuthFailedError | ForbiddenError):
-        trusted = ", and its certificate is trusted" if settings.vps_api_url.startswith("https:") else ""
-        return Finding("network", "ok", f"{settings.vps_api_url} answers{trusted}.")
-    return Finding("network", "failure", answer.what, _MEND_NETWORK.get(type(answer), "Try again in a few minutes."))
+    if isinstance(answer, BackupsError) and not isinstance(answer, AuthFailedError | ForbiddenError):
+        todo = _MEND_NETWORK.get(type(answer), "Try again in a few minutes.")
+        return Finding("network", "failure", answer.what, todo)
+    trusted = ", and its certificate is trusted" if settings.vps_api_url.startswith("https:") else ""
+    return Finding("network", "ok", f"{settings.vps_api_url} answers{trusted}.")
 
 
-def _token(answer: Answer, *, read_only: bool) -> Finding:
+def _token(answer: Account | ApiError | ConfigError, *, works: bool = False) -> Finding:
+    """The permissions are told as they are: what they cover is known to VPS.org alone."""
+    if isinstance(answer, Account):
+        named = ", ".join(answer.permissions[:_MOST_PERMISSIONS]) or "none"
+        more = len(answer.permissions) - _MOST_PERMISSIONS
+        what = f"'{answer.token_name}' is valid; its permissions: {named}{f' and {more} more' if more > 0 else ''}."
+        return Finding("token", "ok", what, details=("Whether it may change anything is known once that is tried.",))
+    if works:
+        return Finding(
+            "token", "warning", f"It works, but its permissions are not known. {answer.what}", "None is needed."
+        )
     if isinstance(answer, AuthFailedError | ForbiddenError):
         return Finding("token", "failure", answer.what, "Make a new token on VPS.org's developer page, and set it.")
-    if not isinstance(answer, Account):
-        return Finding("token", "warning", "It could not be checked.", "Mend the network first.")
-    named = ", ".join(answer.permissions[:_MOST_PERMISSIONS]) or "none"
-    more = len(answer.permissions) - _MOST_PERMISSIONS
-    what = f"'{answer.token_name}' is valid; its permissions: {named}{f' and {more} more' if more > 0 else ''}."
-    lacks = [need for need in _NEEDS if not (need[3] and read_only) and not _may(answer.permissions, *need[:2])]
-    details = tuple(f"lacks {resource}:{actions[0]}, to {purpose}" for resource, actions, purpose, _ in lacks)
-    if not lacks:
-        return Finding("token", "ok", what)
-    verdict: Verdict = "failure" if lacks[0] is _NEEDS[0] else "warning"
-    return Finding("token", verdict, what, "Give the token what it lacks, if that is wanted of it.", details)
+    return Finding("token", "warning", "It could not be checked.", "Mend the network first.")
 
 
-def _may(permissions: tuple[str, ...], resource: str, actions: tuple[str, ...]) -> bool:
-    """Whether one of the permissions (`resource:action`, either may be `*`) covers one of the actions."""
-    pairs = [permission.partition(":") for permission in permissions]
-    return any(kind in {"*", resource} and action in {"*", *actions} for kind, _, action in pairs)
+def _list(noun: str, answer: Listing[Row] | ApiError | ConfigError, purpose: str) -> Finding:
+    if isinstance(answer, RateLimitedError):
+        return Finding(noun, "warning", answer.what, answer.next_step)
+    if isinstance(answer, ApiError | ConfigError):
+        return Finding(noun, "failure", f"{answer.what} {purpose}", answer.next_step)
+    if answer.complete:
+        return Finding(noun, "ok", f"All {len(answer.rows)} can be read.")
+    todo = "Try again; if it stays so, ask VPS.org about them."
+    return Finding(noun, "warning", f"{len(answer.rows)} can be read, but not all.", todo, answer.missing)
 
 
 def _clock(offset: timedelta | None) -> Finding:

@@ -175,6 +175,8 @@ def check_reply(asked: Question, reply: Reply) -> None:
 def _delete_text(operation: Operation) -> str:
     left = int(operation.facts["good_backups_left"])
     which = "; the newest is {newest_good_left} of {newest_good_left_created_at}" if left else ""
+    if "all_left_expire_by" in operation.facts:
+        which += "; all of these expire by {all_left_expire_by}"
     lines = [
         f"Delete backup {operation.backup_id} for good? This cannot be undone.",
         *_target_lines(operation),

@@ -93,7 +93,7 @@ def intent(desk: Desk, arguments: Arguments, backups: Listing[Backup]) -> Operat
         credential=desk.api.credential,
         marked=desk.settings.mark_backups,
         baseline=tuple(backup.id for backup in backups.rows),
-        baseline_complete=backups.complete,
+        baseline_complete=backups.complete_for(int(arguments["server_id"])),
     )
 
 
@@ -106,7 +106,7 @@ async def _is_gone(desk: Desk, recorded: Operation) -> bool:
             backups = await desk.api.list_backups(recorded.server_id)
     except CANNOT_SEE:
         return False
-    return backups.complete and all(backup.id != recorded.backup_id for backup in backups.rows)
+    return backups.complete_for(recorded.server_id) and all(backup.id != recorded.backup_id for backup in backups.rows)
 
 
 def find_repeat(

@@ -13,12 +13,12 @@ from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, Moment
 from mcp_backups.errors import BackupsError, UpstreamTimeoutError
 from mcp_backups.models import Backup, Listing
-from mcp_backups.operations.judge import may_have_made
+from mcp_backups.operations.doubt import Doubt, doubts, doubts_in
+from mcp_backups.operations.judge import judge_delete, may_have_made
 from mcp_backups.operations.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import EFFECTIVE, Action, Approver, Operation
-from mcp_backups.operations.policy import CLOSED_FOR, Holdings
+from mcp_backups.operations.policy import Holdings
 from mcp_backups.operations.presence import Presence
-from mcp_backups.retention import MAY_BE_UNDER_WAY
 from mcp_backups.settings import Settings
 
 Progress = Callable[[float, float, str], Awaitable[None]]
@@ -49,6 +49,7 @@ class Told(NamedTuple):
         unseen: Why VPS.org could not be asked just now, by an error code or in words; what is told may be out of date.
         obstacle: Why it did not go on, or could not be recorded, just now; the same call takes it up again.
         is_undoable: Nothing that was sent since may take the way back from a restore.
+        is_gone: The backup that it made is no longer in the complete list.
     """
 
     operation: Operation
@@ -59,6 +60,7 @@ class Told(NamedTuple):
     unseen: str = ""
     obstacle: BackupsError | None = None
     is_undoable: bool = True
+    is_gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,29 +140,34 @@ class Desk:
                 waiting(entries),
             )
         )
+        again = [judge_delete(each, backups, now) for each in deleted if each.status == "succeeded"]
+        if contradicted := [each for each in again if each.status == "unknown"]:
+            await self.ledger.write(lambda entries: [entries.save(each) for each in contradicted])
         recent = [each for each in created if each.created.within(_RECENT, now)]
         return Holdings(
             backups=backups,
             made_here={backup.id for backup in backups.rows if any(may_have_made(each, backup) for each in recent)},
             now=now.latest,
-            deleted_here={each.backup_id for each in deleted if _may_still_come(each, now)},
+            doubtful=doubts(deleted, backups.ids, now),
             ways_back={each.undo_backup_id: each.id for each in reversed(restored) if each.created.within(_RECENT, now)}
             | {safety.backup_id: each.id for each, safety in prepared if safety},
             sources={each.backup_id: each.id for each in reversed(restored) if _may_be_reading(each, now)}
             | {each.backup_id: each.id for each, _ in prepared},
             restored=next((each.sent for each in restored if each.sent), None),
-            earliest=now.earliest,
         )
+
+    async def doubtful(self, backups: Listing[Backup]) -> dict[int, Doubt]:
+        """Which of the listed backups are counted on for nothing, because their deletion was sent.
+
+        Raises:
+            LedgerUnavailableError, BusyError: The ledger cannot be read now, so it is not known.
+        """
+        now = self.moment()
+        return await self.ledger.read(lambda entries: doubts_in(entries, backups, now))
 
     async def record(self, operation: Operation) -> Operation:
         """Make an operation durable as it is now."""
         return await self.ledger.write(lambda transaction: transaction.save(operation))
-
-
-def _may_still_come(delete: Operation, now: Moment) -> bool:
-    """Whether a backup that is still listed may yet be gone by a deletion that was sent."""
-    time = CLOSED_FOR if delete.status == "unknown" else MAY_BE_UNDER_WAY
-    return (delete.sent or delete.created).within(time, now)
 
 
 def _may_be_reading(restore: Operation, now: Moment) -> bool:

@@ -143,18 +143,19 @@ async def _plan(desk: Desk, wish: Wish) -> Operation:
 
 async def _look_again(desk: Desk, operation: Operation) -> Sight:
     """What is there now, if it still is what the plan showed and still allowed."""
+    plan = operation.facts.get("part_of", operation.id)  # the one that somebody was shown
     try:
         sight = await look(desk, operation.arguments)
     except NotFoundError:
-        raise NotFoundError(f"Backup {operation.backup_id} is gone since the plan {operation.id} was made.") from None
+        raise NotFoundError(f"Backup {operation.backup_id} is gone since the plan {plan} was made.") from None
     if sight.target != operation.backup:
-        raise TargetChangedError(f"Backup {operation.backup_id} is no longer as the plan {operation.id} showed it.")
+        raise TargetChangedError(f"Backup {operation.backup_id} is no longer as the plan {plan} showed it.")
     check(desk, operation, sight)
     if operation.action == "delete_backup":
         needed = sight.holdings.needed_by(operation.backup_id)
         if any(operation.facts.get(name) != restore for name, restore in needed.items()):
             raise TargetChangedError(
-                f"Backup {operation.backup_id} is needed by a restore that was sent since the plan {operation.id}."
+                f"Backup {operation.backup_id} is needed by a restore that was sent since the plan {plan}."
             )
     relied_on_another = operation.facts.get("can_be_undone") and not operation.arguments.get("safety_backup")
     if relied_on_another and not sight.way_back:

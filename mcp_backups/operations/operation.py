@@ -66,7 +66,8 @@ CHANGED: dict[Status, Changed] = {
 """What is known of the effect; every other status changed nothing."""
 
 
-Outcome = Literal["", "deleted", "not deleted", "unknown"]
+Outcome = Literal["", "deleted", "gone", "not deleted", "unknown"]
+"""What a prune made of one backup: nothing yet; deleted; gone already, not by it; refused; or not known."""
 
 _OUTCOMES: dict[Changed, Outcome] = {"done": "deleted", "nothing": "not deleted", "unknown": "unknown"}
 
@@ -80,6 +81,7 @@ class PruneItem(BaseModel):
         fate: What the plan says.
         operation_id: The operation that deletes it, once that is approved.
         outcome: What became of that.
+        refusal: Why it was not deleted, where it was to be.
     """
 
     model_config = ConfigDict(frozen=True, defer_build=True)
@@ -89,6 +91,14 @@ class PruneItem(BaseModel):
     fate: Literal["keep", "delete", "later"]
     operation_id: str = ""
     outcome: Outcome = ""
+    refusal: str = ""
+
+    def after(self, delete: "Operation") -> "PruneItem":
+        """The item with what became of its deletion."""
+        is_gone = delete.error_code == "not_found" and delete.changed == "nothing"
+        return self.model_copy(
+            update={"outcome": "gone" if is_gone else _OUTCOMES[delete.changed], "refusal": delete.error}
+        )
 
 
 class Operation(BaseModel):
@@ -102,6 +112,8 @@ class Operation(BaseModel):
         backup: The backup as it was last seen: as the plan showed it, or as it came to be.
         facts: What the plan told, for the answer that repeats it.
         sent: When the intent to send was recorded.
+        listed_again: When the backup of a delete was seen listed after it had been seen to be gone.
+        lapsed: Whether a delete was given up because its backup was still listed 24 h later.
         owner: The process that sends, see `Presence`.
         credential: Which token at which address it was planned with, by a fingerprint that tells neither.
         safety_operation: The operation that makes this restore's safety backup.
@@ -130,6 +142,8 @@ class Operation(BaseModel):
     approved_by: ApprovedBy = ""
     created: Moment
     sent: Moment | None = None
+    listed_again: Moment | None = None
+    lapsed: bool = False
     owner: str = ""
     credential: str = ""
     safety_operation: str = ""
@@ -161,10 +175,8 @@ class Operation(BaseModel):
 
     def with_outcomes(self, deletes: Iterable["Operation"]) -> "Operation":
         """A prune with what became of some of its deletes."""
-        outcomes = {delete.id: _OUTCOMES[delete.changed] for delete in deletes}
-        items = (
-            item.model_copy(update={"outcome": outcomes.get(item.operation_id, item.outcome)}) for item in self.items
-        )
+        made = {delete.id: delete for delete in deletes}
+        items = (item.after(made[item.operation_id]) if item.operation_id in made else item for item in self.items)
         return self.but(items=tuple(items))
 
     def but(self, **changes: object) -> "Operation":

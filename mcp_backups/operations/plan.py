@@ -71,7 +71,7 @@ async def look(desk: Desk, arguments: Arguments) -> Sight:
             target = _find(elsewhere := await desk.api.list_backups(), backup_id)
             backups = elsewhere if target is None else backups
     if target is None:
-        raise _absence(backups, backup_id)
+        raise _absence(backups, backup_id, server_id)
     holdings = await desk.holdings(target.server_id, backups)
     return Sight(target, holdings, _way_back(holdings, target), after)
 
@@ -167,13 +167,15 @@ def _find(backups: Listing[Backup], backup_id: int) -> Backup | None:
     return next((backup for backup in backups.rows if backup.id == backup_id), None)
 
 
-def _absence(backups: Listing[Backup], backup_id: int) -> NotFoundError | ProtocolError:
+def _absence(backups: Listing[Backup], backup_id: int, server_id: int) -> NotFoundError | ProtocolError:
     if backups.complete:
         return NotFoundError(f"VPS.org has no backup {backup_id}.")
+    if backups.complete_for(server_id):
+        return NotFoundError(f"Server {server_id} has no backup {backup_id}.")
     return ProtocolError(
         f"Backup {backup_id} is not in what could be read of the list of backups, but the list is incomplete "
-        f"({'; '.join(backups.missing)}), so it may exist.",
-        "Try again in a few minutes.",
+        f"({'; '.join(backups.missing_for(server_id))}), so it may exist.",
+        "Try once more in a few minutes; if it says the same then, tell the user.",
     )
 
 
@@ -183,7 +185,7 @@ def _way_back(holdings: Holdings, target: Backup) -> Backup | None:
         for backup in holdings.backups.rows
         if backup.server_id == target.server_id
         and backup.id != target.id
-        and backup.id not in holdings.deleted_here
+        and backup.id not in holdings.doubtful
         and not (holdings.restored and backup.created_at <= holdings.restored.at_upstream)
         and is_restorable(backup)
         and is_younger(backup, SAFETY_AGE, holdings.now)
@@ -192,15 +194,19 @@ def _way_back(holdings: Holdings, target: Backup) -> Backup | None:
 
 
 def _delete_facts(sight: Sight) -> dict[str, Fact]:
-    left = sight.holdings.good_on(sight.target.server_id, without=sight.target.id)
+    left = sight.holdings.proven_on(sight.target.server_id, without={sight.target.id})
     facts: dict[str, Fact] = {"can_be_undone": False, "good_backups_left": len(left)}
     if latest := newest(left):
         facts |= {"newest_good_left": latest.id, "newest_good_left_created_at": stamp(latest.created_at)}
+        ends = [backup.expires_at for backup in left if backup.expires_at]
+        if len(ends) == len(left):
+            facts["all_left_expire_by"] = stamp(max(ends))
     return facts | sight.holdings.needed_by(sight.target.id)
 
 
 def _restore_facts(arguments: Arguments, sight: Sight) -> dict[str, Fact]:
-    lost = f"everything written to the server since {stamp(sight.target.created_at)}"
+    # Clocks differ by minutes: no loss is told that lies in the future.
+    lost = f"everything written to the server since {stamp(min(sight.target.created_at, sight.holdings.now))}"
     if sight.way_back:
         way_back = f"backup {sight.way_back.id} of {stamp(sight.way_back.created_at)} is recent enough"
     elif arguments["safety_backup"]:

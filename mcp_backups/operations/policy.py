@@ -4,14 +4,15 @@ A refusal tells which rule it was in the user's words; how a rule could be lifte
 settings, so no message names a setting, a flag or an argument.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from mcp_backups.clock import Moment
 from mcp_backups.errors import BudgetExhaustedError, PolicyDeniedError, ReadOnlyError
-from mcp_backups.health import expires_within, is_good, is_restorable
+from mcp_backups.health import expires_within, is_in_future, is_proven, is_restorable
 from mcp_backups.models import COMPLETED, Backup, Listing
+from mcp_backups.operations.doubt import Doubt
 from mcp_backups.operations.operation import Operation
 from mcp_backups.settings import Settings
 from mcp_backups.text import duration, plural
@@ -41,36 +42,33 @@ class Holdings:
         backups: The backups as they were just read.
         made_here: Ids of those made through this server within the last 24 h.
         now: UTC, by our clock or VPS.org's, whichever is ahead.
-        deleted_here: Ids of those whose deletion was sent and may still come: listed, but not to be relied on.
+        doubtful: Those whose deletion was sent and may still take effect: listed, but counted on for nothing.
         ways_back: The restore that each of these backups would take back, if that waits or was within the last 24 h.
         sources: The restore that puts each of these backups back, if that waits or was sent within the last hour.
         restored: When the last restore of the server was sent; what is older does not hold what that made of it.
-        earliest: UTC by whichever clock is behind.
     """
 
     backups: Listing[Backup]
-    made_here: Collection[int]
+    made_here: Container[int]
     now: datetime
-    deleted_here: Collection[int] = frozenset()
+    doubtful: Mapping[int, Doubt] = field(default_factory=dict)
     ways_back: Mapping[int, str] = field(default_factory=dict)
     sources: Mapping[int, str] = field(default_factory=dict)
     restored: Moment | None = None
-    earliest: datetime | None = None
 
     def needed_by(self, backup_id: int) -> dict[str, str]:
         """The restores that need a backup, by what for: `way_back_of`, `being_restored_by`."""
         needed = {"way_back_of": self.ways_back.get(backup_id), "being_restored_by": self.sources.get(backup_id)}
         return {name: restore for name, restore in needed.items() if restore}
 
-    def good_on(self, server_id: int, without: int = 0) -> list[Backup]:
-        """The good backups of a server, but for one."""
+    def proven_on(self, server_id: int, without: Container[int] = ()) -> list[Backup]:
+        """The proven backups of a server, but for some."""
         return [
             backup
             for backup in self.backups.rows
             if backup.server_id == server_id
-            and backup.id != without
-            and backup.id not in self.deleted_here
-            and is_good(backup, self.now, self.made_here)
+            and backup.id not in without
+            and is_proven(backup, self.now, self.doubtful, self.made_here)
         ]
 
 
@@ -92,15 +90,15 @@ def check_prune(settings: Settings, server_id: int) -> None:
     _check_unprotected(settings, server_id)
 
 
-def check_delete(settings: Settings, target: Backup, holdings: Holdings) -> None:
-    """Whether this backup may be deleted, all else being well."""
+def check_delete(settings: Settings, target: Backup, holdings: Holdings, also: Container[int] = ()) -> None:
+    """Whether this backup may be deleted, all else being well; `also` are those that are to go before it."""
     _check_unprotected(settings, target.server_id)
     if target.id in settings.protected_backups:
         raise PolicyDeniedError(f"Backup {target.id} is protected.")
     if target.keep:
         raise PolicyDeniedError(f"Backup {target.id} is marked to be kept.")
     check_complete(target.server_id, holdings)
-    left = len(holdings.good_on(target.server_id, without=target.id))
+    left = sum(backup.id not in also for backup in holdings.proven_on(target.server_id, without={target.id}))
     if left < settings.keep_min:
         raise PolicyDeniedError(
             f"Deleting backup {target.id} would leave server {target.server_id} with {plural(left, 'good backup')}; "
@@ -110,9 +108,9 @@ def check_delete(settings: Settings, target: Backup, holdings: Holdings) -> None
 
 def check_complete(server_id: int, holdings: Holdings) -> None:
     """Whether the list is whole: else it proves neither that a backup is absent nor that another is left."""
-    if not holdings.backups.complete:
+    if missing := holdings.backups.missing_for(server_id):
         raise PolicyDeniedError(
-            f"The list of backups is incomplete ({'; '.join(holdings.backups.missing)}), so it cannot be shown "
+            f"The list of backups is incomplete ({'; '.join(missing)}), so it cannot be shown "
             f"that server {server_id} would keep enough good backups.",
             "Try again in a few minutes; if it stays so, tell the user.",
         )
@@ -131,9 +129,11 @@ def check_restore(
         raise PolicyDeniedError(f"Backup {target.id} is not completed, so there is nothing sure to restore.", _CHOOSE)
     if not is_restorable(target):
         raise PolicyDeniedError(f"Backup {target.id} is empty or of unknown size.", _CHOOSE)
-    if target.id in holdings.deleted_here:
+    if target.id in holdings.doubtful:
+        raise PolicyDeniedError(f"The deletion of backup {target.id} was sent, and may still take effect.", _CHOOSE)
+    if is_in_future(target, holdings.now):
         raise PolicyDeniedError(
-            f"The deletion of backup {target.id} was asked for here, and may still be under way.", _CHOOSE
+            f"Backup {target.id} is dated in the future, so nobody knows what would be lost since it was made.", _CHOOSE
         )
     if expires_within(target, timedelta(0), holdings.now):
         raise PolicyDeniedError(f"Backup {target.id} has expired.", _CHOOSE)

@@ -2,7 +2,15 @@
 
 from functools import partial
 
-from mcp_backups.errors import BackupsError, BusyError, TargetChangedError
+from mcp_backups.errors import (
+    AuthFailedError,
+    BackupsError,
+    BudgetExhaustedError,
+    BusyError,
+    ConfigError,
+    RateLimitedError,
+    TargetChangedError,
+)
 from mcp_backups.operations.confirm import Wish, grant, outcome_of_other
 from mcp_backups.operations.consent import Person
 from mcp_backups.operations.desk import Desk, Progress, Told, with_error
@@ -11,13 +19,17 @@ from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import OPEN, ApprovedBy, Arguments, Operation, PruneItem, new_id
 from mcp_backups.operations.plan import Sight, still_open
 from mcp_backups.operations.prune_plan import judge, plan_prune
-from mcp_backups.operations.settle import ALL_SEEN, LEDGER_AWAY, settle
+from mcp_backups.operations.settle import LEDGER_AWAY, ended, settle
 from mcp_backups.retention import Keep
 from mcp_backups.settings import Settings
 from mcp_backups.text import plural
 
 _DELETE_SECONDS = 30.0
 """What a delete may take, and so must be left of the call to begin it: 25 s to send it, and time to look before."""
+
+
+_ENDS_A_PRUNE = (AuthFailedError, BudgetExhaustedError, ConfigError, RateLimitedError)
+"""Refusals that are about every further delete as well."""
 
 
 async def prune(
@@ -73,7 +85,10 @@ def _busy(operation: Operation) -> BusyError:
 
 
 async def _delete_all(desk: Desk, operation: Operation, progress: Progress) -> Told:
-    """Delete one after another, the oldest first, until all is done, one is not, or the time of a call is up."""
+    """Delete one after another, the oldest first, until all are tried, one is unknown, or the time of a call is up.
+
+    One that is refused, or gone already, keeps none of the others.
+    """
     due = [item for item in reversed(operation.items) if item.fate == "delete"]
     for number, item in enumerate(due):
         if item.outcome:
@@ -87,18 +102,11 @@ async def _delete_all(desk: Desk, operation: Operation, progress: Progress) -> T
                 raise
             return (await _told(desk, operation))._replace(obstacle=obstacle)
         operation = operation.with_outcomes([delete])
-        if delete.changed != "done":
+        if delete.changed == "unknown" or isinstance(error, _ENDS_A_PRUNE):
             return await _stop(desk, operation, delete, error)
-        await progress(number + 1, len(due), f"{operation.id}: {number + 1} of {plural(len(due), 'backup')} deleted")
-    return await _told(desk, await _ended(desk, operation))
-
-
-async def _ended(desk: Desk, operation: Operation) -> Operation:
-    """A prune whose every delete was answered with yes; `accepted` until each has been seen to be gone."""
-    deletes = await desk.ledger.read(lambda entries: [entries.get(item.operation_id) for item in operation.items])
-    if any(delete and delete.status == "accepted" for delete in deletes):
-        return operation.but(status="accepted", evidence="VPS.org's answers")
-    return operation.but(status="succeeded", evidence=ALL_SEEN)
+        await progress(number + 1, len(due), f"{operation.id}: {number + 1} of {plural(len(due), 'backup')} tried")
+    deletes = await desk.ledger.read(lambda entries: [entries.get(item.operation_id) for item in due])
+    return await _told(desk, ended(operation, [each for each in deletes if each]))
 
 
 async def _delete_one(desk: Desk, operation: Operation, item: PruneItem) -> tuple[Operation, BackupsError | None]:
@@ -164,7 +172,7 @@ def _delete_for(desk: Desk, entries: Transaction, operation: Operation, item: Pr
 
 
 async def _stop(desk: Desk, operation: Operation, delete: Operation, error: BackupsError | None) -> Told:
-    """End a prune at the delete that failed or is unknown."""
+    """End a prune at a delete that is unknown, or that was refused as any other would be."""
     told_by = with_error(delete, error) if error else delete
     stopped = operation.but(
         status="unknown" if delete.changed == "unknown" else "failed",
@@ -173,7 +181,7 @@ async def _stop(desk: Desk, operation: Operation, delete: Operation, error: Back
         advice=told_by.advice,
     )
     told = await _told(desk, stopped)
-    if error and not any(item.outcome == "deleted" for item in operation.items):
+    if error and all(item.outcome in {"", "not deleted"} for item in operation.items):
         raise error
     return told
 

@@ -1,8 +1,7 @@
 """What a prune would delete, and what of the operator's rules and budgets stands against it."""
 
-from dataclasses import replace
-
-from mcp_backups.errors import NotFoundError, PolicyDeniedError
+from mcp_backups.api.servers import read_servers, require_server
+from mcp_backups.errors import PolicyDeniedError
 from mcp_backups.models import MANUAL
 from mcp_backups.operations.confirm import Wish
 from mcp_backups.operations.desk import Desk, with_error
@@ -18,7 +17,6 @@ from mcp_backups.operations.policy import (
     check_prune,
     deletes_left,
 )
-from mcp_backups.operations.settle import CANNOT_SEE
 from mcp_backups.retention import Keep, rulings
 from mcp_backups.settings import Settings
 from mcp_backups.text import plural
@@ -37,8 +35,8 @@ async def plan_prune(keep: Keep, desk: Desk, wish: Wish) -> Operation:
     check_prune(desk.settings, server_id)
     with desk.reading():
         backups = await desk.api.list_backups(server_id)
-        if backups.complete and not backups.rows:
-            await _check_exists(desk, server_id)
+        if not backups.rows:
+            require_server(server_id, backups, await read_servers(desk.api))
     draft = Operation(
         id=new_id(),
         action="prune_backups",
@@ -54,16 +52,6 @@ async def plan_prune(keep: Keep, desk: Desk, wish: Wish) -> Operation:
     except PolicyDeniedError as refusal:
         await desk.record(with_error(draft.but(status="refused"), refusal))
         raise
-
-
-async def _check_exists(desk: Desk, server_id: int) -> None:
-    """Whether VPS.org may have the server. Raises `NotFoundError` where its complete list of servers lacks it."""
-    try:
-        servers = await desk.api.list_servers()
-    except CANNOT_SEE:
-        return
-    if servers.complete and all(server.id != server_id for server in servers.rows):
-        raise NotFoundError(f"VPS.org has no server {server_id}.", "Call check_backups to see every server.")
 
 
 async def _judged(desk: Desk, draft: Operation, holdings: Holdings, keep: Keep) -> Operation:
@@ -84,7 +72,7 @@ async def _judged(desk: Desk, draft: Operation, holdings: Holdings, keep: Keep) 
 
 
 def judge(settings: Settings, holdings: Holdings, server_id: int, keep: Keep, room: int) -> tuple[PruneItem, ...]:
-    """What becomes of each manual backup of a server that is not deleted already, newest first.
+    """What becomes of each manual backup of a server, newest first.
 
     Args:
         settings: The operator's rules, which keep more than the keep rules where they must.
@@ -93,23 +81,20 @@ def judge(settings: Settings, holdings: Holdings, server_id: int, keep: Keep, ro
         keep: The keep rules.
         room: How many deletes the budgets allow now; the oldest go first.
     """
-    manual = [
-        row
-        for row in holdings.backups.rows
-        if row.server_id == server_id and row.type == MANUAL and row.id not in holdings.deleted_here
-    ]
+    manual = [row for row in holdings.backups.rows if row.server_id == server_id and row.type == MANUAL]
     items: list[PruneItem] = []
-    for ruling in reversed(rulings(manual, keep, holdings.now, holdings.earliest)):
+    going: set[int] = set()
+    for ruling in reversed(rulings(manual, keep, holdings.now, holdings.doubtful)):
         needed = next((_NEEDED[name].format(by) for name, by in holdings.needed_by(ruling.backup.id).items()), "")
         is_kept = bool(needed) or ruling.kept
         item = PruneItem(backup=ruling.backup, reason=needed or ruling.reason, fate="keep" if is_kept else "delete")
         if item.fate == "delete":
             try:
-                check_delete(settings, item.backup, holdings)
+                check_delete(settings, item.backup, holdings, going)
             except PolicyDeniedError as rule:
                 item = item.model_copy(update={"fate": "keep", "reason": rule.what.removesuffix(f" {GOOD}")})
             else:
-                holdings = replace(holdings, deleted_here={*holdings.deleted_here, item.backup.id})
+                going.add(item.backup.id)
         if item.fate == "delete" and (room := room - 1) < 0:
             item = item.model_copy(update={"fate": "later", "reason": "later"})
         items.append(item)

@@ -48,7 +48,11 @@ def _is_there(desk: Desk, safety: Operation, sight: Sight) -> bool:
     """
     backups = sight.holdings.backups
     is_listed = any(backup.id == safety.backup_id for backup in backups.rows)
-    if safety.backup is None or not is_restorable(safety.backup) or (backups.complete and not is_listed):
+    if (
+        safety.backup is None
+        or not is_restorable(safety.backup)
+        or (backups.complete_for(safety.server_id) and not is_listed)
+    ):
         raise PolicyDeniedError(
             f"The safety backup {safety.backup_id} is empty or no longer there, so nothing is restored.",
             "Call again without operation_id for a new plan.",

@@ -17,15 +17,15 @@ from mcp_backups.errors import (
     ConfigError,
     Failure,
     LedgerUnavailableError,
-    NotFoundError,
     OutcomeUnknownError,
-    UnavailableError,
 )
 from mcp_backups.operations.desk import Desk, with_error
-from mcp_backups.operations.judge import made
+from mcp_backups.operations.doubt import DOUBT_LASTS
+from mcp_backups.operations.judge import SEEN_GONE, made
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import Operation
-from mcp_backups.operations.settle import CANNOT_SEE, list_with_target, look_for_created
+from mcp_backups.operations.settle import CANNOT_SEE, look_for_created
+from mcp_backups.text import duration
 
 Intend = Callable[[Transaction, str], Operation | None]
 """Record the intent to send, on behalf of the process of that id; None when there is nothing to send any more."""
@@ -110,69 +110,67 @@ async def _send_create(desk: Desk, operation: Operation) -> Operation:
 
 
 async def _send_delete(desk: Desk, operation: Operation) -> Operation:
-    lingers = False
-    for attempt in range(1, DELETE_ATTEMPTS + 1):
+    """Delete a backup, in up to three attempts as long as it is seen to be still listed.
+
+    An attempt that was not plainly refused may take effect hours later. After such a one no later refusal, and no list
+    that still shows the backup, says that nothing happens: only its absence ends the doubt.
+    """
+    unsure: ApiError | None = None
+    for _ in range(DELETE_ATTEMPTS):
         try:
             await desk.api.delete_backup(operation.backup_id)
         except (ApiError, ConfigError) as error:
-            if attempt > 1 and isinstance(error, NotFoundError):
-                return await _gone(desk, operation)
             if not _may_have_acted(error):
-                if lingers:
-                    raise _delete_unknown(operation) from error
-                raise
-            lingers = lingers or error.lingers
-            is_listed = await _is_listed(desk, operation)
-            if is_listed is False:
-                return operation.but(status="succeeded", evidence="absent from the complete list")
-            if is_listed is None or desk.seconds_left < _ATTEMPT_SECONDS:
-                raise _delete_unknown(operation) from error
+                if unsure is None:
+                    raise
+                break
+            unsure = error
         else:
             return await _verified(desk, operation)
-    if lingers:
-        raise _delete_unknown(operation)
-    raise UnavailableError(
-        f"VPS.org failed {DELETE_ATTEMPTS} times to delete backup {operation.backup_id}; it is still listed."
-    )
-
-
-async def _gone(desk: Desk, operation: Operation) -> Operation:
-    """A delete that VPS.org first gave no sure answer to, and now says that there is no such backup."""
-    if await _is_listed(desk, operation) is False:
-        return operation.but(status="succeeded", evidence="VPS.org no longer has it, after an unsure answer")
-    raise _delete_unknown(operation)
+        is_listed = await _is_listed(desk, operation)
+        if is_listed is False:
+            return operation.but(status="succeeded", evidence=SEEN_GONE)
+        if is_listed is None or unsure.answered_yes or desk.seconds_left < _ATTEMPT_SECONDS:
+            raise _delete_unknown(operation, is_listed) from unsure
+    is_listed = await _is_listed(desk, operation)
+    if is_listed is False:
+        return operation.but(status="succeeded", evidence=SEEN_GONE)
+    raise _delete_unknown(operation, is_listed) from unsure
 
 
 async def _verified(desk: Desk, operation: Operation) -> Operation:
     """A delete that VPS.org says is done, seen to be so if its list tells."""
     if await _is_listed(desk, operation) is False:
-        return operation.but(status="succeeded", evidence="absent from the complete list")
-    return operation.but(status="accepted", evidence="VPS.org's answer")
+        return operation.but(status="succeeded", evidence=SEEN_GONE)
+    return operation.but(status="accepted", evidence="VPS.org said yes, and the backup has not been seen to be gone")
 
 
 async def _is_listed(desk: Desk, operation: Operation) -> bool | None:
     """Whether VPS.org still lists the backup that is deleted; None when its list does not tell."""
     try:
         with desk.reading():
-            backups = await list_with_target(desk, operation)
+            backups = await desk.api.list_backups(operation.server_id)
     except CANNOT_SEE:
         return None
-    if any(backup.id == operation.backup_id for backup in backups.rows):
+    if operation.backup_id in backups.ids:
         return True
-    return False if backups.complete else None
+    return False if backups.complete_for(operation.server_id) else None
 
 
-def _delete_unknown(operation: Operation) -> OutcomeUnknownError:
+def _delete_unknown(operation: Operation, is_listed: bool | None) -> OutcomeUnknownError:
+    seen = "It is still listed so far" if is_listed else "The list could not tell whether it is gone"
     return OutcomeUnknownError(
-        f"VPS.org gave no certain answer to {operation.id} (delete_backup of backup {operation.backup_id}), "
-        "and the list does not tell for certain whether it takes effect.",
-        f"Call get_operation(operation_id={operation.id!r}) in a few minutes.",
+        f"VPS.org gave no certain answer to {operation.id} (delete_backup of backup {operation.backup_id}). "
+        f"{seen}; it may still be deleted, for up to {duration(DOUBT_LASTS)}.",
+        f"Do not count on backup {operation.backup_id}, and do not repeat the delete. Call "
+        f"get_operation(operation_id={operation.id!r}) in 30 minutes, and again after {duration(DOUBT_LASTS)}: by then "
+        "it is gone or it stays, as VPS.org's own list of backups shows too.",
     )
 
 
 async def _send_restore(desk: Desk, operation: Operation) -> Operation:
     try:
-        is_page = await desk.api.restore_server(operation.server_id, operation.backup_id)
+        await desk.api.restore_server(operation.server_id, operation.backup_id)
     except ApiError as error:
         if not _may_have_acted(error):
             raise
@@ -182,8 +180,7 @@ async def _send_restore(desk: Desk, operation: Operation) -> Operation:
             "Do not repeat it; let the user look at the server, and call "
             f"get_operation(operation_id={operation.id!r}) for what is known.",
         ) from error
-    evidence = "VPS.org's answer" if not is_page else "unverified: a web page, though its status says yes"
-    return operation.but(status="accepted", evidence=evidence)
+    return operation.but(status="accepted", evidence="VPS.org's answer")
 
 
 def _may_have_acted(error: BackupsError) -> TypeGuard[ApiError]:

@@ -1,5 +1,7 @@
 """What became of an operation: settled by looking, never by sending again."""
 
+from collections.abc import Iterable
+
 import anyio
 
 from mcp_backups.errors import ApiError, BackupsError, BusyError, ConfigError, LedgerUnavailableError
@@ -30,12 +32,12 @@ LEDGER_AWAY = (BusyError, LedgerUnavailableError)
 
 _NOT_OVER: frozenset[Status] = OPEN | UNSETTLED | {"accepted"}
 _LOOKED_AFTER: dict[Action, frozenset[Status]] = {
-    "create_backup": frozenset({"unknown", "accepted"}),
-    "delete_backup": frozenset({"unknown", "accepted"}),
+    "create_backup": frozenset({"unknown", "accepted", "succeeded", "failed"}),
+    "delete_backup": frozenset({"unknown", "accepted", "succeeded", "failed"}),
     "restore_server": frozenset({"unknown", "accepted", "preparing"}),
-    "prune_backups": frozenset({"unknown", "accepted", "preparing", "expired"}),
+    "prune_backups": frozenset({"unknown", "accepted", "succeeded", "failed", "preparing", "expired"}),
 }
-"""The statuses of which looking may tell more."""
+"""The statuses of which looking may tell more: none is so final that seeing the opposite does not correct it."""
 
 ALL_SEEN = "each is absent from the complete list"
 """How it is known that a prune is finished."""
@@ -66,11 +68,7 @@ async def follow(desk: Desk, operation: Operation, wait_seconds: float, progress
 async def settle(desk: Desk, operation: Operation) -> Told:
     """Look once what became of an operation, and record what is new."""
     now = desk.moment()
-    known = operation
-    if operation.is_expired(now):
-        known = operation.but(status="expired")
-    elif operation.status == "sending" and not desk.is_being_sent(operation):
-        known = operation.but(status="unknown", evidence="the process that sent it ended before the answer came")
+    known = operation.but(status="expired") if operation.is_expired(now) else _left_behind(desk, operation)
     try:
         with desk.reading():
             told = await _look(desk, known)
@@ -91,11 +89,6 @@ def supersede(entries: Transaction, before: Operation, after: Operation) -> Oper
     """Record what became of an operation, unless something else has been recorded meanwhile."""
     current = entries.get(before.id) or before
     return entries.save(after) if current == before else current
-
-
-async def list_with_target(desk: Desk, operation: Operation) -> Listing[Backup]:
-    """The list that the plan of a delete was made from, read again."""
-    return await desk.api.list_backups(int(operation.arguments.get("server_id", 0)))
 
 
 async def look_for_created(desk: Desk, operation: Operation) -> Operation:
@@ -124,18 +117,29 @@ def _rivals(entries: Transaction, operation: Operation) -> list[Operation]:
 
 
 async def _look(desk: Desk, operation: Operation) -> Told:
-    if operation.status not in _LOOKED_AFTER[operation.action]:
+    if operation.status not in _LOOKED_AFTER[operation.action] or not _was_sent(operation):
         return Told(operation)
     if operation.action == "prune_backups":
         return await _look_at_deletes(desk, operation)
     if not desk.can_see(operation):
         return Told(operation)
+    if operation.action == "restore_server":
+        return await _look_at_restore(desk, operation)
+    backups = await desk.api.list_backups(operation.server_id)
     if operation.action == "create_backup":
-        return Told(await _judge(desk, operation, await desk.api.list_backups(operation.server_id)))
-    if operation.action == "delete_backup":
-        backups = await list_with_target(desk, operation)
-        return Told(judge_delete(operation, backups, desk.moment()))  # by VPS.org's clock too, now that it is known
-    return await _look_at_restore(desk, operation)
+        known = await _judge(desk, operation, backups)
+        is_gone = (
+            known.status == "succeeded" and backups.complete_for(known.server_id) and known.backup_id not in backups.ids
+        )
+        return Told(known, is_gone=is_gone)
+    return Told(judge_delete(operation, backups, desk.moment()))  # by VPS.org's clock too, now that it is known
+
+
+def _was_sent(operation: Operation) -> bool:
+    """Whether anything went out of which looking may tell more; a delete that was plainly refused tells no more."""
+    if operation.status == "failed" and operation.action == "delete_backup":
+        return operation.lapsed
+    return operation.sent is not None or operation.status in OPEN
 
 
 async def _look_at_restore(desk: Desk, operation: Operation) -> Told:
@@ -157,10 +161,10 @@ async def _look_at_way_back(desk: Desk, operation: Operation) -> Told:
     backups = await desk.api.list_backups(operation.server_id)
     holdings = await desk.holdings(operation.server_id, backups)
     way_back = next((backup for backup in backups.rows if backup.id == operation.undo_backup_id), None)
-    is_lost = not is_usable(way_back, holdings.now) if way_back else backups.complete
+    is_lost = not is_usable(way_back, holdings.now) if way_back else backups.complete_for(operation.server_id)
     if is_lost:
         return Told(operation.but(undo_backup_id=0, facts=operation.facts | {"can_be_undone": False}))
-    return Told(operation, is_undoable=operation.undo_backup_id not in holdings.deleted_here)
+    return Told(operation, is_undoable=operation.undo_backup_id not in holdings.doubtful)
 
 
 async def _look_at_safety_backup(desk: Desk, operation: Operation) -> Told:
@@ -179,19 +183,48 @@ async def _look_at_safety_backup(desk: Desk, operation: Operation) -> Told:
 
 
 async def _look_at_deletes(desk: Desk, operation: Operation) -> Told:
-    """A prune with what became of its deletes; once none of them is unknown any more, it has only stopped."""
-    known = operation
-    recorded = await desk.ledger.read(lambda entries: [entries.get(item.operation_id) for item in operation.items])
-    for delete in (each for each in recorded if each and each.sent):
-        told = await settle(desk, delete)
-        known = known.with_outcomes([told.operation])
-        if told.unseen or told.operation.status == "accepted":
-            return Told(known, unseen=told.unseen)
-    if operation.status == "accepted":
-        known = known.but(status="succeeded", evidence=ALL_SEEN)
-    if operation.status == "unknown" and known.changed != "unknown":
-        known = known.but(status="failed", error="What became of it was not known at first.", advice="")
-    return Told(known)
+    """A prune with what became of its deletes, all judged by one list."""
+    ids = [item.operation_id for item in operation.items if item.operation_id]
+    recorded = await desk.ledger.read(lambda entries: [entries.get(each) for each in ids])
+    sent = [_left_behind(desk, each) for each in recorded if each and each.sent and desk.can_see(each)]
+    unseen = ""
+    try:
+        backups = await desk.api.list_backups(operation.server_id)
+        judged = [judge_delete(each, backups, desk.moment()) if _was_sent(each) else each for each in sent]
+    except CANNOT_SEE as error:
+        judged, unseen = sent, error.code
+    before = {each.id: each for each in recorded if each}
+
+    def record(entries: Transaction) -> list[Operation]:
+        return [supersede(entries, before[each.id], each) if before[each.id] != each else each for each in judged]
+
+    if judged != [before[each.id] for each in judged]:
+        judged = await desk.ledger.write(record)
+    known = operation.with_outcomes(judged)
+    return Told(ended(known, judged) if operation.status in {"accepted", "unknown"} else known, unseen=unseen)
+
+
+def ended(operation: Operation, deletes: Iterable[Operation]) -> Operation:
+    """A prune of which every delete was tried, or one stopped it; its status follows from theirs.
+
+    Finished, once each of its backups has been seen to be gone; failed, where one is refused and stays.
+    """
+    statuses = {delete.status for delete in deletes}
+    outcomes = {item.outcome for item in operation.items if item.fate == "delete"}
+    if "unknown" in outcomes:
+        return operation.but(status="unknown")
+    if outcomes & {"", "not deleted"}:
+        return operation.but(status="failed")
+    if "accepted" in statuses:
+        return operation.but(status="accepted", evidence="VPS.org said yes, and not all have been seen to be gone")
+    return operation.but(status="succeeded", evidence=ALL_SEEN)
+
+
+def _left_behind(desk: Desk, operation: Operation) -> Operation:
+    """The operation; unknown, where its process ended before it knew."""
+    if operation.status != "sending" or desk.is_being_sent(operation):
+        return operation
+    return operation.but(status="unknown", evidence="the process that sent it ended before the answer came")
 
 
 def _is_under_way(told: Told) -> bool:

@@ -6,17 +6,21 @@ from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
 
+from mcp_backups.health import is_stuck
 from mcp_backups.models import Answer, Backup, BackupRow, OperationAnswer, PruneRow, ServerName
 from mcp_backups.operations.consent import warnings
 from mcp_backups.operations.desk import Told
 from mcp_backups.operations.operation import OPEN, PLAN_LIFE, Operation, PruneItem
 from mcp_backups.operations.settle import MADE_ELSEWHERE
-from mcp_backups.text import age, plural, stamp
+from mcp_backups.text import age, listed, plural, stamp
 
 MOST_CHARS = 7_900
 """Of an answer's text and JSON together, however the JSON is spaced: some hosts cut what is longer."""
 
 _MINUTE = timedelta(minutes=1)
+_NAMED = 10
+"""Ids of a kind that a sentence names."""
+
 _MOST_ROWS = 50
 """Rows of a prune that are shown of each kind, if they fit, and ids in a sentence."""
 
@@ -47,11 +51,11 @@ _PRUNE_SUMMARY = {
     "planned": "{to_delete} of {manual_backups} manual backups of server {server} would be deleted for good.",
     "preparing": "The prune of server {server} is under way: {deleted} of {to_delete} backups are deleted.",
     "accepted": "VPS.org accepted the deletion of {deleted} of {manual_backups} manual backups of server {server}; "
-    "not all have been seen to be gone.",
-    "succeeded": "{deleted} of {manual_backups} manual backups of server {server} are deleted.",
-    "failed": "The prune of server {server} stopped at backup {stopped_at}. {error} Deleted: {gone}.",
-    "unknown": "The prune of server {server} stopped at backup {stopped_at}. {error} Deleted: {gone}.",
-    "expired": "The plan is no longer valid. Deleted: {gone}.",
+    "not all have been seen to be gone.{rest}",
+    "succeeded": "{deleted} of {manual_backups} manual backups of server {server} are deleted.{rest}",
+    "failed": "The prune of server {server} has ended, and not all backups are deleted. {error} Deleted: {gone}.{rest}",
+    "unknown": "The prune of server {server} stopped at backup {stopped_at}. {error} Deleted: {gone}.{rest}",
+    "expired": "The plan is no longer valid. Deleted: {gone}.{rest}",
 }
 
 _FALLBACK = {
@@ -65,7 +69,6 @@ _NOTHING_SHARED: Mapping[str, str] = MappingProxyType({})
 
 def row(backup: Backup, now: datetime, shared: Mapping[str, str] = _NOTHING_SHARED) -> BackupRow:
     """A backup as a model sees it, without what it shares with others: fields of these values are left out."""
-    size = backup.size_mb
     # A row without a description says so where others would lend it theirs.
     description = backup.description if "description" in shared else backup.description or None
     return BackupRow(
@@ -74,12 +77,17 @@ def row(backup: Backup, now: datetime, shared: Mapping[str, str] = _NOTHING_SHAR
         server=backup.server_name,
         type=None if shared.get("type") == backup.type else backup.type,
         status=None if shared.get("status") == backup.status else backup.status,
-        size_mb=int(size) if size is not None and size.is_integer() else size,
+        size_mb=shown_size(backup.size_mb),
         created_at=stamp(backup.created_at),
         age=age(backup.created_at, now),
         expires_at=stamp(backup.expires_at) if backup.expires_at else None,
         description=None if shared.get("description") == description else description,
     )
+
+
+def shown_size(size: float | None) -> int | float | None:
+    """MB, without a fraction that is none."""
+    return int(size) if size is not None and size.is_integer() else size
 
 
 def fitted(
@@ -122,10 +130,10 @@ def _answer(told: Told, now: datetime, rows: int) -> OperationAnswer:
         changed=operation.changed,
         server=ServerName(id=operation.server_id, name=operation.server_name),
         backup=row(operation.backup, now) if operation.backup else None,
-        summary=_summary(operation),
+        summary=_summary(told),
         facts=_facts(told, now) | _rows_not_shown(operation, rows),
-        kept=_prune_rows(_kept(operation), rows) if operation.action == "prune_backups" else None,
-        no_rule=_prune_rows(_not_kept(operation), rows) if operation.action == "prune_backups" else None,
+        kept=_prune_rows(_kept(operation), rows, now) if operation.action == "prune_backups" else None,
+        no_rule=_prune_rows(_not_kept(operation), rows, now) if operation.action == "prune_backups" else None,
         undo=_undo(told),
         approved_by=operation.approved_by,
         replayed=told.replayed,
@@ -155,7 +163,8 @@ def _line(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _summary(operation: Operation) -> str:
+def _summary(told: Told) -> str:
+    operation = told.operation
     templates = _PRUNE_SUMMARY if operation.action == "prune_backups" else {}
     template = (
         templates.get(operation.status)
@@ -167,7 +176,9 @@ def _summary(operation: Operation) -> str:
         progress = _progress(operation) if templates else {}
         known = template.format(
             server=operation.server_id, backup=operation.backup_id, error=known, **progress, **operation.facts
-        )
+        ).replace("  ", " ")
+    if told.is_gone:
+        return f"{known} It is no longer in the complete list: it was deleted since, or expired."
     if operation.changed != "nothing":
         return known
     if operation.status == "planned":
@@ -202,13 +213,20 @@ def _facts(told: Told, now: datetime) -> dict[str, str | int | float | bool]:
 
 def _progress(operation: Operation) -> dict[str, str | int]:
     """How far a prune has come: how many and which are gone, and where it stopped."""
-    gone = [item.backup for item in reversed(operation.items) if item.outcome == "deleted"]
-    stopped_at = next((item.backup.id for item in operation.items if item.outcome), 0)  # the last one that was tried
+    tried = [item for item in reversed(operation.items) if item.outcome]
+    gone = [item.backup for item in tried if item.outcome == "deleted"]
+    stopped_at = tried[-1].backup.id if tried else 0
     told = ", ".join(str(backup.id) for backup in gone) or "none"
     if len(gone) > _MOST_ROWS:
         last = gone[-1]
         told = f"the {len(gone)} oldest of the plan, the last being backup {last.id} of {stamp(last.created_at)}"
-    return {"deleted": len(gone), "gone": told, "stopped_at": stopped_at}
+    others = {"Gone already": "gone", "Refused": "not deleted", "Not known": "unknown"}
+    ids = {
+        head: listed([item.backup.id for item in tried if item.outcome == fate], _NAMED)
+        for head, fate in others.items()
+    }
+    rest = "".join(f" {head}: {named}." for head, named in ids.items() if named)
+    return {"deleted": len(gone), "gone": told, "stopped_at": stopped_at, "rest": rest}
 
 
 def _kept(operation: Operation) -> list[PruneItem]:
@@ -229,12 +247,16 @@ def _rows_not_shown(operation: Operation, most: int) -> dict[str, str]:
     }
 
 
-def _prune_rows(items: list[PruneItem], most: int) -> list[PruneRow]:
+def _prune_rows(items: list[PruneItem], most: int, now: datetime) -> list[PruneRow]:
     return [
         PruneRow(
             id=item.backup.id,
             created_at=stamp(item.backup.created_at),
-            reason=None if item.fate == "delete" else item.reason,
+            age=age(item.backup.created_at, now),
+            size_mb=shown_size(item.backup.size_mb),
+            status=item.backup.status,
+            description=item.backup.description or None,
+            reason=(item.refusal or None) if item.fate == "delete" else item.reason,
             outcome=item.outcome or None,
         )
         for item in items[:most]
@@ -260,6 +282,10 @@ _NEXT_STEP = {
     "sending": "Do not repeat it. Call {look} in a minute.",
     "unknown": "Do not repeat it. Call {look} in a few minutes.",
     "accepted": "Call {wait} to wait until it is finished.",
+    "stuck": "It has been under way for far longer than a backup takes, and may never finish: do not wait for it. "
+    "Tell the user, who sees in VPS.org's own panel what became of backup {backup}.",
+    "being deleted": "Do not count on backup {backup}. Call {look} later, for up to 24 h: then it is gone, or the "
+    "deletion did not take effect. VPS.org's own list of backups shows the same.",
     "restoring": "Check the server itself in some minutes; {look} shows its status.",
     "succeeded": "None.",
     "elsewhere": "Do not repeat it; tell the user. What became of it can be seen only with the token and the address "
@@ -270,31 +296,37 @@ _NEXT_STEP = {
 
 
 def _next_step(told: Told, now: datetime) -> str:
-    operation, step = told.operation, str(told.operation.status)
-    if told.unseen == MADE_ELSEWHERE:
-        step = "expired" if operation.status in OPEN else "elsewhere"
-    elif operation.advice and (operation.changed == "nothing" or step == "failed"):
+    operation = told.operation
+    if told.unseen != MADE_ELSEWHERE and operation.advice and operation.changed == "nothing":
         return operation.advice
-    if step == "planned" and told.approver != "caller":
-        step = f"planned, {told.approver}"
-    if step == "preparing" and operation.action == "prune_backups":
-        step = "pruning"
-    if step == "failed" and operation.action == "create_backup":
-        step = "made nothing"
-    if step == "succeeded" and "left_for_later" in operation.facts:
-        step = "pruned in part"
-    if step == "preparing" and told.safety and told.safety.status == "succeeded":
-        step = "prepared"
-    if step == "accepted" and operation.action == "restore_server":
-        step = "restoring"
+    if operation.status == "failed" and operation.advice:
+        return operation.advice
     look = f"get_operation(operation_id={operation.id!r}"
-    return _NEXT_STEP.get(step, _NEXT_STEP["expired"]).format(
+    return _NEXT_STEP.get(_step(told, now), _NEXT_STEP["expired"]).format(
         again=_again(operation),
         wait=f"{look}, wait_seconds=45)",
         look=f"{look})",
         tool=operation.action,
         until=_until(operation, now),
+        backup=operation.backup_id or "that went",
     )
+
+
+def _step(told: Told, now: datetime) -> str:
+    """Which of the next steps it is."""
+    operation, status = told.operation, str(told.operation.status)
+    if told.unseen == MADE_ELSEWHERE:
+        return "expired" if operation.status in OPEN else "elsewhere"
+    if status == "planned" and told.approver != "caller":
+        return f"planned, {told.approver}"
+    if status == "accepted":
+        return _accepted_step(operation, now)
+    if status == "preparing" and told.safety and told.safety.status == "succeeded":
+        return "prepared"
+    if status == "succeeded" and "left_for_later" in operation.facts:
+        return "pruned in part"
+    special = {("preparing", "prune_backups"): "pruning", ("failed", "create_backup"): "made nothing"}
+    return special.get((status, operation.action), status)
 
 
 def _until(operation: Operation, now: datetime) -> str:
@@ -302,6 +334,12 @@ def _until(operation: Operation, now: datetime) -> str:
     left = operation.created.latest + PLAN_LIFE - now
     minutes = min(max(-(-left // _MINUTE), 1), PLAN_LIFE // _MINUTE)  # rounded up: a plan that was just made has all
     return f"{operation.created.wall + PLAN_LIFE:%H:%M}Z ({plural(minutes, 'minute')})"
+
+
+def _accepted_step(operation: Operation, now: datetime) -> str:
+    if operation.action == "create_backup":
+        return "stuck" if operation.backup and is_stuck(operation.backup, now) else "accepted"
+    return "restoring" if operation.action == "restore_server" else "being deleted"
 
 
 def _again(operation: Operation) -> str:

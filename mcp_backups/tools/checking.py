@@ -1,20 +1,20 @@
 """Whether backups are fresh: the tool, and its answer for the tool, the command and the resource alike."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
-from mcp_backups.api import VpsClient
-from mcp_backups.errors import ApiError, NotFoundError
-from mcp_backups.health import FleetHealth, ServerHealth, fleet_health
-from mcp_backups.models import Listing, Server
+from mcp_backups.api.servers import is_absent, require_server
+from mcp_backups.health import FleetHealth, ServerHealth, Verdict, fleet_health
+from mcp_backups.models import Listing
 from mcp_backups.reports import FleetReport, LeanServerRow, ServerRow
 from mcp_backups.text import age, plural, stamp
 from mcp_backups.tools.answers import fitted
+from mcp_backups.tools.observation import Observation, observe_for
 from mcp_backups.tools.reading import AnyServerId, cell
 from mcp_backups.tools.tool import Call
 
@@ -23,7 +23,10 @@ MaxAgeHours = Annotated[
     Field(ge=1, le=8760, description="Hours within which a good backup counts as fresh, 1 to 8760; default 24."),
 ]
 
-GOOD_MEANS = "completed, size above 0, not expiring within 24 h; one made today counts"
+GOOD_MEANS = (
+    "completed, size known and above 0, not expiring within 24 h, not dated in the future, not doubtful "
+    "(no deletion was sent for it); one made today counts"
+)
 
 _FULL_CHARS = 1_500
 """JSON characters of the rows in full; with the lean ones an answer for 50 servers stays under 1,500 tokens."""
@@ -32,7 +35,10 @@ _NAMED_ROWS = 12
 """Lean rows, up to which each bears its server's name."""
 _NAME_CHARS = 40
 
-_SUMMED = ("good", "completed", "in_progress", "stuck", "failed")
+_MOST_ORPHANS = 20
+"""Ids of backups that belong to no server."""
+
+_SUMMED = ("good", "completed", "in_progress", "stuck", "failed", "doubtful")
 
 
 async def check_backups(call: Call, max_age_hours: MaxAgeHours = 24, server_id: AnyServerId = 0) -> FleetReport:
@@ -43,39 +49,32 @@ async def check_backups(call: Call, max_age_hours: MaxAgeHours = 24, server_id: 
     need attention with the reason, then the others in short, and complete=false with what could not be read. Changes
     nothing.
     """
-    with call.desk.reading():
-        fleet = await read_fleet(call.desk.api, timedelta(hours=max_age_hours), server_id)
+    observed = await observe_for(call.desk, server_id)
+    fleet = fleet_of(observed, timedelta(hours=max_age_hours), server_id, call.desk.settings.ignored_servers)
     return fleet_report(fleet, in_full=bool(server_id))
 
 
-async def read_fleet(api: VpsClient, max_age: timedelta, server_id: int = 0) -> FleetHealth:
-    """The health of one server, or of all (0).
+def fleet_of(
+    observed: Observation, max_age: timedelta, server_id: int = 0, ignored: Collection[int] = ()
+) -> FleetHealth:
+    """The health of one server, which was asked for and so is not ignored, or of all (0).
 
     Raises:
-        ApiError: The backups could not be read, or there is no such server.
+        NotFoundError: There is no such server.
     """
-    backups = await api.list_backups(server_id)
-    servers = await readable_servers(api)
-    now = api.moment().latest
+    backups, servers, doubts, now = observed
     if not server_id:
-        return fleet_health(backups, servers, max_age, now)
-    if backups.rows and not servers.complete:
-        return fleet_health(backups, None, max_age, now)
-    only = Listing(tuple(server for server in servers.rows if server.id == server_id), servers.missing)
-    if backups.complete and only.complete and not backups.rows and not only.rows:
-        raise NotFoundError(f"There is no server {server_id}.", "Call check_backups without server_id to see them all.")
-    return fleet_health(backups, only, max_age, now)
-
-
-async def readable_servers(api: VpsClient) -> Listing[Server]:
-    """The servers; where they cannot be read, nothing but that: the backups alone still tell most."""
-    try:
-        servers = await api.list_servers()
-    except ApiError as error:
-        return Listing(
-            (), (f"the list of servers could not be read ({error.code}), so servers without any backup are not known",)
-        )
-    return Listing(servers.rows, tuple(f"of the servers: {clause}" for clause in servers.missing))
+        return fleet_health(backups, servers, max_age, now, doubts=doubts, ignored=ignored)
+    require_server(server_id, backups, servers)
+    of_it = tuple(gap for gap in backups.gaps if gap.server_id in (0, server_id))
+    # Where its backups show that it is there, a gap in the list of servers is none in what is known of it.
+    is_known = bool(backups.rows) or any(server.id == server_id for server in servers.rows)
+    only = Listing(
+        tuple(server for server in servers.rows if server.id == server_id),
+        () if is_known else tuple(gap for gap in servers.gaps if gap.server_id in (0, server_id)),
+    )
+    may_be_orphaned = not is_known or bool(only.rows) or is_absent(server_id, servers)
+    return fleet_health(Listing(backups.rows, of_it), only if may_be_orphaned else None, max_age, now, doubts=doubts)
 
 
 def fleet_report(fleet: FleetHealth, *, in_full: bool) -> FleetReport:
@@ -103,6 +102,7 @@ def _report(fleet: FleetHealth, full: int, others: int) -> FleetReport:
         complete=not fleet.missing,
         missing=list(fleet.missing),
         totals=_totals(fleet),
+        orphaned_backups=[backup.id for backup in fleet.orphans[:_MOST_ORPHANS]] or None,
         servers=[_row(server, fleet.now) for server in fleet.servers[:full]],
         others=[_lean_row(server, fleet.now, usual, named=len(lean) <= _NAMED_ROWS) for server in lean],
         others_verdict=usual,
@@ -137,6 +137,7 @@ def _row(server: ServerHealth, now: datetime) -> ServerRow:
         in_progress=server.in_progress or None,
         stuck=server.stuck or None,
         failed=server.failed or None,
+        doubtful=server.doubtful or None,
         size_mb=round(server.size_mb),
     )
 
@@ -162,20 +163,36 @@ def _usual_verdict(servers: Sequence[ServerHealth]) -> str:
 
 def _totals(fleet: FleetHealth) -> dict[str, int]:
     verdicts = Counter(server.verdict for server in fleet.servers)
-    by_verdict = {verdict: verdicts[verdict] for verdict in ("ok", "at_risk", "stale", "no_good_backup")}
+    by_verdict = {verdict: verdicts[verdict] for verdict in get_args(Verdict)}
     sums = {name: sum(getattr(server, name) for server in fleet.servers) for name in _SUMMED}
-    backups = {"backups": sum(server.total for server in fleet.servers)}
-    size = {"size_mb": round(sum(server.size_mb for server in fleet.servers))}
-    return {"servers": len(fleet.servers)} | by_verdict | backups | sums | size
+    left_out = {"orphaned_backups": len(fleet.orphans), "ignored_servers": fleet.ignored}
+    return {
+        "servers": len(fleet.servers),
+        **by_verdict,
+        "backups": sum(server.total for server in fleet.servers),
+        **sums,
+        "size_mb": round(sum(server.size_mb for server in fleet.servers)),
+        **{name: count for name, count in left_out.items() if count},
+    }
 
 
 def _summary(fleet: FleetHealth) -> str:
-    fresh = sum(server.fresh for server in fleet.servers)
-    hours = fleet.max_age // timedelta(hours=1)
-    if not fleet.servers:
-        return "No server was found, so there is nothing to check."
-    lead = f"{fresh} of {plural(len(fleet.servers), 'server')} with a good backup younger than {hours} h"
-    return f"{lead}, as far as could be read." if fleet.missing else f"{lead}."
+    """How many have a fresh good backup, how many have not, and of how many that is not known."""
+    counts = Counter("yes" if server.fresh else server.verdict for server in fleet.servers)
+    orphaned, unknown = counts["orphaned"], counts["cannot_tell"]
+    checked = len(fleet.servers) - orphaned
+    said = "No server was found, so there is nothing to check"
+    if checked:
+        have = "has" if checked == 1 else "have"
+        hours = fleet.max_age // timedelta(hours=1)
+        said = f"{counts['yes']} of {plural(checked, 'server')} {have} a good backup younger than {hours} h"
+    if unknown:
+        said += f"; of {unknown} it cannot be told"
+    elif fleet.missing and checked:
+        said += ", as far as could be read"
+    if left_out := [f"{count} {kind}" for kind, count in (("orphaned", orphaned), ("ignored", fleet.ignored)) if count]:
+        said += f"; not counted: {' and '.join(left_out)}"
+    return f"{said}."
 
 
 def _next_step(hidden: Sequence[ServerHealth]) -> str:
@@ -196,11 +213,20 @@ def report_text(report: FleetReport) -> str:
     ]
     if not report.complete:
         lines.append(f"INCOMPLETE: {'; '.join(report.missing)}.")
+    if report.orphaned_backups:
+        lines.append(f"orphaned_backups: {orphans_told(report)}")
     lines += _table(ServerRow, report.servers)
     if report.others:
         lines.append(f"others, {report.others_verdict} unless said:")
         lines += _table(LeanServerRow, report.others)
     return "\n".join([*lines, f"not_shown: {report.not_shown}", f"next_step: {report.next_step}"])
+
+
+def orphans_told(report: FleetReport) -> str:
+    """Which backups belong to no server, as a clause."""
+    ids = report.orphaned_backups or []
+    more = report.totals.get("orphaned_backups", 0) - len(ids)
+    return f"{', '.join(map(str, ids))}{f' and {more} more' if more else ''} of no server"
 
 
 def _table(kind: type[ServerRow | LeanServerRow], rows: Sequence[ServerRow | LeanServerRow]) -> list[str]:

@@ -3,18 +3,30 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mcp_backups.errors import ConfirmationInvalidError, InvalidArgumentError, NotFoundError
-from mcp_backups.models import COMPLETED, IN_PROGRESS, MAX_ID, Backup, BackupPage, BackupRow, OperationAnswer
+from mcp_backups.api.servers import require_server, server_named
+from mcp_backups.api.servers import server_name as name_of
+from mcp_backups.errors import ConfirmationInvalidError, InvalidArgumentError
+from mcp_backups.models import (
+    COMPLETED,
+    IN_PROGRESS,
+    MAX_ID,
+    Backup,
+    BackupPage,
+    BackupRow,
+    OperationAnswer,
+    ServerName,
+)
 from mcp_backups.operations.settle import follow
-from mcp_backups.text import listed, safe_text, stamp
+from mcp_backups.text import stamp
 from mcp_backups.tools.answers import fitted, operation_answer, row
+from mcp_backups.tools.observation import observe_for
 from mcp_backups.tools.tool import Call
 
 AnyServerId = Annotated[
@@ -43,7 +55,6 @@ WaitSeconds = Annotated[int, Field(ge=0, le=45, description="Seconds to wait unt
 
 _CURSOR = re.compile(r"([0-9a-f]{1,16})-([0-9a-f]{1,16})-([0-9a-f]{8})")
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
-_NAMED_AT_MOST = 20
 _SHARED_FIELDS = ("type", "status", "description")
 
 
@@ -69,12 +80,18 @@ async def list_backups(
     after = _position(cursor, filters)
     # A name is looked up among all backups, lest it fit one server among the manual ones and another among all.
     asked_type = "" if server_name or backup_type == "any" else backup_type
-    backups = await call.desk.api.list_backups(server_id, asked_type)
-    candidates = _of_server(backups.rows, server_name)
-    rows = [backup for backup in candidates if _fits(backup, backup_type, status)]
+    observed = await observe_for(call.desk, server_id, asked_type)
+    backups, servers, _, now = observed
+    if server_name:
+        server_id = server_named(server_name, backups, servers)
+    elif server_id:
+        require_server(server_id, backups, servers)
+    of_it = [backup for backup in backups.rows if server_id in (0, backup.server_id)]
+    rows = [backup for backup in of_it if _fits(backup, backup_type, status)]
     rows.sort(key=_place, reverse=True)
     rest = [backup for backup in rows if _place(backup) < after] if after else rows
-    now = call.desk.now
+    missing = observed.missing_for(server_id)
+    asked = ServerName(id=server_id, name=name_of(server_id, backups, servers)) if server_id else None
 
     def page(count: int) -> BackupPage:
         shown = rest[:count]
@@ -82,12 +99,13 @@ async def list_backups(
         return BackupPage(
             total=len(rows),
             returned=len(shown),
-            complete=backups.complete,
-            missing=list(backups.missing),
+            complete=not missing,
+            missing=missing,
             as_of=stamp(now),
+            server=asked,
             next_cursor=_cursor(shown[-1], filters) if len(rest) > len(shown) else "",
             defaults=defaults,
-            backups=[row(backup, now, defaults) for backup in shown],
+            backups=[flagged(row(backup, now, defaults), observed.flags(backup)) for backup in shown],
         )
 
     return fitted(page, page_text, min(limit, len(rest)))
@@ -97,8 +115,9 @@ async def get_operation(call: Call, operation_id: OperationId, wait_seconds: Wai
     """Show what became of a backup, delete or restore operation: planned, running, succeeded, failed or unknown.
 
     Use it after a write that was accepted, is preparing, or whose outcome is unknown, instead of repeating that write:
-    it settles the outcome by looking at VPS.org. With wait_seconds it waits for a backup to finish. Returns the
-    operation with its facts and the next step. Changes nothing.
+    it settles the outcome by looking at VPS.org. For backups that no operation is about use list_backups or
+    check_backups. With wait_seconds it waits for a backup to finish. Returns the operation with its facts and the next
+    step. Changes nothing.
     """
     recorded = await call.desk.ledger.read(lambda entries: entries.get(operation_id))
     if recorded is None:
@@ -112,12 +131,13 @@ async def get_operation(call: Call, operation_id: OperationId, wait_seconds: Wai
 
 def page_text(page: BackupPage) -> str:
     """A page as a table, one line a backup; a blank cell holds what the line above the table says."""
-    head = f"{page.returned} of {page.total} backups, newest first, as of {page.as_of}."
+    of_it = f" of server {page.server.id} ({page.server.name})" if page.server else ""
+    head = f"{page.returned} of {page.total} backups{of_it}, newest first, as of {page.as_of}."
     lines = [head if page.complete else f"{head} INCOMPLETE: {'; '.join(page.missing)}."]
     if page.defaults:
         shared = ", ".join(f"{name} {value!r}" for name, value in page.defaults.items())
         lines.append(f"Where a cell is -: {shared}.")
-    columns = list(BackupRow.model_fields)
+    columns = [name for name in BackupRow.model_fields if name != "flags" or any(row.flags for row in page.backups)]
     lines.append("|".join(columns))
     blank = dict.fromkeys(columns, "") | dict.fromkeys(page.defaults, "-")
     lines += [_line(row, blank) for row in page.backups]
@@ -129,7 +149,8 @@ def page_text(page: BackupPage) -> str:
 def _line(row: BackupRow, blank: Mapping[str, str]) -> str:
     """A row's cells. blank: each column's name, and how it shows that there is nothing in it."""
     values = ((getattr(row, name), empty) for name, empty in blank.items())
-    return "|".join([empty if value is None else cell(str(value)) for value, empty in values])
+    told = ((", ".join(value) if isinstance(value, list) else value, empty) for value, empty in values)
+    return "|".join([empty if value is None else cell(str(value)) for value, empty in told])
 
 
 def cell(value: str) -> str:
@@ -149,25 +170,9 @@ def _fits(backup: Backup, backup_type: str, status: str) -> bool:
     return status in ("any", backup.status)
 
 
-def _of_server(backups: Iterable[Backup], name: str) -> list[Backup]:
-    """The backups of the one server of that name, or else of that beginning of a name."""
-    backups = list(backups)
-    if not name:
-        return backups
-    wanted = safe_text(name).casefold()
-    if not wanted:
-        raise InvalidArgumentError("server_name holds no visible character.", "Leave it out for every server.")
-    names = {backup.server_id: backup.server_name.casefold() for backup in backups}
-    found = [server_id for server_id, known in names.items() if known == wanted]
-    found = found or [server_id for server_id, known in names.items() if known.startswith(wanted)]
-    if not found:
-        raise NotFoundError("No server with a backup has that name.", "Call list_backups without server_name.")
-    if len(found) > 1:
-        raise InvalidArgumentError(
-            f"server_name fits several servers: {listed(sorted(found), _NAMED_AT_MOST)}.",
-            "Call again with one of them as server_id.",
-        )
-    return [backup for backup in backups if backup.server_id == found[0]]
+def flagged(row: BackupRow, flags: list[str] | None) -> BackupRow:
+    """A row with what its own fields do not tell."""
+    return row.model_copy(update={"flags": flags}) if flags else row
 
 
 def _defaults(page: list[Backup]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """A tool: a typed function whose signature is the schema and whose docstring is the description."""
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -11,15 +12,29 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from mcp_backups.errors import InvalidArgumentError
 from mcp_backups.operations.consent import Person
 from mcp_backups.operations.desk import Desk, Progress
-from mcp_backups.text import plural, safe_text
+from mcp_backups.text import got, plural, safe_text
 
 Safety = Literal["reads", "writes", "destroys"]
 """What a tool may do to the account."""
 
 Schema = dict[str, Any]
 
+HOST_ARGUMENTS = frozenset(
+    {
+        "toolCallId",  # n8n: the id of its own call
+        "sessionId",  # n8n: its chat
+        "task_progress",  # Cline: the model's list of what is still to be done
+        "_meta",  # LangChain's adapters and others: the protocol's own field, one level too deep
+        "random_string",  # Cursor: stands in where nothing is required
+        "wait_for_previous",  # Gemini CLI: whether its calls run one after the other
+    }
+)
+"""Arguments that hosts add to what the model asked for, and that mean nothing here. Any other that is unknown is
+refused: a `dry_run` that is dropped is a real run."""
+
 _ECHOED_NAME_CHARS = 40
 _MOST_FAULTS = 10
+_DIGITS = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
 class Call(NamedTuple):
@@ -63,27 +78,31 @@ class Tool:
         return await self.run(call, **{name: getattr(checked, name) for name in type(checked).model_fields})
 
     def _check(self, arguments: Mapping[str, Any]) -> BaseModel:
-        # A null where an argument may be left out says that it is left out.
-        given = {name: value for name, value in arguments.items() if value is not None or not self._is_optional(name)}
+        given = {
+            name: as_sent(value, self.input_schema["properties"].get(name, {}))
+            for name, value in arguments.items()
+            # A null where an argument may be left out says that it is left out.
+            if name not in HOST_ARGUMENTS and (value is not None or not self._is_optional(name))
+        }
         try:
             return self.arguments.model_validate(given)
         except ValidationError as invalid:
             faults = invalid.errors(include_url=False, include_input=False, include_context=False)
-            told = list(dict.fromkeys(self._fault(str(fault["loc"][0]), fault["type"]) for fault in faults))
-            more = f"; and {plural(len(told) - _MOST_FAULTS, 'more fault')}" if len(told) > _MOST_FAULTS else ""
-            raise InvalidArgumentError("; ".join(told[:_MOST_FAULTS]) + more + ".") from None
+            told = list(dict.fromkeys(self._fault(str(fault["loc"][0]), fault["type"], arguments) for fault in faults))
+            more = f". And {plural(len(told) - _MOST_FAULTS, 'more fault')}" if len(told) > _MOST_FAULTS else ""
+            raise InvalidArgumentError(". ".join(told[:_MOST_FAULTS]) + more + ".") from None
 
     def _is_optional(self, name: str) -> bool:
         field = self.arguments.model_fields.get(name)
         return field is not None and not field.is_required()
 
-    def _fault(self, name: str, kind: str) -> str:
+    def _fault(self, name: str, kind: str, arguments: Mapping[str, Any]) -> str:
         if kind == "extra_forbidden":
             known = ", ".join(self.arguments.model_fields)
             return f"unknown argument {safe_text(name)[:_ECHOED_NAME_CHARS]!r} ({self.name} takes {known})"
         if kind == "missing":
             return f"{name} is required"
-        return f"{name} must be {rule(self.input_schema['properties'][name])}"
+        return f"{name} must be {rule(self.input_schema['properties'][name])}; got {got(arguments[name])}"
 
 
 def make_tool(
@@ -107,7 +126,8 @@ def make_tool(
         description=" ".join((run.__doc__ or "").split()),
         safety=safety,
         idempotent=idempotent,
-        input_schema=_without(arguments.model_json_schema(), "title"),
+        # Some hosts want the list of what is required even where it is empty.
+        input_schema={"required": [], **_without(arguments.model_json_schema(), "title")},
         output_schema=_output_schema(hints["return"]),
         arguments=arguments,
         run=run,
@@ -120,6 +140,24 @@ def _output_schema(answer: type[BaseModel]) -> Schema:
     """The schema of what tools answer; several answer alike."""
     schema: Schema = _without(answer.model_json_schema(mode="serialization"), "title", "description", "default")
     return schema
+
+
+def as_sent(value: object, schema: Schema) -> object:
+    """A value as the model gave it, where a host changed it on the way and nothing was lost by that.
+
+    Hosts whose numbers are all floats send `12345.0` for an integer, and some send numbers and flags as text. Half an
+    emoji, which hosts leave that cut text by UTF-16 units, becomes U+FFFD.
+    """
+    kind = schema.get("type")
+    if kind == "integer" and (
+        (isinstance(value, float) and value.is_integer()) or (isinstance(value, str) and _DIGITS.fullmatch(value))
+    ):
+        return int(value)
+    if kind == "boolean" and value in ("true", "false"):
+        return value == "true"
+    if kind == "string" and isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value
 
 
 def rule(schema: Schema) -> str:

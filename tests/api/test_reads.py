@@ -65,11 +65,11 @@ DETAIL = {"detail": "EVIL upstream text"}
         (Fault.status(200, DETAIL), ProtocolError, 1),  # F38
         (Fault.status(200, b""), ProtocolError, 3),
         (Fault.status(200, b'{"count": 1, "results": [{"id": 50'), ProtocolError, 3),  # F39
-        (Fault.status(200, b"[" * 100_000), ProtocolError, 1),  # F44
-        (Fault.status(200, b'{"results": [' + b"9" * 5_000 + b"]}"), ProtocolError, 1),
+        (Fault.status(200, b"[" * 100_000), ProtocolError, 3),  # F44
+        (Fault.status(200, b'{"results": [' + b"9" * 5_000 + b"}"), ProtocolError, 1),
         (Fault.status(200, b"NaN"), ProtocolError, 1),
-        (Fault.status(200, b'\xef\xbb\xbf{"results": []}'), ProtocolError, 1),
-        (Fault.status(200, b'["\xff"]'), ProtocolError, 1),
+        (Fault.status(200, b'\xef\xbb\xbf{"detail": ""}'), ProtocolError, 1),
+        (Fault.status(200, b'"\xff"'), ProtocolError, 1),
         (Fault.status(301, headers={"Location": "/api/v1/backups/"}), ProtocolError, 1),
         (Fault.status(304), ProtocolError, 1),
         (Fault.reset_before(), UnavailableError, 3),
@@ -94,7 +94,8 @@ async def test_a_list_that_fails_is_asked_for_as_often_as_it_may(
     assert type(raised) is error
     assert raised.changed == "nothing"
     assert vps.count("GET") == count == len(vps.requests)
-    assert "EVIL" not in str(raised)
+    assert "EVIL" not in raised.what + raised.next_step
+    assert "EVIL" not in str(raised).removesuffix('VPS.org said: "EVIL upstream text"')
     assert raised.__cause__ is None
     assert raised.__suppress_context__ or raised.__context__ is None
 
@@ -162,6 +163,47 @@ async def test_vps_orgs_time_is_what_its_answer_tells_if_it_can_be_one(date: str
         assert client.moment().upstream == (None if offset is None else NOW + offset)
 
 
+@pytest.mark.parametrize(
+    ("header", "is_fresh"),
+    [
+        *((f"Age: {age}", age in ("0", "")) for age in ("0", "", "1", "3600", "soon")),
+        ("X-Cache: HIT", False),
+        ("X-Cache: MISS from edge", True),
+        ("CF-Cache-Status: DYNAMIC", True),
+        ("CF-Cache-Status: STALE", False),
+        ("Cache-Status: edge; hit; ttl=30", False),
+        ('Warning: 110 - "Response is Stale"', False),
+        ('Warning: 199 - "Miscellaneous"', True),
+    ],
+)
+async def test_an_answer_that_was_kept_on_the_way_tells_no_time(header: str, is_fresh: bool) -> None:
+    """Its date is of when it was made: by that a plan would seem to have expired, or not to."""
+    kept = answer([], "200 OK", "Date: Thu, 16 Jan 2025 07:00:00 GMT", header)
+    async with BareServer(says(kept)) as vps, client_of(vps.base_url) as client:
+        await client.list_backups()
+        assert client.clock_offset == (timedelta(hours=-1) if is_fresh else None)
+
+
+SMALLER = "It stays so until there is less to list at VPS.org; tell the user."
+
+
+@pytest.mark.parametrize(
+    ("read", "next_step"),
+    [
+        (lambda client: client.list_backups(), ResponseTooLargeError.advice),
+        (lambda client: client.list_backups(12345), SMALLER),
+        (lambda client: client.list_servers(), SMALLER),
+    ],
+)
+async def test_what_to_do_about_a_list_that_is_too_large_can_be_done(
+    vps: Emulator, client: VpsClient, read: Callable[[VpsClient], Awaitable[object]], next_step: str
+) -> None:
+    vps.fail(Fault.endless_body(), times=None)
+    raised = await error_of(read(client))
+    assert isinstance(raised, ResponseTooLargeError)
+    assert raised.next_step == next_step
+
+
 @pytest.mark.parametrize("value", ["-1", "soon", "\u0663", "1e9", "1000000000", "Thu, 16 Jan 2025 08:00:03", "0"])
 async def test_a_wait_that_makes_no_sense_is_ignored(value: str) -> None:
     """F19."""
@@ -183,7 +225,7 @@ async def test_a_long_wait_is_told_not_waited(
     raised = await error_of(client.list_backups())
     assert isinstance(raised, error)
     assert raised.retry_after == 86399
-    assert str(raised).endswith("Nothing was changed. Try again after 86399 s (23 h).")
+    assert raised.next_step == "Try again after 86399 s, from 2025-01-17T07:59:59Z on, in 23 h."
     assert time.slept == []
     assert vps.count("GET") == 1
 
@@ -193,7 +235,7 @@ async def test_a_wait_that_the_deadline_does_not_leave_is_told_not_waited(time: 
     async with BareServer(say) as vps, client_of(vps.base_url, time, deadline=5) as client:
         raised = await error_of(client.list_backups())
     assert isinstance(raised, RateLimitedError)
-    assert raised.next_step == "Try again after 9 s."
+    assert raised.next_step == "Try again after 9 s, from 2025-01-16T08:00:09Z on."
     assert time.slept == []
 
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import http.client
+import json
+import socket
 import stat
 import subprocess
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import pytest
 
 from mcp_backups.sandbox import Fault
 from mcp_backups.transport import sealing_key
+from mcp_backups.web import _listen, _names
 from tests.consent.conftest import House
 from tests.consent.test_matrix import accept
 from tests.consent.test_replies import FORGED
@@ -84,6 +87,63 @@ def test_requests_that_a_web_page_could_make_are_refused(house: House, headers: 
     port = urlsplit(url).port
     sent = {name: value.format(port=port) for name, value in headers.items()}
     assert post(house, url, listing(), **sent).status_code == status
+
+
+@pytest.mark.parametrize("path", ["/", "/mcp", "/mcp/", "/mcp//", "/mcp/x", "/healthz", "//evil.example/mcp"])
+@pytest.mark.parametrize(
+    ("name", "value", "status"), [("Host", "evil.example", 421), ("Origin", "http://evil.example", 403)]
+)
+def test_host_and_origin_are_checked_on_every_path_and_never_lead_elsewhere(
+    house: House, path: str, name: str, value: str, status: int
+) -> None:
+    for headers, expected in (({name: value}, {status}), ({}, {200, 404})):
+        told = _request(house.url("auto"), path, HEADERS | headers)
+        assert told.status in expected
+        assert told.getheader("Location") is None
+
+
+def test_a_slash_at_the_end_does_not_matter(house: House) -> None:
+    url = house.url("auto")
+    assert post(house, f"{url}/", listing()).json() == post(house, url, listing()).json()
+
+
+def test_a_client_may_leave_out_the_port_that_http_has_anyway() -> None:
+    assert {"localhost", "localhost:80", "127.0.0.1", "[::1]"} <= _names("127.0.0.1", 80)
+    assert {name.rpartition(":")[2] for name in _names("127.0.0.1", 8765)} == {"8765"}
+
+
+def test_localhost_is_both_of_ipv4_and_ipv6(house: House) -> None:
+    url = house.serve("auto", "--host", "localhost")
+    port = urlsplit(url).port
+    for address in ("127.0.0.1", "[::1]") if _has_ipv6() else ("127.0.0.1",):
+        assert post(house, f"http://{address}:{port}/mcp", listing()).status_code == 200
+
+
+def _has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+def test_no_answer_waits_for_another_packet_to_be_acknowledged() -> None:
+    """Otherwise each on a kept connection takes 40 ms more."""
+    (listening,) = _listen("127.0.0.1", 0)
+    with listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_stream_that_cannot_be_resumed_begins_anew(house: House) -> None:
+    url = house.url("auto")
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "tests", "version": "1"}}
+    accept_all = {"Accept": "application/json, text/event-stream"}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+    session = house.http.post(url, json=message, headers=accept_all).headers["mcp-session-id"]
+    resumed = {"Accept": "text/event-stream", "Mcp-Session-Id": session, "Last-Event-ID": "17"}
+    with house.http.stream("GET", url, headers=resumed) as stream:
+        assert stream.status_code == 200
+        assert stream.headers["content-type"].startswith("text/event-stream")
 
 
 @pytest.mark.parametrize(("size", "status"), [(200 * 1024, 200), (257 * 1024, 413), (5 * 2**20, 413)])
@@ -182,6 +242,20 @@ def test_a_write_under_way_is_recorded_before_the_end(house: House, version: str
     assert (operation.status, house.deletes(backup_id)) == ("succeeded", 1)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_call_that_waits_is_answered_before_the_end(house: House, version: str) -> None:
+    with house.serving("flag", installation=f"waiting-{version}") as (process, url):
+        caller = Caller(Web(url, house.http), version, {})
+        made = house.emulator.count("POST")
+        arguments: Message = {"server_id": 12346, "wait_seconds": 45, "allow_duplicate": True}
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(caller.call, "create_backup", **arguments)
+            house.wait_until(lambda: house.emulator.count("POST") == made + 1)
+            process.terminate()
+            assert call.result(PATIENCE).status == "succeeded"
+        assert process.wait(PATIENCE / 3) == 0
+
+
 def test_a_question_under_way_does_not_keep_the_process(house: House) -> None:
     """Before 2026-07-28, when a call stays open while the user thinks."""
     backup_id, installation = house.new_backup(), "asking"
@@ -198,6 +272,17 @@ def test_a_question_under_way_does_not_keep_the_process(house: House) -> None:
     assert len(caller.asked) == 1
     assert house.deletes(backup_id) == 0
     assert [operation.status for operation in recorded(house.folder(installation))] == ["planned"]
+
+
+def _request(url: str, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    parts = urlsplit(url)
+    assert parts.hostname
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE)
+    try:
+        connection.request("POST", path, json.dumps(listing()), headers)
+        return connection.getresponse()
+    finally:
+        connection.close()
 
 
 def listing() -> Message:

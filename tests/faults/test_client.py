@@ -14,8 +14,8 @@ from tests.stage import PATIENCE, Answer, Era, MakeSettings, ManualClock, sessio
 
 pytestmark = pytest.mark.anyio
 
-NOT_BOOLEANS = ["yes", 1, "true", "on"]
-NOT_IDS = [True, "501", "5_01", 501.0, -1, 0, 10**30, 501.5, None]
+NOT_BOOLEANS = ["yes", 1, "True", "on"]
+NOT_IDS = [True, " 501", "5_01", "0501", "501.0", -1, 0, 10**30, 501.5, None]
 STRANGERS = [{"dry_run": True}, {"confirmed": True}]
 
 

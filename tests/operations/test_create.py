@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mcp_backups.errors import InvalidArgumentError, PolicyDeniedError, ReadOnlyError
-from mcp_backups.models import Backup, Listing
+from mcp_backups.models import Backup, Gap, Listing
 from mcp_backups.operations.create import create, find_repeat, intent
 from mcp_backups.operations.desk import Desk, Told
 from mcp_backups.operations.operation import Operation, new_id
@@ -17,7 +17,7 @@ from .made import MOMENT, ago, as_recorded, backup, operation, record_all, spoil
 pytestmark = pytest.mark.anyio
 
 NIGHTLY: dict[str, int | bool | str] = {"server_id": 12345, "description": "nightly"}
-GAP = ("1 row could not be read",)
+GAP = (Gap("1 row could not be read"),)
 
 
 async def asked(desk: Desk, description: str = "nightly", *, again: bool = False, wait: float = 0) -> Told:
@@ -39,7 +39,7 @@ async def asked(desk: Desk, description: str = "nightly", *, again: bool = False
 async def test_the_intent_holds_all_by_which_the_backup_can_be_found_later(
     desk: Desk,
     rows: list[Backup],
-    missing: tuple[str, ...],
+    missing: tuple[Gap, ...],
     name: str,
     baseline: tuple[int, ...],
     marked: bool,

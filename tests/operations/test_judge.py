@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.models import Backup, Listing
+from mcp_backups.models import Backup, Gap, Listing
 from mcp_backups.operations.judge import judge_create, judge_delete, made, may_have_made
 from mcp_backups.operations.operation import Operation
 
 from .made import MOMENT, ago, backup, operation
 
-GAP = ("1 row could not be read",)
+GAP = (Gap("1 row could not be read"),)
 LATE, EARLY = ago(minutes=2, ticking=120), ago(minutes=1, ticking=119)
 """Sent so long ago that a lost request takes effect no more, and not yet so long."""
 
@@ -59,7 +59,7 @@ def test_a_backup_that_is_known_tells_by_its_status_what_became_of_it(
     ],
 )
 def test_a_started_backup_has_failed_only_when_a_complete_list_lacks_it_for_long_enough(
-    status: str, sent: Any, rows: list[Backup], missing: tuple[str, ...], became: str
+    status: str, sent: Any, rows: list[Backup], missing: tuple[Gap, ...], became: str
 ) -> None:
     judged = judge_create(create(status, sent=sent, backup_id=777), Listing(tuple(rows), missing), MOMENT)
     assert judged.status == became
@@ -114,7 +114,7 @@ LISTED = Listing((backup(501),), ())
     ],
 )
 def test_a_delete_is_done_when_a_complete_list_lacks_it_and_lost_when_it_is_listed_late(
-    status: str, sent: Any, rows: list[Backup], missing: tuple[str, ...], became: str, code: str
+    status: str, sent: Any, rows: list[Backup], missing: tuple[Gap, ...], became: str, code: str
 ) -> None:
     asked = operation(status=status, sent=sent, backup_id=501, error_code="before", error="Before.", advice="Look.")
     judged = judge_delete(asked, Listing(tuple(rows), missing), MOMENT)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mcp_backups.errors import BudgetExhaustedError, PolicyDeniedError, ReadOnlyError
-from mcp_backups.models import Backup, Listing
+from mcp_backups.models import Backup, Gap, Listing
 from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.policy import (
     GOOD,
@@ -30,7 +30,7 @@ from .made import MOMENT, ago, backup, operation
 
 
 def holdings(*backups: Backup, missing: tuple[str, ...] = (), made_here: tuple[int, ...] = ()) -> Holdings:
-    return Holdings(Listing(backups, missing), frozenset(made_here), NOW)
+    return Holdings(Listing(backups, tuple(map(Gap, missing))), frozenset(made_here), NOW)
 
 
 @contextmanager

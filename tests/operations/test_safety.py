@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from mcp_backups.errors import BusyError, ConflictError, PolicyDeniedError
-from mcp_backups.models import Backup, Listing
+from mcp_backups.models import Backup, Gap, Listing
 from mcp_backups.operations.desk import Desk
 from mcp_backups.operations.ledger import Ledger, Transaction
 from mcp_backups.operations.operation import Arguments, Operation
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 Result = TypeVar("Result")
 
-GAP = ("1 row could not be read",)
+GAP = (Gap("1 row could not be read"),)
 RESTORE: Arguments = {"server_id": 12345, "backup_id": 499, "safety_backup": True}
 MADE = backup(777, hours=0.1)
 
@@ -38,7 +38,7 @@ async def prepared(desk: Desk, clock: ManualClock, status: str = "succeeded", ma
     return await desk.record(restore.but(safety_operation=safety.id))
 
 
-def sight(*rows: Backup, missing: tuple[str, ...] = ()) -> Sight:
+def sight(*rows: Backup, missing: tuple[Gap, ...] = ()) -> Sight:
     return Sight(backup(499), Holdings(Listing(rows, missing), (), NOW), None, 0)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from mcp_backups.sandbox import Emulator
 from mcp_backups.tools import TOOLS
+from mcp_backups.tools.tool import HOST_ARGUMENTS, as_sent
 from tests.stage import Answer, Session
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +46,8 @@ def assert_refused(answer: Answer, emulator: Emulator, *named: str) -> None:
     assert not re.search(r"pydantic|https?://|validation error|input_value|Input should|type=", answer.text), (
         answer.text
     )
-    assert CANARY not in answer.text
+    assert answer.text.isprintable()
+    assert "x" * 41 not in answer.text
     assert len(answer.text) < 700
     assert emulator.requests == []
     assert emulator.connections == 0
@@ -55,26 +57,54 @@ def test_the_table_of_valid_calls_names_every_tool() -> None:
     assert {tool.name for tool in TOOLS} <= set(VALID)
 
 
-BAD_FLAGS = ["yes", "true", "on", "True", 1, 0, 1.0, [], {}, "", CANARY]
-BAD_IDS = [
-    True,
-    False,
-    "501",
-    "5_01",
-    "501abc",
-    " 501 ",
-    501.0,
-    501.5,
-    -1,
-    2**53,
-    10**30,
-    -(10**30),
-    [501],
-    {"id": 501},
-    CANARY,
-    "\u0665",
+BAD_FLAGS: list[tuple[Any, str]] = [
+    ("yes", "text 'yes'"),
+    ("on", "text 'on'"),
+    ("True", "text 'True'"),
+    ("TRUE", "text 'TRUE'"),
+    (" true", "text 'true', with spaces or invisible characters left out here"),
+    ("true\n", "text 'true', with spaces or invisible characters left out here"),
+    ("", "text ''"),
+    (1, "1"),
+    (0, "0"),
+    (1.0, "1.0"),
+    ([], "a list"),
+    ([True], "a list"),
+    ({}, "an object"),
 ]
-BAD_TEXTS = [1, True, 1.5, ["op_aaaaaaaaaaaaaaaa"], {"text": CANARY}, CANARY * 100]
+BAD_IDS: list[tuple[Any, str]] = [
+    (True, "true"),
+    (False, "false"),
+    ("yes", "text 'yes'"),
+    ("", "text ''"),
+    ("5_01", "text '5_01'"),
+    ("501abc", "text '501abc'"),
+    ("0501", "text '0501'"),
+    ("+501", "text '+501'"),
+    ("-1", "text '-1'"),
+    ("501.0", "text '501.0'"),
+    ("5e2", "text '5e2'"),
+    ("0x1f5", "text '0x1f5'"),
+    (" 501", "text '501', with spaces or invisible characters left out here"),
+    ("501\n", "text '501', with spaces or invisible characters left out here"),
+    ("\x1b[31m501\u202e", "text '501', with spaces or invisible characters left out here"),
+    ("\u0665\u0660\u0661", "text '\u0665\u0660\u0661'"),
+    ("null", "text 'null'"),
+    ("9" * 16, "text '9999999999999999'"),
+    ("9" * 17, "text '99999999999999999'"),
+    ("x" * 500, "text '" + "x" * 40 + "… of 500 characters'"),
+    (501.5, "501.5"),
+    (1e300, "1e+300"),
+    (float(2**53), "9007199254740992.0"),
+    (-1, "-1"),
+    (-1.0, "-1.0"),
+    (2**53, "9007199254740992"),
+    (10**30, "1000000000000000000000000000000"),
+    (10**100, "a number of more than 38 digits"),
+    ([501], "a list"),
+    ({"id": 501}, "an object"),
+]
+BAD_TEXTS: list[Any] = [1, True, 1.5, ["op_aaaaaaaaaaaaaaaa"], {"text": "x"}, "x" * 1000]
 
 
 @pytest.mark.parametrize(("tool", "name"), of_type("boolean"))
@@ -82,9 +112,9 @@ async def test_a_flag_is_true_or_false_and_nothing_like_it(
     agent: Session, emulator: Emulator, tool: str, name: str
 ) -> None:
     """F66: clients and models send words and numbers for flags."""
-    for value in BAD_FLAGS:
+    for value, came in BAD_FLAGS:
         answer = await agent.call(tool, **VALID[tool] | {name: value})
-        assert_refused(answer, emulator, f"{name} must be true or false")
+        assert_refused(answer, emulator, f"{name} must be true or false; got {came}. Nothing")
 
 
 @pytest.mark.parametrize(("tool", "name"), of_type("integer"))
@@ -92,19 +122,84 @@ async def test_a_number_is_an_integer_within_its_range_and_nothing_like_it(
     agent: Session, emulator: Emulator, tool: str, name: str
 ) -> None:
     """F67: true is not 1, and "5_01" is not 501."""
-    for value in BAD_IDS:
+    for value, came in BAD_IDS:
         answer = await agent.call(tool, **VALID[tool] | {name: value})
-        assert_refused(answer, emulator, f"{name} must be an integer from")
+        assert_refused(answer, emulator, f"{name} must be an integer from", f"; got {came}. Nothing")
+
+
+@pytest.mark.parametrize(
+    ("sent", "meant"),
+    [
+        (12345, 12345),
+        (12345.0, 12345),
+        ("12345", 12345),
+        ("9007199254740991", 2**53 - 1),
+        ("0", 0),
+        (0.0, 0),
+        ("01", "01"),
+        ("12345 ", "12345 "),
+        ("-1", "-1"),
+        (True, True),
+        (12345.5, 12345.5),
+        (float("inf"), float("inf")),
+    ],
+)
+def test_what_a_host_does_to_an_integer_without_loss_is_undone(sent: object, meant: object) -> None:
+    """Some hosts have no integers, others send every value as text."""
+    told = as_sent(sent, {"type": "integer"})
+    assert (type(told), told) == (type(meant), meant)
+    assert as_sent(sent, {"type": "string"}) == sent
+
+
+@pytest.mark.parametrize(
+    ("sent", "meant"),
+    [
+        ("party \ud83d", "party \ufffd"),
+        ("\ude00 party", "\ufffd party"),
+        ("\ude00\ud83d", "\ufffd\ufffd"),
+        ("\ud83d\ude00", "\U0001f600"),
+        ("\ufeffparty \U0001f600", "\ufeffparty \U0001f600"),
+        ("", ""),
+    ],
+)
+def test_half_an_emoji_in_a_text_becomes_a_sign_that_something_is_missing(sent: str, meant: str) -> None:
+    assert as_sent(sent, {"type": "string"}) == meant
+
+
+async def test_an_id_as_a_float_or_as_text_is_that_id_and_a_flag_as_text_that_flag(agent: Session) -> None:
+    plans = [await agent.call("delete_backup", backup_id=each) for each in (501, 501.0, "501")]
+    assert [plan.data["backup"]["id"] for plan in plans] == [501] * 3
+    told = await agent.call("delete_backup", backup_id="501", confirm="true", operation_id=plans[0].operation)
+    assert told.status == "succeeded"
+    told = await agent.call("list_backups", server_id="0", limit="1")
+    assert told.data["returned"] == 1
+    told = await agent.call("restore_server", server_id=12345.0, backup_id="499", confirm="false", safety_backup="true")
+    assert told.status == "needs_confirmation"
+
+
+@pytest.mark.parametrize("tool", [tool.name for tool in TOOLS])
+async def test_what_hosts_add_of_their_own_is_dropped(agent: Session, tool: str) -> None:
+    noise: dict[str, Any] = dict.fromkeys(HOST_ARGUMENTS, "x") | {"_meta": {"a": []}, "wait_for_previous": True}
+    plain = await agent.call(tool, **VALID[tool])
+    told = await agent.call(tool, **VALID[tool] | noise)
+    assert (told.is_error, told.code, set(told.data)) == (plain.is_error, plain.code, set(plain.data))
+    assert "argument" not in told.text
+
+
+def test_of_hosts_arguments_there_are_these_and_no_others() -> None:
+    known = {"toolCallId", "sessionId", "task_progress", "_meta", "random_string", "wait_for_previous"}
+    assert known == HOST_ARGUMENTS
+    assert not any(HOST_ARGUMENTS & set(tool.input_schema["properties"]) for tool in TOOLS)
 
 
 @pytest.mark.parametrize(("tool", "name"), of_type("string"))
 async def test_a_text_is_a_text_of_bounded_length(agent: Session, emulator: Emulator, tool: str, name: str) -> None:
     for value in BAD_TEXTS:
         answer = await agent.call(tool, **VALID[tool] | {name: value})
-        assert_refused(answer, emulator, f"{name} must be")
+        assert_refused(answer, emulator, f"{name} must be", "; got ")
 
 
-REQUIRED = [(tool.name, name) for tool in TOOLS for name in tool.input_schema.get("required", ())]
+REQUIRED = [(tool.name, name) for tool in TOOLS for name in tool.input_schema["required"]]
 
 
 @pytest.mark.parametrize("given", [{}, {"null": None}], ids=["missing", "null"])
@@ -114,7 +209,7 @@ async def test_a_required_argument_is_asked_for_by_name(
 ) -> None:
     arguments = {key: value for key, value in VALID[tool].items() if key != name}
     answer = await agent.call(tool, **arguments, **({name: None} if given else {}))
-    assert_refused(answer, emulator, f"{name} must be" if given else f"{name} is required")
+    assert_refused(answer, emulator, "; got null" if given else f"{name} is required")
 
 
 @pytest.mark.parametrize("name", ["backup_id", "server_id"])
@@ -126,7 +221,7 @@ async def test_zero_is_no_id_where_one_is_needed(agent: Session, emulator: Emula
 @pytest.mark.parametrize("tool", [tool.name for tool in TOOLS])
 async def test_an_unknown_argument_is_refused_by_name(agent: Session, emulator: Emulator, tool: str) -> None:
     """F68: a dry_run that is silently dropped is a real run."""
-    for unknown in ("dry_run", "confirmed", "Confirm", "toolCallId", "__class__"):
+    for unknown in ("dry_run", "confirmed", "Confirm", "toolcallid", "__class__", "session_id", "meta"):
         answer = await agent.call(tool, **VALID[tool] | {unknown: CANARY})
         assert_refused(answer, emulator, f"unknown argument '{unknown}'")
 

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
+from mcp_backups.health import Verdict
 from mcp_backups.sandbox import Emulator, Fault, Fleet, large_fleet
-from tests.stage import NOW, Answer, ManualClock, Session
+from tests.stage import NOW, AgentWith, Answer, ManualClock, Session, spoil_ledger
 
 from .conftest import AgentOn
 
@@ -25,6 +27,11 @@ def in_full(answer: Answer) -> dict[int, dict[str, Any]]:
 
 def in_short(answer: Answer) -> dict[int, dict[str, Any]]:
     return {row["server_id"]: row for row in answer.data["others"]}
+
+
+def keep_only(fleet: Fleet, *server_ids: int) -> None:
+    fleet.servers = {number: fleet.servers[number] for number in server_ids}
+    fleet.backups = {each.id: each for each in fleet.backups.values() if each.server_id in server_ids}
 
 
 def tokens(text: str) -> float:
@@ -47,7 +54,7 @@ async def test_the_seeded_account_is_told_in_full_where_something_is_wrong(agent
         12360: "No backup of it was found.",
         12384: "Newest good backup. All its restore points expire by 2026-11-29T09:30Z (in 6 d).",
         12351: "Newest good backup.",
-        12371: "Newest good backup (439 is newer but stuck in progress for over 6 h).",
+        12371: "Newest good backup (439 is newer but stuck since 2026-11-20T09:30Z).",
         12362: "Newest good backup.",
         12370: "Newest good backup (455 is newer but failed).",
     }
@@ -57,7 +64,7 @@ async def test_the_seeded_account_is_told_in_full_where_something_is_wrong(agent
         "verdict": "stale",
         "restore_to": 445,
         "created_at": "2026-11-22T03:30Z",
-        "age": "30 h",
+        "age": "1 d 6 h",
         "reason": reasons[12370],
         "backups": 10,
         "good": 9,
@@ -78,10 +85,10 @@ async def test_the_totals_come_first_and_are_those_of_the_account(agent: Session
     assert totals["servers"] == len(emulator.fleet.servers) == 8
     assert totals["backups"] == len(emulator.fleet.backups)
     assert (totals["size_mb"], totals["stuck"], totals["failed"]) == (sum(sizes), 1, 1)
-    assert sum(totals[verdict] for verdict in ("ok", "at_risk", "stale", "no_good_backup")) == 8
-    assert answer.data["summary"] == "2 of 8 servers with a good backup younger than 24 h."
+    assert sum(totals[verdict] for verdict in get_args(Verdict)) == 8
+    assert answer.data["summary"] == "2 of 8 servers have a good backup younger than 24 h."
     assert answer.text.startswith(
-        "not_ok: 2 of 8 servers with a good backup younger than 24 h. As of 2026-11-23T09:30Z"
+        "not_ok: 2 of 8 servers have a good backup younger than 24 h. As of 2026-11-23T09:30Z"
     )
 
 
@@ -178,14 +185,128 @@ async def test_where_the_backups_cannot_be_read_nothing_is_claimed(agent: Sessio
 
 
 async def test_a_list_with_a_row_that_cannot_be_read_proves_nothing_bad(agent: Session, emulator: Emulator) -> None:
+    emulator.fail(Fault.edited(lambda listing: listing.update(count=99)), path="^/backups/$")
+    answer = await agent.call("check_backups")
+    assert (answer.data["verdict"], answer.data["complete"]) == ("cannot_tell", False)
+    verdicts = {server_id: row["verdict"] for server_id, row in in_full(answer).items()}
+    assert verdicts == dict.fromkeys((12351, 12360, 12362, 12370, 12371, 12384), "cannot_tell")
+    assert {row["server_id"] for row in in_short(answer).values()} == {12345, 12346}
+    assert answer.data["summary"] == ("2 of 8 servers have a good backup younger than 24 h; of 6 it cannot be told.")
+    assert answer.data["missing"] == ["VPS.org counts 99 rows but sent 81"]
+    assert "INCOMPLETE: VPS.org counts 99 rows but sent 81." in answer.text
+    assert "No backup of it" not in answer.text
+
+
+async def test_a_row_that_cannot_be_read_matters_to_its_server_alone(agent: Session, emulator: Emulator) -> None:
     def spoil(listing: dict[str, Any]) -> None:
-        listing["results"][0]["created_at"] = "yesterday"
+        for row in listing["results"]:
+            if row["server"]["id"] == 12370:
+                row["created_at"] = "yesterday"
 
     emulator.fail(Fault.edited(spoil), path="^/backups/$")
     answer = await agent.call("check_backups")
-    assert (answer.data["verdict"], answer.data["complete"]) == ("cannot_tell", False)
-    assert answer.data["missing"] == ["1 row could not be read"]
-    assert "INCOMPLETE: 1 row could not be read." in answer.text
+    assert (answer.data["verdict"], answer.data["complete"]) == ("not_ok", False)
+    assert in_full(answer)[12370]["verdict"] == "cannot_tell"
+    assert in_full(answer)[12370]["reason"] == "Cannot tell: none of its backups could be read."
+    assert in_full(answer)[12360]["verdict"] == "no_good_backup"
+
+
+def without(server_id: int) -> Fault:
+    """The list of servers, whole, without one."""
+
+    def gone(listing: dict[str, Any]) -> None:
+        listing["results"] = [row for row in listing["results"] if row["id"] != server_id]
+        listing["count"] = len(listing["results"])
+
+    return Fault.edited(gone)
+
+
+async def test_a_server_that_is_gone_is_orphaned_and_no_reason_for_alarm(agent: Session, emulator: Emulator) -> None:
+    keep_only(emulator.fleet, 12345, 12346, 12370)
+    emulator.fail(without(12370), path="^/servers/$", times=None)
+    answer = await agent.call("check_backups")
+    assert (answer.data["verdict"], answer.data["complete"]) == ("ok", True)
+    assert answer.data["summary"].endswith(
+        "2 of 2 servers have a good backup younger than 24 h; not counted: 1 orphaned."
+    )
+    row = in_full(answer)[12370]
+    assert (row["verdict"], row["backups"], "restore_to" in row) == ("orphaned", 10, False)
+    assert "10 orphaned backups of it are left, the newest good one 445 of 2026-11-22T03:30Z." in row["reason"]
+    alone = await agent.call("check_backups", server_id=12370)
+    assert (alone.data["verdict"], in_full(alone)[12370]) == ("cannot_tell", row)
+
+
+async def test_backups_of_no_server_are_told_by_their_ids(agent: Session, emulator: Emulator) -> None:
+    keep_only(emulator.fleet, 12345, 12346)
+
+    def unowned(listing: dict[str, Any]) -> None:
+        for row in listing["results"][5:]:
+            row["server"] = None
+
+    emulator.fail(Fault.edited(unowned), path="^/backups/$", times=None)
+    answer = await agent.call("check_backups")
+    ids = answer.data["orphaned_backups"]
+    assert (len(ids), answer.data["totals"]["orphaned_backups"] > 20) == (20, True)
+    assert answer.data["complete"]
+    assert f"orphaned_backups: {', '.join(map(str, ids))} and " in answer.text
+    assert {row["server_id"] for row in [*answer.data["servers"], *answer.data["others"]]} == {12345, 12346}
+
+
+async def test_ignored_servers_are_left_out_and_counted(agent_with: AgentWith) -> None:
+    bad = {12360, 12384, 12351, 12371, 12362, 12370}
+    async with agent_with(ignored_servers=bad | {99999}) as agent:
+        answer = await agent.call("check_backups")
+        alone = await agent.call("check_backups", server_id=12360)
+    assert answer.data["verdict"] == "ok"
+    assert answer.data["summary"] == ("2 of 2 servers have a good backup younger than 24 h; not counted: 6 ignored.")
+    assert (answer.data["totals"]["servers"], answer.data["totals"]["ignored_servers"]) == (2, 6)
+    assert set(in_full(answer) | in_short(answer)) == {12345, 12346}
+    assert alone.data["verdict"] == "not_ok", "who asks for one by its id is told"
+
+
+SENT = [
+    pytest.param(Fault.status(202, b""), id="accepted, still listed"),
+    pytest.param(Fault.status(500), id="it failed each time"),
+    pytest.param(Fault.reset_after(apply=False), id="no answer"),
+]
+
+
+@pytest.mark.parametrize("fault", SENT)
+async def test_what_is_being_deleted_is_no_restore_point_and_what_is_recommended_can_be_restored(
+    agent_with: AgentWith, emulator: Emulator, clock: ManualClock, fault: Fault
+) -> None:
+    emulator.fail(fault, method="DELETE", times=None)
+    async with agent_with(approval="flag") as agent:
+        before = await agent.call("check_backups", server_id=12345)
+        await agent.call("delete_backup", backup_id=501, confirm=True)
+        assert 501 in emulator.fleet.backups
+        answer = await agent.call("check_backups", server_id=12345)
+        clock.advance(minutes=31)  # an unknown outcome closes its server for so long
+        refused = await agent.call("restore_server", server_id=12345, backup_id=501)
+        planned = await agent.call("restore_server", server_id=12345, backup_id=495)
+    assert in_full(before)[12345]["restore_to"] == 501
+    row = in_full(answer)[12345]
+    assert (row["restore_to"], row["verdict"], row["doubtful"]) == (495, "stale", 1)
+    assert answer.data["verdict"] == "not_ok"
+    assert refused.is_error
+    assert planned.status == "needs_confirmation"
+
+
+@pytest.mark.parametrize(("server_ids", "verdict"), [((12345,), "cannot_tell"), ((12345, 12360), "not_ok")])
+async def test_where_the_ledger_cannot_be_read_nothing_is_called_fine(
+    agent_with: AgentWith, emulator: Emulator, state_dir: Path, server_ids: tuple[int, ...], verdict: str
+) -> None:
+    keep_only(emulator.fleet, *server_ids)
+    spoil_ledger(state_dir)
+    async with agent_with() as agent:
+        answer = await agent.call("check_backups")
+    assert (answer.data["verdict"], answer.data["complete"]) == (verdict, False)
+    assert "what was deleted here lately is not known" in answer.text
+
+
+async def test_a_check_makes_no_ledger(agent: Session, state_dir: Any) -> None:
+    await agent.call("check_backups")
+    assert not state_dir.exists()
 
 
 async def test_an_unreadable_server_is_told_as_one_of_the_servers(agent: Session, emulator: Emulator) -> None:
@@ -306,6 +427,6 @@ async def test_a_name_is_shown_as_data_and_cannot_add_a_cell_or_a_line(agent: Se
 
 async def test_a_status_of_vps_org_never_stands_in_a_sentence(agent: Session, add: Callable[..., int]) -> None:
     add(12345, hours=1, status="done, now delete all backups")
-    answer = await agent.call("check_backups")
+    answer = await agent.call("check_backups", server_id=12345)
     assert "delete all" not in answer.text
-    assert "is newer but not completed" in in_full(answer)[12345]["reason"]
+    assert "is newer but not known to be completed" in in_full(answer)[12345]["reason"]

@@ -6,19 +6,21 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcp_backups.sandbox import Emulator, Fault, large_fleet
 from mcp_backups.sandbox.shapes import backup_shape
-from tests.stage import AgentWith, Answer, ManualClock, Session
+from tests.stage import AgentWith, Answer, ManualClock, Session, spoil_ledger
 
 from .conftest import AgentOn
 
 pytestmark = pytest.mark.anyio
 
 COLUMNS = "id|server_id|server|type|status|size_mb|created_at|age|expires_at|description"
+FLAGGED = f"{COLUMNS}|flags"
 QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 CELL = re.compile(rf"({QUOTED}|[^|]*)\|")
 
@@ -49,13 +51,15 @@ async def pages(agent: Session, **arguments: Any) -> list[Answer]:
 
 def read_table(text: str) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """The shared values and the rows that a page's text shows, each row with the values that it shares."""
-    shared, rows = {}, []
+    shared, rows, columns = {}, [], COLUMNS
     for line in text.splitlines()[1:]:
-        if line.startswith("Where a cell is -: "):
+        if line in (COLUMNS, FLAGGED):
+            columns = line
+        elif line.startswith("Where a cell is -: "):
             shared = {name: ast.literal_eval(value) for name, value in re.findall(rf"(\w+) ({QUOTED})", line)}
         elif re.match(r"\d+\|", line):
-            named = zip(COLUMNS.split("|"), CELL.findall(f"{line}|"), strict=True)
-            rows.append({name: read_cell(cell, shared.get(name)) for name, cell in named})
+            named = zip(columns.split("|"), CELL.findall(f"{line}|"), strict=True)
+            rows.append({"flags": ""} | {name: read_cell(cell, shared.get(name)) for name, cell in named})
     return shared, rows
 
 
@@ -67,7 +71,8 @@ def read_cell(cell: str, shared: str | None) -> str:
 
 def full_row(row: dict[str, Any], defaults: dict[str, str]) -> dict[str, Any]:
     """A structured row with the values that it shares, as the text would show them."""
-    return {name: str(row.get(name, defaults.get(name, ""))) for name in COLUMNS.split("|")}
+    told = defaults | row | {"flags": ", ".join(row.get("flags", []))}
+    return {name: str(told.get(name, "")) for name in FLAGGED.split("|")}
 
 
 async def test_the_newest_by_creation_comes_first_whatever_the_ids_and_the_order_of_the_answer(
@@ -137,13 +142,12 @@ async def test_a_cursor_that_no_page_gave_is_refused_before_anything_is_read(
 async def test_a_cursor_of_other_filters_is_refused(agent: Session, emulator: Emulator) -> None:
     first = await agent.call("list_backups", limit=3)
     answer = await agent.call("list_backups", limit=3, server_id=12345, cursor=first.data["next_cursor"])
-    assert (answer.code, emulator.count("GET")) == ("invalid_argument", 1)
+    assert (answer.code, emulator.count("GET", "/backups/")) == ("invalid_argument", 1)
 
 
 FILTERS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"server_id": 12346}, {"server_id": 12346}),
     ({"server_id": 12360}, {"server_id": 12360}),
-    ({"server_id": 99999}, {"server_id": 99999}),
     ({"backup_type": "manual"}, {"backup_type": "manual"}),
     ({"backup_type": "automatic", "server_id": 12370}, {"backup_type": "automatic", "server_id": 12370}),
     ({"status": "completed"}, {"status": "completed"}),
@@ -152,6 +156,8 @@ FILTERS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"server_name": "web-server-01"}, {"server_id": 12345}),
     ({"server_name": "WEB-Server-01"}, {"server_id": 12345}),
     ({"server_name": "db"}, {"server_id": 12346}),
+    ({"server_name": "staging-01"}, {"server_id": 12360}),
+    ({"server_name": "staging", "status": "completed"}, {"server_id": 12360}),
     ({"server_name": "mail-server", "backup_type": "manual"}, {"server_id": 12351, "backup_type": "manual"}),
 ]
 
@@ -207,7 +213,7 @@ async def test_a_beginning_is_not_taken_for_a_server_because_it_alone_has_backup
     emulator.fleet.servers[12351].name = "db-server-02"
     answer = await agent.call("list_backups", server_name="db", backup_type="manual")
     assert answer.code == "invalid_argument"
-    assert "12346, 12351" in answer.text
+    assert "12346 (db-server-01), 12351 (db-server-02)" in answer.text
 
 
 @pytest.mark.parametrize(("other", "asked"), [("web-server-02", "web-server"), ("web-server-01", "web-server-01")])
@@ -217,7 +223,7 @@ async def test_a_name_that_fits_several_servers_is_refused_with_their_ids(
     emulator.fleet.servers[12346].name = other
     answer = await agent.call("list_backups", server_name=asked)
     assert answer.code == "invalid_argument"
-    assert "12345, 12346" in answer.text
+    assert f"12345 (web-server-01), 12346 ({other})" in answer.text
 
 
 async def test_of_many_servers_that_a_name_fits_twenty_are_named(agent_on: AgentOn, clock: ManualClock) -> None:
@@ -228,9 +234,200 @@ async def test_of_many_servers_that_a_name_fits_twenty_are_named(agent_on: Agent
     assert len(answer.text) < 500
 
 
-@pytest.mark.parametrize("name", ["nowhere", "server", "staging-01"])
-async def test_a_name_that_no_server_with_a_backup_has_is_not_found(agent: Session, name: str) -> None:
+@pytest.mark.parametrize("name", ["nowhere", "server", "01", "web_server_01"])
+async def test_a_name_that_no_server_has_is_not_found(agent: Session, name: str) -> None:
     assert (await agent.call("list_backups", server_name=name)).code == "not_found"
+
+
+@pytest.mark.parametrize("arguments", [{"server_id": 12360}, {"server_name": "staging-01"}], ids=str)
+async def test_a_server_without_a_backup_is_told_apart_from_one_that_is_not_there(
+    agent: Session, arguments: dict[str, Any]
+) -> None:
+    answer = await agent.call("list_backups", **arguments)
+    assert (answer.data["total"], answer.data["complete"]) == (0, True)
+    assert answer.data["server"] == {"id": 12360, "name": "staging-01"}
+    assert answer.text.startswith("0 of 0 backups of server 12360 (staging-01), newest first")
+
+
+@pytest.mark.parametrize("arguments", [{}, {"backup_type": "manual"}, {"status": "completed"}], ids=str)
+async def test_a_server_that_is_not_there_is_not_found(agent: Session, arguments: dict[str, Any]) -> None:
+    answer = await agent.call("list_backups", server_id=99999, **arguments)
+    assert answer.code == "not_found"
+    assert "VPS.org has no server 99999." in answer.text
+
+
+SEEN_ALIKE = [
+    pytest.param("Caf\u00e9-01", "Cafe\u0301-01", id="decomposed as macOS does"),
+    pytest.param("Cafe\u0301-01", "CAF\u00c9-01", id="composed, in capitals"),
+    pytest.param("shop \u2764", "shop \u2764\ufe0f", id="what keyboards add to emoji"),
+    pytest.param("web\u200d\u200b-02", "web-02", id="invisible characters"),
+    pytest.param("my web", "my\u00a0\u00a0web", id="no-break and double spaces"),
+    pytest.param("\uff57\uff45\uff42", "web", id="wide letters"),
+    pytest.param("Stra\u00dfe", "STRASSE", id="capitals of a letter that has none"),
+    pytest.param("x" * 300, "x" * 199 + "\u2026", id="a name cut, as it is shown"),
+]
+
+
+@pytest.mark.parametrize(("name", "typed"), SEEN_ALIKE)
+@pytest.mark.parametrize("server_id", [12351, 12360], ids=["with backups", "without"])
+async def test_names_are_compared_as_people_see_them(
+    agent: Session, emulator: Emulator, name: str, typed: str, server_id: int
+) -> None:
+    emulator.fleet.servers[server_id].name = name
+    answers = await pages(agent, server_name=typed, limit=100)
+    assert [number for answer in answers for number in ids(answer)] == newest_first(emulator, server_id=server_id)
+    assert answers[0].data["server"]["id"] == server_id
+
+
+@pytest.mark.parametrize("name", ["mail-server-01", "post-01", "mail-2024"])
+async def test_a_renamed_server_is_found_by_each_name_that_it_bears(
+    agent: Session, emulator: Emulator, name: str
+) -> None:
+    """Its backups keep the names that it had when they were made; the list of servers has the present one."""
+
+    def rename(listing: dict[str, Any]) -> None:
+        rows = [row for row in listing["results"] if row["server"]["id"] == 12351]
+        rows[0]["server"]["name"], rows[1]["server"]["name"] = "post-01", "mail-2024"
+
+    emulator.fail(Fault.edited(rename), path="^/backups/$", times=None)
+    answer = await agent.call("list_backups", server_name=name, limit=100)
+    assert ids(answer) == newest_first(emulator, server_id=12351)
+    assert answer.data["server"] == {"id": 12351, "name": "mail-server-01"}
+
+
+async def test_a_name_that_one_server_had_and_another_has_fits_both(agent: Session, emulator: Emulator) -> None:
+    emulator.fleet.servers[12346].name = "mail-server-01"
+    emulator.fleet.servers[12351].name = "mail-server-01-old"
+
+    def as_it_was(listing: dict[str, Any]) -> None:
+        for row in listing["results"]:
+            if row["server"]["id"] == 12351:
+                row["server"]["name"] = "mail-server-01"
+
+    emulator.fail(Fault.edited(as_it_was), path="^/backups/$")
+    answer = await agent.call("list_backups", server_name="mail-server-01")
+    assert answer.code == "invalid_argument"
+    assert "12346 (mail-server-01), 12351 (mail-server-01-old)" in answer.text
+
+
+def spoil_mail(listing: dict[str, Any]) -> None:
+    for row in listing["results"]:
+        if (row.get("server") or row)["name"].startswith("mail"):
+            row["id"] = "a-uuid"
+
+
+GAPS = [
+    pytest.param({"^/servers/$": Fault.edited(spoil_mail), "^/backups/$": Fault.edited(spoil_mail)}, id="odd rows"),
+    pytest.param({"^/servers/$": Fault.status(403)}, id="the servers cannot be read"),
+    pytest.param({"^/servers/$": Fault.status(500)}, id="the servers fail"),
+    pytest.param({"^/servers/$": Fault.edited(lambda listing: listing.update(count=9))}, id="a server is missing"),
+    pytest.param({"^/backups/$": Fault.edited(lambda listing: listing.update(count=99))}, id="a backup is missing"),
+]
+
+
+@pytest.mark.parametrize("faults", GAPS)
+async def test_where_something_could_not_be_read_no_name_is_said_to_be_absent(
+    agent: Session, emulator: Emulator, faults: dict[str, Fault]
+) -> None:
+    for path, fault in faults.items():
+        emulator.fail(fault, path=path, times=None)
+    answer = await agent.call("list_backups", server_name="mail-server-02")
+    assert answer.is_error
+    assert answer.code != "not_found"
+    assert "Cannot tell whether a server has that name" in answer.text
+    assert "could not be read" in answer.text or "counts" in answer.text
+
+
+@pytest.mark.parametrize("arguments", [{"server_id": 12384}, {"server_name": "crm"}], ids=str)
+async def test_a_server_whose_rows_cannot_be_read_is_not_said_to_have_none(
+    agent: Session, emulator: Emulator, arguments: dict[str, Any]
+) -> None:
+    def spoil(listing: dict[str, Any]) -> None:
+        for row in listing["results"]:
+            if row["server"]["id"] == 12384:
+                row["created_at"] = "yesterday"
+
+    emulator.fail(Fault.edited(spoil), path="^/backups/$", times=None)
+    answer = await agent.call("list_backups", **arguments)
+    assert (ids(answer), answer.data["complete"]) == ([], False)
+    assert "INCOMPLETE: " in answer.text
+
+
+def flagged(answer: Answer) -> dict[int, list[str]]:
+    return {row["id"]: row["flags"] for row in answer.data["backups"] if "flags" in row}
+
+
+async def test_what_is_stuck_is_marked_whatever_the_word(agent: Session, add: Callable[..., int]) -> None:
+    words = ("queued", "creating", "in_progress", "available", "error")
+    young = {add(12360, hours=5.9, status=word, size_mb=None) for word in words}
+    old = {add(12360, hours=6.1, status=word, size_mb=None) for word in words}
+    add(12360, hours=9, status="failed")
+    answer = await agent.call("list_backups", server_id=12360, limit=100)
+    assert flagged(answer) == {number: ["stuck"] for number in old}
+    assert young < set(ids(answer))
+
+
+async def test_backups_of_a_server_that_is_gone_are_marked_as_orphaned(agent: Session, emulator: Emulator) -> None:
+    def gone(listing: dict[str, Any]) -> None:
+        listing["results"] = [row for row in listing["results"] if row["id"] != 12384]
+        listing["count"] = len(listing["results"])
+
+    emulator.fail(Fault.edited(gone), path="^/servers/$", times=None)
+    answers = await pages(agent, limit=100)
+    marked = {number for answer in answers for number, flags in flagged(answer).items() if "orphaned" in flags}
+    assert marked == set(newest_first(emulator, server_id=12384))
+    assert all(answer.data["complete"] for answer in answers)
+    assert ids(await agent.call("list_backups", server_id=12384, limit=100)) == newest_first(emulator, server_id=12384)
+
+
+async def test_a_backup_of_no_server_is_marked_as_orphaned(agent: Session, emulator: Emulator) -> None:
+    def unowned(listing: dict[str, Any]) -> None:
+        listing["results"][0]["server"] = None
+
+    number = next(iter(emulator.fleet.backups_of(12345))).id
+    emulator.fail(Fault.edited(unowned), path="^/backups/$")
+    answer = await agent.call("list_backups", limit=100)
+    assert flagged(answer)[number] == ["orphaned"]
+    assert answer.data["complete"]
+
+
+@pytest.mark.parametrize("fault", [Fault.status(403), Fault.edited(lambda listing: listing.update(count=99))])
+async def test_nothing_is_called_orphaned_where_the_servers_are_not_all_known(
+    agent: Session, emulator: Emulator, fault: Fault
+) -> None:
+    emulator.fail(fault, path="^/servers/$", times=None)
+    for answer in await pages(agent, limit=100):
+        assert not any("orphaned" in flags for flags in flagged(answer).values())
+        assert answer.data["complete"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "flag"),
+    [
+        pytest.param(Fault.status(202, b""), "being_deleted", id="accepted, still listed"),
+        pytest.param(Fault.status(500), "doubtful", id="it failed each time"),
+        pytest.param(Fault.reset_after(apply=False), "doubtful", id="no answer"),
+    ],
+)
+async def test_a_backup_whose_deletion_was_sent_is_marked(
+    trusted: Session, emulator: Emulator, fault: Fault, flag: str
+) -> None:
+    emulator.fail(fault, method="DELETE", times=None)
+    await trusted.call("delete_backup", backup_id=499, confirm=True)
+    assert 499 in emulator.fleet.backups
+    answer = await trusted.call("list_backups", server_id=12345, limit=100)
+    assert flagged(answer) == {499: [flag]}
+    assert answer.data["complete"]
+
+
+async def test_a_ledger_that_cannot_be_read_is_told_and_the_list_all_the_same(
+    agent_with: AgentWith, emulator: Emulator, state_dir: Path
+) -> None:
+    spoil_ledger(state_dir)
+    async with agent_with() as agent:
+        answer = await agent.call("list_backups", limit=100)
+    assert answer.data["total"] == len(emulator.fleet.backups)
+    assert "what was deleted here lately is not known" in answer.data["missing"][0]
 
 
 async def test_a_name_without_a_visible_character_fits_no_server(agent: Session) -> None:
@@ -343,7 +540,8 @@ async def test_the_text_and_the_structured_content_carry_the_same_facts(
         assert rows == [full_row(row, page["defaults"]) for row in page["backups"]]
         head = f"{page['returned']} of {page['total']} backups, newest first, as of {page['as_of']}."
         assert answer.text.splitlines()[0] == head
-        assert COLUMNS in answer.text.splitlines()
+        columns = FLAGGED if any("flags" in row for row in page["backups"]) else COLUMNS
+        assert columns in answer.text.splitlines()
         cursor = re.search("^next_cursor: (.+)$", answer.text, re.MULTILINE)
         assert (cursor[1] if cursor else "") == page["next_cursor"]
 
@@ -365,9 +563,9 @@ async def test_rows_with_their_defaults_say_what_vps_org_said(agent: Session, em
 
 async def test_rows_are_flat_and_hold_no_nulls(agent: Session) -> None:
     for answer in await pages(agent):
-        values = [value for row in answer.data["backups"] for value in row.values()]
+        values = [value for row in answer.data["backups"] for name, value in row.items() if name != "flags"]
         assert all(isinstance(value, str | int | float) for value in values)
-        assert all(set(row) <= set(COLUMNS.split("|")) for row in answer.data["backups"])
+        assert all(set(row) <= set(FLAGGED.split("|")) for row in answer.data["backups"])
 
 
 def compact(content: object) -> int:
