@@ -203,6 +203,8 @@ def _prune_text(operation: Operation) -> str:
     goes = [item.backup for item in operation.items if item.fate == "delete"]
     counts = {name.replace("_", "-"): count for name, count in operation.arguments.items() if name != "server_id"}
     rules = [f"{name} {count}" for name, count in counts.items() if count]
+    ends = operation.facts.get("all_left_expire_by")
+    others = "automatic backups are left alone" + (f"; all good backups left expire by {ends}" if ends else "")
     return "\n".join(
         [
             f"Delete {len(goes)} of {plural(len(operation.items), 'manual backup')} for good? This cannot be undone.",
@@ -210,7 +212,7 @@ def _prune_text(operation: Operation) -> str:
             f"Deleted: what no rule keeps, from {stamp(goes[-1].created_at)} to {stamp(goes[0].created_at)}",
             *(f"- {_backup_line(backup)}" for backup in goes[:_NAMED]),
             *([f"- and {plural(len(goes) - _NAMED, 'older backup')}"] if len(goes) > _NAMED else []),
-            f"Kept: {operation.facts['to_keep']}, by the rules {', '.join(rules)}; automatic backups are left alone",
+            f"Kept: {operation.facts['to_keep']}, by the rules {', '.join(rules)}; {others}",
         ]
     )
 

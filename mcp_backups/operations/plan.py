@@ -1,5 +1,6 @@
 """What a destructive call would do, judged and told before anything is done."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -198,10 +199,13 @@ def _delete_facts(sight: Sight) -> dict[str, Fact]:
     facts: dict[str, Fact] = {"can_be_undone": False, "good_backups_left": len(left)}
     if latest := newest(left):
         facts |= {"newest_good_left": latest.id, "newest_good_left_created_at": stamp(latest.created_at)}
-        ends = [backup.expires_at for backup in left if backup.expires_at]
-        if len(ends) == len(left):
-            facts["all_left_expire_by"] = stamp(max(ends))
-    return facts | sight.holdings.needed_by(sight.target.id)
+    return facts | end_of_all(left) | sight.holdings.needed_by(sight.target.id)
+
+
+def end_of_all(left: Sequence[Backup]) -> dict[str, Fact]:
+    """When the last of these backups expires, if each of them does: then there is none that lasts."""
+    ends = [backup.expires_at for backup in left if backup.expires_at]
+    return {"all_left_expire_by": stamp(max(ends))} if ends and len(ends) == len(left) else {}
 
 
 def _restore_facts(arguments: Arguments, sight: Sight) -> dict[str, Fact]:

@@ -7,7 +7,7 @@ from mcp_backups.operations.confirm import Wish
 from mcp_backups.operations.desk import Desk, with_error
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import Fact, Operation, PruneItem, new_id
-from mcp_backups.operations.plan import check_open, counted
+from mcp_backups.operations.plan import check_open, counted, end_of_all
 from mcp_backups.operations.policy import (
     GOOD,
     Holdings,
@@ -68,7 +68,10 @@ async def _judged(desk: Desk, draft: Operation, holdings: Holdings, keep: Keep) 
     fates = {item.fate for item in items}
     if "later" in fates and not room:
         check_budget(desk.settings, "delete_backup", draft.server_id, sent, draft.created)
-    return draft.but(status="planned" if "delete" in fates else "succeeded", facts=_facts(items, room), items=items)
+    if "delete" not in fates:
+        return draft.but(status="succeeded", facts=_facts(items, room), items=items)
+    left = holdings.proven_on(draft.server_id, {item.backup.id for item in items if item.fate == "delete"})
+    return draft.but(facts=_facts(items, room) | end_of_all(left), items=items)
 
 
 def judge(settings: Settings, holdings: Holdings, server_id: int, keep: Keep, room: int) -> tuple[PruneItem, ...]:

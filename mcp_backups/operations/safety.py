@@ -6,6 +6,7 @@ from mcp_backups.errors import BackupsError, OutcomeUnknownError, PolicyDeniedEr
 from mcp_backups.health import is_restorable
 from mcp_backups.operations.create import find_repeat, intent
 from mcp_backups.operations.desk import Desk, Told, with_error
+from mcp_backups.operations.judge import LIST_LAGS
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import ApprovedBy, Arguments, Operation
 from mcp_backups.operations.plan import Sight, check_ledger, still_open
@@ -48,16 +49,14 @@ def _is_there(desk: Desk, safety: Operation, sight: Sight) -> bool:
     """
     backups = sight.holdings.backups
     is_listed = any(backup.id == safety.backup_id for backup in backups.rows)
-    if (
-        safety.backup is None
-        or not is_restorable(safety.backup)
-        or (backups.complete_for(safety.server_id) and not is_listed)
-    ):
+    now, restored = desk.moment(), sight.holdings.restored
+    is_missing = backups.complete_for(safety.server_id) and not is_listed
+    may_lag = (safety.sent or safety.created).within(LIST_LAGS, now)
+    if safety.backup is None or not is_restorable(safety.backup) or (is_missing and not may_lag):
         raise PolicyDeniedError(
             f"The safety backup {safety.backup_id} is empty or no longer there, so nothing is restored.",
             "Call again without operation_id for a new plan.",
         )
-    now, restored = desk.moment(), sight.holdings.restored
     if restored and restored.ago(now) < (safety.sent or safety.created).ago(now):
         raise PolicyDeniedError(
             f"Another restore was sent since the safety backup {safety.backup_id} was asked for, which does not hold "

@@ -94,7 +94,9 @@ async def _send_create(desk: Desk, operation: Operation) -> Operation:
     try:
         backup = await desk.api.create_backup(operation.server_id, description)
         if backup.id not in operation.baseline:  # what was there before is not what was asked for
-            return made(operation, backup, "VPS.org's answer", desk.moment())
+            started = made(operation, backup, "VPS.org's answer", desk.moment())
+            # Only what the list shows is finished: it may be behind, and nothing can be restored from it until then.
+            return started.but(status="accepted") if started.status == "succeeded" else started
     except ApiError as error:
         if not _may_have_acted(error):
             raise

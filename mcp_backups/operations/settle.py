@@ -1,6 +1,7 @@
 """What became of an operation: settled by looking, never by sending again."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import anyio
 
@@ -8,7 +9,7 @@ from mcp_backups.errors import ApiError, BackupsError, BusyError, ConfigError, L
 from mcp_backups.health import is_usable
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.desk import Desk, Progress, Told
-from mcp_backups.operations.judge import judge_create, judge_delete
+from mcp_backups.operations.judge import LIST_LAGS, judge_create, judge_delete
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import OPEN, UNSETTLED, Action, Operation, Status
 
@@ -179,7 +180,10 @@ async def _look_at_safety_backup(desk: Desk, operation: Operation) -> Told:
             error=f"The safety backup failed, so nothing was restored. {told.operation.error}",
             advice=told.operation.advice,
         )
-    return Told(operation, safety=told.operation, unseen=told.unseen)
+    safety = told.operation
+    if told.is_gone and (safety.sent or safety.created).within(LIST_LAGS, desk.moment()):
+        safety = safety.but(status="accepted")  # the list may be behind again: nothing is lost by waiting
+    return Told(operation, safety=safety, unseen=told.unseen)
 
 
 async def _look_at_deletes(desk: Desk, operation: Operation) -> Told:
@@ -199,9 +203,14 @@ async def _look_at_deletes(desk: Desk, operation: Operation) -> Told:
         return [supersede(entries, before[each.id], each) if before[each.id] != each else each for each in judged]
 
     if judged != [before[each.id] for each in judged]:
-        judged = await desk.ledger.write(record)
+        with suppress(*LEDGER_AWAY):  # then it is found again at the next look
+            judged = await desk.ledger.write(record)
     known = operation.with_outcomes(judged)
-    return Told(ended(known, judged) if operation.status in {"accepted", "unknown"} else known, unseen=unseen)
+    if operation.status not in {"preparing", "expired"}:
+        known = ended(known, judged)
+    if operation.status == "unknown" != known.status:  # why it was not known is no longer so
+        known = known.but(error_code="", error="", advice="")
+    return Told(known, unseen=unseen)
 
 
 def ended(operation: Operation, deletes: Iterable[Operation]) -> Operation:

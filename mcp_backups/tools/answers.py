@@ -325,7 +325,11 @@ def _step(told: Told, now: datetime) -> str:
         return "prepared"
     if status == "succeeded" and "left_for_later" in operation.facts:
         return "pruned in part"
-    special = {("preparing", "prune_backups"): "pruning", ("failed", "create_backup"): "made nothing"}
+    special = {
+        ("preparing", "prune_backups"): "pruning",
+        ("failed", "create_backup"): "made nothing",
+        ("unknown", "delete_backup"): "being deleted",
+    }
     return special.get((status, operation.action), status)
 
 
