@@ -2,13 +2,17 @@
 
 import argparse
 import gc
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from typing import NoReturn
 
 from mcp_backups import __version__
 from mcp_backups.errors import BackupsError, ConfigError
+from mcp_backups.logs import LineFormatter
+from mcp_backups.text import visible
 from mcp_backups.usage import EXITS, HELP, count, hours, port, seconds
 
 _EXIT_CONFIG = 2
@@ -19,6 +23,8 @@ _EXIT_PIPE = 141
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 failed, 2 wrong usage or settings; `check` has 3 too."""
     options = _parser().parse_args(arguments)
+    if logging.lastResort:  # what writes where no log is set up
+        logging.lastResort.setFormatter(LineFormatter(None))
     try:
         code = options.run(options) or 0
         sys.stdout.flush()
@@ -26,18 +32,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
         return _EXIT_PIPE
     except ConfigError as error:
-        print(f"mcp-backups: {error.what}", file=sys.stderr)
-        return _EXIT_CONFIG
+        return _failed(error.what, _EXIT_CONFIG)
     except BackupsError as error:
-        print(f"mcp-backups: {error}", file=sys.stderr)
-        return 1
+        return _failed(str(error), 1)
+    except OSError as error:  # the machine, not the account: no home, no temporary folder, a folder that is gone
+        where = f" ({error.filename})" if error.filename else ""
+        return _failed(f"The system does not let it: {error.strerror or error}{where}.", _EXIT_CONFIG)
     except KeyboardInterrupt:
         return 130
     return int(code)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _failed(what: str, code: int) -> int:
+    print(f"mcp-backups: {visible(what)}", file=sys.stderr)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that tells a terminal nothing of an argument that the terminal would obey; its commands' parsers do alike."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(message))
+
+
+def _parser() -> "_Parser":
+    parser = _Parser(
         prog="mcp-backups",
         description="An MCP server that lets AI agents look after the backups of VPS.org servers.",
         epilog="Without a command it serves MCP over standard input and output, as MCP clients start it. New here? Try"
@@ -55,13 +74,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str) -> argparse.ArgumentParser:
+def _command(commands: "argparse._SubParsersAction[_Parser]", name: str) -> "_Parser":
     """A command with its help: a line in the list, more on its own page."""
     does, more, exits = HELP[name]
     return commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}. {more}", epilog=exits)
 
 
-def _add_servers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_servers(commands: "argparse._SubParsersAction[_Parser]") -> None:
     serve = _command(commands, "serve")
     serve.add_argument("--http", action="store_true", help="over Streamable HTTP instead of standard input and output")
     serve.add_argument("--host", default="127.0.0.1", help="address on this machine; 127.0.0.1 by default")
@@ -79,7 +98,7 @@ def _add_servers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     demo.set_defaults(run=_demo)
 
 
-def _add_checks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_checks(commands: "argparse._SubParsersAction[_Parser]") -> None:
     check = _command(commands, "check")
     check.add_argument("--max-age", type=hours, default=24, metavar="AGE", help="such as 36h or 7d; 24h by default")
     check.add_argument("--server", type=count, default=0, metavar="ID", help="one server alone; all by default")
@@ -101,7 +120,7 @@ def _add_checks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     config.set_defaults(run=_config)
 
 
-def _add_records(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_records(commands: "argparse._SubParsersAction[_Parser]") -> None:
     operations = _command(commands, "operations")
     operations.add_argument("--limit", type=count, default=20, help="how many, 20 by default")
     operations.add_argument("--json", action="store_true", help="print JSON lines")
@@ -128,6 +147,10 @@ def _add_backup_seconds(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
+    if sys.flags.optimize > 1:
+        raise ConfigError(
+            "PYTHONOPTIMIZE=2 (python -OO) takes away the descriptions that tools are chosen by: set it to 1 at most."
+        )
     gc.disable()  # nothing that is imported is garbage, and looking for some takes a tenth of the start
     from mcp_backups.logs import configure_logging
     from mcp_backups.settings import load_settings
@@ -229,7 +252,7 @@ def _settle(options: argparse.Namespace) -> None:
         settled = anyio.run(partial(settle_by_word, ledger, Liveness(folder), options.operation, options.verdict))
     finally:
         ledger.close()
-    print(f"{settled.id} ({settled.action} on server {settled.server_id}) is recorded as {settled.status}.")
+    print(f"{visible(settled.id)} ({settled.action} on server {settled.server_id}) is recorded as {settled.status}.")
 
 
 def _audit(options: argparse.Namespace) -> int:

@@ -46,36 +46,43 @@ class Moment(BaseModel):
         return self.upstream or self.wall
 
     def within(self, window: timedelta, now: "Moment") -> bool:
-        """Whether any clock says that less than `window` has passed: a limit that no clock step lifts."""
+        """Whether less than `window` has passed: a limit that no clock step lifts."""
         return self.left(window, now) > timedelta(0)
 
     def left(self, window: timedelta, now: "Moment") -> timedelta:
-        """How long it is until `window` has passed by every clock; not above 0 once it has."""
-        return window - min(self._passed(now))
+        """How long it is until `window` has passed; not above 0 once it has, and never above `window`."""
+        return window - max(self.ago(now), timedelta(0))
 
     def ago(self, now: "Moment") -> timedelta:
-        """How long before `now` it was: by the clock that nobody sets, or else the least that the others tell."""
+        """How long before `now` it was: by the clock that nobody sets, or else the least that the others tell.
+
+        Below 0 where one of these went back: nobody knows how long it was, and for a limit that is no time at all.
+        """
         ticked = self._ticked(now)
-        return min(self._passed(now)) if ticked is None else ticked
+        return min(self._by_set_clocks(now)) if ticked is None else ticked
 
     def outlived(self, window: timedelta, now: "Moment") -> bool:
-        """Whether `window` has passed by any clock, or the wall clock was set back: no step prolongs a leave."""
-        return any(each >= window for each in self._passed(now)) or now.wall - self.wall < -_JITTER
+        """Whether `window` has passed by any clock that tells, or ours was set back: no step prolongs a leave.
 
-    def _passed(self, now: "Moment") -> list[timedelta]:
-        """How long it was by each clock that tells; one that was set back tells nothing, unless it is the only one."""
-        wall, ticked = now.wall - self.wall, self._ticked(now)
-        passed = [wall] if wall >= timedelta(0) else []
-        if self.upstream and now.upstream and now.upstream >= self.upstream:
-            passed.append(now.upstream - self.upstream)
-        if ticked is not None:
-            passed.append(ticked)
-        return passed or [wall]
+        What VPS.org's answers say counts only where the machine's ticks tell nothing: a `Date` may be stale or wrong,
+        and must not end a leave that has just begun.
+        """
+        ticked = self._ticked(now)
+        passed = self._by_set_clocks(now) if ticked is None else [ticked, now.wall - self.wall]
+        return any(each >= window for each in passed) or now.wall - self.wall < -_JITTER
+
+    def _by_set_clocks(self, now: "Moment") -> list[timedelta]:
+        """How long it was by the clocks that somebody sets: ours, and VPS.org's where both times are known."""
+        upstream = [now.upstream - self.upstream] if self.upstream and now.upstream else []
+        return [now.wall - self.wall, *upstream]
 
     def _ticked(self, now: "Moment") -> timedelta | None:
-        """How long it was by the clock that nobody sets; None where that belongs to another start of the machine."""
-        is_known = bool(self.boot) and self.boot == now.boot
-        return timedelta(seconds=now.ticks - self.ticks) if is_known else None
+        """How long it was by the clock that nobody sets; None where that belongs to another start of the machine.
+
+        So it does where it went back, as in a virtual machine that was set back to an earlier state.
+        """
+        is_same = bool(self.boot) and self.boot == now.boot and now.ticks >= self.ticks
+        return timedelta(seconds=now.ticks - self.ticks) if is_same else None
 
 
 _JITTER = timedelta(seconds=5)

@@ -1,90 +1,133 @@
 """What the operator sets: where VPS.org is, with which token, and the policy. From the environment and a TOML file."""
 
+import logging
 import os
 import re
 import stat
+from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from mcp_backups.errors import ConfigError
 from mcp_backups.models import MAX_ID
-from mcp_backups.text import safe_text
+from mcp_backups.private import folder_fault, is_kept_private
+from mcp_backups.spelling import is_misspelt, nearest
+from mcp_backups.text import safe_text, visible
 
 APP = "mcp-backups"
 PREFIX = "MCP_BACKUPS_"
 CONFIG = PREFIX + "CONFIG"
+STATE_DIR = PREFIX + "STATE_DIR"
 DEFAULT_URL = "https://admin.vps.org/api/v1"
 
 Approval = Literal["auto", "plan", "human", "flag"]
 
+_log = logging.getLogger(__name__)
+
 _TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
 _TOKEN_FILE_BYTES = 4096
+_QUOTES = "\"'`"
+_UNFILLED = re.compile(r"\$\{.*\}|\$\(.*\)|\$+(env:)?[A-Za-z_]\w*|\{.*\}|%[A-Za-z_]\w*%|<.*>", re.DOTALL)
+_UNFILLED_PART = re.compile(r"\$\{[^}]*\}|\{(env|file|input):[^}]*\}|^\$\w+[/\\]|^%\w+%[/\\]")
+_SAMPLE_TOKEN = re.compile(r"(vps_)?(your[ _-].*|x{4,}|\.{3,}|\*{3,})", re.IGNORECASE)
+_FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
+
+
+def _number(raw: object) -> object:
+    """Digits as the number that they are; anything else as it is, for pydantic to refuse."""
+    return int(raw) if isinstance(raw, str) and re.fullmatch(r"-?[0-9]{1,16}", raw) else raw
+
+
+def _flag(raw: object) -> object:
+    return _FLAGS.get(raw.lower(), raw) if isinstance(raw, str) else raw
 
 
 def _ids(raw: object) -> object:
-    """`"12345, 12346"` as a list; anything else as it is."""
-    return [part.strip() for part in raw.split(",")] if isinstance(raw, str) else raw
+    """`"12345, 12346"` as a list; anything else that is a list as it is."""
+    if isinstance(raw, frozenset | set):
+        return raw
+    if isinstance(raw, str):
+        raw = [part.strip() for part in raw.split(",")] if raw.strip(" ,") else []
+    _require(isinstance(raw, list | tuple), "must be a list of ids")
+    # Whoever sets an empty list may have meant "none of them", and would get "all of them".
+    _require(bool(raw), "is set, but names no id; take it out, or name some")
+    return raw
 
 
-Ids = Annotated[
-    frozenset[Annotated[int, Field(ge=1, le=MAX_ID)]],
-    NoDecode,
-    BeforeValidator(_ids),
-]
+def _location(raw: object) -> Path:
+    """A path with its `~` expanded, which must then be absolute: a client starts servers in any folder."""
+    if not isinstance(raw, str | Path):
+        raise ValueError("must be a path")  # noqa: TRY004 - a TypeError is none that pydantic tells of
+    try:
+        path = Path(raw).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~, and it is not known which folder that is; set HOME") from None
+    _require("\0" not in str(raw) and path.is_absolute(), "must be an absolute path, or begin with ~/")
+    return path
 
 
-class Settings(BaseSettings):
+def _usual_state_dir() -> Path:
+    try:
+        return platformdirs.user_state_path(APP, appauthor=False)
+    except RuntimeError:
+        return Path("~", APP)  # which is no absolute path, and refused as such
+
+
+Number = Annotated[int, BeforeValidator(_number), Field(strict=True)]
+Flag = Annotated[bool, BeforeValidator(_flag), Field(strict=True)]
+Location = Annotated[Path, BeforeValidator(_location)]
+Ids = Annotated[frozenset[Annotated[Number, Field(ge=1, le=MAX_ID)]], BeforeValidator(_ids)]
+
+
+class Settings(BaseModel):
     """Every setting, with its default; the environment wins over the file.
 
     A TOML file uses the names as they stand. In the environment they are in capitals, and all
-    but the three `VPS_API_…` begin with `MCP_BACKUPS_`.
+    but the three `VPS_API_…` begin with `MCP_BACKUPS_`. Text is read as the number, flag or list that it spells;
+    numbers and flags of a TOML file must be that.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    vps_api_token: SecretStr | None = Field(
-        default=None, validation_alias="vps_api_token", description="API token, as VPS.org showed it once."
+    vps_api_token: SecretStr | None = Field(default=None, description="API token, as VPS.org showed it once.")
+    vps_api_token_file: Location | None = Field(
+        default=None, description="File that holds the API token; readable by its owner only, or a mounted secret."
     )
-    vps_api_token_file: Path | None = Field(
-        default=None,
-        validation_alias="vps_api_token_file",
-        description="File that holds the API token; readable by its owner only.",
-    )
-    vps_api_url: str = Field(
-        default=DEFAULT_URL,
-        validation_alias="vps_api_url",
-        description="Base URL of the API; https, or http on this machine.",
-    )
+    vps_api_url: str = Field(default=DEFAULT_URL, description="Base URL of the API; https, or http on this machine.")
     approval: Approval = Field(
         default="auto",
         description="Who consents to a destructive operation: auto, plan, human or flag.",
     )
-    read_only: bool = Field(default=False, description="Refuse every write.")
-    servers: Ids = Field(default=frozenset(), description="Only these servers may be changed; empty: all.")
+    read_only: Flag = Field(default=False, description="Refuse every write.")
+    servers: Ids = Field(default=frozenset(), description="Only these servers may be changed; all if it is not set.")
     protected_servers: Ids = Field(default=frozenset(), description="Servers of which nothing is deleted or restored.")
     protected_backups: Ids = Field(default=frozenset(), description="Backups that are never deleted.")
     ignored_servers: Ids = Field(default=frozenset(), description="Servers that are left out of checks.")
-    keep_min: int = Field(default=1, ge=0, le=1000, description="Good backups that a delete must leave on a server.")
-    deletes_per_hour: int = Field(default=10, ge=0, le=100_000, description="Most deletes within an hour.")
-    deletes_per_day: int = Field(default=30, ge=0, le=100_000, description="Most deletes within 24 hours.")
-    restores_per_hour: int = Field(default=1, ge=0, le=1000, description="Most restores of one server within an hour.")
-    require_safety_backup: bool = Field(default=False, description="Refuse a restore without a safety backup.")
-    mark_backups: bool = Field(
+    keep_min: Number = Field(default=1, ge=0, le=1000, description="Good backups that a delete must leave on a server.")
+    deletes_per_hour: Number = Field(default=10, ge=0, le=100_000, description="Most deletes within an hour.")
+    deletes_per_day: Number = Field(default=30, ge=0, le=100_000, description="Most deletes within 24 hours.")
+    restores_per_hour: Number = Field(
+        default=1, ge=0, le=1000, description="Most restores of one server within an hour."
+    )
+    require_safety_backup: Flag = Field(default=False, description="Refuse a restore without a safety backup.")
+    mark_backups: Flag = Field(
         default=True,
         description="Add the operation's id to the description of each backup made, so that it can be found again.",
     )
-    state_dir: Path = Field(
-        default_factory=lambda: platformdirs.user_state_path(APP, appauthor=False),
-        description="Folder of the ledger.",
-    )
+    state_dir: Location = Field(default_factory=_usual_state_dir, description="Folder of the ledger.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", description="Least severe messages logged to standard error."
     )
@@ -92,9 +135,12 @@ class Settings(BaseSettings):
     @field_validator("vps_api_token")
     @classmethod
     def _check_token(cls, token: SecretStr | None) -> SecretStr | None:
-        if token is not None and not _TOKEN.fullmatch(token.get_secret_value()):
-            raise ValueError("must be 1 to 512 visible ASCII characters, without spaces or line ends")
-        return token
+        if token is None:
+            return None
+        value = _without_line_end(token.get_secret_value())
+        if fault := _token_fault(value):
+            raise ValueError(fault)
+        return SecretStr(value)
 
     @field_validator("vps_api_url")
     @classmethod
@@ -110,30 +156,21 @@ class Settings(BaseSettings):
         )
         return url.rstrip("/")
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment, then what `load_settings` read from the file; nothing is read from a `.env`."""
-        del settings_cls, dotenv_settings, file_secret_settings
-        return env_settings, init_settings
 
-
-def load_settings() -> Settings:
+def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings of this process from its environment and the settings file.
 
     Raises:
-        ConfigError: A setting is wrong; the message names it, never its value.
+        ConfigError: A setting is wrong; the message names it, never its value. Or the state folder is none that can be
+            relied on; the message names it too.
     """
-    _refuse_unknown()
-    path = config_path()
+    given = environment(environ)
+    path = config_path(environ)
+    values: dict[str, Any] = _read_toml(path, is_named=CONFIG in given) if path else {}
+    values |= {name.removeprefix(PREFIX).lower(): value for name, value in given.items() if name != CONFIG}
+    _leave_out_unfilled(values)
     try:
-        settings = Settings(**(_read_toml(path) if path else {}))
+        settings = Settings(**values)
     except ValidationError as invalid:
         first = invalid.errors(include_url=False, include_input=False, include_context=False)[0]
         raise ConfigError(f"{setting_name(first['loc'])} {_rule(first['msg'])}.") from None
@@ -142,6 +179,7 @@ def load_settings() -> Settings:
     if settings.vps_api_token_file:
         token = SecretStr(_read_token(settings.vps_api_token_file))
         settings = settings.model_copy(update={"vps_api_token": token})
+    check_state_dir(settings.state_dir)
     return settings
 
 
@@ -151,63 +189,155 @@ def setting_name(loc: tuple[int | str, ...]) -> str:
     return name.upper() if name.lower().startswith("vps_api_") else PREFIX + name.upper()
 
 
+def setting_names(kind: type[Settings] = Settings) -> list[str]:
+    """The names of all settings as they stand in the environment, that of the settings file first."""
+    return [CONFIG, *(setting_name((name,)) for name in kind.model_fields)]
+
+
+def environment(environ: Mapping[str, str], kind: type[Settings] = Settings) -> dict[str, str]:
+    """What an environment sets of ours, by its name in capitals, in whatever case it stands there.
+
+    White space around a value is cut, and what is empty then is as good as not set: a client's form that leaves a field
+    blank hands that on. But an empty list is kept, to be refused.
+
+    Raises:
+        ConfigError: A name looks like one of ours and is none, or stands there twice with different values.
+    """
+    known = setting_names(kind)
+    found: dict[str, str] = {}
+    for name, value in environ.items():
+        capitals = name.upper()
+        if capitals not in known:
+            if is_misspelt(name, known):  # a misspelt rule is no rule: better not to start than to run without it
+                raise ConfigError(f"{safe_text(name)} is not a setting{_did_you_mean(name, known)}")
+        elif found.setdefault(capitals, value) != value:
+            raise ConfigError(f"{capitals} is set twice, in capitals and in small letters: set it once.")
+    return {
+        name: value if name == "VPS_API_TOKEN" else value.strip()
+        for name, value in found.items()
+        if value.strip() or name in _LISTS
+    }
+
+
+_LISTS = {
+    setting_name((name,)) for name, field in Settings.model_fields.items() if isinstance(field.default, frozenset)
+}
+
+
 def _rule(message: str) -> str:
     return message.removeprefix("Value error, ").replace("Input should be", "must be")
 
 
-def _refuse_unknown() -> None:
-    """A misspelt rule is no rule: better not to start than to run without it."""
-    known = {setting_name((name,)) for name in Settings.model_fields} | {CONFIG}
-    for name in os.environ:
-        if name.startswith(PREFIX) and name not in known:
-            raise ConfigError(f"{name} is not a setting.")
+def _did_you_mean(name: str, known: Collection[str]) -> str:
+    found = nearest(name, known)
+    return f"; did you mean {found}?" if found else "."
 
 
-def config_path() -> Path | None:
-    """The settings file, None if there is none."""
-    if named := os.environ.get(CONFIG):
-        return Path(named)
-    default = platformdirs.user_config_path(APP, appauthor=False) / "config.toml"
-    return default if default.exists() or default.is_symlink() else None
+def _leave_out_unfilled(values: dict[str, Any]) -> None:
+    """Refuse what a client was to fill in and did not; of the token and its file, one that is filled in is enough.
+
+    Raises:
+        ConfigError: A value is a placeholder.
+    """
+    unfilled = [name for name, value in values.items() if isinstance(value, str) and _is_unfilled(value)]
+    of_token = {"vps_api_token", "vps_api_token_file"}
+    for name in unfilled:
+        if name not in of_token or of_token & values.keys() <= set(unfilled):
+            raise ConfigError(
+                f"{setting_name((name,))} is a placeholder that the client did not fill in: set the variable that it"
+                f" names where the client is started, or write the value itself."
+            )
+        del values[name]
+        other = setting_name(tuple(of_token - {name}))
+        _log.warning(
+            "%s is a placeholder that the client did not fill in; %s is used instead.", setting_name((name,)), other
+        )
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _is_unfilled(value: str) -> bool:
+    bare = value.strip().strip(_QUOTES)
+    return bool(_UNFILLED.fullmatch(bare) or _UNFILLED_PART.search(bare))
+
+
+def _token_fault(token: str) -> str:
+    """Why a text cannot be the token, which then is never sent; empty if it may be."""
+    if _is_unfilled(token) or _SAMPLE_TOKEN.fullmatch(token):
+        return "must hold the token itself, not a placeholder for it"
+    if token.strip()[:1] in {*_QUOTES} or token.strip()[-1:] in {*_QUOTES}:
+        return "must hold the token without quotation marks"
+    if "=" in token and token.partition("=")[0].upper() == "VPS_API_TOKEN":
+        return "must hold the token alone, without the setting's name before it"
+    return "" if _TOKEN.fullmatch(token) else "must be 1 to 512 visible ASCII characters, without spaces or line ends"
+
+
+def _without_line_end(text: str) -> str:
+    """Without the one line end that editors and `echo` leave behind a token."""
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def config_path(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The settings file, None if there is none.
+
+    Raises:
+        ConfigError: It is named by a path that is not absolute, or its usual place cannot be looked at.
+    """
+    if named := environment(environ).get(CONFIG):
+        if _is_unfilled(named):
+            raise ConfigError(f"{CONFIG} is a placeholder that the client did not fill in.")
+        try:
+            return _location(named)
+        except ValueError as wrong:
+            raise ConfigError(f"{CONFIG} {wrong}.") from None
+    try:
+        default = platformdirs.user_config_path(APP, appauthor=False) / "config.toml"
+        default.lstat()
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # the last where there is no home folder
+        return None
+    except OSError:
+        raise ConfigError(
+            f"The settings file {visible(str(default))} cannot be looked for by this user: set HOME to the folder of"
+            f" this user, or {CONFIG} to a settings file."
+        ) from None
+    return default if default.is_absolute() else None
+
+
+def _read_toml(path: Path, *, is_named: bool) -> dict[str, Any]:
     import tomllib  # noqa: PLC0415 - most starts have no file to read
 
-    where = f"{CONFIG} names a settings file that"
-    if path.is_symlink():
-        raise ConfigError(f"{where} is a link; name the file itself.")
+    where = f"{CONFIG} names a settings file that" if is_named else f"The settings file {visible(str(path))}"
     mode = _mode(path, where)
     if mode & stat.S_IWOTH:
         raise ConfigError(f"{where} anyone may write to; take that right away (chmod o-w).")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"{where} cannot be read as text.") from None
-    except tomllib.TOMLDecodeError as invalid:
+    except (tomllib.TOMLDecodeError, RecursionError) as invalid:
         line = re.search(r"at line (\d+)", str(invalid))
         raise ConfigError(f"{where} is not valid TOML{f' in line {line[1]}' if line else ''}.") from None
-    if unknown := [name for name in values if name not in Settings.model_fields]:
-        raise ConfigError(
-            f"{safe_text(unknown[0])} in the settings file is not a setting; the names there are in small letters."
-        )
-    if "vps_api_token" in values and mode & (stat.S_IRGRP | stat.S_IROTH):
+    for name in values:
+        if name not in Settings.model_fields:
+            raise ConfigError(
+                f"{safe_text(name)} in the settings file is not a setting{_did_you_mean(name, Settings.model_fields)}"
+                " The names there are in small letters."
+            )
+    if "vps_api_token" in values and not is_kept_private(path, mode):
         raise ConfigError(f"{where} holds the token and can be read by others; make it private (chmod 600).")
     return values
 
 
 def _read_token(path: Path) -> str:
     name = "VPS_API_TOKEN_FILE"
-    if _mode(path, f"{name} names a file that") & (stat.S_IRWXG | stat.S_IRWXO):
+    if not is_kept_private(path, _mode(path, f"{name} names a file that")):
         raise ConfigError(f"{name} names a file that others may read; make it private (chmod 600).")
     try:
         with path.open("rb") as file:
             raw = file.read(_TOKEN_FILE_BYTES).decode("ascii")
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"{name} names a file that cannot be read as ASCII text.") from None
-    token = raw.removesuffix("\n").removesuffix("\r")
-    if not _TOKEN.fullmatch(token):
-        raise ConfigError(f"{name} must hold the token alone: 1 to 512 visible ASCII characters on one line.")
+    token = _without_line_end(raw)
+    if fault := _token_fault(token):
+        raise ConfigError(f"{name} names a file of which the content {fault}.")
     return token
 
 
@@ -220,6 +350,19 @@ def _mode(path: Path, where: str) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"{where} is not a regular file.")
     return 0 if os.name == "nt" else stat.S_IMODE(status.st_mode)
+
+
+def check_state_dir(folder: Path) -> None:
+    """Whether a state folder, which may still have to be made, is this user's own.
+
+    Raises:
+        ConfigError: It is not; the message names the folder.
+    """
+    if fault := folder_fault(folder):
+        raise ConfigError(
+            f"{STATE_DIR}: the state folder {visible(str(folder))} {fault}. Set it to a folder that only this user may"
+            " write to; where it is not set, HOME says where that is."
+        )
 
 
 def _require(holds: bool, rule: str) -> None:

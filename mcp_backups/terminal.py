@@ -2,8 +2,10 @@
 
 import io
 import sys
+from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 ACCENT = "cyan"
 """The one colour; bad news is red."""
@@ -12,8 +14,18 @@ _LINE_WIDTH = 160
 """Columns where no terminal sets them: a row stays a line that can be searched."""
 
 
-class PipedConsole(Console):
-    """A console whose reader may leave: that goes on as the BrokenPipeError that it is."""
+class PlainConsole(Console):
+    """A console that prints nothing of what it is given that a terminal would obey, whoever wrote that.
+
+    Its reader may leave: that goes on as the BrokenPipeError that it is.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is to be printed, in pieces; those that move the cursor are the console's own."""
+        for piece in super().render(renderable, options):
+            is_plain = piece.control or all(part.isprintable() for part in piece.text.split("\n"))
+            text = piece.text if is_plain else "\n".join(visible(part) for part in piece.text.split("\n"))
+            yield piece if is_plain else Segment(text, piece.style)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -28,7 +40,7 @@ def open_console(*, quiet: bool = False, most_columns: int | None = None) -> Con
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a name that this terminal cannot show is no reason to fail
-    console = PipedConsole(highlight=False, markup=False, emoji=False, quiet=quiet)
+    console = PlainConsole(highlight=False, markup=False, emoji=False, quiet=quiet)
     if most_columns is not None:
         console.width = min(console.width, most_columns)
     elif not console.is_terminal:

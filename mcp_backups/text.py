@@ -18,6 +18,12 @@ _MB_PER_GB = 1024
 _NOTHING, _MINUTE = timedelta(0), timedelta(minutes=1)
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x9b[0-?]*[ -/]*[@-~]")
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+_LINE_ENDS = frozenset("\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029")
+_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_TAGS = range(0xE0000, 0xE0080)
+_JOINERS, _SELECTORS = frozenset("\u200c\u200d"), frozenset("\ufe0e\ufe0f")
+"""What makes several characters one, as in emoji of families and in Persian, and a character an emoji or not one."""
+
 # Letters and marks that draw nothing: fillers, joiners and variation selectors, which can carry hidden words.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
@@ -47,8 +53,47 @@ def visible(raw: str) -> str:
 
 
 def seen(raw: str) -> str:
-    """Upstream text as people see it, to compare by: compatible forms are one (NFKC), nothing invisible counts."""
-    return visible(unicodedata.normalize("NFKC", visible(raw)))
+    """The text as people see it, for comparing what they type: compatible characters alike, nothing that is not drawn.
+
+    `é` is the same in one piece or two, wide letters as narrow ones, an emoji with or without its selectors and
+    joiners, and any run of spaces is one; capitals stay capitals. Only the first 4,000 characters count.
+    """
+    return unicodedata.normalize("NFKC", visible(unicodedata.normalize("NFKC", visible(raw))))
+
+
+def line_fault(raw: str) -> str:
+    """What stands in a text that has no place in one visible line, as in `a line break at character 12`; empty if none.
+
+    Every kind of space has, and what joins or selects drawn characters, as in emoji.
+    """
+    for place, char in enumerate(raw):
+        if fault := _fault(char, raw[place - 1 : place], raw[place + 1 : place + 2]):
+            return f"{fault} at character {place + 1}"
+    return ""
+
+
+def _fault(char: str, before: str, after: str) -> str:
+    """What is wrong with a character between its neighbours."""
+    category = unicodedata.category(char)
+    follows, joins = _is_drawn(before), (_is_drawn(before) or before in _SELECTORS) and _is_drawn(after)
+    if category == "Zs" or _is_drawn(char) or (char in _SELECTORS and follows) or (char in _JOINERS and joins):
+        return ""
+    if char in _LINE_ENDS or char == "\t":
+        return "a tab" if char == "\t" else "a line break"
+    kinds = {
+        "control": category == "Cc",
+        "bidirectional": char in _DIRECTIONS,
+        "tag": ord(char) in _TAGS,
+        "surrogate": category == "Cs",
+        "unassigned": category in {"Co", "Cn"},
+    }
+    kind = next((kind for kind, holds in kinds.items() if holds), "invisible")
+    return f"{'an' if kind[0] in 'iu' else 'a'} {kind} character (U+{ord(char):04X})"
+
+
+def _is_drawn(char: str) -> bool:
+    """Whether it is one, and people see it."""
+    return bool(char) and not char.isspace() and _is_visible(char) and not _INVISIBLE.match(char)
 
 
 def _is_visible(ch: str) -> bool:

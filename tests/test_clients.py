@@ -164,9 +164,9 @@ def test_the_rules_of_this_environment_come_along(
     """A client that is started elsewhere would not see them, and the server would run without."""
     (tmp_path / "token").write_text(TOKEN)
     (tmp_path / "token").chmod(0o600)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MCP_BACKUPS_READ_ONLY", "true")
-    monkeypatch.setenv("VPS_API_TOKEN_FILE", "token")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("mcp_backups_read_only", "true")
+    monkeypatch.setenv("VPS_API_TOKEN_FILE", "~/token")
     configure(client.key, write=True, token_in_file=False, machine=machine)
     content = read(client, path_of(client, machine).read_text(encoding="utf-8"))
     assert started(client, content)[1] == {
@@ -338,8 +338,7 @@ def test_other_secrets_are_left_out_and_named_but_go_into_a_private_file() -> No
 def test_a_path_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client starts the server in a folder of its own, and expands nothing."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    environ = {"MCP_BACKUPS_STATE_DIR": "~/state", "VPS_API_TOKEN_FILE": "token"}
-    monkeypatch.chdir(tmp_path)
+    environ = {"MCP_BACKUPS_STATE_DIR": "~/state", "VPS_API_TOKEN_FILE": "~/token"}
     launch = with_settings(INSTALLED, Settings(), environ, token_in_file=False)
     assert launch.variables == {
         "MCP_BACKUPS_STATE_DIR": str(tmp_path / "state"),

@@ -25,8 +25,10 @@ def later(passed: float, *, step: float = 0, boot: str = "one", ticks: float | N
         pytest.param(later(61), False, True, id="after the end"),
         pytest.param(later(10, step=+600), True, True, id="set forward: the limit stays, the leave ends"),
         pytest.param(later(10, step=-600), True, True, id="set back: the limit stays, the leave ends"),
-        pytest.param(later(90, step=-80), True, True, id="set back after the end: both by the careful clock"),
-        pytest.param(later(90, step=-600), False, True, id="set back before the beginning: it tells nothing"),
+        pytest.param(later(90, step=-80), False, True, id="set back after the end: the ticks tell"),
+        pytest.param(later(90, step=-600), False, True, id="set back before the beginning: the ticks tell"),
+        pytest.param(later(10, ticks=4_000.0), True, False, id="the ticks went back: they tell nothing"),
+        pytest.param(later(90, ticks=4_000.0), False, True, id="the ticks went back, after the end"),
         pytest.param(later(0, step=-0.05), True, False, id="corrected by 3 s: no step"),
         pytest.param(later(0, step=-0.1), True, True, id="set back by 6 s: a step"),
         pytest.param(later(30, boot="two", ticks=12.0), True, False, id="restarted, before the end"),
@@ -57,7 +59,7 @@ def by_vps_org(now: Moment, passed: float) -> Moment:
         pytest.param(10, 50, True, id="set forward and restarted: the limit stays"),
         pytest.param(60, 0, True, id="at the end"),
         pytest.param(0, 60, True, id="at once"),
-        pytest.param(-1, -540, True, id="VPS.org's clock runs backwards: it tells nothing"),
+        pytest.param(-1, 60, True, id="VPS.org's clock runs backwards: for a limit no time has passed"),
     ],
 )
 def test_vps_orgs_clock_counts_where_the_machine_was_restarted(passed: float, left: float, outlived: bool) -> None:
@@ -75,10 +77,37 @@ def test_how_long_ago_it_was_tells_the_clock_that_nobody_sets_or_else_vps_orgs()
     assert start.ago(later(5, step=100, boot="two")) == timedelta(minutes=105)
 
 
-def test_a_leave_ends_by_vps_orgs_clock_too() -> None:
-    start, now = by_vps_org(START, 0), by_vps_org(later(59), 60)
-    assert start.outlived(HOUR, now)
-    assert start.within(HOUR, now)
+@pytest.mark.parametrize(
+    ("passed", "date", "within", "outlived"),
+    [
+        pytest.param(59, 60, True, False, id="a minute ahead"),
+        pytest.param(1, 24 * 60, True, False, id="a day ahead"),
+        pytest.param(1, -30, True, False, id="stale"),
+        pytest.param(59, 600, True, False, id="hours ahead before the end"),
+        pytest.param(61, 5, False, True, id="stale after the end"),
+        pytest.param(61, -24 * 60, False, True, id="a day behind after the end"),
+    ],
+)
+def test_what_vps_orgs_answers_are_dated_matters_to_nothing_where_the_ticks_tell(
+    passed: float, date: float, within: bool, outlived: bool
+) -> None:
+    """A cache before VPS.org, or one machine of it, may date its answers wrong."""
+    for start, now in (
+        (by_vps_org(START, 0), by_vps_org(later(passed), date)),
+        (by_vps_org(START, date), by_vps_org(later(passed), passed)),
+    ):
+        assert (start.within(HOUR, now), start.outlived(HOUR, now)) == (within, outlived)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "step"),
+    [(30, 120), (30, 0), (600, 10_000), (5, 60), (-30, 120)],
+    ids=["half an hour, and ours two", "half an hour", "hours, and ours days", "five minutes", "behind"],
+)
+def test_a_wrong_date_a_restart_and_a_wrong_clock_together_lift_no_limit(ahead: float, step: float) -> None:
+    """`Date` was wrong when the request went out, and is right again; ten minutes have passed."""
+    start = by_vps_org(START, ahead)
+    assert start.within(HOUR, by_vps_org(later(10, step=step, boot="two", ticks=12.0), 10))
 
 
 def test_the_latest_is_whichever_clock_is_ahead() -> None:

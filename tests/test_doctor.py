@@ -231,7 +231,7 @@ def test_a_list_that_cannot_be_read_is_told(
     ("fault", "network", "token", "said"),
     [
         (Fault.status(401), "ok", "failure", "refused the token"),
-        (Fault.status(403), "ok", "failure", "may not read the account"),
+        (Fault.status(403, {"detail": "Not yours."}), "ok", "failure", "read the account"),
         (Fault.status(429, headers={"Retry-After": "60"}), "warning", "warning", "limits how often"),
         (Fault.status(404), "failure", "warning", "no VPS.org API at the address"),
         (Fault.status(503), "failure", "warning", "VPS.org failed"),
@@ -248,6 +248,7 @@ def test_it_tells_a_bad_token_from_a_bad_network(
     assert (found["network"].verdict, found["token"].verdict) == (network, token)
     assert any(said in each.what for each in found.values())
     assert all(each.todo for each in found.values() if each.verdict != "ok")
+    assert found["token"].details in ((), ('VPS.org said: "Not yours."',))
 
 
 def test_an_address_at_which_nobody_answers_is_a_failure(

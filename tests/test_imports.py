@@ -13,7 +13,7 @@ NAME = PACKAGE.name
 
 LAYERS = (
     {"errors", "text", "clock"},
-    {"models"},
+    {"models", "private", "spelling"},
     {"settings", "health", "logs", "reports", "terminal"},
     {"retention"},
     {"api"},

@@ -153,7 +153,7 @@ def masked(text: str, operations: list[str]) -> str:
     """A text with the same words in place of what differs from one session to the next."""
     for number, operation in enumerate(operations):
         text = text.replace(operation, f"OPERATION {number}")
-    return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", "TIME", text)
+    return re.sub(r"(\d{4}-\d\d-\d\dT)?\d\d:\d\dZ", "TIME", text)
 
 
 def parsed(call: str) -> tuple[str, dict[str, Any]]:

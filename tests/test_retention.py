@@ -152,7 +152,10 @@ def test_days_are_those_of_utc_whatever_zone_a_time_was_told_in() -> None:
 USELESS = [
     pytest.param({"status": "in_progress", "size_mb": None}, "left alone: in progress", id="in progress"),
     pytest.param({"status": "failed"}, NO_RULE, id="failed"),
-    pytest.param({"status": "uploading"}, NO_RULE, id="of an unknown status for over a day"),
+    *(
+        pytest.param({"status": word}, "left alone: it is not known what its status means", id=f"status {word!r}")
+        for word in ("available", "queued", "creating", "archived", "error", "", "Completed", "FAILED", "unreadable")
+    ),
     pytest.param({"size_mb": 0.0}, NO_RULE, id="empty"),
     pytest.param({"size_mb": None}, "left alone: size unknown", id="of unknown size"),
     pytest.param({"expires_at": NOW}, "left alone: expires by itself", id="expired"),
@@ -172,10 +175,34 @@ def test_what_cannot_be_relied_on_never_pushes_a_good_backup_out(
     assert second.kept
 
 
-@pytest.mark.parametrize("age", [timedelta(0), timedelta(hours=23), timedelta(days=-2)])
-def test_a_young_backup_of_an_unknown_status_may_still_be_under_way(age: timedelta) -> None:
-    (ruling,) = rulings([made(NOW - age, status="uploading")], Keep(last=1), NOW)
-    assert ruling.reason == "left alone: not known to be finished"
+@pytest.mark.parametrize("age", [timedelta(0), timedelta(hours=25), timedelta(days=400), timedelta(days=-2)])
+def test_what_no_one_knows_to_be_finished_or_failed_is_left_alone_at_any_age(age: timedelta) -> None:
+    """`available` may be somebody's word for completed: a backup is not junk because its status is not known here."""
+    (ruling,) = rulings([made(NOW - age, status="available")], Keep(last=1), NOW)
+    assert ruling.reason == "left alone: it is not known what its status means"
+
+
+@pytest.mark.parametrize("fields", [{}, {"status": "failed"}, {"status": "available"}, {"size_mb": None}])
+def test_what_may_still_be_deleted_fills_no_place_and_is_no_candidate(fields: dict[str, object]) -> None:
+    doubtful, good = made("2026-11-19T12:00", 2, **fields), made("2026-11-18T12:00", 1)
+    first, second = rulings([doubtful, good], Keep(last=1), NOW, {2})
+    assert first.reason == "left alone: its deletion was sent before"
+    assert second.reason == "keep-last 1"
+
+
+@pytest.mark.parametrize("minutes", [6, 120, 2 * 24 * 60])
+def test_what_is_dated_in_the_future_fills_no_place_and_is_left_alone(minutes: int) -> None:
+    ahead, good = made(NOW + timedelta(minutes=minutes), 2), made("2026-11-18T12:00", 1)
+    first, second = rulings([ahead, good], Keep(last=1), NOW)
+    assert (first.reason, second.reason) == ("left alone: dated in the future", "keep-last 1")
+
+
+@pytest.mark.parametrize("keep", [Keep(last=1), Keep(daily=1), Keep(weekly=1), Keep(monthly=1)])
+@pytest.mark.parametrize("hours", [25, 24 * 300])
+def test_of_two_made_at_once_the_one_that_lasts_is_kept(hours: int, keep: Keep) -> None:
+    lasting, ending = made("2026-11-19T12:00", 1), made("2026-11-19T12:00", 2, expires_at=NOW + timedelta(hours=hours))
+    first, second = rulings([ending, lasting], keep, NOW)
+    assert (first.backup.id, first.kept, second.kept) == (1, True, False)
 
 
 @pytest.mark.parametrize("counts", [{}, {"last": -1}, {"daily": 3, "monthly": -1}])

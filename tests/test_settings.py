@@ -5,12 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import SecretStr
 
 from mcp_backups.errors import ConfigError
-from mcp_backups.settings import DEFAULT_URL, PREFIX, Settings, load_settings
+from mcp_backups.settings import DEFAULT_URL, PREFIX, Settings, load_settings, setting_names
 
 TOKEN = "vps_s3cret"
 SECRET = "s3cret"
@@ -54,7 +55,11 @@ def refusal() -> str:
 
 WRONG_VALUES = [
     ("VPS_API_TOKEN", "vps s3cret"),
-    ("VPS_API_TOKEN", "vps_s3cret\n"),
+    ("VPS_API_TOKEN", "vps_s3cret\n\n"),
+    ("VPS_API_TOKEN", " vps_s3cret"),
+    ("VPS_API_TOKEN", "VPS_API_TOKEN=vps_s3cret"),
+    ("VPS_API_TOKEN_FILE", "s3cret/token"),
+    ("VPS_API_TOKEN_FILE", "./s3cret"),
     ("VPS_API_TOKEN", "vps\r\nX-Other: s3cret"),
     ("VPS_API_TOKEN", "vps_s3cret\x1b"),
     ("VPS_API_TOKEN", "vps_s3crét"),
@@ -79,6 +84,20 @@ WRONG_VALUES = [
     ("VPS_API_URL", "https:\\\\s3cret.test"),
     ("MCP_BACKUPS_APPROVAL", "s3cret"),
     ("MCP_BACKUPS_READ_ONLY", "s3cret"),
+    ("MCP_BACKUPS_READ_ONLY", "maybe"),
+    ("MCP_BACKUPS_READ_ONLY", "2"),
+    ("MCP_BACKUPS_READ_ONLY", "t"),
+    ("MCP_BACKUPS_READ_ONLY", "\uff11"),
+    ("MCP_BACKUPS_SERVERS", ""),
+    ("MCP_BACKUPS_SERVERS", " "),
+    ("MCP_BACKUPS_SERVERS", " , "),
+    ("MCP_BACKUPS_PROTECTED_SERVERS", ","),
+    ("MCP_BACKUPS_PROTECTED_BACKUPS", ""),
+    ("MCP_BACKUPS_SERVERS", "[12345]"),
+    ("MCP_BACKUPS_SERVERS", "12345.0"),
+    ("MCP_BACKUPS_SERVERS", "1_0"),
+    ("MCP_BACKUPS_SERVERS", "٣"),
+    ("MCP_BACKUPS_SERVERS", "true"),
     ("MCP_BACKUPS_SERVERS", "12345, s3cret"),
     ("MCP_BACKUPS_SERVERS", "12345,,12346"),
     ("MCP_BACKUPS_SERVERS", "0"),
@@ -87,6 +106,16 @@ WRONG_VALUES = [
     ("MCP_BACKUPS_KEEP_MIN", "-1"),
     ("MCP_BACKUPS_KEEP_MIN", "s3cret"),
     ("MCP_BACKUPS_KEEP_MIN", "1.5"),
+    ("MCP_BACKUPS_KEEP_MIN", "1.0"),
+    ("MCP_BACKUPS_KEEP_MIN", "1_0"),
+    ("MCP_BACKUPS_KEEP_MIN", "٣"),
+    ("MCP_BACKUPS_KEEP_MIN", "+1"),
+    ("MCP_BACKUPS_KEEP_MIN", "0x1"),
+    ("MCP_BACKUPS_KEEP_MIN", "true"),
+    ("MCP_BACKUPS_STATE_DIR", "s3cret"),
+    ("MCP_BACKUPS_STATE_DIR", "./s3cret"),
+    ("MCP_BACKUPS_STATE_DIR", "~no-such-user/s3cret"),
+    ("MCP_BACKUPS_CONFIG", "s3cret.toml"),
     ("MCP_BACKUPS_DELETES_PER_HOUR", "100001"),
     ("MCP_BACKUPS_DELETES_PER_DAY", "many s3cret"),
     ("MCP_BACKUPS_RESTORES_PER_HOUR", "-1"),
@@ -124,14 +153,164 @@ def test_https_or_this_machine_is_accepted(url: str, set_up: Callable[[Mapping[s
 
 
 @pytest.mark.parametrize(
-    "name", ["MCP_BACKUPS_READONLY", "MCP_BACKUPS_APROVAL", "MCP_BACKUPS_VPS_API_TOKEN", "MCP_BACKUPS_keep_min"]
+    ("name", "meant"),
+    [
+        ("MCP_BACKUPS_READONLY", "MCP_BACKUPS_READ_ONLY"),
+        ("MCP_BACKUPS_APROVAL", "MCP_BACKUPS_APPROVAL"),
+        ("MCP_BACKUPS_VPS_API_TOKEN", "VPS_API_TOKEN"),
+        ("MCP_BACKUP_READ_ONLY", "MCP_BACKUPS_READ_ONLY"),
+        ("MCP_BACKUP_READONLY", "MCP_BACKUPS_READ_ONLY"),
+        ("mcp_backups_keep_mim", "MCP_BACKUPS_KEEP_MIN"),
+        ("Mcp_Backup_Keep_Min", "MCP_BACKUPS_KEEP_MIN"),
+        ("MCPBACKUPS_READ_ONLY", "MCP_BACKUPS_READ_ONLY"),
+        ("MCP-BACKUPS-READ-ONLY", "MCP_BACKUPS_READ_ONLY"),
+        ("MCP_BACKUPS__READ_ONLY", "MCP_BACKUPS_READ_ONLY"),
+        ("MCP_BACKPUS_SERVERS", "MCP_BACKUPS_SERVERS"),
+        ("MPC_BACKUPS_SERVERS", "MCP_BACKUPS_SERVERS"),
+        ("MCCP_BACKUPS_SERVERS", "MCP_BACKUPS_SERVERS"),
+        ("NCP_BACKUPS_SERVERS", "MCP_BACKUPS_SERVERS"),
+        ("MCP_BAKUPS_PROTECTED_SERVER", "MCP_BACKUPS_PROTECTED_SERVERS"),
+        ("MCP_BACKUPS_DELETE_PER_DAY", "MCP_BACKUPS_DELETES_PER_DAY"),
+        ("VPS_API_TOKN", "VPS_API_TOKEN"),
+        ("vps_api_tokenfile", "VPS_API_TOKEN_FILE"),
+        ("VPSAPI_TOKEN", "VPS_API_TOKEN"),
+        ("VSP_API_TOKEN", "VPS_API_TOKEN"),
+        ("VPS_AIP_URL", "VPS_API_URL"),
+        ("VPS_API_ADDRESS", ""),
+        ("MCP_BACKUPS_DRY_RUN", ""),
+    ],
 )
 def test_a_misspelt_setting_is_refused_rather_than_ignored(
+    name: str, meant: str, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    """Who sets `MCP_BACKUP_READ_ONLY=1` believes that nothing can be changed."""
+    set_up({name: SECRET})
+    assert refusal() == f"{name} is not a setting" + (f"; did you mean {meant}?" if meant else ".")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("MCP_BACKUPS_PORT", "MCP_BACKUPS_SERVICE_HOST", "MCP_BACKUPS_SERVICE_PORT", "MCP_BACKUPS_SERVICE_PORT_HTTP"),
+        *("MCP_BACKUPS_PORT_8765_TCP", "MCP_BACKUPS_PORT_8765_TCP_ADDR", "MCP_BACKUPS_PORT_8765_TCP_PROTO"),
+        *("MCP_BACKUP_SERVICE_HOST", "MCP_BACKUPS_HTTP_PORT", "VPS_API_SERVICE_HOST", "VPS_API_PORT_443_TCP_PORT"),
+        *("VPN_API_TOKEN", "GPS_API_TOKEN", "AWS_API_URL", "VPS_TOKEN", "VITE_API_URL", "VPS_HOST", "API_URL"),
+        *("GCP_BACKUP_BUCKET", "WP_BACKUPS_DIR", "DB_BACKUPS_KEEP", "BACKUPS_SERVERS", "MC_BACKUPS_DIR"),
+        *("MCP_SERVER_URL", "MCP_BACKEND_URL", "MCP_BACKUPS", "MCP_PORT"),
+    ],
+)
+def test_what_kubernetes_adds_and_what_others_call_theirs_stops_nothing(
     name: str, set_up: Callable[[Mapping[str, str]], None]
 ) -> None:
-    """Who sets `MCP_BACKUPS_READONLY=1` believes that nothing can be changed."""
-    set_up({name: SECRET})
-    assert refusal() == f"{name} is not a setting."
+    set_up({name: "tcp://10.0.0.1:8765"})
+    assert load_settings() == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "read"),
+    [
+        ("mcp_backups_read_only", "true", "read_only", True),
+        ("Mcp_Backups_Read_Only", "True", "read_only", True),
+        ("MCP_BACKUPS_READ_ONLY", "1", "read_only", True),
+        ("MCP_BACKUPS_READ_ONLY", " YES\n", "read_only", True),
+        ("MCP_BACKUPS_READ_ONLY", "on", "read_only", True),
+        ("MCP_BACKUPS_MARK_BACKUPS", "0", "mark_backups", False),
+        ("MCP_BACKUPS_MARK_BACKUPS", "No", "mark_backups", False),
+        ("MCP_BACKUPS_MARK_BACKUPS", "off", "mark_backups", False),
+        ("mcp_backups_keep_min", " 3 ", "keep_min", 3),
+        ("MCP_BACKUPS_KEEP_MIN", "03", "keep_min", 3),
+        ("mcp_backups_servers", " 12345,12346 ,", "servers", None),
+        ("mcp_backups_servers", " 12345,12346 ", "servers", {12345, 12346}),
+        ("MCP_BACKUPS_APPROVAL", "human\n", "approval", "human"),
+        ("vps_api_url", "https://api.test/v1", "vps_api_url", "https://api.test/v1"),
+        ("VPS_API_TOKEN", "vps_s3cret\n", "vps_api_token", SecretStr(TOKEN)),
+        ("VPS_API_TOKEN", "vps_s3cret\r\n", "vps_api_token", SecretStr(TOKEN)),
+    ],
+)
+def test_a_setting_counts_in_any_case_and_with_space_around_its_value(
+    name: str, value: str, field: str, read: object, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    set_up({name: value})
+    if read is None:
+        assert refusal() == f"{name.upper()} must be a valid integer."
+    else:
+        assert getattr(load_settings(), field) == read
+
+
+def test_a_setting_that_stands_there_in_two_cases_is_refused(set_up: Callable[[Mapping[str, str]], None]) -> None:
+    set_up({"MCP_BACKUPS_READ_ONLY": "true", "mcp_backups_read_only": "false"})
+    assert refusal() == "MCP_BACKUPS_READ_ONLY is set twice, in capitals and in small letters: set it once."
+
+
+UNFILLED = [
+    *("${S3CRET}", "${VPS_API_TOKEN:-}", "${env:S3CRET}", "${input:s3cret}", "${user_config.s3cret}", "$S3CRET"),
+    *("$env:S3CRET", "{env:S3CRET}", "{file:~/s3cret}", "{{ s3cret }}", "%S3CRET%", "$(S3CRET)", "<your s3cret>"),
+    *('"${S3CRET}"', "'$S3CRET'", "Bearer ${S3CRET}"),
+]
+
+
+@pytest.mark.parametrize("value", UNFILLED)
+@pytest.mark.parametrize("name", ["VPS_API_TOKEN", "VPS_API_TOKEN_FILE", "VPS_API_URL", "MCP_BACKUPS_READ_ONLY"])
+def test_what_a_client_did_not_fill_in_is_told_as_that(
+    name: str, value: str, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    set_up({name: value})
+    said = refusal()
+    assert said.startswith(f"{name} is a placeholder that the client did not fill in")
+    assert SECRET not in said.lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MCP_BACKUPS_STATE_DIR", "$HOME/s3cret"),
+        ("MCP_BACKUPS_STATE_DIR", "${HOME}/s3cret"),
+        ("MCP_BACKUPS_CONFIG", "${env:S3CRET}"),
+        ("VPS_API_URL", "https://${S3CRET}/api/v1"),
+    ],
+)
+def test_a_value_that_is_filled_in_half_is_told_too(
+    name: str, value: str, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    set_up({name: value})
+    assert refusal().startswith(f"{name} is a placeholder that the client did not fill in")
+
+
+@pytest.mark.parametrize("value", ['"vps_s3cret"', "'vps_s3cret'", "`vps_s3cret`", '"vps_s3cret', "vps_s3cret'"])
+def test_quotes_round_the_token_are_told(value: str, set_up: Callable[[Mapping[str, str]], None]) -> None:
+    set_up({"VPS_API_TOKEN": value})
+    assert refusal() == "VPS_API_TOKEN must hold the token without quotation marks."
+
+
+@pytest.mark.parametrize(
+    "value", ["your_token", "YOUR-API-TOKEN", "vps_xxxxxxxx", "...", "vps_your_token_here", "****"]
+)
+def test_the_token_of_an_example_is_told(value: str, set_up: Callable[[Mapping[str, str]], None]) -> None:
+    set_up({"VPS_API_TOKEN": value})
+    assert refusal() == "VPS_API_TOKEN must hold the token itself, not a placeholder for it."
+
+
+@pytest.mark.parametrize("value", UNFILLED)
+def test_a_token_that_was_not_filled_in_leaves_the_token_file_to_count(
+    value: str, tmp_path: Path, set_up: Callable[[Mapping[str, str]], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some clients hand on a variable that is not set as the words that name it."""
+    set_up({"VPS_API_TOKEN": value, "VPS_API_TOKEN_FILE": a_file(tmp_path / "token", TOKEN)})
+    assert load_settings().vps_api_token == SecretStr(TOKEN)
+    assert caplog.messages[-1].endswith("VPS_API_TOKEN_FILE is used instead.")
+    assert SECRET not in caplog.text.lower()
+
+
+def test_a_token_file_that_was_not_filled_in_leaves_the_token_to_count(
+    set_up: Callable[[Mapping[str, str]], None],
+) -> None:
+    set_up({"VPS_API_TOKEN": TOKEN, "VPS_API_TOKEN_FILE": "${VPS_API_TOKEN_FILE}"})
+    assert load_settings().vps_api_token == SecretStr(TOKEN)
+
+
+def test_two_that_were_not_filled_in_are_no_token(set_up: Callable[[Mapping[str, str]], None]) -> None:
+    set_up({"VPS_API_TOKEN": "${VPS_API_TOKEN}", "VPS_API_TOKEN_FILE": "${VPS_API_TOKEN_FILE}"})
+    assert "placeholder" in refusal()
 
 
 @pytest.mark.parametrize(
@@ -156,19 +335,42 @@ def test_a_settings_file_that_cannot_be_trusted_is_refused(
     assert SECRET not in said
 
 
+NO_SETTING, SMALL = " in the settings file is not a setting", "The names there are in small letters."
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (
             "keep_minimum = 2",
-            "keep_minimum in the settings file is not a setting; the names there are in small letters.",
+            f"keep_minimum{NO_SETTING}; did you mean keep_min? {SMALL}",
         ),
         (
             "[policy]\nkeep_min = 2",
-            "policy in the settings file is not a setting; the names there are in small letters.",
+            f"policy{NO_SETTING}. {SMALL}",
         ),
-        ("KEEP_MIN = 2", "KEEP_MIN in the settings file is not a setting; the names there are in small letters."),
-        ('"a\\nb" = 2', "a b in the settings file is not a setting; the names there are in small letters."),
+        (
+            "MCP_BACKUPS_KEEP_MIN = 2",
+            f"MCP_BACKUPS_KEEP_MIN{NO_SETTING}; did you mean keep_min? {SMALL}",
+        ),
+        ('"a\\nb" = 2', f"a b{NO_SETTING}. {SMALL}"),
+        ("keep_min = true", "MCP_BACKUPS_KEEP_MIN must be a valid integer."),
+        ("keep_min = 1.0", "MCP_BACKUPS_KEEP_MIN must be a valid integer."),
+        ("keep_min = '1_0'", "MCP_BACKUPS_KEEP_MIN must be a valid integer."),
+        ("keep_min = 2026-11-23", "MCP_BACKUPS_KEEP_MIN must be a valid integer."),
+        ("read_only = 1", "MCP_BACKUPS_READ_ONLY must be a valid boolean."),
+        ("read_only = 'maybe'", "MCP_BACKUPS_READ_ONLY must be a valid boolean."),
+        ("read_only = [true]", "MCP_BACKUPS_READ_ONLY must be a valid boolean."),
+        ("servers = []", "MCP_BACKUPS_SERVERS is set, but names no id; take it out, or name some."),
+        ("servers = ''", "MCP_BACKUPS_SERVERS is set, but names no id; take it out, or name some."),
+        ("servers = 12345", "MCP_BACKUPS_SERVERS must be a list of ids."),
+        ("servers = [true]", "MCP_BACKUPS_SERVERS must be a valid integer."),
+        ("servers = [1.0]", "MCP_BACKUPS_SERVERS must be a valid integer."),
+        ("[servers]\na = 1", "MCP_BACKUPS_SERVERS must be a list of ids."),
+        ("state_dir = 'state'", "MCP_BACKUPS_STATE_DIR must be an absolute path, or begin with ~/."),
+        ("state_dir = ''", "MCP_BACKUPS_STATE_DIR must be an absolute path, or begin with ~/."),
+        ('state_dir = "/a\\u0000b"', "MCP_BACKUPS_STATE_DIR must be an absolute path, or begin with ~/."),
+        ("state_dir = 1", "MCP_BACKUPS_STATE_DIR must be a path."),
         ("keep_min = -2", "MCP_BACKUPS_KEEP_MIN must be greater than or equal to 0."),
         ("vps_api_url = 'http://s3cret.test'", "VPS_API_URL must be https, unless it is on this machine."),
     ],
@@ -184,7 +386,7 @@ def test_no_spelling_of_the_token_escapes_the_rule_for_its_file(
     tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
 ) -> None:
     set_up({"MCP_BACKUPS_CONFIG": a_file(tmp_path / "config.toml", f"VPS_API_TOKEN = '{TOKEN}'", 0o644)})
-    assert refusal().startswith("VPS_API_TOKEN in the settings file is not a setting")
+    assert refusal().startswith("VPS_API_TOKEN in the settings file is not a setting; did you mean vps_api_token?")
 
 
 def test_a_settings_file_that_is_not_there_is_refused(
@@ -200,14 +402,41 @@ def test_a_folder_is_no_settings_file(tmp_path: Path, set_up: Callable[[Mapping[
 
 
 @pytest.mark.parametrize("is_named", [True, False], ids=["named", "in its usual place"])
-def test_a_link_is_no_settings_file(
+def test_a_settings_file_may_be_a_link_as_kubernetes_mounts_them(
     is_named: bool, tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
 ) -> None:
-    link = tmp_path / "mcp-backups" / "config.toml"
-    link.parent.mkdir()
-    link.symlink_to(a_file(tmp_path / "elsewhere.toml", "keep_min = 2"))
-    set_up({"MCP_BACKUPS_CONFIG": str(link)} if is_named else {})
-    assert "is a link" in refusal()
+    mount = mounted(tmp_path / "mcp-backups", "config.toml", "keep_min = 2")
+    set_up({"MCP_BACKUPS_CONFIG": str(mount)} if is_named else {})
+    assert load_settings().keep_min == 2
+
+
+def mounted(folder: Path, name: str, content: str, mode: int = 0o644) -> Path:
+    """A file as Kubernetes mounts one of a ConfigMap or Secret."""
+    real = folder / "..2026_11_23_03_00_00.1"
+    real.mkdir(parents=True)
+    a_file(real / name, content, mode)
+    (folder / "..data").symlink_to(real.name)
+    (folder / name).symlink_to(f"..data/{name}")
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("prepare", "rule"),
+    [
+        (lambda path: a_file(path, "keep_min = "), "is not valid TOML."),
+        (lambda path: a_file(path, "keep_min = 2", 0o666), "anyone may write to; take that right away (chmod o-w)."),
+        (lambda path: path.mkdir(), "is not a regular file."),
+        (lambda path: path.symlink_to("nowhere"), "cannot be found or read."),
+        (lambda path: a_file(path, b"\xff"), "cannot be read as text."),
+    ],
+)
+def test_the_settings_file_in_its_usual_place_is_named_itself(
+    prepare: Callable[[Path], object], rule: str, tmp_path: Path
+) -> None:
+    """And not a variable that is not set."""
+    (tmp_path / "mcp-backups").mkdir()
+    prepare(tmp_path / "mcp-backups" / "config.toml")
+    assert refusal() == f"The settings file {tmp_path}/mcp-backups/config.toml {rule}"
 
 
 def test_the_settings_file_is_read_from_its_usual_place(tmp_path: Path) -> None:
@@ -238,8 +467,8 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, set_up: Callable[[Ma
 
 def test_an_empty_variable_is_as_good_as_none(set_up: Callable[[Mapping[str, str]], None]) -> None:
     """A client's form that leaves a field blank hands on an empty variable."""
-    names = [*(f"{PREFIX}{name.upper()}" for name in Settings.model_fields if not name.startswith("vps_api_"))]
-    set_up(dict.fromkeys([*names, "MCP_BACKUPS_CONFIG", "VPS_API_TOKEN", "VPS_API_TOKEN_FILE", "VPS_API_URL"], ""))
+    names = [name for name in setting_names() if not name.endswith(("SERVERS", "_BACKUPS")) or "MARK" in name]
+    set_up(dict.fromkeys(names, "") | dict.fromkeys(names[::2], " "))
     assert load_settings() == Settings()
 
 
@@ -285,6 +514,56 @@ def test_a_token_file_that_is_wrong_or_open_to_others_is_refused(
     assert SECRET not in said
 
 
+@pytest.mark.parametrize("mode", [0o444, 0o644, 0o440, 0o640, 0o400])
+@pytest.mark.parametrize("place", ["a folder for secrets", "Kubernetes", "Kubernetes, the file itself", "read-only"])
+def test_a_secret_counts_as_container_systems_mount_it(
+    place: str, mode: int, tmp_path: Path, set_up: Callable[[Mapping[str, str]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All in a container may read it: the container is the wall around it, and nobody can change its mode there."""
+    path = mounted(tmp_path / "mount", "token", f"{TOKEN}\n", mode)
+    if place == "a folder for secrets":
+        path = path.resolve()
+        monkeypatch.setattr("mcp_backups.private._SECRET_FOLDERS", (str(tmp_path / "mount"),))
+    if place == "Kubernetes, the file itself":
+        path = path.parent / "..data" / "token"
+    if place == "read-only":
+        path = path.resolve()
+        monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    set_up({"VPS_API_TOKEN_FILE": str(path)})
+    assert load_settings().vps_api_token == SecretStr(TOKEN)
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o664, 0o646, 0o444, 0o644])
+def test_a_file_that_others_may_read_or_write_is_no_secret(
+    mode: int, tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    """Writable for others nowhere; readable for them not in an ordinary folder."""
+    path = mounted(tmp_path / "mount", "token", TOKEN, mode)
+    set_up({"VPS_API_TOKEN_FILE": str(path if mode & 0o022 else path.resolve())})
+    assert refusal() == "VPS_API_TOKEN_FILE names a file that others may read; make it private (chmod 600)."
+
+
+def test_a_settings_file_with_the_token_may_be_a_mounted_secret(
+    tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    path = mounted(tmp_path / "mount", "config.toml", f"vps_api_token = '{TOKEN}'")
+    set_up({"MCP_BACKUPS_CONFIG": str(path)})
+    assert load_settings().vps_api_token == SecretStr(TOKEN)
+
+
+def test_a_path_may_begin_with_the_home_folder(
+    tmp_path: Path, set_up: Callable[[Mapping[str, str]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client's JSON knows no shell that would put it in."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    a_file(tmp_path / "token", TOKEN)
+    a_file(tmp_path / "config.toml", "keep_min = 4\nstate_dir = '~/other'")
+    set_up({"VPS_API_TOKEN_FILE": "~/token", "MCP_BACKUPS_CONFIG": "~/config.toml", "MCP_BACKUPS_STATE_DIR": "~/state"})
+    settings = load_settings()
+    assert (settings.state_dir, settings.keep_min) == (tmp_path / "state", 4)
+    assert settings.vps_api_token == SecretStr(TOKEN)
+
+
 @pytest.mark.parametrize("name", ["missing-s3cret", "."])
 def test_a_token_file_that_is_no_file_is_refused(
     name: str, tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
@@ -306,6 +585,19 @@ def test_settings_never_show_the_token(set_up: Callable[[Mapping[str, str]], Non
     assert SECRET not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
     assert settings.vps_api_token is not None
     assert settings.vps_api_token.get_secret_value() == TOKEN
+
+
+@pytest.mark.parametrize("how", ["-OO", "PYTHONOPTIMIZE"])
+def test_without_the_words_that_tools_are_chosen_by_nothing_is_served(how: str) -> None:
+    """Python drops docstrings then, and those are the tools' descriptions."""
+    command = [sys.executable, *([how] if how == "-OO" else []), "-m", "mcp_backups", "--sandbox"]
+    changed = {} if how == "-OO" else {how: "2"}
+    ended = subprocess.run(
+        command, env=os.environ | changed, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert ended.stderr.startswith(b"mcp-backups: PYTHONOPTIMIZE=2 (python -OO) takes away the descriptions")
+    assert ended.stderr.count(b"\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcp_backups.text import MAX_CHARS, age, duration, listed, plural, safe_text, seen, size, stamp
+from mcp_backups.text import MAX_CHARS, age, duration, line_fault, listed, plural, safe_text, seen, size, stamp
 
 NOW = datetime(2026, 11, 23, 3, 0, 30, tzinfo=UTC)
 BLANK = "\u2800\u3164\u115f\u1160\uffa0\u034f"
@@ -137,6 +137,9 @@ def test_names_are_the_same_when_people_see_the_same(raw: str, other: str) -> No
 
 
 @given(st.text(st.characters() | st.characters(categories=["Cf", "Mn", "Zs"])))
+@example("\u00b4\u200d\u0301")
+@example("\ufdfa" * 300)
+@example("a\u200d\u0301")
 def test_what_is_seen_stays_as_it_is(raw: str) -> None:
     assert seen(seen(raw)) == seen(raw)
 
@@ -171,3 +174,33 @@ def test_a_long_list_names_the_first_and_counts_the_others(count: int, most: int
 
 def test_three_are_named() -> None:
     assert listed("abcd") == "a, b, c and 1 more"
+
+
+@given(st.text(max_size=150))
+@example("\u2764\ufe0f")
+@example("\U0001f468\u200d\U0001f469")
+@example("\ufb01\u00a0\u3000x")
+def test_what_may_be_one_line_comes_back_as_people_see_it(raw: str) -> None:
+    """So that what VPS.org gives back can be compared with what was asked for."""
+    if not line_fault(raw):
+        assert seen(safe_text(raw)) == seen(raw)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Caf\u00e9", "Cafe\u0301", True),
+        ("\u2764\ufe0f", "\u2764", True),
+        ("a\u00a0 b ", "a b", True),
+        ("\uff41\uff11", "a1", True),
+        ("fi", "\ufb01", True),
+        ("A", "a", False),
+        ("e", "\u00e9", False),
+        ("a b", "ab", False),
+        ("\u0430", "a", False),
+        ("\u0130", "I", False),
+    ],
+    ids=ascii,
+)
+def test_texts_are_the_same_where_people_see_the_same(one: str, other: str, same: bool) -> None:
+    assert (seen(one) == seen(other)) is same

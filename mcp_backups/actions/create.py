@@ -31,7 +31,7 @@ from mcp_backups.operations import (
     may_have_acted,
     new_id,
 )
-from mcp_backups.text import safe_text
+from mcp_backups.text import line_fault, seen
 
 MAX_DESCRIPTION = 150
 """Characters of a description, so that the operation's mark after it is still shown."""
@@ -65,7 +65,7 @@ async def create(
     """
     check_write(context.settings)
     check_server(context.settings, server_id)
-    _check_description(description)
+    description = _in_one_line(description)
     start = context.clock.ticks()
     arguments: Arguments = {"server_id": server_id, "description": description}
     recorded: Operation | None = None
@@ -96,14 +96,22 @@ async def create(
     return result if started is not None else result._replace(replayed=True)
 
 
-def _check_description(description: str) -> None:
-    if description != safe_text(description) or len(description) > MAX_DESCRIPTION:
-        raise InvalidArgumentError(
-            f"description must be one line of at most {MAX_DESCRIPTION} visible characters, "
-            "without leading, trailing or double spaces."
-        )
-    if _MARK.search(description):
+def _in_one_line(description: str) -> str:
+    """A description as it is sent: no-break and wide spaces, which nobody sees to be such, are plain ones.
+
+    Raises:
+        InvalidArgumentError: It is more than one line of visible characters; names what stands in it.
+    """
+    fault, folded = line_fault(description), " ".join(description.split())
+    if not fault and folded != description and all(char == " " or not char.isspace() for char in description):
+        fault = "leading, trailing or double spaces"  # which VPS.org need not give back as they came
+    if fault:
+        raise InvalidArgumentError(f"description must be one line of visible characters; it holds {fault}.")
+    if len(folded) > MAX_DESCRIPTION:
+        raise InvalidArgumentError(f"description must be at most {MAX_DESCRIPTION} characters; it has {len(folded)}.")
+    if _MARK.search(folded):
         raise InvalidArgumentError("description must not hold an operation id.")
+    return folded
 
 
 def intent(context: Context, arguments: Arguments, backups: Listing[Backup]) -> Operation:
@@ -309,7 +317,7 @@ def _is_like(operation: Operation, backup: Backup) -> bool:
     return (
         backup.id not in operation.of(CreateDetails).baseline
         and backup.type == MANUAL
-        and backup.description == operation.arguments.get("description", "")
+        and seen(backup.description) == seen(str(operation.arguments.get("description", "")))
         and abs(backup.created_at - operation.since.at_upstream) <= _CREATED_AROUND
     )
 

@@ -515,13 +515,13 @@ def question(operation: Operation) -> Question:
     counts = {name.replace("_", "-"): count for name, count in operation.arguments.items() if name != "server_id"}
     rules = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
     end = details.all_left_expire_by
-    left = f"; all good backups that are left expire by {stamp(end)}" if end else ""
+    others = "automatic backups are left alone" + (f"; all good backups left expire by {stamp(end)}" if end else "")
     lines = [
         f"Delete {len(goes)} of {plural(len(details.items), 'manual backup')} for good? This cannot be undone.",
         server_line(operation),
         f"Deleted: what no rule keeps, from {stamp(goes[-1].created_at)} to {stamp(goes[0].created_at)}",
         *(f"- {backup_line(backup)}" for backup in goes[:_NAMED]),
         *([f"- and {plural(len(goes) - _NAMED, 'older backup')}"] if len(goes) > _NAMED else []),
-        f"Kept: {len(details.planned('keep'))}, by the rules {rules}; automatic backups are left alone{left}",
+        f"Kept: {len(details.planned('keep'))}, by the rules {rules}; {others}",
     ]
     return Question("\n".join(lines), "count", "Type the number of backups to delete", len(goes))

@@ -32,6 +32,7 @@ from mcp_backups.operations import (
     Status,
     Steps,
     authorize,
+    can_be_typed,
     carry_out,
     check_ledger,
     check_restore,
@@ -373,7 +374,7 @@ def next_step(result: Result, _now: datetime) -> str:
 def question(operation: Operation) -> Question:
     """What a person is asked before it."""
     name = operation.server_name
-    which, expected = ("name", name) if name else ("id", str(operation.server_id))
+    which, expected = ("name", name) if can_be_typed(name) else ("id", str(operation.server_id))
     lines = [
         f"Restore server {operation.server_id} to backup {operation.backup_id}?",
         *target_lines(operation),

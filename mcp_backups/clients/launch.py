@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcp_backups.errors import ConfigError
-from mcp_backups.settings import CONFIG, Settings, setting_name
+from mcp_backups.settings import CONFIG, Settings, environment, setting_name
 
 TOKEN, TOKEN_FILE = "VPS_API_TOKEN", "VPS_API_TOKEN_FILE"
 
@@ -85,12 +85,13 @@ def with_settings(launch: Launch, settings: Settings, environ: Mapping[str, str]
     Raises:
         ConfigError: The token is to be written down, and there is none.
     """
+    given = environment(environ, type(settings))
     kinds = {setting_name((name,)): repr(field.annotation) for name, field in type(settings).model_fields.items()}
     kinds[CONFIG] = "Path"
-    variables = {name: environ[name] for name in sorted(kinds) if environ.get(name)}
+    variables = {name: given[name] for name in sorted(kinds.keys() & given.keys())}
     for name, value in variables.items():
         if "Path" in kinds[name]:  # a client starts the server in some other folder
-            variables[name] = str(Path(value).expanduser().absolute())
+            variables[name] = str(Path(value).expanduser())
     variables.pop(TOKEN, None)
     secrets = tuple(name for name in variables if "SecretStr" in kinds[name])
     if token_in_file:
@@ -100,7 +101,7 @@ def with_settings(launch: Launch, settings: Settings, environ: Mapping[str, str]
         told = {TOKEN: settings.vps_api_token.get_secret_value()} | variables
         return replace(launch, variables=told, refers=False, secrets=(TOKEN, *secrets))
     public = {name: value for name, value in variables.items() if name not in secrets}
-    in_settings_file = settings.vps_api_token is not None and not environ.get(TOKEN)
+    in_settings_file = settings.vps_api_token is not None and TOKEN not in given
     return replace(launch, variables=public, refers=not in_settings_file, left_out=secrets)
 
 

@@ -94,7 +94,8 @@ def _token(answer: Account | ApiError | ConfigError, *, works: bool = False) -> 
             "token", "warning", f"It works, but its permissions are not known. {answer.what}", "None is needed."
         )
     if isinstance(answer, AuthFailedError | ForbiddenError):
-        return Finding("token", "failure", answer.what, "Make a new token on VPS.org's developer page, and set it.")
+        todo = "Make a new token on VPS.org's developer page, and set it."
+        return Finding("token", "failure", answer.what, todo, _said(answer))
     return Finding("token", "warning", "It could not be checked.", "Mend the network first.")
 
 
@@ -102,11 +103,15 @@ def _list(noun: str, answer: Listing[Row] | ApiError | ConfigError, purpose: str
     if isinstance(answer, RateLimitedError):
         return Finding(noun, "warning", answer.what, answer.next_step)
     if isinstance(answer, ApiError | ConfigError):
-        return Finding(noun, "failure", f"{answer.what} {purpose}", answer.next_step)
+        return Finding(noun, "failure", f"{answer.what} {purpose}", answer.next_step, _said(answer))
     if answer.complete:
         return Finding(noun, "ok", f"All {len(answer.rows)} can be read.")
     todo = "Try again; if it stays so, ask VPS.org about them."
     return Finding(noun, "warning", f"{len(answer.rows)} can be read, but not all.", todo, answer.missing)
+
+
+def _said(error: BackupsError) -> tuple[str, ...]:
+    return (f'VPS.org said: "{error.said}"',) if error.said else ()
 
 
 def _clock(offset: timedelta | None) -> Finding:

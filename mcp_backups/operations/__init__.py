@@ -4,13 +4,14 @@ What is exported here is all that an action needs. Actions are known by one prot
 """
 
 from .authorize import authorize, outcome_of_other
-from .consent import Person, Question, Reply, backup_line, server_line, target_lines
+from .consent import Person, Question, Reply, backup_line, can_be_typed, server_line, target_lines
 from .context import Action, Context, Entries, Facts, ReportProgress, Request, Result, Steps, doubts_in
 from .execute import carry_out, execute, may_have_acted, record_plan
 from .observe import Observation, check_ledger, check_open, counted, observe, still_open
 from .operation import (
     EFFECTIVE,
     OPEN,
+    PLAN_LIFE,
     REPEAT_WINDOW,
     UNSETTLED,
     ApprovedBy,
@@ -50,6 +51,7 @@ __all__ = [
     "LEDGER_AWAY",
     "MADE_ELSEWHERE",
     "OPEN",
+    "PLAN_LIFE",
     "PROVEN",
     "REPEAT_WINDOW",
     "UNSETTLED",
@@ -78,6 +80,7 @@ __all__ = [
     "Steps",
     "authorize",
     "backup_line",
+    "can_be_typed",
     "carry_out",
     "check_budget",
     "check_complete",

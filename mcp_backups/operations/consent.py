@@ -8,13 +8,17 @@ from mcp_backups.errors import DeclinedError
 from mcp_backups.models import Backup
 from mcp_backups.operations.operation import Approver, Operation
 from mcp_backups.settings import Approval
-from mcp_backups.text import age, size, stamp
+from mcp_backups.text import age, seen, size, stamp
 
 Consent = Literal["", "plan", "flag", "ask"]
 """Nobody consents yet, the caller does that was shown the plan, the caller's flag does, a person must be asked."""
 
 ANSWER_TIME = timedelta(minutes=5)
 """How long a person may think; an answer after that counts as none."""
+
+
+_MOST_TYPED = 64
+"""Characters of a name that a person is asked to type; for a longer one it is the server's id."""
 
 
 class Question(NamedTuple):
@@ -33,13 +37,25 @@ class Question(NamedTuple):
     expected: bool | str | int
 
     def is_confirmed_by(self, content: object) -> bool:
-        """Whether what a person filled in is a yes: the very value, of the very type, and nothing else."""
+        """Whether what a person filled in is a yes: the very value, of the very type, and nothing else.
+
+        Text is compared as people see it, since keyboards and systems spell the same letters in several ways; and JSON
+        has one kind of number, in which 2.0 is 2.
+        """
         if not isinstance(content, dict) or set(content) != {self.field}:
             return False
-        given = content[self.field]
-        if isinstance(given, str):
-            given = given.strip()
-        return type(given) is type(self.expected) and given == self.expected
+        given, expected = content[self.field], self.expected
+        if isinstance(given, float) and given.is_integer():
+            given = int(given)
+        if isinstance(given, str) and isinstance(expected, str):
+            return seen(given) == seen(expected)
+        return type(given) is type(expected) and given == expected
+
+    def is_left_blank_by(self, content: object) -> bool:
+        """Whether nothing came of what a person filled in: some clients drop it on the way."""
+        return not content or (
+            isinstance(content, dict) and set(content) == {self.field} and content[self.field] is None
+        )
 
 
 class Reply(NamedTuple):
@@ -111,6 +127,11 @@ def check_reply(asked: Question, reply: Reply) -> None:
     """
     if reply.action == "accept" and asked.is_confirmed_by(reply.content):
         return
+    if reply.action == "accept" and asked.is_left_blank_by(reply.content):
+        raise DeclinedError(
+            "The client says that the user accepted, but passed on nothing of what they filled in: that is no consent.",
+            "Do not try again with this client. Tell the user that it did not pass their answer on.",
+        )
     what = {
         "accept": "The user was asked, and the answer did not confirm it.",
         "decline": "The user was asked, and said no.",
@@ -119,6 +140,11 @@ def check_reply(asked: Question, reply: Reply) -> None:
         "unreadable": "The client was to ask the user, but brought no answer back; the user may not have been asked.",
     }
     raise DeclinedError(what[reply.action])
+
+
+def can_be_typed(name: str) -> bool:
+    """Whether a person can be expected to type a server's name; one that was cut does not even show to its end."""
+    return bool(seen(name)) and len(name) <= _MOST_TYPED and not name.endswith("…")
 
 
 def backup_line(backup: Backup) -> str:

@@ -1,7 +1,7 @@
 """What the tools answer: an operation told as facts, and the same facts as text."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
@@ -12,6 +12,7 @@ from mcp_backups.models import Answer, Backup, BackupRow, OperationAnswer, Prune
 from mcp_backups.operations import (
     MADE_ELSEWHERE,
     OPEN,
+    PLAN_LIFE,
     Approver,
     Context,
     Facts,
@@ -27,6 +28,7 @@ from mcp_backups.text import age, plural, stamp
 MOST_CHARS = 7_900
 """Of an answer's text and JSON together, however the JSON is spaced: some hosts cut what is longer."""
 
+_MINUTE = timedelta(minutes=1)
 _MOST_ROWS = 50
 """Rows of a prune that are shown of each kind, if they fit, and ids in a sentence."""
 
@@ -210,8 +212,8 @@ _NEXT_STEP = {
     Status.SUCCEEDED: "None.",
 }
 _PLANNED: dict[Approver, str] = {
-    "caller": "Show these facts to the user. If they agree, call {again} within 10 minutes.",
-    "person": "To go on, call {again} within 10 minutes; the user is then asked.",
+    "caller": "Show these facts to the user. If they agree, call {again} before {until}.",
+    "person": "To go on, call {again} before {until}; the user is then asked.",
     "nobody": "Here a person must approve it, and this client offers no way to ask one: tell the user.",
 }
 _ELSEWHERE = (
@@ -234,4 +236,12 @@ def _next_step(result: Result, context: Context) -> str:
     else:
         step = _NEXT_STEP.get(status, _ANEW)
     look = f"get_operation(operation_id={operation.id!r})"
-    return step.format(again=operation.confirming_call, look=look, tool=operation.action)
+    until = _until(operation, context.now)
+    return step.format(again=operation.confirming_call, look=look, tool=operation.action, until=until)
+
+
+def _until(operation: Operation, now: datetime) -> str:
+    """Until when a plan counts, `21:14Z (10 minutes)`: cut to the minute, so that what is told is in time."""
+    left = operation.created.latest + PLAN_LIFE - now
+    minutes = min(max(-(-left // _MINUTE), 1), PLAN_LIFE // _MINUTE)  # rounded up: a plan that was just made has all
+    return f"{operation.created.wall + PLAN_LIFE:%H:%M}Z ({plural(minutes, 'minute')})"

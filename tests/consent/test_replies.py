@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from mcp import Client
 from mcp.client.session import ElicitationFnT
 from mcp_types import ElicitResult, ErrorData, InputRequiredResult, InputResponse, ListRootsResult
 
-from mcp_backups.sandbox import Emulator
+from mcp_backups.sandbox import Backup, Emulator
 from tests.consent.user import Action, User, agreeing
 from tests.consent.wire import as_answer
 from tests.stage import Answer, Era, MakeSettings, ManualClock, Session, recorded, session
@@ -20,6 +21,11 @@ AgentOf = Callable[..., AbstractAsyncContextManager[Session]]
 
 NOT_AGAIN = "Nothing was changed. Do not try again unless the user asks for it."
 NOT_CONFIRMED = f"declined: The user was asked, and the answer did not confirm it. {NOT_AGAIN}"
+BLANK = (
+    "declined: The client says that the user accepted, but passed on nothing of what they filled in: "
+    "that is no consent. Nothing was changed. Do not try again with this client. "
+    "Tell the user that it did not pass their answer on."
+)
 SAID_NO = f"declined: The user was asked, and said no. {NOT_AGAIN}"
 DISMISSED = f"declined: The user was asked, and gave no answer: the question was dismissed. {NOT_AGAIN}"
 TOO_LATE = f"declined: The user was asked, and did not answer in time. {NOT_AGAIN}"
@@ -35,8 +41,11 @@ REPLIES: list[tuple[Action, dict[str, Any] | None, str]] = [
     ("decline", {"delete": True}, SAID_NO),
     ("cancel", None, DISMISSED),
     ("cancel", {"delete": True}, DISMISSED),
-    ("accept", None, NOT_CONFIRMED),
-    ("accept", {}, NOT_CONFIRMED),
+    ("accept", None, BLANK),
+    ("accept", {}, BLANK),
+    ("accept", {"delete": None}, BLANK),
+    ("accept", {"delete": ""}, NOT_CONFIRMED),
+    ("accept", {"delete": 1.0}, NOT_CONFIRMED),
     ("accept", {"delete": False}, NOT_CONFIRMED),
     ("accept", {"delete": "true"}, NOT_CONFIRMED),
     ("accept", {"delete": "yes"}, NOT_CONFIRMED),
@@ -76,6 +85,82 @@ async def test_only_the_servers_name_restores(agent_of: AgentOf, emulator: Emula
         answer = await agent.call("restore_server", server_id=12351, backup_id=383, confirm=True)
     assert answer.text == NOT_CONFIRMED
     assert emulator.count("POST") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [
+        ("Caf\u00e9-01", "Cafe\u0301-01"),
+        ("Cafe\u0301-01", "Caf\u00e9-01"),
+        ("web \u2764", "web \u2764\ufe0f"),
+        ("web \u2764\ufe0f", "web \u2764"),
+        ("\U0001f468\u200d\U0001f469 home", "\U0001f468\U0001f469 home"),
+        ("web\u00a001", "web 01"),
+        ("web 01", "web\u00a001"),
+        ("web  01", "web 01"),
+        ("web 01", " web  01 "),
+        ("\uff57\uff45\uff42-01", "web-01"),
+        ("web-01", "\uff57\uff45\uff42-01"),
+        ("soft\u00adhyphen", "softhyphen"),
+        ("web\u200b-01", "web-01\ufeff"),
+        ("\ud55c\uad6d", "\u1112\u1161\u11ab\u1100\u116e\u11a8"),
+    ],
+    ids=ascii,
+)
+async def test_a_name_counts_as_people_see_it(agent_of: AgentOf, emulator: Emulator, name: str, typed: str) -> None:
+    """Keyboards and systems spell the same letters in several ways."""
+    emulator.fleet.servers[12351].name = name
+    async with agent_of(agreeing(server_name=typed)) as agent:
+        answer = await agent.call("restore_server", server_id=12351, backup_id=383, safety_backup=False, confirm=True)
+    assert (answer.status, answer.data["approved_by"]) == ("accepted", "person")
+    assert [restore.backup_id for restore in emulator.fleet.restores] == [383]
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [
+        ("Café-01", "Cafe-01"),
+        ("web-01", "Web-01"),
+        ("web 01", "web01"),
+        ("\u0430-01", "a-01"),
+        ("web-01", "web\u201001"),
+    ],
+    ids=ascii,
+)
+async def test_another_name_does_not(agent_of: AgentOf, emulator: Emulator, name: str, typed: str) -> None:
+    emulator.fleet.servers[12351].name = name
+    async with agent_of(agreeing(server_name=typed)) as agent:
+        answer = await agent.call("restore_server", server_id=12351, backup_id=383, safety_backup=False, confirm=True)
+    assert (answer.text, emulator.count("POST")) == (NOT_CONFIRMED, 0)
+
+
+@pytest.mark.parametrize("name", ["x" * 65, "x" * 300, "web " * 60, "cut\u2026", "\u200b\u2800"], ids=ascii)
+async def test_for_a_name_that_nobody_can_type_the_servers_id_is_asked_for(
+    agent_of: AgentOf, emulator: Emulator, name: str
+) -> None:
+    emulator.fleet.servers[12351].name = name
+    user = agreeing(server_id="12351")
+    async with agent_of(user) as agent:
+        answer = await agent.call("restore_server", server_id=12351, backup_id=383, safety_backup=False, confirm=True)
+    assert user.questions[0].requested_schema["properties"]["server_id"]["title"] == (
+        "Type the server's id to restore it"
+    )
+    assert (answer.status, len(emulator.fleet.restores)) == ("accepted", 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "deletes"), [(2, 2), (2.0, 2), (2.5, 0), ("2", 0), (True, 0), (3, 0), (3.0, 0), (float(10**300), 0)]
+)
+async def test_a_whole_number_counts_however_it_is_written(
+    agent_of: AgentOf, emulator: Emulator, clock: ManualClock, count: object, deletes: int
+) -> None:
+    """JSON has one kind of number; some clients send every one with a decimal point."""
+    old = [Backup(number, 12360, clock.now() - timedelta(days=9), "manual", size_mb=1) for number in (901, 902)]
+    young = [Backup(number, 12360, clock.now() - timedelta(days=2), "manual", size_mb=1) for number in (903, 904)]
+    emulator.fleet.backups |= {backup.id: backup for backup in old + young}
+    async with agent_of(agreeing(count=count)) as agent:
+        await agent.call("prune_backups", server_id=12360, keep_last=2, confirm=True)
+    assert emulator.count("DELETE") == deletes
 
 
 async def test_no_safety_backup_is_made_before_the_user_agreed(agent_of: AgentOf, emulator: Emulator) -> None:

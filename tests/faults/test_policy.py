@@ -76,6 +76,59 @@ async def test_one_delete_more_than_the_budget_is_refused(
         assert bench.requests()[2] == 2
 
 
+@pytest.mark.parametrize(
+    ("at_first", "then"),
+    [(0, 11), (0, 30), (0, 600), (0, -30), (0, -600), (30, 0), (-30, 0), (-30, 30)],
+)
+async def test_answers_that_are_dated_wrong_end_no_plan(
+    clock: ManualClock, bench_on: OpenBench, at_first: int, then: int
+) -> None:
+    """The machine's ticks tell how old a plan is; caches and clusters date answers as they like."""
+    wrong = timedelta(minutes=at_first)
+    async with Emulator(now=lambda: clock.now() + wrong) as emulator, bench_on(emulator) as bench:
+        confirmation = await bench.plan("delete_backup", backup_id=499)
+        wrong = timedelta(minutes=then)
+        clock.advance(seconds=20)
+        assert not (await bench.agent.call("list_backups")).is_error
+        answer = await bench.agent.call("delete_backup", **confirmation)
+    assert (answer.status, emulator.count("DELETE")) == ("succeeded", 1)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "step"),
+    [(30, 120), (30, 0), (5, 61), (600, 24 * 60), (-10, 120)],
+    ids=["half an hour, and ours two", "half an hour", "minutes", "hours, and ours a day", "behind"],
+)
+async def test_a_restore_sent_by_a_wrong_date_counts_after_a_reboot_with_a_wrong_clock(
+    clock: ManualClock, bench_on: OpenBench, ahead: int, step: int
+) -> None:
+    wrong = timedelta(minutes=ahead)
+    restore = {"server_id": WEB, "backup_id": 499, "safety_backup": False}
+    async with Emulator(now=lambda: clock.now() + wrong) as emulator:
+        async with bench_on(emulator) as bench:
+            sent = await bench.agent.call("restore_server", **await bench.plan("restore_server", **restore))
+            assert sent.status == "accepted"
+        wrong = timedelta(0)
+        clock.advance(minutes=15)
+        clock.step(minutes=step)
+        clock.boot = "second boot"
+        async with bench_on(emulator) as bench:
+            assert not (await bench.agent.call("list_backups")).is_error
+            again = await bench.agent.call("restore_server", **restore)
+        assert (again.code, len(emulator.fleet.restores)) == ("budget_exhausted", 1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0, "09:40Z (10 minutes)"), (61, "09:40Z (9 minutes)"), (590, "09:40Z (1 minute)")]
+)
+async def test_a_plan_tells_until_when_it_counts(bench: Bench, seconds: int, told: str) -> None:
+    plan = await bench.agent.call("delete_backup", backup_id=499)
+    bench.clock.advance(seconds=seconds)
+    looked = await bench.agent.call("get_operation", operation_id=plan.operation)
+    assert f" before {told}" in looked.data["next_step"]
+    assert f" before {told}" in looked.text
+
+
 async def test_a_clock_that_is_slow_makes_no_expiring_backup_good_and_no_old_one_a_way_back(
     emulator: Emulator, clock: ManualClock, bench_on: OpenBench
 ) -> None:
@@ -135,10 +188,10 @@ def _file(folder: Path, content: str, mode: int = 0o600) -> str:
     return str(path)
 
 
-def _link(folder: Path) -> str:
-    link = folder / "link.toml"
-    link.symlink_to(_file(folder, ""))
-    return str(link)
+def _open(folder: Path) -> str:
+    (folder / "open").mkdir()
+    (folder / "open").chmod(0o777)
+    return str(folder / "open")
 
 
 WRONG_SETTINGS: dict[str, tuple[str, Callable[[Path], str]]] = {
@@ -146,16 +199,21 @@ WRONG_SETTINGS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "file-invalid": ("MCP_BACKUPS_CONFIG", lambda folder: _file(folder, "approval = [")),
     "file-not-text": ("MCP_BACKUPS_CONFIG", lambda folder: _file(folder, "x = '\x00'")),
     "file-world-writable": ("MCP_BACKUPS_CONFIG", lambda folder: _file(folder, "", 0o666)),
-    "file-a-link": ("MCP_BACKUPS_CONFIG", _link),
     "file-a-folder": ("MCP_BACKUPS_CONFIG", str),
     "file-unknown-setting": ("MCP_BACKUPS_CONFIG", lambda folder: _file(folder, "readonly = true")),
     "file-token-readable": ("MCP_BACKUPS_CONFIG", lambda folder: _file(folder, 'vps_api_token = "vps_x"', 0o644)),
     "token-file-readable": ("VPS_API_TOKEN_FILE", lambda folder: _file(folder, "vps_canary", 0o644)),
     "token-file-two-lines": ("VPS_API_TOKEN_FILE", lambda folder: _file(folder, "vps_\ncanary")),
     "token-file-empty": ("VPS_API_TOKEN_FILE", lambda folder: _file(folder, "")),
-    "token-newline": ("VPS_API_TOKEN", lambda _: "vps_canary\n"),
+    "token-newline": ("VPS_API_TOKEN", lambda _: "vps_\ncanary"),
     "token-space": ("VPS_API_TOKEN", lambda _: "vps_ canary"),
     "token-not-ascii": ("VPS_API_TOKEN", lambda _: "vps_canary\u00e9"),
+    "token-unfilled": ("VPS_API_TOKEN", lambda _: "${CANARY}"),
+    "token-misspelt": ("VPS_API_TOKN", lambda _: "vps_canary"),
+    "rule-misspelt": ("MCP_BACKUP_READ_ONLY", lambda _: "true"),
+    "rule-empty": ("MCP_BACKUPS_SERVERS", lambda _: " , "),
+    "state-relative": ("MCP_BACKUPS_STATE_DIR", lambda _: "canary"),
+    "state-open": ("MCP_BACKUPS_STATE_DIR", _open),
     "url-http": ("VPS_API_URL", lambda _: "http://canary.example/api/v1"),
     "url-user": ("VPS_API_URL", lambda _: "https://user:canary@vps.example/api/v1"),
     "url-query": ("VPS_API_URL", lambda _: "https://vps.example/api/v1?canary=1"),

@@ -105,7 +105,7 @@ async def test_what_another_call_is_still_at_after_20_seconds_is_for_the_caller_
     ("fields", "is_repeat"),
     [
         ({}, True),
-        ({"status": "accepted"}, True),
+        ({"status": "succeeded"}, True),
         ({"status": "unknown"}, True),
         ({"status": "sending", "owner": DEAD}, True),
         ({"status": "failed"}, False),
@@ -125,7 +125,7 @@ async def test_the_same_flagged_call_within_ten_minutes_by_the_clock_nobody_sets
     trusting: Context, emulator: Emulator, clock: ManualClock, fields: dict[str, Any], is_repeat: bool
 ) -> None:
     known: dict[str, Any] = {
-        "status": "succeeded",
+        "status": "accepted",
         "arguments": {"backup_id": TARGET},
         "backup_id": TARGET,
         "sent": clock.moment(),
@@ -140,12 +140,12 @@ async def test_the_same_flagged_call_within_ten_minutes_by_the_clock_nobody_sets
 async def test_the_same_flagged_call_is_found_behind_however_much_else_was_done(
     trusting: Context, emulator: Emulator, clock: ManualClock, others: dict[str, Any]
 ) -> None:
-    known: dict[str, Any] = {"status": "succeeded", "arguments": {"backup_id": TARGET}, "sent": clock.moment()}
-    before = await trusting.record(operation(**known))
+    known: dict[str, Any] = {"status": "accepted", "arguments": {"backup_id": TARGET}, "backup_id": TARGET}
+    before = await trusting.record(operation(**known, sent=clock.moment()))
     other: dict[str, Any] = {"status": "succeeded", "sent": clock.moment()}
     await record_all(trusting, [operation(**other | others) for _ in range(100)])
     assert await deleting(trusting) == Result(before, replayed=True)
-    assert emulator.requests == []
+    assert [request.method for request in emulator.requests] == ["GET"]
 
 
 @pytest.mark.parametrize("approval", ["plan", "auto"])
@@ -238,8 +238,23 @@ async def test_a_call_that_names_what_is_over_is_told_what_became_of_it(
     context: Context, emulator: Emulator, clock: ManualClock, status: str
 ) -> None:
     known: dict[str, Any] = {"arguments": {"backup_id": TARGET}, "backup_id": TARGET, "sent": clock.moment()}
+    if status == "succeeded":
+        emulator.fleet.delete_backup(TARGET)
+        known["evidence"] = "absent from the complete list"
     over = await context.record(operation(status=status, **known))
     assert await deleting(context, operation_id=over.id) == Result(over, replayed=True)
+    assert emulator.count("DELETE") == 0
+
+
+async def test_a_call_that_names_what_was_done_is_told_that_the_list_says_otherwise_by_now(
+    context: Context, emulator: Emulator, clock: ManualClock
+) -> None:
+    """Nothing is so final that seeing the opposite does not correct it."""
+    known: dict[str, Any] = {"arguments": {"backup_id": TARGET}, "backup_id": TARGET, "sent": clock.moment()}
+    done = await context.record(operation(status="succeeded", **known))
+    told = await deleting(context, operation_id=done.id)
+    assert (told.operation.id, told.operation.status, told.replayed) == (done.id, "unknown", True)
+    assert await as_recorded(context, done) == told.operation
     assert emulator.count("DELETE") == 0
 
 

@@ -117,7 +117,9 @@ def test_only_the_very_answer_that_was_asked_for_is_a_yes(
         ("web-server-01", " web-server-01\n", True),
         ("web-server-01", "Web-Server-01", False),
         (3, 3, True),
-        (3, 3.0, False),
+        (3, 3.0, True),
+        (3, 3.5, False),
+        (3, float("inf"), False),
         (3, "3", False),
         (1, True, False),
     ],
@@ -132,7 +134,7 @@ def test_a_value_is_a_yes_only_as_the_very_type_and_but_for_blanks_around_it(
 @pytest.mark.parametrize(
     ("action", "said"),
     [
-        ("accept", "did not confirm"),
+        ("accept", "passed on nothing"),
         ("decline", "said no"),
         ("cancel", "dismissed"),
         ("none", "in time"),

@@ -18,9 +18,10 @@ from mcp_backups.operations import Context
 from mcp_backups.operations.operation import Arguments, Operation
 from mcp_backups.operations.plan import StaleError, check_fresh, check_open, counted, look, planned, still_open
 from mcp_backups.sandbox import Backup, Emulator, Fault
+from mcp_backups.text import stamp
 from tests.stage import ManualClock
 
-from .made import ago, operation, record_all, spoil_a_row
+from .made import ago, as_recorded, operation, record_all, spoil_a_row
 
 pytestmark = pytest.mark.anyio
 
@@ -139,27 +140,49 @@ async def test_what_was_made_here_for_the_server_within_a_day_is_known(
     assert (await look(context, RESTORE)).inventory.made_here == made
 
 
+A_DAY = timedelta(hours=24).total_seconds()
+
+
 @pytest.mark.parametrize(
-    ("fields", "minutes", "deleted"),
+    ("fields", "seconds", "doubt"),
     [
-        ({}, 24 * 60 - 1, {499}),
-        ({}, 24 * 60, set()),
-        ({"status": "succeeded"}, 24 * 60 - 1, {499}),
-        ({"status": "unknown"}, 29, {499}),
-        ({"status": "unknown"}, 30, set()),
-        ({"status": "failed"}, 0, set()),
-        ({"status": "planned"}, 0, set()),
-        ({"server_id": 12346}, 0, set()),
-        ({"action": "create_backup"}, 0, set()),
+        ({}, A_DAY - 1, "being_deleted"),
+        ({}, A_DAY, ""),
+        ({"status": "unknown"}, A_DAY - 1, "doubtful"),
+        ({"status": "unknown"}, A_DAY, ""),
+        ({"status": "sending"}, 0, "doubtful"),
+        ({"status": "failed"}, 0, ""),
+        ({"status": "planned"}, 0, ""),
+        ({"status": "unknown", "server_id": 12346}, 0, ""),
+        ({"status": "unknown", "backup_id": 998}, 0, ""),
+        ({"action": "restore_server"}, 0, ""),
     ],
 )
-async def test_what_was_deleted_here_on_the_server_is_not_relied_on_as_long_as_that_may_still_come(
-    context: Context, clock: ManualClock, fields: dict[str, Any], minutes: float, deleted: set[int]
+async def test_a_backup_whose_deletion_was_sent_is_not_counted_on_as_long_as_that_may_still_come(
+    context: Context, clock: ManualClock, fields: dict[str, Any], seconds: float, doubt: str
 ) -> None:
-    known: dict[str, Any] = {"status": "accepted", "backup_id": 499, "created": clock.moment()}
+    known: dict[str, Any] = {"status": "accepted", "backup_id": 499, "created": clock.moment(), "sent": clock.moment()}
     await context.record(operation(**known | fields))
-    clock.advance(minutes=minutes)
-    assert (await look(context, RESTORE)).inventory.deleted_here == deleted
+    clock.advance(seconds=seconds)
+    sight = await look(context, RESTORE)
+    assert sight.inventory.doubtful == ({499: doubt} if doubt else {})
+    assert sight.inventory.proven_on(12345, without={row.id for row in sight.inventory.backups.rows} - {499}) == (
+        [] if doubt else [sight.target]
+    )
+
+
+async def test_what_was_seen_gone_and_is_listed_again_is_doubtful_for_a_day_more(
+    context: Context, clock: ManualClock
+) -> None:
+    """One of the two lists was behind: the record says so, and it counts from the moment it is listed again."""
+    gone = await context.record(operation(status="succeeded", backup_id=499, created=clock.moment(), sent=clock.moment()))
+    clock.advance(days=30)
+    for hours in (0, 23.9):
+        clock.advance(hours=hours)
+        assert (await look(context, RESTORE)).inventory.doubtful == {499: "doubtful"}
+        assert (await as_recorded(context, gone)).status == "unknown"
+    clock.advance(hours=0.1)
+    assert (await look(context, RESTORE)).inventory.doubtful == {}
 
 
 async def test_a_target_that_its_server_lacks_is_looked_for_elsewhere(context: Context, emulator: Emulator) -> None:
@@ -284,6 +307,32 @@ async def test_a_server_is_busy_while_something_is_sent_for_it_and_closed_once_n
         assert refusal.value.next_step == (
             f"Call get_operation(operation_id={other.id!r}); once it is no longer sending, call again as before."
         )
+
+
+@pytest.mark.parametrize(
+    ("ends", "by"),
+    [
+        ((25, 30), 30),
+        ((30, 25), 30),
+        ((25, 24 * 300), 24 * 300),
+        ((25, None), 0),
+        ((None, None), 0),
+        ((25, 24), 25),
+    ],
+)
+async def test_a_plan_to_delete_says_when_all_that_is_left_expires(
+    context: Context, emulator: Emulator, clock: ManualClock, ends: tuple[int | None, int | None], by: int
+) -> None:
+    """The last backup that lasts is not given away for some that will be gone tomorrow, unless somebody is told."""
+    made = clock.now() - timedelta(days=2)
+    for number, hours in zip((901, 902), ends, strict=True):
+        expires = clock.now() + timedelta(hours=hours) if hours else None
+        emulator.fleet.backups[number] = Backup(number, 12360, made, size_mb=100, expires_at=expires)
+    emulator.fleet.backups[900] = Backup(900, 12360, made, size_mb=100)
+    plan = planned(context, "delete_backup", {"backup_id": 900}, await look(context, {"backup_id": 900}))
+    told = stamp(clock.now() + timedelta(hours=by)) if by else None
+    assert plan.facts.get("all_left_expire_by") == told
+    assert (f"; all of these expire by {told}" in question(plan).text) is bool(told)
 
 
 async def test_a_plan_to_delete_says_what_is_left(context: Context) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from mcp_backups.errors import BudgetExhaustedError, PolicyDeniedError, ReadOnlyError
 from mcp_backups.models import Backup, Gap, Listing
+from mcp_backups.operations.policy import Doubt
 from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.policy import (
     GOOD,
@@ -146,14 +147,18 @@ ADVICE = PolicyDeniedError.advice
 CHOOSE = "Call list_backups with the server's id, and choose a completed backup of that server."
 NAMED = "Server 12345 is not among those that may be changed here."
 PROTECTED = "Server 12345 is protected: none of its backups is deleted or restored."
+AHEAD = "Backup 501 is dated in the future, so nobody knows what would be lost since it was made."
 SOON = "Backup 501 expires within an hour, perhaps before it is restored."
 UNSAFE = "Here a restore needs a safety backup of the server as it is."
 
 
-def test_a_backup_that_is_being_deleted_is_not_restored(make_settings: MakeSettings) -> None:
+@pytest.mark.parametrize("doubt", ["being_deleted", "doubtful"])
+def test_a_backup_whose_deletion_may_still_take_effect_is_not_restored(
+    make_settings: MakeSettings, doubt: Doubt
+) -> None:
     with pytest.raises(PolicyDeniedError) as refusal:
-        check_restore(make_settings(), backup(), 12345, replace(inventory(), deleted_here={501}), safety_backup=True)
-    assert refusal.value.what == "The deletion of backup 501 was asked for here, and may still be under way."
+        check_restore(make_settings(), backup(), 12345, replace(inventory(), doubtful={501: doubt}), safety_backup=True)
+    assert refusal.value.what == "The deletion of backup 501 was sent, and may still take effect."
     assert refusal.value.next_step == CHOOSE
 
 
@@ -164,6 +169,7 @@ def test_a_backup_that_is_being_deleted_is_not_restored(make_settings: MakeSetti
         ({}, {"server_id": 12346}, "Backup 501 is of server 12346, not of server 12345.", CHOOSE),
         ({}, {"status": "failed"}, "Backup 501 is not completed, so there is nothing sure to restore.", CHOOSE),
         ({}, {"size_mb": 0}, "Backup 501 is empty or of unknown size.", CHOOSE),
+        ({}, {"created_at": NOW + timedelta(minutes=5, seconds=1)}, AHEAD, CHOOSE),
         ({}, {"expires_at": NOW}, "Backup 501 has expired.", CHOOSE),
         ({}, {"expires_at": NOW + timedelta(seconds=1)}, SOON, CHOOSE),
         ({"require_safety_backup": True}, {}, UNSAFE, ADVICE),

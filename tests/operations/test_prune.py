@@ -1,13 +1,16 @@
 """What a prune makes of each backup: the keep rules first, then the operator's rules, then the budget."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from mcp_backups.errors import BudgetExhaustedError, BusyError, NotFoundError, PolicyDeniedError, TargetChangedError
+from mcp_backups.errors import BudgetExhaustedError, BusyError, NotFoundError, PolicyDeniedError
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import Context
+from mcp_backups.operations.policy import Doubt
 from mcp_backups.ledger import Transaction
 from mcp_backups.operations.operation import Operation, PruneItem
 from mcp_backups.operations.policy import Inventory
@@ -47,10 +50,10 @@ def judged(
     keep: Keep | None = None,
     room: int = 100,
     made_here: tuple[int, ...] = (),
-    deleted_here: tuple[int, ...] = (),
+    doubtful: Mapping[int, Doubt] = MappingProxyType({}),
     **rules: Any,
 ) -> tuple[PruneItem, ...]:
-    inventory = Inventory(Listing(backups), made_here, NOW, deleted_here)
+    inventory = Inventory(Listing(backups), made_here, NOW, doubtful)
     return judge(Settings(**rules), inventory, 1, keep or Keep(last=1), room)
 
 
@@ -127,11 +130,14 @@ def test_the_plan_is_newest_first_in_whatever_order_the_list_comes() -> None:
     assert [item.backup.id for item in items] == [1, 2, 3, 4, 5]
 
 
-def test_one_that_was_deleted_and_is_still_listed_takes_up_no_place() -> None:
+@pytest.mark.parametrize("doubt", ["being_deleted", "doubtful"])
+def test_one_whose_deletion_may_still_come_takes_up_no_place_and_is_left_alone(doubt: Doubt) -> None:
     """Else it would be kept by the rule, and the one that is there would go."""
-    items = judged(*FIVE, deleted_here=(1,))
-    assert [(item.backup.id, item.fate) for item in items[:2]] == [(2, "keep"), (3, "delete")]
-    assert len(items) == 4
+    items = judged(*FIVE, doubtful={1: doubt})
+    assert fates(items) == "kkddd"
+    assert [item.reason for item in items[:2]] == ["left alone: its deletion was sent before", "keep-last 1"]
+    assert fates(judged(*FIVE, doubtful={5: doubt})) == "kdddk"
+    assert fates(judged(*FIVE, doubtful={5: doubt}, keep_min=4)) == "kkkkk"
 
 
 def test_there_is_nothing_to_judge_on_a_server_without_manual_backups() -> None:
@@ -231,8 +237,8 @@ async def test_every_step_of_a_prune_and_of_its_deletes_is_recorded_and_told(con
     done = await pruned(context, plan.id, told)
     assert (done.status, done.evidence) == ("succeeded", "each is absent from the complete list")
     assert told.progress == [
-        (1, 2, f"{plan.id}: 1 of 2 backups deleted"),
-        (2, 2, f"{plan.id}: 2 of 2 backups deleted"),
+        (1, 2, f"{plan.id}: 1 of 2 backups tried"),
+        (2, 2, f"{plan.id}: 2 of 2 backups tried"),
     ]
 
     def read(entries: Transaction) -> tuple[list[str], list[Operation]]:
@@ -254,18 +260,22 @@ async def test_a_prune_whose_deletes_are_not_seen_to_be_done_is_only_accepted(co
     plan = await pruned(context)
     emulator.fail(Fault.status(202, {"detail": "Later."}), method="DELETE", times=None)
     done = await pruned(context, plan.id)
-    assert (done.status, done.evidence) == ("accepted", "VPS.org's answers")
+    assert (done.status, done.evidence) == ("accepted", "VPS.org said yes, and not all have been seen to be gone")
 
 
 @pytest.mark.usefixtures("three")
-async def test_a_prune_stops_where_its_rules_would_keep_the_next_one_by_then(context: Context, emulator: Emulator) -> None:
+async def test_a_prune_keeps_what_its_rules_would_keep_by_then_and_tells_what_was_gone_already(
+    context: Context, emulator: Emulator
+) -> None:
     plan = await pruned(context)
     for number in MADE_BY_HAND[:2]:
         emulator.fleet.delete_backup(number)
-    with pytest.raises(TargetChangedError) as stop:
-        await pruned(context, plan.id)
-    assert stop.value.what == ("Backup 496 would be kept by now (keep-last 1), unlike when the plan was made.")
-    assert stop.value.next_step == "Call again without operation_id for a new plan."
+    done = await pruned(context, plan.id)
+    assert (done.status, done.changed) == ("failed", "nothing")
+    assert [(item.backup.id, item.outcome, item.refusal) for item in done.items[1:]] == [
+        (497, "gone", f"Backup 497 is gone since the plan {plan.id} was made."),
+        (496, "not deleted", "Backup 496 would be kept by now (keep-last 1), unlike when the plan was made."),
+    ]
     assert emulator.count("DELETE") == 0
 
 

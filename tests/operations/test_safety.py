@@ -28,11 +28,16 @@ Result = TypeVar("Result")
 GAP = (Gap("1 row could not be read"),)
 RESTORE: Arguments = {"server_id": 12345, "backup_id": 499, "safety_backup": True}
 MADE = backup(777, hours=0.1)
+NORMAL: dict[str, Any] = {}
 
 
-async def prepared(context: Context, clock: ManualClock, status: str = "succeeded", made: Backup | None = MADE) -> Operation:
-    """A restore whose safety backup has come so far."""
-    safety = operation("create_backup", status, backup_id=777, backup=made, sent=clock.moment())
+async def prepared(
+    context: Context, emulator: Emulator, clock: ManualClock, status: str = "succeeded", held: dict[str, Any] | None = NORMAL
+) -> Operation:
+    """A restore whose safety backup has come so far; `held` is what VPS.org lists of that, None for nothing."""
+    if held is not None:
+        emulator.fleet.backups[777] = Held(777, 12345, clock.now(), "manual", **{"size_mb": 100} | held)
+    safety = operation("create_backup", status, backup_id=777, backup=MADE, sent=clock.moment())
     await context.record(safety)
     restore = operation("restore_server", "preparing", arguments=RESTORE, created=clock.moment())
     return await context.record(restore.but(safety_operation=safety.id))
@@ -48,34 +53,66 @@ def sight(*rows: Backup, missing: tuple[Gap, ...] = ()) -> Observation:
         ("succeeded", sight(backup(499), MADE), True),
         ("succeeded", sight(backup(499), MADE, missing=GAP), True),
         ("succeeded", sight(backup(499), missing=GAP), False),
-        ("failed", sight(backup(499), MADE), False),
-        ("sending", sight(backup(499), MADE), False),
+        ("accepted", sight(backup(499), MADE), True),
+        ("failed", sight(backup(499), MADE), True),
+        ("sending", sight(backup(499), MADE), True),
     ],
 )
 async def test_a_restore_goes_on_once_its_safety_backup_is_finished_and_seen(
-    context: Context, clock: ManualClock, status: str, seen: Observation, goes_on: bool
+    context: Context, emulator: Emulator, clock: ManualClock, status: str, seen: Observation, goes_on: bool
 ) -> None:
-    waits_for = await wait_for_safety(context, await prepared(context, clock, status), "plan", seen)
+    """Whatever it was known as before: what the list shows by now counts."""
+    waits_for = await wait_for_safety(context, await prepared(context, emulator, clock, status), "plan", seen)
     assert (waits_for is None) is goes_on
 
 
+UNSIZED: dict[str, Any] = {"size_mb": None}
+EMPTY: dict[str, Any] = {"size_mb": 0}
+
+
 @pytest.mark.parametrize(
-    ("made", "seen"),
+    ("status", "held", "minutes", "became"),
     [
-        (MADE, sight(backup(499))),
-        (None, sight(MADE)),
-        (backup(777, size_mb=0), sight(MADE)),
-        (backup(777, size_mb=None), sight(MADE, missing=GAP)),
+        ("accepted", None, 29.9, "waits"),
+        ("accepted", None, 30, "failed"),
+        ("succeeded", None, 29.9, "waits"),
+        ("succeeded", None, 30, "refused"),
+        ("accepted", UNSIZED, 29.9, "waits"),
+        ("accepted", UNSIZED, 30, "refused"),
+        ("accepted", EMPTY, 29.9, "waits"),
+        ("accepted", EMPTY, 30, "failed"),
+        ("accepted", {"status": "failed"}, 0, "failed"),
+        ("accepted", {"status": "queued"}, 60, "waits"),
     ],
 )
-async def test_no_restore_goes_on_without_its_safety_backup(
-    context: Context, clock: ManualClock, made: Backup | None, seen: Observation
+async def test_no_restore_goes_on_without_its_safety_backup_nor_dies_while_the_list_may_lag_behind(
+    context: Context, emulator: Emulator, clock: ManualClock, status: str, held: dict[str, Any] | None, minutes: float,
+    became: str,
+) -> None:  # fmt: skip
+    restore = await prepared(context, emulator, clock, status, held)
+    clock.advance(minutes=minutes)
+    seen = await look(context, RESTORE)
+    if became == "refused":
+        with pytest.raises(PolicyDeniedError) as refusal:
+            await wait_for_safety(context, restore, "plan", seen)
+        assert refusal.value.what == "The safety backup 777 is empty or no longer there, so nothing is restored."
+        assert refusal.value.next_step == "Call again without operation_id for a new plan."
+        return
+    told = await wait_for_safety(context, restore, "plan", seen)
+    assert told is not None
+    assert told.safety is not None
+    expected = ("preparing", "accepted") if became == "waits" else ("failed", "failed")
+    assert (told.operation.status, told.safety.status) == expected
+
+
+async def test_a_list_that_lags_between_two_looks_makes_a_restore_wait(
+    context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
-    restore = await prepared(context, clock, made=made)
-    with pytest.raises(PolicyDeniedError) as refusal:
-        await wait_for_safety(context, restore, "plan", seen)
-    assert refusal.value.what == "The safety backup 777 is empty or no longer there, so nothing is restored."
-    assert refusal.value.next_step == "Call again without operation_id for a new plan."
+    restore = await prepared(context, emulator, clock)
+    assert await wait_for_safety(context, restore, "plan", sight(backup(499))) is not None
+    clock.advance(minutes=30)
+    with pytest.raises(PolicyDeniedError):
+        await wait_for_safety(context, restore, "plan", sight(backup(499)))
 
 
 async def test_a_safety_backup_is_made_by_the_name_of_one_and_every_step_recorded(
@@ -250,10 +287,10 @@ async def test_a_safety_backup_is_shared_unless_it_is_over_or_older_than_another
 
 @pytest.mark.parametrize(("minutes", "is_late"), [(-1, False), (0, False), (1, True)])
 async def test_a_restore_that_was_sent_since_its_safety_backup_forbids_another(
-    context: Context, clock: ManualClock, minutes: float, is_late: bool
+    context: Context, emulator: Emulator, clock: ManualClock, minutes: float, is_late: bool
 ) -> None:
     clock.advance(minutes=5)
-    restore = await prepared(context, clock)
+    restore = await prepared(context, emulator, clock)
     other = MOMENT.model_copy(
         update={"wall": clock.now() + timedelta(minutes=minutes), "ticks": clock.ticks() + 60 * minutes}
     )

@@ -237,14 +237,14 @@ async def test_a_restore_whose_safety_backup_is_not_in_the_ledger_is_told_as_it_
 
 
 ALL_GONE = "each is absent from the complete list"
-WHY = "What became of it was not known at first."
+DAY = 24 * 60
 UNKNOWN, GONE, NOT_GONE = "unknown", "deleted", "not deleted"
 Deletes = list[tuple[str, int, float]]
 
 
 async def pruned(context: Context, clock: ManualClock, status: str, deletes: Deletes) -> Operation:
     """A prune that came so far: what its deletes are known as, of which backup, sent how many minutes ago."""
-    clock.advance(minutes=10)
+    clock.advance(minutes=DAY)
     items = []
     for known, backup_id, minutes in deletes:
         clock.advance(minutes=-minutes)
@@ -252,12 +252,14 @@ async def pruned(context: Context, clock: ManualClock, status: str, deletes: Del
         clock.advance(minutes=minutes)
         each = operation(status=known, backup_id=backup_id, arguments={"backup_id": backup_id}, sent=sent)
         await context.record(each)
-        tried: Outcome = "deleted" if known == "accepted" else "unknown"
+        tried: Outcome = "unknown" if known == "unknown" else "deleted"
         items.append(
             PruneItem(backup=backup(backup_id), reason="no rule", fate="delete", operation_id=each.id, outcome=tried)
         )
     told = {"error": "Before.", "advice": "Look."}
-    return await context.record(operation("prune_backups", status, items=items, created=clock.moment(), **told))
+    return await context.record(
+        operation("prune_backups", status, items=items, created=clock.moment(), sent=clock.moment(), **told)
+    )
 
 
 @pytest.mark.parametrize(
@@ -266,37 +268,44 @@ async def pruned(context: Context, clock: ManualClock, status: str, deletes: Del
         ("accepted", [("accepted", 998, 1), ("accepted", 999, 1)], "succeeded", [GONE, GONE]),
         ("accepted", [("accepted", 501, 1), ("accepted", 999, 1)], "accepted", [GONE, GONE]),
         ("accepted", [("accepted", 998, 1), ("accepted", 501, 1)], "accepted", [GONE, GONE]),
-        ("unknown", [("unknown", 999, 1), ("succeeded", 998, 1)], "failed", [GONE, GONE]),
-        ("unknown", [("unknown", 501, 3)], "failed", [NOT_GONE]),
-        ("unknown", [("unknown", 501, 1)], "unknown", [UNKNOWN]),
+        ("accepted", [("accepted", 501, DAY), ("accepted", 999, 1)], "failed", [NOT_GONE, GONE]),
+        ("unknown", [("unknown", 999, 1), ("succeeded", 998, 1)], "succeeded", [GONE, GONE]),
+        ("unknown", [("unknown", 999, 1), ("failed", 501, 1)], "failed", [GONE, NOT_GONE]),
+        ("unknown", [("unknown", 501, DAY)], "failed", [NOT_GONE]),
+        ("unknown", [("unknown", 501, DAY - 1)], "unknown", [UNKNOWN]),
         ("unknown", [("unknown", 501, 1), ("unknown", 999, 1)], "unknown", [UNKNOWN, GONE]),
+        ("succeeded", [("succeeded", 501, DAY), ("succeeded", 999, 1)], "unknown", [UNKNOWN, GONE]),
+        ("succeeded", [("succeeded", 998, DAY), ("succeeded", 999, 1)], "succeeded", [GONE, GONE]),
         ("preparing", [("unknown", 999, 1)], "preparing", [GONE]),
     ],
 )
-async def test_a_prune_is_known_by_its_deletes_and_has_stopped_where_one_was_unknown(
+async def test_a_prune_is_known_by_its_deletes_and_is_over_once_none_of_them_is_unknown(
     context: Context, clock: ManualClock, status: str, deletes: Deletes, became: str, outcomes: list[str]
 ) -> None:
     told = (await settle(context, await pruned(context, clock, status, deletes))).operation
     assert (told.status, [item.outcome for item in told.items]) == (became, outcomes)
-    said = {"failed": (WHY, "", ""), "succeeded": ("Before.", "Look.", ALL_GONE)}
-    assert (told.error, told.advice, told.evidence) == said.get(became, ("Before.", "Look.", ""))
+    why = ("", "") if status == "unknown" != became else ("Before.", "Look.")
+    evidence = {"succeeded": ALL_GONE, "accepted": "VPS.org said yes, and not all have been seen to be gone"}
+    assert (told.error, told.advice, told.evidence) == (*why, evidence.get(became, ""))
     assert await as_recorded(context, told) == told
 
 
 async def test_a_prune_is_told_as_it_was_when_vps_org_cannot_be_asked_and_says_so(
     context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
-    """It ends with the first look that fails, rather than going on to the next delete."""
+    """All its deletes are judged by one list."""
     prune = await pruned(context, clock, "unknown", [("unknown", 998, 1), ("unknown", 999, 1)])
     emulator.fail(Fault.status(401), method="GET")
     told = await settle(context, prune)
     assert (told.operation, told.unseen, emulator.count("GET")) == (prune, "auth_failed", 1)
-    assert (await settle(context, prune)).operation.status == "failed"
+    assert (await settle(context, prune)).operation.status == "succeeded"
+    assert emulator.count("GET") == 2
 
 
 async def test_what_a_prune_has_not_sent_yet_is_not_looked_at(context: Context, emulator: Emulator) -> None:
     delete = await context.record(operation(status="approved"))
     item = PruneItem(backup=backup(501), reason="no rule", fate="delete", operation_id=delete.id)
     prune = await context.record(operation("prune_backups", "preparing", items=[item]))
+    emulator.fleet.delete_backup(501)
     assert (await settle(context, prune)).operation == prune
-    assert emulator.count("GET") == 0
+    assert await as_recorded(context, delete) == delete

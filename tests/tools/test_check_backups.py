@@ -315,7 +315,7 @@ async def test_an_unreadable_server_is_told_as_one_of_the_servers(agent: Session
 
     emulator.fail(Fault.edited(spoil), path="^/servers/$")
     answer = await agent.call("check_backups")
-    assert answer.data["missing"] == ["of the servers: 1 row could not be read"]
+    assert answer.data["missing"] == ["of the servers: 1 row could not be read (id)"]
 
 
 def failing(fleet: Fleet) -> None:

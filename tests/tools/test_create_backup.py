@@ -162,6 +162,14 @@ async def test_no_step_of_the_wall_clock_makes_a_repeated_request_another_one(
     "description",
     [
         "two\nlines",
+        "two\r\nlines",
+        "tab\tin it",
+        "isolate\u2066d",
+        "\ufe0fselects nothing",
+        "joins \u200dnothing",
+        "\U0001f3f4\U000e0067\U000e007f",
+        "soft\u00adhyphen",
+        "private\ue000",
         "nul\0",
         "bell\a",
         "\x1b[31mred",
@@ -194,6 +202,53 @@ async def test_every_other_description_comes_back_as_it_was_given(
     expected = f"{description} [{answer.operation}]".lstrip()
     assert listed.data["backups"][0]["description"] == answer.data["backup"]["description"] == expected
     assert made(emulator)[0].description == expected
+
+
+@pytest.mark.parametrize(
+    ("description", "sent", "shown"),
+    [
+        ("Release \U0001f680", "Release \U0001f680", "Release \U0001f680"),
+        ("love \u2764\ufe0f", "love \u2764\ufe0f", "love \u2764"),
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467 day", None, "\U0001f468\U0001f469\U0001f467 day"),
+        ("\U0001f1e9\U0001f1ea flag", None, "\U0001f1e9\U0001f1ea flag"),
+        ("\U0001f3f3\ufe0f\u200d\U0001f308 1\ufe0f\u20e3", None, "\U0001f3f3\U0001f308 1\u20e3"),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", None, "\u0645\u06cc\u062e\u0648\u0627\u0647\u0645"),
+        ("before\u00a0the upgrade", "before the upgrade", "before the upgrade"),
+        ("before \u00a0the\u202fupgrade\u3000", "before the upgrade", "before the upgrade"),
+    ],
+    ids=ascii,
+)
+async def test_emoji_and_spaces_of_all_kinds_are_taken_and_found_again_without_a_mark(
+    description: str, sent: str | None, shown: str, agent_with: AgentWith, emulator: Emulator
+) -> None:
+    emulator.fail(Fault.reset_after(), method="POST")
+    async with agent_with(mark_backups=False) as agent:
+        answer = await agent.call("create_backup", server_id=12345, description=description)
+    (backup,) = made(emulator)
+    assert backup.description == (sent or description)
+    assert (answer.data["backup"]["id"], answer.data["backup"]["description"]) == (backup.id, shown)
+    assert emulator.count("POST") == 1
+
+
+@pytest.mark.parametrize(
+    ("description", "named"),
+    [
+        ("two\nlines", "a line break at character 4"),
+        ("two\u2028lines", "a line break at character 4"),
+        ("a\ttab", "a tab at character 2"),
+        ("\x1b[31m", "a control character (U+001B) at character 1"),
+        ("right\u202e", "a bidirectional character (U+202E) at character 6"),
+        ("tag\U000e0041", "a tag character (U+E0041) at character 4"),
+        ("zero\u200bwidth", "an invisible character (U+200B) at character 5"),
+        ("private\ue000", "an unassigned character (U+E000) at character 8"),
+    ],
+    ids=ascii,
+)
+async def test_what_has_no_place_in_a_description_is_named(agent: Session, description: str, named: str) -> None:
+    answer = await agent.call("create_backup", server_id=12345, description=description)
+    assert answer.text.startswith(
+        f"invalid_argument: description must be one line of visible characters; it holds {named}. Nothing was changed."
+    )
 
 
 async def test_without_marks_the_description_is_the_callers_alone(agent_with: AgentWith, emulator: Emulator) -> None:

@@ -1,0 +1,61 @@
+"""Whether files and folders are this user's own: who can read the token, and who could put another ledger in place."""
+
+import os
+import stat
+from pathlib import Path
+
+from mcp_backups.text import visible
+
+_SECRET_FOLDERS = ("/run/secrets", "/var/run/secrets", "/run/credentials")
+"""Where Docker, Podman, Kubernetes and systemd mount secrets."""
+
+
+def is_kept_private(path: Path, mode: int) -> bool:
+    """Whether only its owner has access to a file, or it is a secret as container systems mount it.
+
+    Those are readable by all in the container, which is the wall around them: below the folders that are made for it,
+    behind the `..data` link that Kubernetes exchanges, or where nothing can be written and no mode be changed.
+
+    Args:
+        path: The file, which is there.
+        mode: Its permission bits; 0 where the system has none.
+    """
+    if not mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return True
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return False
+    places = (path, path.resolve())
+    is_in_folder = any(place.is_relative_to(folder) for place in places for folder in _SECRET_FOLDERS)
+    is_in_data = "..data" in path.parts or (path.is_symlink() and "..data" in path.readlink().parts)
+    return is_in_folder or is_in_data or bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def folder_fault(folder: Path) -> str:
+    """Why a folder of state, which may still have to be made, is not this user's own; empty if it is.
+
+    Folders above it may be writable for a group, or for all where only owners may rename (as in /tmp).
+    """
+    if not folder.is_absolute():
+        return "is no absolute path"
+    if os.name == "nt":
+        return ""  # rights are told in another way there
+    try:
+        missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+        there = folder.parents[len(missing) - 1] if missing else folder
+        status, is_link_of, real = there.stat(), there.lstat().st_uid, there.resolve()
+        above = {*there.parents, *real.parents, *([there, real] if missing else [])}
+        open_to_all = [path for path in above if path.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH]
+    except OSError:
+        return "cannot be reached by this user"
+    me, others = os.geteuid(), stat.S_IWGRP | stat.S_IWOTH
+    needed = os.W_OK | os.X_OK if missing else os.R_OK | os.X_OK
+    can_use = os.access(there, needed, effective_ids=os.access in os.supports_effective_ids)
+    faults = {
+        "is, or lies below, what is no folder": not stat.S_ISDIR(status.st_mode),
+        f"lies in {visible(str(next(iter(open_to_all), '')))}, where anyone may put another in its place": open_to_all,
+        "belongs to another user": not missing and (status.st_uid != me or is_link_of not in {me, 0}),
+        "would lie in a folder of another user": missing and status.st_uid not in {me, 0},
+        f"cannot be {'made' if missing else 'read'} by this user": not can_use,
+        "can be written to by others (chmod go-w takes that right away)": not missing and status.st_mode & others,
+    }
+    return next((words for words, holds in faults.items() if holds), "")
