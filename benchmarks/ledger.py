@@ -14,7 +14,7 @@ _P99_MS = 25.0
 
 async def ledger_figures(folder: Path, writes: int) -> list[Figure]:
     """The median and the 99th percentile of one write, of `writes` in a row in a ledger that grows with them."""
-    ledger, moment = Ledger(folder, lambda: datetime.now(UTC)), system_clock().moment()
+    ledger, moment = Ledger(folder, Operation, lambda: datetime.now(UTC)), system_clock().moment()
 
     async def write() -> None:
         operation = Operation(

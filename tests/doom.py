@@ -17,7 +17,8 @@ from multiprocessing.context import ForkServerContext
 from typing import IO, Any, Literal, get_args
 
 from mcp_backups.api.link import Link
-from mcp_backups.ledger import Ledger, Transaction
+from mcp_backups.ledger import Ledger
+from mcp_backups.operations import Entries
 from mcp_backups.operations.operation import Operation
 
 Point = Literal["write begins", "write inside", "write ended", "request begins", "request ended"]
@@ -104,13 +105,13 @@ def kill_at(point: Point | Literal["any"], number: int) -> None:
 def _wrap_writes(at: Callable[[Point], None]) -> None:
     write, save = Ledger.write, Transaction.save
 
-    async def doomed_write(ledger: Ledger, work: Callable[[Transaction], Any]) -> Any:
+    async def doomed_write(ledger: Ledger[Operation], work: Callable[[Entries], Any]) -> Any:
         at("write begins")
         result = await write(ledger, work)
         at("write ended")
         return result
 
-    def doomed_save(transaction: Transaction, operation: Operation) -> Operation:
+    def doomed_save(transaction: Entries, operation: Operation) -> Operation:
         saved = save(transaction, operation)
         at("write inside")
         return saved

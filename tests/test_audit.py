@@ -70,7 +70,7 @@ def ledger(state_dir: Path, clock: ManualClock) -> Path:
         created=moment,
         sent=moment,
     )
-    made = wanted.but(status="succeeded", backup_id=502, evidence="its row in the list of backups")
+    made = wanted.updated(status="succeeded", backup_id=502, evidence="its row in the list of backups")
     refused = Operation(
         id=REFUSED,
         action="delete_backup",
@@ -83,7 +83,7 @@ def ledger(state_dir: Path, clock: ManualClock) -> Path:
         error_code="policy_denied",
         error="At least 1 must stay.",
     )
-    written = Ledger(state_dir, clock.wall)
+    written = Ledger(state_dir, Operation, clock.wall)
 
     async def write() -> None:
         await written.write(lambda entries: [entries.save(operation) for operation in (wanted, refused, made)])
@@ -249,7 +249,7 @@ def test_reading_changes_nothing_in_the_folder(command: Command, ledger: Path, a
 
 
 def test_the_ledger_can_be_read_while_a_server_writes_to_it(command: Command, ledger: Path, clock: ManualClock) -> None:
-    served = Ledger(ledger.parent, clock.wall)
+    served = Ledger(ledger.parent, Operation, clock.wall)
 
     async def write_on() -> None:
         await served.write(lambda entries: [entries.save(operation) for operation in entries.find()])

@@ -158,7 +158,7 @@ def test_what_could_not_be_read_is_no_absence(
 
 
 def write_delete(settings: Settings, clock: ManualClock, status: Status) -> None:
-    ledger = Ledger(settings.state_dir, clock.wall)
+    ledger = Ledger(settings.state_dir, Operation, clock.wall)
     now = clock.moment()
     delete = Operation(
         id=new_id(), action="delete_backup", status=status, arguments={}, server_id=12345, backup_id=501, created=now,

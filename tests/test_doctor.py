@@ -326,7 +326,7 @@ def test_a_clock_is_compared_even_where_the_token_is_refused(
 def write_ledger(folder: Path, clock: ManualClock, *statuses: Status) -> Path:
     """A ledger with one operation of each status; returns its file."""
     moment = clock.moment()
-    ledger = Ledger(folder, clock.wall)
+    ledger = Ledger(folder, Operation, clock.wall)
 
     async def write() -> None:
         for number, status in enumerate(statuses):

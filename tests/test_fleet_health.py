@@ -216,7 +216,7 @@ def test_a_server_is_named_as_the_list_of_servers_has_it_or_else_as_its_newest_b
     assert {each.server_id: each.name for each in fleet.servers} == {1: "new name", 2: "web"}
 
 
-GOOD, OLD, LOST = made(1, 1), made(2, 50), (Gap("a row could not be read"),)
+PROVEN, OLD, LOST = made(1, 1), made(2, 50), (Gap("a row could not be read"),)
 OLD_8, STRAY = made(8, 50, server_id=8), made(9, 1, server_id=0, server_name="")
 OF_7, OF_8 = (Gap("a row could not be read", 7),), (Gap("a row could not be read", 8),)
 
@@ -224,26 +224,26 @@ OF_7, OF_8 = (Gap("a row could not be read", 7),), (Gap("a row could not be read
 @pytest.mark.parametrize(
     ("backups", "servers", "verdict"),
     [
-        pytest.param(Listing((GOOD,)), Listing((server(7),)), "ok", id="all read, all fresh"),
+        pytest.param(Listing((PROVEN,)), Listing((server(7),)), "ok", id="all read, all fresh"),
         pytest.param(Listing((OLD,)), Listing((server(7),)), "not_ok", id="all read, one stale"),
-        pytest.param(Listing((GOOD,)), Listing((server(7), server(8))), "not_ok", id="one without backups"),
-        pytest.param(Listing((GOOD,)), Listing((), LOST), "cannot_tell", id="servers without backups are not known"),
+        pytest.param(Listing((PROVEN,)), Listing((server(7), server(8))), "not_ok", id="one without backups"),
+        pytest.param(Listing((PROVEN,)), Listing((), LOST), "cannot_tell", id="servers without backups are not known"),
         pytest.param(Listing((OLD,)), Listing((), LOST), "not_ok", id="one is stale, whatever the others are"),
         pytest.param(Listing((OLD,), LOST), Listing((server(7),)), "cannot_tell", id="a newer one may be missing"),
-        pytest.param(Listing((GOOD,), LOST), Listing((server(7),)), "ok", id="what is fresh stays fresh"),
+        pytest.param(Listing((PROVEN,), LOST), Listing((server(7),)), "ok", id="what is fresh stays fresh"),
         pytest.param(
             Listing((OLD,), OF_8), Listing((server(7), server(8))), "not_ok", id="what is missing is of another"
         ),
-        pytest.param(Listing((GOOD,), OF_8), Listing((server(7), server(8))), "cannot_tell", id="one may be stale"),
-        pytest.param(Listing((GOOD, OLD_8)), Listing((server(7),)), "ok", id="what is stale is no server any more"),
+        pytest.param(Listing((PROVEN,), OF_8), Listing((server(7), server(8))), "cannot_tell", id="one may be stale"),
+        pytest.param(Listing((PROVEN, OLD_8)), Listing((server(7),)), "ok", id="what is stale is no server any more"),
         pytest.param(Listing((OLD_8,)), Listing((server(7),)), "not_ok", id="one without backups, one orphaned"),
         pytest.param(Listing((OLD_8,)), Listing(()), "cannot_tell", id="there are only orphans"),
-        pytest.param(Listing((GOOD,)), Listing((server(7),), OF_8), "not_ok", id="one of which only the id was read"),
-        pytest.param(Listing((GOOD, STRAY)), Listing((server(7),)), "ok", id="a backup of no server"),
+        pytest.param(Listing((PROVEN,)), Listing((server(7),), OF_8), "not_ok", id="one of which only the id was read"),
+        pytest.param(Listing((PROVEN, STRAY)), Listing((server(7),)), "ok", id="a backup of no server"),
         pytest.param(Listing((STRAY,)), Listing(()), "cannot_tell", id="nothing but backups of no server"),
-        pytest.param(Listing((GOOD,)), Listing((), OF_7), "ok", id="the one server not read is known by its backup"),
+        pytest.param(Listing((PROVEN,)), Listing((), OF_7), "ok", id="the one server not read is known by its backup"),
         pytest.param(Listing(()), Listing(()), "cannot_tell", id="there is nothing to check"),
-        pytest.param(Listing((GOOD,)), None, "ok", id="only servers with backups are asked for"),
+        pytest.param(Listing((PROVEN,)), None, "ok", id="only servers with backups are asked for"),
     ],
 )
 def test_the_fleet_is_ok_only_when_that_is_certain(
@@ -272,9 +272,9 @@ def test_servers_that_need_attention_do_not_make_a_fresh_fleet_bad() -> None:
         ),
         pytest.param((OLD,), LOST, "cannot_tell", "Newest good backup of those that could be read.", id="an old one"),
         pytest.param((OLD,), OF_8, "stale", "Newest good backup.", id="an old one, and another's row"),
-        pytest.param((GOOD,), LOST, "ok", "Newest good backup of those that could be read.", id="a fresh one"),
+        pytest.param((PROVEN,), LOST, "ok", "Newest good backup of those that could be read.", id="a fresh one"),
         pytest.param(
-            (GOOD, made(3, 0.5, status="failed")),
+            (PROVEN, made(3, 0.5, status="failed")),
             OF_7,
             "at_risk",
             "Newest good backup of those that could be read (3 is newer but failed).",
@@ -306,7 +306,7 @@ def test_a_server_is_orphaned_only_when_the_list_of_servers_certainly_lacks_it(
 
 
 def test_backups_of_no_server_are_named_and_make_no_server() -> None:
-    fleet = fleet_health(Listing((GOOD, STRAY, made(10, 99, server_id=0))), Listing((server(7),)), DAY, NOW)
+    fleet = fleet_health(Listing((PROVEN, STRAY, made(10, 99, server_id=0))), Listing((server(7),)), DAY, NOW)
     assert [each.server_id for each in fleet.servers] == [7]
     assert [each.id for each in fleet.orphans] == [9, 10]
 
@@ -318,7 +318,7 @@ def test_backups_of_no_server_are_named_and_make_no_server() -> None:
 def test_ignored_servers_are_left_out_of_verdict_rows_and_gaps(
     ignored: tuple[int, ...], verdict: str, count: int
 ) -> None:
-    backups = Listing((GOOD, OLD_8), (Gap("its row could not be read", 99),) if 99 in ignored else ())
+    backups = Listing((PROVEN, OLD_8), (Gap("its row could not be read", 99),) if 99 in ignored else ())
     fleet = fleet_health(backups, Listing((server(7), server(8))), DAY, NOW, ignored=ignored)
     assert (fleet.verdict, fleet.ignored, fleet.missing) == (verdict, count, ())
     assert {each.server_id for each in fleet.servers} == {7, 8} - set(ignored)
@@ -340,12 +340,12 @@ def test_ignored_servers_are_left_out_of_verdict_rows_and_gaps(
 def test_a_backup_whose_deletion_was_sent_is_no_restore_point(
     doubts: dict[int, str], restore_to: int | None, verdict: str, reason: str
 ) -> None:
-    health = server_health(7, [GOOD, OLD], DAY, NOW, doubts=doubts)
+    health = server_health(7, [PROVEN, OLD], DAY, NOW, doubts=doubts)
     assert (health.restore_to and health.restore_to.id, health.verdict) == (restore_to, verdict)
     assert (health.reasons, health.doubtful) == ((reason,), len(doubts))
 
 
-@pytest.mark.parametrize(("backup", "verdict"), [(GOOD, "cannot_tell"), (OLD, "not_ok")])
+@pytest.mark.parametrize(("backup", "verdict"), [(PROVEN, "cannot_tell"), (OLD, "not_ok")])
 def test_where_nobody_knows_what_was_deleted_only_bad_news_is_certain(backup: Backup, verdict: str) -> None:
     fleet = fleet_health(Listing((backup,)), Listing((server(7),)), DAY, NOW, doubts=None)
     assert (fleet.verdict, fleet.missing) == (verdict, (LEDGER_UNREAD,))

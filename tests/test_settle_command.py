@@ -35,7 +35,7 @@ def put(state_dir: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) ->
             error_code="outcome_unknown",
             error="VPS.org gave no certain answer.",
         )
-        ledger = Ledger(state_dir, lambda: NOW)
+        ledger = Ledger(state_dir, Operation, lambda: NOW)
         try:
             anyio.run(ledger.write, lambda entries: entries.save(operation))
         finally:

@@ -6,9 +6,9 @@ import pytest
 from pydantic import SecretStr
 
 from mcp_backups.api.attempts import Attempts
+from mcp_backups.api.bodies import nothing
 from mcp_backups.api.call import Call, Result
 from mcp_backups.api.link import Link, Progress
-from mcp_backups.api.bodies import nothing
 from mcp_backups.errors import ApiError, Failure, UpstreamTimeoutError
 
 from .stage import DEADLINE, PATIENCE, BareServer, Time, answer, error_of, says

@@ -9,10 +9,8 @@ import anyio.lowlevel
 import pytest
 
 from mcp_backups.api import VpsClient
-from mcp_backups.api.pages import AT_ONCE
-from mcp_backups.api.pages import ListRequest, read_list
-from mcp_backups.api.bodies import Lost, backups
-from mcp_backups.api.bodies import Page
+from mcp_backups.api.bodies import Lost, Page, backups
+from mcp_backups.api.pages import AT_ONCE, ListRequest, read_list
 from mcp_backups.errors import (
     NotFoundError,
     ProtocolError,

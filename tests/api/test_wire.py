@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_backups.api import bodies
+from mcp_backups.api.bodies import TWICE, Lost, Row, RowReader, backups, servers
 from mcp_backups.api.classify import BodyCutError, BodyError, BodyUnreadableError
-from mcp_backups.api.bodies import TWICE
-from mcp_backups.api.bodies import Lost, Row, RowReader, backups, servers
 from mcp_backups.models import MAX_ID, NO_SERVER, UNREADABLE, Account, Backup, Server
 
 from .stage import backup

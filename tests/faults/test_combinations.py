@@ -11,9 +11,8 @@ import pytest
 
 from mcp_backups.api import VpsClient
 from mcp_backups.errors import ConfigError
+from mcp_backups.ledger import Ledger, Liveness
 from mcp_backups.models import Backup, Listing
-from mcp_backups.ledger import Ledger
-from mcp_backups.ledger import Liveness
 from mcp_backups.operations.reconcile import Verdict, settle_by_word
 from mcp_backups.sandbox import Emulator, Fault
 from tests.faults.conftest import OpenBench
@@ -278,7 +277,7 @@ async def test_the_same_restore_asked_for_at_once_by_two_trusted_callers_is_one_
 
 @asynccontextmanager
 async def _by_word(bench: Bench) -> AsyncIterator[Callable[..., Any]]:
-    ledger = Ledger(bench.state_dir, lambda: NOW)
+    ledger = Ledger(bench.state_dir, Operation, lambda: NOW)
     try:
         yield partial(settle_by_word, ledger, Liveness(bench.state_dir))
     finally:
@@ -313,8 +312,8 @@ async def test_the_operators_word_counts_only_where_nothing_else_tells(bench: Be
     async with _by_word(bench) as settle:
         if which == "at work":
             with liveness.at_work(operation.id) as owner:
-                ledger = Ledger(bench.state_dir, lambda: NOW)
-                await ledger.write(lambda entries: entries.save(operation.but(status="sending", owner=owner)))
+                ledger = Ledger(bench.state_dir, Operation, lambda: NOW)
+                await ledger.write(lambda entries: entries.save(operation.updated(status="sending", owner=owner)))
                 ledger.close()
                 with pytest.raises(Exception, match="busy: A process is still at work"):
                     await settle(operation.id, "failed")

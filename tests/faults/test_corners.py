@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from mcp_backups.operations import create as create_module
-from mcp_backups.operations import destroy as destroy_module
-from mcp_backups.ledger import Ledger
-from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.plan import StaleError
-from mcp_backups.ledger import Liveness
+
+from mcp_backups.actions import create as create_module
+from mcp_backups.ledger import Ledger, Liveness
+from mcp_backups.operations import destroy as destroy_module
+from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator, Fault
 from tests.faults.conftest import OpenBench
 from tests.faults.stage import (
@@ -36,7 +35,7 @@ pytestmark = pytest.mark.anyio
 @asynccontextmanager
 async def another_process(state_dir: Path) -> AsyncIterator[tuple[Ledger, Liveness]]:
     """The ledger and the liveness of a second server on the same folder."""
-    ledger, liveness = Ledger(state_dir, lambda: NOW), Liveness(state_dir)
+    ledger, liveness = Ledger(state_dir, Operation, lambda: NOW), Liveness(state_dir)
     try:
         yield ledger, liveness
     finally:
@@ -49,7 +48,7 @@ def _damage(state_dir: Path) -> None:
     (state_dir / "ledger.sqlite3").write_bytes(b"no database" * 1000)
 
 
-async def save(ledger: Ledger, operation: Operation) -> None:
+async def save(ledger: Ledger[Operation], operation: Operation) -> None:
     await ledger.write(lambda entries: entries.save(operation))
 
 
@@ -59,7 +58,7 @@ async def test_a_call_waits_for_another_process_only_as_long_as_that_lives(bench
     (planned,) = bench.operations()
     async with another_process(bench.state_dir) as (ledger, liveness):
         with liveness.at_work(planned.id) as owner:
-            await save(ledger, planned.but(status="sending", sent=bench.clock.moment(), owner=owner))
+            await save(ledger, planned.updated(status="sending", sent=bench.clock.moment(), owner=owner))
             if not alive:
                 liveness.leave()
             bench.spoil()
@@ -77,7 +76,7 @@ async def test_the_next_start_leaves_alone_what_a_living_process_is_at(
     (planned,) = recorded(state_dir)
     async with another_process(state_dir) as (ledger, liveness):
         with liveness.at_work(planned.id) as owner:
-            sending = planned.but(status="sending", sent=bench.clock.moment(), owner=owner)
+            sending = planned.updated(status="sending", sent=bench.clock.moment(), owner=owner)
             await save(ledger, sending)
             async with bench_on(emulator) as bench:
                 for _ in range(3):

@@ -205,8 +205,8 @@ async def test_what_a_living_process_has_not_recorded_for_ten_minutes_is_settled
 
 
 async def _left_sending(bench: Bench, known: Operation) -> None:
-    ledger = Ledger(bench.state_dir, bench.clock.now)
-    await ledger.write(lambda entries: entries.save(known.but(status="sending", backup_id=0, backup=None)))
+    ledger = Ledger(bench.state_dir, Operation, bench.clock.now)
+    await ledger.write(lambda entries: entries.save(known.updated(status="sending", backup_id=0, backup=None)))
     ledger.close()
 
 

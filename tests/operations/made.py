@@ -7,9 +7,8 @@ from typing import Any
 
 from mcp_backups.clock import Moment
 from mcp_backups.models import Backup
+from mcp_backups.operations import Context, Entries
 from mcp_backups.operations.consent import Question, Reply
-from mcp_backups.operations import Context
-from mcp_backups.ledger import Transaction
 from mcp_backups.operations.operation import Operation, new_id
 from tests.stage import NOW
 
@@ -32,8 +31,12 @@ def backup(number: int = 501, hours: float = 48, **fields: Any) -> Backup:
 
 
 def operation(action: str = "delete_backup", status: str = "planned", **fields: Any) -> Operation:
+    """An operation; its fields and those of its details are given together."""
     known: dict[str, Any] = {"id": new_id(), "arguments": {"backup_id": 501}, "server_id": 12345, "created": MOMENT}
-    return Operation.model_validate({"action": action, "status": status} | known | fields)
+    given = {"action": action, "status": status} | known | fields
+    own = {name: value for name, value in given.items() if name in Operation.model_fields}
+    details = {name: value for name, value in given.items() if name not in own}
+    return Operation.model_validate(own | {"details": {"kind": own["action"]} | details})
 
 
 def ago(ticking: float = 0, **span: float) -> Moment:
@@ -59,7 +62,7 @@ def under(context: Context, **rules: Any) -> Context:
 async def record_all(context: Context, operations: Iterable[Operation]) -> None:
     """Many operations at once, for they are durable one by one only slowly."""
 
-    def save(entries: Transaction) -> None:
+    def save(entries: Entries) -> None:
         for each in operations:
             entries.save(each)
 

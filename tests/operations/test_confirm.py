@@ -4,7 +4,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from mcp_backups.operations.confirm import Wish, grant, outcome_of_other
 
+from mcp_backups.actions.delete import delete
+from mcp_backups.actions.restore import restore
 from mcp_backups.errors import (
     BackupsError,
     BusyError,
@@ -13,10 +16,8 @@ from mcp_backups.errors import (
     DeclinedError,
     ReadOnlyError,
 )
-from mcp_backups.operations.confirm import Wish, grant, outcome_of_other
-from mcp_backups.operations.consent import Question, Reply, question
 from mcp_backups.operations import Context, Result
-from mcp_backups.operations.destroy import delete, restore
+from mcp_backups.operations.consent import Question, Reply, question
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator
 from tests.stage import ManualClock
@@ -50,7 +51,9 @@ def trusting(context: Context) -> Context:
     return under(context, approval="flag")
 
 
-async def deleting(context: Context, backup_id: int = TARGET, *, confirm: bool = True, operation_id: str = "") -> Result:
+async def deleting(
+    context: Context, backup_id: int = TARGET, *, confirm: bool = True, operation_id: str = ""
+) -> Result:
     return await delete(context, backup_id, confirm=confirm, operation_id=operation_id, person=Nobody())
 
 
@@ -77,13 +80,13 @@ async def test_what_another_call_finishes_meanwhile_is_waited_for(context: Conte
     async def finish(seconds: float) -> None:
         await clock.sleep(seconds)
         if len(clock.slept) == 3:
-            await context.record(sending.but(status="succeeded"))
+            await context.record(sending.updated(status="succeeded"))
 
     waiting = replace(context, clock=replace(clock.clock, sleep=finish))
     with context.liveness.at_work(sending.id) as owner:
-        await context.record(sending.but(owner=owner))
+        await context.record(sending.updated(owner=owner))
         told = await outcome_of_other(waiting, sending.id)
-    assert told == Result(sending.but(status="succeeded"), replayed=True)
+    assert told == Result(sending.updated(status="succeeded"), replayed=True)
     assert clock.slept == [0.2] * 3
 
 
@@ -93,7 +96,7 @@ async def test_what_another_call_is_still_at_after_20_seconds_is_for_the_caller_
 ) -> None:
     sending = operation(status=status, sent=clock.moment())
     with context.liveness.at_work(sending.id) as owner:
-        await context.record(sending.but(owner=owner))
+        await context.record(sending.updated(owner=owner))
         with pytest.raises(BusyError) as busy:
             await outcome_of_other(context, sending.id)
     assert busy.value.what == f"Another call is carrying out {sending.id}."
@@ -177,7 +180,7 @@ async def test_the_same_flagged_call_goes_on_with_a_restore_that_waits_for_its_s
     safety = operation("create_backup", "succeeded", backup_id=501, backup=backup(501), sent=clock.moment())
     waiting = operation("restore_server", "preparing", arguments=arguments, backup_id=TARGET, backup=target)
     await trusting.record(safety)
-    await trusting.record(waiting.but(safety_operation=safety.id, approved_by="flag", created=clock.moment()))
+    await trusting.record(waiting.updated(safety_operation=safety.id, approved_by="flag", created=clock.moment()))
     clock.advance(minutes=minutes)
     told = await restoring(trusting)
     assert (told.operation.id == waiting.id, told.operation.status) == (goes_on, "accepted" if goes_on else "preparing")

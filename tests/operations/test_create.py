@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from mcp_backups.actions.create import create, find_repeat, intent
 from mcp_backups.errors import InvalidArgumentError, PolicyDeniedError, ReadOnlyError
 from mcp_backups.models import Backup, Gap, Listing
-from mcp_backups.operations.create import create, find_repeat, intent
 from mcp_backups.operations import Context, Result
 from mcp_backups.operations.operation import Operation, new_id
 from mcp_backups.sandbox import Emulator, Fault
@@ -24,7 +24,7 @@ async def asked(context: Context, description: str = "nightly", *, again: bool =
     async def no_progress(*_: object) -> None:
         pass
 
-    return await create(context, 12345, description, allow_duplicate=again, wait_seconds=wait, progress=no_progress)
+    return await create(context, 12345, description, allow_duplicate=again, wait_seconds=wait, report=no_progress)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,9 @@ async def test_the_same_request_is_the_same_arguments_within_ten_minutes_by_the_
         {"action": "create_backup", "status": "failed", "arguments": NIGHTLY},
     ],
 )
-async def test_the_same_request_is_found_behind_however_much_else_was_done(context: Context, others: dict[str, Any]) -> None:
+async def test_the_same_request_is_found_behind_however_much_else_was_done(
+    context: Context, others: dict[str, Any]
+) -> None:
     before = await context.record(operation("create_backup", "accepted", arguments=NIGHTLY))
     await record_all(context, [operation(**{"status": "succeeded"} | others) for _ in range(100)])
     assert await context.ledger.read(lambda entries: find_repeat(context, entries, NIGHTLY)) == before
@@ -124,7 +126,9 @@ async def test_a_backup_is_asked_for_once_and_the_same_request_is_told_what_beca
     assert (emulator.count("POST"), emulator.count("GET")) == (1, 2)
 
 
-async def test_where_a_duplicate_is_wanted_the_same_request_is_another_backup(context: Context, emulator: Emulator) -> None:
+async def test_where_a_duplicate_is_wanted_the_same_request_is_another_backup(
+    context: Context, emulator: Emulator
+) -> None:
     first, another = await asked(context), await asked(context, again=True)
     assert (another.replayed, another.operation.id == first.operation.id) == (False, False)
     assert emulator.count("POST") == 2
@@ -152,7 +156,9 @@ async def test_the_time_that_the_request_took_is_part_of_the_wait(
     assert (told.operation.status, told.replayed, clock.slept) == ("accepted", False, [1])
 
 
-async def test_the_same_request_says_so_where_vps_org_cannot_be_asked_just_now(context: Context, emulator: Emulator) -> None:
+async def test_the_same_request_says_so_where_vps_org_cannot_be_asked_just_now(
+    context: Context, emulator: Emulator
+) -> None:
     first = await asked(context)
     emulator.fail(Fault.status(401), method="GET")
     again = await asked(context)

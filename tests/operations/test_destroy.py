@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from mcp_backups.actions.delete import delete
+from mcp_backups.actions.restore import restore
 from mcp_backups.errors import (
     BackupsError,
     BusyError,
@@ -14,7 +16,6 @@ from mcp_backups.errors import (
     UnavailableError,
 )
 from mcp_backups.operations import Context, Result
-from mcp_backups.operations.destroy import delete, redeem, restore
 from mcp_backups.operations.operation import ApprovedBy, Operation
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from mcp_backups.tools.answers import operation_answer
@@ -74,9 +75,14 @@ async def test_what_another_flagged_call_sent_in_the_last_ten_minutes_by_the_clo
     [("flag", "", True), ("plan", "flag", True), ("plan", "", False), ("person", "plan", False)],
 )
 async def test_each_plan_that_was_shown_is_a_consent_of_its_own_and_a_flag_is_none(
-    context: Context, emulator: Emulator, clock: ManualClock, approved_by: ApprovedBy, granted: ApprovedBy, is_repeat: bool
+    context: Context,
+    emulator: Emulator,
+    clock: ManualClock,
+    approved_by: ApprovedBy,
+    granted: ApprovedBy,
+    is_repeat: bool,
 ) -> None:
-    plan = await context.record((await a_delete(context)).but(approved_by=granted))
+    plan = await context.record((await a_delete(context)).updated(approved_by=granted))
     await context.record(operation(status="succeeded", arguments={"backup_id": TARGET}, sent=clock.moment()))
     told = await redeem(context, plan, approved_by)
     assert (told.replayed, emulator.count("DELETE")) == (is_repeat, 0 if is_repeat else 1)
@@ -104,8 +110,8 @@ async def test_of_several_flagged_calls_the_last_that_was_sent_is_told_whenever_
     plan = await a_delete(context)
     first, second = (operation(arguments={"backup_id": TARGET}) for _ in range(2))
     sent: dict[str, Any] = {"status": "succeeded", "sent": clock.moment()}
-    await record_all(context, [first, second, second.but(**sent), first.but(**sent)])
-    assert await redeem(context, plan, "flag") == Result(first.but(**sent), replayed=True)
+    await record_all(context, [first, second, second.updated(**sent), first.updated(**sent)])
+    assert await redeem(context, plan, "flag") == Result(first.updated(**sent), replayed=True)
 
 
 async def refusal_of(context: Context, plan: Operation) -> BackupsError:
@@ -159,7 +165,7 @@ async def test_a_call_that_finds_its_target_gone_is_told_what_another_call_has_m
 ) -> None:
     """Two calls with one plan: the one that comes second is not to say that there is no such backup."""
     plan = await a_delete(context)
-    done = await context.record(plan.but(status=status, sent=clock.moment()))
+    done = await context.record(plan.updated(status=status, sent=clock.moment()))
     del emulator.fleet.backups[TARGET]
     assert await redeem(context, plan, "plan") == Result(done, replayed=True)
     assert await as_recorded(context, plan) == done
@@ -170,7 +176,7 @@ async def test_a_call_that_finds_its_plan_carried_out_is_told_what_became_of_it_
     context: Context, emulator: Emulator, status: str
 ) -> None:
     plan = await a_delete(context)
-    done = await context.record(plan.but(status=status))
+    done = await context.record(plan.updated(status=status))
     told = await redeem(context, plan, "plan")
     # One that was seen to be gone, and is listed: that is seen in passing, and recorded.
     expected = await as_recorded(context, plan) if status == "succeeded" else done
@@ -210,7 +216,9 @@ async def test_where_something_was_sent_meanwhile_it_is_looked_again_and_then_ca
     assert (await redeem(context, plan, "plan")).operation.status == "succeeded"
 
 
-async def test_every_step_of_what_is_carried_out_is_recorded_with_who_consented(context: Context, clock: ManualClock) -> None:
+async def test_every_step_of_what_is_carried_out_is_recorded_with_who_consented(
+    context: Context, clock: ManualClock
+) -> None:
     plan = await a_delete(context)
     clock.advance(minutes=1)
     told = await redeem(context, plan, "plan")
@@ -359,7 +367,9 @@ async def test_a_plan_that_a_rule_forbids_is_on_record_with_the_reason(context: 
     assert refused.advice == refusal.value.next_step
 
 
-async def test_while_a_plan_is_carried_out_the_process_is_known_to_be_at_it(context: Context, emulator: Emulator) -> None:
+async def test_while_a_plan_is_carried_out_the_process_is_known_to_be_at_it(
+    context: Context, emulator: Emulator
+) -> None:
     """Else another call would take it for left behind, and judge it while it is only being sent."""
     plan = await a_restore(context)
     at_it: list[bool] = []

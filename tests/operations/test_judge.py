@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from mcp_backups.actions.create import judge as judge_create
+from mcp_backups.actions.create import made
+from mcp_backups.actions.delete import judge as judge_delete
 from mcp_backups.models import Backup, Gap, Listing
-from mcp_backups.operations.judge import judge_create, judge_delete, made, may_have_made
 from mcp_backups.operations.operation import Operation
+from mcp_backups.operations.policy import may_have_made
 
 from .made import MOMENT, ago, backup, operation
 
@@ -41,7 +44,7 @@ def test_a_backup_that_is_known_tells_by_its_status_what_became_of_it(
 ) -> None:
     """A word that is not documented may still become a good one, however long that takes."""
     asked = create(error_code="outcome_unknown", error="Not known.", advice="Look.", server_name="old")
-    asked = asked.but(sent=ago(hours=hours, ticking=hours * 3600))
+    asked = asked.updated(sent=ago(hours=hours, ticking=hours * 3600))
     found = backup(777, status=status)
     known = made(asked, found, "its row", MOMENT)
     assert (known.status, known.error_code, known.evidence) == (became, code, "its row")
@@ -90,7 +93,7 @@ def test_how_long_ago_is_counted_from_sending_and_from_the_plan_only_without_tha
     assert judge_create(resent, nothing, MOMENT).status == "accepted"
     delete = operation(status="unknown", created=A_DAY_AGO, backup_id=501)
     assert judge_delete(delete, LISTED, MOMENT).status == "failed"
-    assert judge_delete(delete.but(sent=TODAY), LISTED, MOMENT).status == "unknown"
+    assert judge_delete(delete.updated(sent=TODAY), LISTED, MOMENT).status == "unknown"
 
 
 def test_a_mark_tells_more_than_an_id() -> None:
@@ -163,8 +166,8 @@ def test_what_is_listed_again_after_it_was_seen_gone_is_in_doubt_for_a_day_from_
     again = judge_delete(operation(status="succeeded", sent=sent, backup_id=501), LISTED, MOMENT)
     assert (again.status, again.listed_again) == ("unknown", MOMENT)
     assert again.evidence == "listed again after it was seen to be gone"
-    assert judge_delete(again.but(listed_again=TODAY), LISTED, MOMENT).status == "unknown"
-    assert judge_delete(again.but(listed_again=A_DAY_AGO), LISTED, MOMENT).error == LAPSED
+    assert judge_delete(again.updated(listed_again=TODAY), LISTED, MOMENT).status == "unknown"
+    assert judge_delete(again.updated(listed_again=A_DAY_AGO), LISTED, MOMENT).error == LAPSED
     assert judge_delete(again, Listing((), ()), MOMENT).status == "succeeded"
 
 
@@ -208,7 +211,7 @@ def test_without_a_mark_it_is_the_one_new_backup_like_it(rows: list[Backup], fou
 
 @pytest.mark.parametrize(("seconds", "found"), [(-3600, 777), (-3480, 777), (-3479, 0), (0, 0)])
 def test_when_it_was_made_is_judged_by_vps_orgs_clock_if_that_is_known(seconds: float, found: int) -> None:
-    asked = ASKED.but(sent=MOMENT.model_copy(update={"upstream": MOMENT.wall + timedelta(hours=1)}))
+    asked = ASKED.updated(sent=MOMENT.model_copy(update={"upstream": MOMENT.wall + timedelta(hours=1)}))
     assert judge_create(asked, Listing((like(seconds=seconds),), ()), MOMENT).backup_id == found
 
 
@@ -224,18 +227,18 @@ def test_when_it_was_made_is_judged_by_vps_orgs_clock_if_that_is_known(seconds: 
 def test_without_a_mark_an_id_that_is_not_listed_gives_way_to_the_one_like_it(
     marked: bool, rows: list[Backup], found: int
 ) -> None:
-    told = ASKED.but(status="accepted", backup_id=2, marked=marked)
+    told = ASKED.updated(status="accepted", backup_id=2, marked=marked)
     assert judge_create(told, Listing(tuple(rows), ()), MOMENT).backup_id == found
 
 
 def test_without_a_mark_or_a_description_it_is_the_one_without_either() -> None:
-    asked = ASKED.but(arguments={"server_id": 12345})
+    asked = ASKED.updated(arguments={"server_id": 12345})
     assert judge_create(asked, Listing((like(description=""),), ()), MOMENT).backup_id == 777
 
 
 def test_without_a_mark_an_incomplete_list_before_or_after_proves_nothing() -> None:
     assert judge_create(ASKED, Listing((like(),), GAP), MOMENT) == ASKED
-    blind = ASKED.but(baseline_complete=False)
+    blind = ASKED.updated(baseline_complete=False)
     assert judge_create(blind, Listing((like(),), ()), MOMENT) == blind
 
 
@@ -256,16 +259,16 @@ def test_without_a_mark_an_incomplete_list_before_or_after_proves_nothing() -> N
 def test_without_a_mark_what_another_operation_made_or_may_have_made_is_not_claimed(
     status: str, minutes: float, backup_id: int, found: int
 ) -> None:
-    rival = ASKED.but(id="op_rival", status=status, sent=ago(minutes=minutes), backup_id=backup_id)
+    rival = ASKED.updated(id="op_rival", status=status, sent=ago(minutes=minutes), backup_id=backup_id)
     assert judge_create(ASKED, Listing((like(),), ()), MOMENT, [rival]).backup_id == found
 
 
 def test_two_that_were_sent_at_no_known_time_are_compared_by_their_plans() -> None:
-    asked = ASKED.but(sent=None, created=MOMENT)
-    rival = asked.but(id="op_rival", created=ago(minutes=6.1))
+    asked = ASKED.updated(sent=None, created=MOMENT)
+    rival = asked.updated(id="op_rival", created=ago(minutes=6.1))
     assert asked.created.wall - rival.created.wall > timedelta(minutes=6)
     assert judge_create(asked, Listing((like(),), ()), MOMENT, [rival]).backup_id == 777
-    assert judge_create(asked.but(created=ago(days=1)), Listing((like(),), ()), MOMENT).backup_id == 0
+    assert judge_create(asked.updated(created=ago(days=1)), Listing((like(),), ()), MOMENT).backup_id == 0
 
 
 MADE_BY = create(status="unknown", marked=False, baseline=(501,), backup_id=0)
@@ -290,4 +293,4 @@ MADE_BY = create(status="unknown", marked=False, baseline=(501,), backup_id=0)
 def test_a_backup_may_be_what_was_asked_for_by_its_id_its_mark_or_because_it_is_new(
     fields: dict[str, Any], row: Backup, may: bool
 ) -> None:
-    assert may_have_made(MADE_BY.but(**fields), row) is may
+    assert may_have_made(MADE_BY.updated(**fields), row) is may

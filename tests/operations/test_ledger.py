@@ -59,7 +59,7 @@ async def test_what_was_saved_is_read_back_the_same_by_another_process(ledger: L
 
 async def test_every_step_is_kept_and_chained(ledger: Ledger) -> None:
     first = operation()
-    steps = [first, first.but(status="approved"), first.but(status="sending", sent=MOMENT), operation()]
+    steps = [first, first.updated(status="approved"), first.updated(status="sending", sent=MOMENT), operation()]
     await ledger.write(saving(*steps))
     events = await ledger.read(lambda entries: list(entries.events()))
     assert [(event.seq, event.status) for event in events] == [
@@ -90,7 +90,7 @@ async def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
 async def test_operations_are_found_by_what_is_asked_newest_first(ledger: Ledger) -> None:
     plan, sent = operation(), operation(status="sending", sent=MOMENT)
     other, made = operation(server_id=12346), operation("create_backup", "accepted", sent=MOMENT)
-    await ledger.write(saving(plan, sent, other, made, plan.but(status="sending", sent=MOMENT)))
+    await ledger.write(saving(plan, sent, other, made, plan.updated(status="sending", sent=MOMENT)))
 
     async def find(**terms: object) -> list[str]:
         found = await ledger.read(lambda entries: entries.find(**terms))  # type: ignore[arg-type]

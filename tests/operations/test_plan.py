@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from mcp_backups.operations.plan import StaleError, check_fresh, check_open, counted, look, planned, still_open
 
 from mcp_backups.errors import (
     BackupsError,
@@ -13,10 +14,9 @@ from mcp_backups.errors import (
     PolicyDeniedError,
     ProtocolError,
 )
-from mcp_backups.operations.consent import question
 from mcp_backups.operations import Context
+from mcp_backups.operations.consent import question
 from mcp_backups.operations.operation import Arguments, Operation
-from mcp_backups.operations.plan import StaleError, check_fresh, check_open, counted, look, planned, still_open
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from mcp_backups.text import stamp
 from tests.stage import ManualClock
@@ -175,7 +175,9 @@ async def test_what_was_seen_gone_and_is_listed_again_is_doubtful_for_a_day_more
     context: Context, clock: ManualClock
 ) -> None:
     """One of the two lists was behind: the record says so, and it counts from the moment it is listed again."""
-    gone = await context.record(operation(status="succeeded", backup_id=499, created=clock.moment(), sent=clock.moment()))
+    gone = await context.record(
+        operation(status="succeeded", backup_id=499, created=clock.moment(), sent=clock.moment())
+    )
     clock.advance(days=30)
     for hours in (0, 23.9):
         clock.advance(hours=hours)
@@ -247,7 +249,9 @@ async def test_a_way_back_is_younger_than_an_hour_and_lasts_more_than_a_day(
     assert str(facts["safety_backup"]).startswith("backup 900 of" if is_way_back else "one is made first")
 
 
-async def test_what_is_being_deleted_here_is_no_way_back(context: Context, emulator: Emulator, clock: ManualClock) -> None:
+async def test_what_is_being_deleted_here_is_no_way_back(
+    context: Context, emulator: Emulator, clock: ManualClock
+) -> None:
     emulator.fleet.backups[900] = Backup(900, 12345, clock.now() - timedelta(minutes=1), size_mb=100)
     await context.record(operation(status="unknown", backup_id=900, sent=clock.moment()))
     assert (await look(context, RESTORE)).way_back is None
@@ -296,7 +300,7 @@ async def test_a_server_is_busy_while_something_is_sent_for_it_and_closed_once_n
 ) -> None:
     other = operation("restore_server", status, server_id=server_id, sent=clock.moment())
     with context.liveness.at_work(other.id if alive else "op_something_else") as owner:
-        await context.record(other.but(owner=owner))
+        await context.record(other.updated(owner=owner))
         if error is None or server_id != 12345:
             await context.ledger.read(lambda entries: check_open(context, entries, 12345))
             return
@@ -340,7 +344,9 @@ async def test_a_plan_to_delete_says_what_is_left(context: Context) -> None:
     assert (only.server_id, only.facts) == (12362, {"can_be_undone": False, "good_backups_left": 0})
 
 
-async def test_what_was_seen_before_something_was_sent_for_the_server_is_stale(context: Context, clock: ManualClock) -> None:
+async def test_what_was_seen_before_something_was_sent_for_the_server_is_stale(
+    context: Context, clock: ManualClock
+) -> None:
     sight = await look(context, RESTORE)
     await context.record(operation(server_id=12346, status="sending", sent=clock.moment()))
     plan = await context.record(operation())
@@ -357,7 +363,7 @@ async def test_a_budget_counts_what_was_sent_by_when_it_was(context: Context, cl
     for each in (first, second, operation("restore_server"), operation(status="failed", sent=clock.moment())):
         await context.record(each)
     for each in (second, first):
-        await context.record(each.but(status="sending", sent=clock.moment()))
+        await context.record(each.updated(status="sending", sent=clock.moment()))
     count = await context.ledger.read(lambda entries: counted(context, entries, "delete_backup"))
     assert [each.id for each in count] == [first.id, second.id]
 
@@ -378,7 +384,9 @@ async def test_a_plan_is_open_until_it_is_sent_or_over(
     plan: Operation = operation(status=status, created=clock.moment())
     assert await context.ledger.read(lambda entries: still_open(context, entries, plan)) is None
     await context.record(plan)
-    assert await context.ledger.read(lambda entries: still_open(context, entries, plan)) == (plan if open_still else None)
+    assert await context.ledger.read(lambda entries: still_open(context, entries, plan)) == (
+        plan if open_still else None
+    )
 
 
 async def test_an_open_plan_that_is_over_is_expired(context: Context) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 from mcp_backups.errors import BudgetExhaustedError, PolicyDeniedError, ReadOnlyError
 from mcp_backups.models import Backup, Gap, Listing
-from mcp_backups.operations.policy import Doubt
 from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.policy import (
-    GOOD,
+    PROVEN,
+    Doubt,
     Inventory,
     check_budget,
     check_delete,
@@ -193,7 +193,7 @@ HOLES = "The list of backups is incomplete (1 row could not be read; page 2), so
         ({"protected_servers": {12345}}, TARGET, inventory(TARGET, OTHER), PROTECTED, ADVICE),
         ({"protected_backups": {501}}, TARGET, inventory(TARGET, OTHER), "Backup 501 is protected.", ADVICE),
         ({}, backup(501, keep=True), inventory(TARGET, OTHER), "Backup 501 is marked to be kept.", ADVICE),
-        ({"keep_min": 2}, TARGET, inventory(TARGET, OTHER), f"{FEW} {GOOD}", ADVICE),
+        ({"keep_min": 2}, TARGET, inventory(TARGET, OTHER), f"{FEW} {PROVEN}", ADVICE),
         (
             {},
             TARGET,

@@ -7,16 +7,13 @@ from typing import Any
 
 import pytest
 
+from mcp_backups.actions.prune import prune
 from mcp_backups.errors import BudgetExhaustedError, BusyError, NotFoundError, PolicyDeniedError
-from mcp_backups.models import Backup, Listing
-from mcp_backups.operations import Context
-from mcp_backups.operations.policy import Doubt
-from mcp_backups.ledger import Transaction
-from mcp_backups.operations.operation import Operation, PruneItem
-from mcp_backups.operations.policy import Inventory
 from mcp_backups.ledger import Liveness
-from mcp_backups.operations.prune import _go_on, prune
-from mcp_backups.operations.prune_plan import judge
+from mcp_backups.models import Backup, Listing
+from mcp_backups.operations import Context, Entries
+from mcp_backups.operations.operation import Operation, PruneItem
+from mcp_backups.operations.policy import Doubt, Inventory
 from mcp_backups.retention import Keep
 from mcp_backups.sandbox import Backup as Held
 from mcp_backups.sandbox import Emulator, Fault
@@ -174,12 +171,14 @@ class Result:
 async def pruned(context: Context, plan: str = "", told: Result | None = None) -> Operation:
     keep = Keep(last=1)
     answer = await prune(
-        context, WEB, keep, confirm=bool(plan), operation_id=plan, person=Nobody(), progress=told or Result()
+        context, WEB, keep, confirm=bool(plan), operation_id=plan, person=Nobody(), report=told or Result()
     )
     return answer.operation
 
 
-async def test_a_plan_that_may_not_be_is_recorded_as_refused_with_the_reason(context: Context, emulator: Emulator) -> None:
+async def test_a_plan_that_may_not_be_is_recorded_as_refused_with_the_reason(
+    context: Context, emulator: Emulator
+) -> None:
     emulator.fail(Fault.edited(spoil_a_row), method="GET")
     with pytest.raises(PolicyDeniedError) as refusal:
         await pruned(context)
@@ -191,7 +190,7 @@ async def test_a_plan_that_may_not_be_is_recorded_as_refused_with_the_reason(con
 
 async def test_a_server_that_there_is_not_is_not_pruned(context: Context) -> None:
     with pytest.raises(NotFoundError) as refusal:
-        await prune(context, 4711, Keep(last=1), confirm=False, operation_id="", person=Nobody(), progress=Result())
+        await prune(context, 4711, Keep(last=1), confirm=False, operation_id="", person=Nobody(), report=Result())
     assert refusal.value.what == "VPS.org has no server 4711."
     assert refusal.value.next_step == "Call check_backups to see every server."
 
@@ -225,7 +224,7 @@ async def test_only_deletes_count_against_the_budget_and_a_used_one_leaves_no_pl
 async def test_where_there_is_nothing_to_delete_no_budget_is_asked_for(context: Context) -> None:
     told = await prune(
         under(context, deletes_per_hour=0), 12360, Keep(last=1),
-        confirm=False, operation_id="", person=Nobody(), progress=Result(),
+        confirm=False, operation_id="", person=Nobody(), report=Result(),
     )  # fmt: skip
     assert (told.operation.status, told.operation.server_name) == ("succeeded", "")
 
@@ -241,7 +240,7 @@ async def test_every_step_of_a_prune_and_of_its_deletes_is_recorded_and_told(con
         (2, 2, f"{plan.id}: 2 of 2 backups tried"),
     ]
 
-    def read(entries: Transaction) -> tuple[list[str], list[Operation]]:
+    def read(entries: Entries) -> tuple[list[str], list[Operation]]:
         return [event.status for event in entries.events(plan.id)], entries.find(action="delete_backup")
 
     events, deletes = await context.ledger.read(read)
@@ -256,7 +255,9 @@ async def test_every_step_of_a_prune_and_of_its_deletes_is_recorded_and_told(con
 
 
 @pytest.mark.usefixtures("three")
-async def test_a_prune_whose_deletes_are_not_seen_to_be_done_is_only_accepted(context: Context, emulator: Emulator) -> None:
+async def test_a_prune_whose_deletes_are_not_seen_to_be_done_is_only_accepted(
+    context: Context, emulator: Emulator
+) -> None:
     plan = await pruned(context)
     emulator.fail(Fault.status(202, {"detail": "Later."}), method="DELETE", times=None)
     done = await pruned(context, plan.id)
@@ -296,7 +297,7 @@ async def test_a_prune_that_a_living_process_is_at_is_busy_and_one_of_a_dead_pro
     plan = await pruned(context)
     other = Liveness(context.ledger.path.parent)
     with other.at_work(plan.id) as owner:
-        await context.record(plan.but(status="preparing", approved_by="plan", owner=owner, sent=clock.moment()))
+        await context.record(plan.updated(status="preparing", approved_by="plan", owner=owner, sent=clock.moment()))
         with pytest.raises(BusyError) as busy:
             await pruned(context, plan.id)
     other.leave()
@@ -305,8 +306,10 @@ async def test_a_prune_that_a_living_process_is_at_is_busy_and_one_of_a_dead_pro
     assert (await pruned(context, plan.id)).status == "succeeded"
 
 
-async def test_a_prune_that_another_call_has_ended_meanwhile_is_not_taken_up(context: Context, clock: ManualClock) -> None:
+async def test_a_prune_that_another_call_has_ended_meanwhile_is_not_taken_up(
+    context: Context, clock: ManualClock
+) -> None:
     before = operation("prune_backups", "preparing", created=clock.moment())
-    ended = await context.record(before.but(status="succeeded", evidence="each is absent"))
+    ended = await context.record(before.updated(status="succeeded", evidence="each is absent"))
     told = await _go_on(Result(), context, before, "plan")
     assert (told.operation, told.replayed) == (ended, True)

@@ -6,15 +6,15 @@ from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import pytest
+from mcp_backups.operations.plan import Observation, look, planned
+from mcp_backups.operations.safety import safety_backup_id, wait_for_safety
 
 from mcp_backups.errors import BusyError, ConflictError, PolicyDeniedError
+from mcp_backups.ledger import Ledger
 from mcp_backups.models import Backup, Gap, Listing
-from mcp_backups.operations import Context
-from mcp_backups.ledger import Ledger, Transaction
+from mcp_backups.operations import Context, Entries
 from mcp_backups.operations.operation import Arguments, Operation
-from mcp_backups.operations.plan import Observation, look, planned
 from mcp_backups.operations.policy import Inventory
-from mcp_backups.operations.safety import safety_backup_id, wait_for_safety
 from mcp_backups.sandbox import Backup as Held
 from mcp_backups.sandbox import Emulator, Fault
 from tests.stage import NOW, ManualClock
@@ -32,7 +32,11 @@ NORMAL: dict[str, Any] = {}
 
 
 async def prepared(
-    context: Context, emulator: Emulator, clock: ManualClock, status: str = "succeeded", held: dict[str, Any] | None = NORMAL
+    context: Context,
+    emulator: Emulator,
+    clock: ManualClock,
+    status: str = "succeeded",
+    held: dict[str, Any] | None = NORMAL,
 ) -> Operation:
     """A restore whose safety backup has come so far; `held` is what VPS.org lists of that, None for nothing."""
     if held is not None:
@@ -40,7 +44,7 @@ async def prepared(
     safety = operation("create_backup", status, backup_id=777, backup=MADE, sent=clock.moment())
     await context.record(safety)
     restore = operation("restore_server", "preparing", arguments=RESTORE, created=clock.moment())
-    return await context.record(restore.but(safety_operation=safety.id))
+    return await context.record(restore.updated(safety_operation=safety.id))
 
 
 def sight(*rows: Backup, missing: tuple[Gap, ...] = ()) -> Observation:
@@ -184,7 +188,7 @@ async def test_where_the_plan_is_no_longer_open_no_safety_backup_is_made(
 ) -> None:
     plan, seen = await a_plan(context)
     with context.liveness.at_work(plan.id) as owner:
-        over = await context.record(plan.but(status=status, owner=owner))
+        over = await context.record(plan.updated(status=status, owner=owner))
         told = await wait_for_safety(context, plan, "plan", seen)
     assert told is not None
     assert (told.operation, told.safety, emulator.count("POST")) == (over, None, 0)
@@ -312,15 +316,15 @@ async def test_a_restore_that_was_sent_since_its_safety_backup_forbids_another(
 class DeafLedger:
     """The ledger, which can be written, and no longer read once something was accepted."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger[Operation]) -> None:
         self._ledger, self._is_deaf = ledger, False
 
-    async def write(self, work: Callable[[Transaction], Result]) -> Result:
+    async def write(self, work: Callable[[Entries], Result]) -> Result:
         result = await self._ledger.write(work)
         self._is_deaf = isinstance(result, Operation) and result.status == "accepted"
         return result
 
-    async def read(self, work: Callable[[Transaction], Result]) -> Result:
+    async def read(self, work: Callable[[Entries], Result]) -> Result:
         if self._is_deaf:
             raise BusyError("Other calls are waiting for the ledger.", "Wait.")
         return await self._ledger.read(work)

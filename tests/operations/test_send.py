@@ -17,10 +17,9 @@ from mcp_backups.errors import (
     OutcomeUnknownError,
     UnavailableError,
 )
-from mcp_backups.operations import Context
-from mcp_backups.ledger import Ledger, Transaction
+from mcp_backups.ledger import Ledger
+from mcp_backups.operations import Context, Entries, carry_out
 from mcp_backups.operations.operation import Operation
-from mcp_backups.operations.send import carry_out
 from mcp_backups.operations.reconcile import settle_left_open
 from mcp_backups.sandbox import Emulator, Fault
 from tests.stage import ManualClock
@@ -57,7 +56,7 @@ def a_restore(clock: ManualClock) -> Operation:
 
 async def send(context: Context, intended: Operation) -> Operation:
     """Send it; what comes back is what is recorded."""
-    outcome = await carry_out(context, intended.id, lambda entries, owner: entries.save(intended.but(owner=owner)))
+    outcome = await carry_out(context, intended.id, lambda entries, owner: entries.save(intended.updated(owner=owner)))
     assert outcome == await as_recorded(context, intended)
     return outcome
 
@@ -102,10 +101,10 @@ async def test_where_nothing_is_to_be_sent_any_more_nothing_is(context: Context,
 class HeldLedger:
     """The ledger, which another process holds for a while after the intent is recorded."""
 
-    def __init__(self, ledger: Ledger, busy: int) -> None:
+    def __init__(self, ledger: Ledger[Operation], busy: int) -> None:
         self._ledger, self._busy, self._writes = ledger, busy, 0
 
-    async def write(self, work: Callable[[Transaction], Result]) -> Result:
+    async def write(self, work: Callable[[Entries], Result]) -> Result:
         self._writes += 1
         if 1 < self._writes <= 1 + self._busy:
             raise BusyError("Another process holds the ledger.")
@@ -350,7 +349,9 @@ class Faulty:
 
 
 @pytest.mark.parametrize("make", [a_create, a_delete, a_restore])
-async def test_a_fault_of_ours_while_sending_is_recorded_as_unknown(context: Context, clock: ManualClock, make: Make) -> None:
+async def test_a_fault_of_ours_while_sending_is_recorded_as_unknown(
+    context: Context, clock: ManualClock, make: Make
+) -> None:
     """The request may have gone out."""
     intended = make(clock)
     with pytest.raises(OutcomeUnknownError) as told:
@@ -367,7 +368,7 @@ async def test_a_fault_of_ours_while_sending_is_recorded_as_unknown(context: Con
 async def test_a_fault_of_ours_in_a_look_at_what_was_left_open_keeps_no_server_from_starting(
     context: Context, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    left = await context.record(a_delete(clock).but(status="unknown"))
+    left = await context.record(a_delete(clock).updated(status="unknown"))
     await settle_left_open(replace(context, api=cast("VpsClient", Faulty())))
     assert "What was left open could not be looked into" in caplog.text
     assert await as_recorded(context, left) == left

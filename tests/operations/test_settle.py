@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from mcp_backups.ledger import Liveness
 from mcp_backups.operations import Context
 from mcp_backups.operations.operation import Operation, Outcome, PruneItem
-from mcp_backups.ledger import Liveness
-from mcp_backups.operations.reconcile import LOOKS, follow, look_for_created, settle, supersede
+from mcp_backups.operations.reconcile import LOOKS, _look_for_it, follow, settle, supersede
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from tests.stage import ManualClock
 
@@ -65,7 +65,7 @@ async def test_there_is_waiting_only_for_what_waiting_can_tell(
     sent: dict[str, Any] = {} if status in {"planned", "preparing"} else {"sent": clock.moment()}
     known = operation(action, status, backup_id=backup_id, created=clock.moment(), **sent)
     with other.at_work(known.id) as owner:
-        known = await context.record(known.but(owner=owner if alive else "0" * 16))
+        known = await context.record(known.updated(owner=owner if alive else "0" * 16))
         await follow(context, known, 2, no_progress)
     other.leave()
     assert bool(clock.slept) is waits
@@ -96,34 +96,38 @@ async def test_a_plan_that_is_over_is_recorded_as_expired(context: Context, cloc
 
 async def test_what_was_recorded_meanwhile_stands(context: Context) -> None:
     before = await context.record(operation(status="unknown"))
-    meanwhile = await context.record(before.but(status="succeeded"))
+    meanwhile = await context.record(before.updated(status="succeeded"))
 
     async def told(after: Operation) -> Operation:
         return await context.ledger.write(lambda entries: supersede(entries, before, after))
 
-    assert await told(before.but(status="failed")) == meanwhile
+    assert await told(before.updated(status="failed")) == meanwhile
     assert await context.ledger.read(lambda entries: entries.get(before.id)) == meanwhile
 
 
 async def test_what_is_not_in_the_ledger_yet_is_recorded(context: Context) -> None:
     before = operation(status="unknown")
-    after = before.but(status="failed")
+    after = before.updated(status="failed")
     assert await context.ledger.write(lambda entries: supersede(entries, before, after)) == after
     assert await context.ledger.read(lambda entries: entries.get(before.id)) == after
 
 
-async def test_a_backup_that_may_have_been_started_is_looked_for_a_few_times(context: Context, clock: ManualClock) -> None:
+async def test_a_backup_that_may_have_been_started_is_looked_for_a_few_times(
+    context: Context, clock: ManualClock
+) -> None:
     asked = operation("create_backup", "sending", sent=clock.moment())
-    assert await look_for_created(context, asked) == asked
+    assert await _look_for_it(context, asked) == asked
     assert clock.slept == list(LOOKS)
 
 
-async def test_after_a_look_that_failed_it_is_looked_again(context: Context, emulator: Emulator, clock: ManualClock) -> None:
+async def test_after_a_look_that_failed_it_is_looked_again(
+    context: Context, emulator: Emulator, clock: ManualClock
+) -> None:
     asked = operation("create_backup", "sending", sent=clock.moment())
     made = Backup(900, 12345, clock.now(), "manual", size_mb=100, description=f"[{asked.id}]")
     emulator.fleet.backups[900] = made
     emulator.fail(Fault.status(401), method="GET")
-    found = await look_for_created(context, asked)
+    found = await _look_for_it(context, asked)
     assert (found.backup_id, found.status) == (900, "succeeded")
     assert emulator.count("GET") == 2
 
@@ -137,7 +141,9 @@ ENDED = "the process that sent it ended before the answer came"
 async def test_what_a_process_sent_that_has_ended_is_unknown_and_the_evidence_says_why(
     context: Context, clock: ManualClock, action: str, backup_id: int
 ) -> None:
-    sending = await context.record(operation(action, "sending", backup_id=backup_id, sent=clock.moment(), owner="0" * 16))
+    sending = await context.record(
+        operation(action, "sending", backup_id=backup_id, sent=clock.moment(), owner="0" * 16)
+    )
     told = await settle(context, sending)
     assert (told.operation.status, told.operation.evidence) == ("unknown", ENDED)
     assert await as_recorded(context, sending) == told.operation
@@ -146,7 +152,7 @@ async def test_what_a_process_sent_that_has_ended_is_unknown_and_the_evidence_sa
 async def test_what_another_call_of_this_process_is_sending_is_left_alone(context: Context, clock: ManualClock) -> None:
     sending = operation(status="sending", backup_id=501, sent=clock.moment())
     with context.liveness.at_work(sending.id) as owner:
-        sending = await context.record(sending.but(owner=owner))
+        sending = await context.record(sending.updated(owner=owner))
         assert (await settle(context, sending)).operation == sending
     assert (await settle(context, sending)).operation.status == "unknown"
 
@@ -176,7 +182,7 @@ async def unmarked(context: Context, emulator: Emulator, clock: ManualClock) -> 
     baseline = tuple(emulator.fleet.backups)
     emulator.fleet.backups[900] = Backup(900, 12345, clock.now(), "manual", size_mb=100, description="nightly")
     asked = operation("create_backup", "unknown", arguments=NIGHTLY, marked=False, baseline=baseline)
-    return await context.record(asked.but(sent=clock.moment()))
+    return await context.record(asked.updated(sent=clock.moment()))
 
 
 async def test_without_marks_a_backup_that_no_other_call_asked_for_is_found(
@@ -200,13 +206,17 @@ async def test_without_marks_the_same_request_casts_doubt_however_many_others_ca
     context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
     asked = await unmarked(context, emulator, clock)
-    await context.record(asked.but(id="op_rival"))
-    others = [asked.but(id=f"op_{number}", arguments=NIGHTLY | {"description": str(number)}) for number in range(100)]
+    await context.record(asked.updated(id="op_rival"))
+    others = [
+        asked.updated(id=f"op_{number}", arguments=NIGHTLY | {"description": str(number)}) for number in range(100)
+    ]
     await record_all(context, others)
     assert (await settle(context, asked)).operation == asked
 
 
-async def test_a_restore_fails_with_its_safety_backup_for_the_same_reason_and_with_the_same_advice(context: Context) -> None:
+async def test_a_restore_fails_with_its_safety_backup_for_the_same_reason_and_with_the_same_advice(
+    context: Context,
+) -> None:
     why = {"error_code": "conflict", "error": "Something else is under way.", "advice": "Wait until it is finished."}
     safety = await context.record(operation("create_backup", "failed", **why))
     restore = await context.record(operation("restore_server", "preparing", safety_operation=safety.id))

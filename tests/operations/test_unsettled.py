@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from mcp_backups.errors import BackupsError, BusyError, ConfirmationInvalidError, InvalidArgumentError
-from mcp_backups.operations import Context
 from mcp_backups.ledger import Ledger
+from mcp_backups.operations import Context
 from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.reconcile import Verdict, settle_by_word, settle_left_open
 from mcp_backups.sandbox import Emulator, Fault
@@ -51,13 +51,15 @@ async def test_what_the_operator_found_is_recorded_in_the_place_of_what_was_not_
     context: Context, clock: ManualClock, fields: dict[str, Any], verdict: Verdict, error_code: str, error: str
 ) -> None:
     before = await left(context, clock, **fields)
-    settled = before.but(
+    settled = before.updated(
         status=verdict, evidence="settled by the operator", error_code=error_code, error=error, advice=""
     )
     assert await by_word(context, before.id, verdict) == settled == await as_recorded(context, before)
 
 
-async def test_a_backup_that_was_not_made_can_be_settled_but_none_that_was(context: Context, clock: ManualClock) -> None:
+async def test_a_backup_that_was_not_made_can_be_settled_but_none_that_was(
+    context: Context, clock: ManualClock
+) -> None:
     made = await left(context, clock, "create_backup")
     with pytest.raises(InvalidArgumentError) as refusal:
         await by_word(context, made.id, "succeeded")
@@ -79,7 +81,7 @@ async def test_what_is_known_is_not_for_the_operator_to_say(context: Context, cl
 async def test_what_a_process_is_still_at_is_not_settled(context: Context, clock: ManualClock) -> None:
     sending = operation(status="sending", sent=clock.moment())
     with context.liveness.at_work(sending.id) as owner:
-        await context.record(sending.but(owner=owner))
+        await context.record(sending.updated(owner=owner))
         with pytest.raises(BusyError) as refusal:
             await by_word(context, sending.id)
         unknown = await left(context, clock, owner=owner)
@@ -138,7 +140,7 @@ async def test_what_is_just_being_sent_is_left_alone_and_the_oldest_is_named_fir
     first, second = await left(context, clock), await left(context, clock)
     sending = operation(status="sending", sent=clock.moment())
     with context.liveness.at_work(sending.id) as owner:
-        await context.record(sending.but(owner=owner))
+        await context.record(sending.updated(owner=owner))
         await settle_left_open(context)
     told = [each.getMessage()[:19] for each in caplog.records if each.name == "mcp_backups.operations.reconcile"]
     assert told == [first.id, second.id]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.ledger import Ledger, Transaction
+from mcp_backups.ledger import Ledger, Liveness
+from mcp_backups.operations import Entries
 from mcp_backups.operations.operation import Operation, new_id
-from mcp_backups.ledger import Liveness
 from mcp_backups.sandbox import Emulator, Fault
 from tests.stage import AgentWith, MakeSettings, ManualClock, Session, recorded
 
@@ -27,7 +27,7 @@ def put(make_settings: MakeSettings, clock: ManualClock) -> Put:
         known: dict[str, Any] = {"server_id": 12345, "created": clock.moment(), "arguments": arguments} | fields
         operation = Operation.model_validate({"id": new_id(), "action": action, "status": status} | known)
 
-        def save(entries: Transaction) -> Operation:
+        def save(entries: Entries) -> Operation:
             return entries.save(operation)
 
         ledger = Ledger(make_settings().state_dir, clock.wall)

@@ -14,7 +14,8 @@ import anyio
 import pytest
 from mcp_types import ElicitRequestParams, ElicitResult
 
-from mcp_backups.ledger import Ledger, Transaction
+from mcp_backups.ledger import Ledger
+from mcp_backups.operations import Entries
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator, Fault
 from mcp_backups.sandbox.fleet import Backup
@@ -646,11 +647,11 @@ def killed_while_sending(state_dir: Path, backup_id: int) -> None:
     prune = next(each for each in recorded(state_dir) if each.action == "prune_backups")
     assert delete.status == "planned"
 
-    def save(entries: Transaction) -> Operation:
-        entries.save(delete.but(status="approved", approved_by="plan"))
-        return entries.save(delete.but(status="sending", sent=prune.sent, owner="0123456789abcdef"))
+    def save(entries: Entries) -> Operation:
+        entries.save(delete.updated(status="approved", approved_by="plan"))
+        return entries.save(delete.updated(status="sending", sent=prune.sent, owner="0123456789abcdef"))
 
-    ledger = Ledger(state_dir, lambda: NOW)
+    ledger = Ledger(state_dir, Operation, lambda: NOW)
     try:
         ledger._run(save, "BEGIN IMMEDIATE")
     finally:
