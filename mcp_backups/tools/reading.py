@@ -17,6 +17,7 @@ from mcp_backups.models import (
     COMPLETED,
     IN_PROGRESS,
     MAX_ID,
+    UNREADABLE,
     Backup,
     BackupPage,
     BackupRow,
@@ -163,7 +164,7 @@ def _place(backup: Backup) -> tuple[datetime, int]:
 
 
 def _fits(backup: Backup, backup_type: str, status: str) -> bool:
-    if backup_type not in ("any", backup.type):
+    if backup_type not in ("any", backup.type) and backup.type != UNREADABLE:
         return False
     if status == "other":
         return backup.status not in {COMPLETED, IN_PROGRESS}
