@@ -43,6 +43,9 @@ class VpsClient:
         jitter: From 0 up to 1, how much of each backoff is waited.
         deadline: Seconds for one request in all its attempts.
         verify: Which certificates are trusted; None = the system's.
+
+    Attributes:
+        last_servers: The last complete list of servers that was read; None before the first.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class VpsClient:
         self._attempts = Attempts(self._link, clock, jitter, deadline)
         self._clock = clock
         self._list_seconds = _LIST_DEADLINES * deadline
+        self.last_servers: Listing[Server] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -153,7 +157,10 @@ class VpsClient:
             wanted=lambda _row: True,
             in_time=self._in_time(),
         )
-        return await read_list(request, self._fetch(request, "list servers", bodies.servers()))
+        servers = await read_list(request, self._fetch(request, "list servers", bodies.servers()))
+        if servers.complete:
+            self.last_servers = servers
+        return servers
 
     async def account(self) -> Account:
         """Whether the token is good, and what it may do."""

@@ -157,13 +157,12 @@ class _Reading(Generic[Row]):
             yield _CHANGED
         if not self.is_whole:
             return
-        again = sum(len(page.rows) - len(page.ids) for page in pages)  # a page that repeats itself has lost nothing
-        if counts and counts[-1] not in fit | {seen + again}:
+        if counts and counts[-1] not in fit:
             repeated = sum(page.sent for page in pages) - seen
             told = f", {repeated} of them more than once" if repeated else ""
             yield f"VPS.org counts {plural(counts[-1], 'row')} but sent {seen}{told}"
         yield from pages[-1].more
-        if (total := max(page.total for page in pages)) > seen + again:
+        if (total := max(page.total for page in pages)) > seen:
             yield f"VPS.org tells of {plural(total, 'row')} in all but sent {seen}"
         if (told_of := max(page.pages for page in pages)) > len(pages):
             yield f"VPS.org tells of {told_of} pages, of which {len(pages)} could be read"

@@ -140,6 +140,8 @@ def check_delete(settings: Settings, target: Backup, inventory: Inventory, also:
     _check_unprotected(settings, target.server_id)
     if target.id in settings.protected_backups:
         raise PolicyDeniedError(f"Backup {target.id} is protected.")
+    if "description" in target.unreadable:
+        raise PolicyDeniedError(f"The description of backup {target.id} cannot be read; it may be marked to be kept.")
     if target.keep:
         raise PolicyDeniedError(f"Backup {target.id} is marked to be kept.")
     check_complete(target.server_id, inventory)

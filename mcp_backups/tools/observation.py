@@ -55,18 +55,34 @@ async def observe(
     server_id: int = 0,
     backup_type: str = "",
     seconds_left: Callable[[], float] = lambda: inf,
+    *,
+    servers_anew: bool = True,
 ) -> AccountObservation:
     """Look at the backups, of one server (0 = all) and one type (empty = both), at the servers and the ledger.
+
+    Args:
+        api: VPS.org.
+        read_doubts: Looks into the ledger.
+        server_id: The one server.
+        backup_type: The one type.
+        seconds_left: How long it may take.
+        servers_anew: Whether the servers are read also where the last complete list of them had every server that there
+            is to tell of. A page of backups need not ask twice to say that no row is orphaned.
 
     Raises:
         ApiError: The backups could not be read.
     """
     backups = await api.list_backups(server_id, backup_type)
-    servers = await read_servers(api, seconds_left() - _SPARE_SECONDS)
+    told = {backup.server_id for backup in backups.rows} | {server_id}
+    servers = api.last_servers
+    if servers_anew or servers is None or not told <= servers.ids | {0}:
+        servers = await read_servers(api, seconds_left() - _SPARE_SECONDS)
     return AccountObservation(backups, servers, await read_doubts(backups), api.moment().latest)
 
 
-async def observe_for(context: Context, server_id: int = 0, backup_type: str = "") -> AccountObservation:
+async def observe_for(
+    context: Context, server_id: int = 0, backup_type: str = "", *, servers_anew: bool = True
+) -> AccountObservation:
     """The same for a call, in the time that it has.
 
     Raises:
@@ -74,7 +90,12 @@ async def observe_for(context: Context, server_id: int = 0, backup_type: str = "
     """
     with context.reading():
         return await observe(
-            context.api, partial(known_doubts, context), server_id, backup_type, lambda: context.seconds_left
+            context.api,
+            partial(known_doubts, context),
+            server_id,
+            backup_type,
+            lambda: context.seconds_left,
+            servers_anew=servers_anew,
         )
 
 

@@ -17,6 +17,7 @@ from mcp_backups.models import (
     COMPLETED,
     IN_PROGRESS,
     MAX_ID,
+    UNREADABLE,
     Backup,
     BackupPage,
     BackupRow,
@@ -80,7 +81,7 @@ async def list_backups(
     after = _position(cursor, filters)
     # A name is looked up among all backups, lest it fit one server among the manual ones and another among all.
     asked_type = "" if server_name or backup_type == "any" else backup_type
-    observed = await observe_for(call.context, server_id, asked_type)
+    observed = await observe_for(call.context, server_id, asked_type, servers_anew=bool(server_name))
     backups, servers, _, now = observed
     if server_name:
         server_id = server_named(server_name, backups, servers)
@@ -163,7 +164,7 @@ def _place(backup: Backup) -> tuple[datetime, int]:
 
 
 def _fits(backup: Backup, backup_type: str, status: str) -> bool:
-    if backup_type not in ("any", backup.type):
+    if backup_type not in ("any", backup.type) and backup.type != UNREADABLE:
         return False
     if status == "other":
         return backup.status not in {COMPLETED, IN_PROGRESS}

@@ -101,7 +101,7 @@ async def test_pages_are_followed_to_the_end() -> None:
         ([Page(rows(1), 1, more=("there is more",))], ["there is more"]),
         (
             [Page([*rows(1), *rows(1, status="failed")], 2)],
-            ["row 1 came twice, and not the same"],
+            ["row 1 came twice, and not the same", "VPS.org counts 2 rows but sent 1, 1 of them more than once"],
         ),
         ([Page(rows(1), 2, NEXT.format(2)), ResponseTooLargeError("")], ["page 2 is larger than is read"]),
         ([Page(rows(1), 1, missing=("something",))], ["something"]),

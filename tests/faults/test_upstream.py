@@ -1,5 +1,6 @@
 """3.1: what VPS.org's HTTP answers, and answers that do not come, must lead to."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from tests.faults.stage import (
     on_get,
     on_post,
     table,
+    times_applied,
 )
 
 pytestmark = pytest.mark.anyio
@@ -98,7 +100,7 @@ REFUSALS = [
         "nothing",
         (1, 2),
         1,
-        gist=("naming server_id",),
+        gist=("(HTTP 400)", 'VPS.org said: "server_id: Invalid <b>"'),
     ),
     Case(
         "F13",
@@ -168,7 +170,39 @@ REFUSALS = [
 ]
 
 
-@table(REFUSALS)
+REASONS = [
+    Case(
+        "F03",
+        f"{status}",
+        a_create,
+        (on_post(Fault.status(status, {"detail": "Limit of 3 backups reached."})),),
+        code,
+        "nothing",
+        (1, 2),
+        1,
+        gist=(
+            f"VPS.org refused to back up server {WEB} (HTTP {status})",
+            possibly,
+            "do not repeat it unless something changed there.",
+            'VPS.org said: "Limit of 3 backups reached."',
+        ),
+    )
+    for status, code, possibly in [
+        (402, "invalid_argument", "a limit of the account may be reached"),
+        (403, "forbidden", "the token may lack the right, or a limit of the account may be reached"),
+        (405, "upstream_protocol", "a rule of VPS.org may forbid it"),
+        (409, "conflict", "something else may be under way, or a rule of VPS.org may forbid it"),
+        (413, "invalid_argument", "too long"),
+        (415, "upstream_protocol", "VPS_API_URL may be wrong"),
+        (422, "invalid_argument", "a rule of VPS.org may forbid it"),
+        (423, "conflict", "something else may be under way"),
+        (451, "invalid_argument", "a legal reason"),
+        (499, "invalid_argument", ""),
+    ]
+]
+
+
+@table([*REFUSALS, *REASONS])
 async def test_a_refusal_is_told_as_one_and_changes_nothing(bench: Bench, case: Case) -> None:
     before = dict(bench.emulator.fleet.backups)
     await assert_case(bench, case)
@@ -477,6 +511,42 @@ async def test_looking_for_a_backup_takes_15_seconds(bench: Bench, row: str) -> 
 async def test_a_wait_of_a_day_is_told_and_not_waited(bench: Bench, row: str) -> None:
     await a_create(bench, (on_post(throttled("86399")),))
     assert bench.clock.slept == [], row
+
+
+NONE_AT_ALL = {
+    "page": Fault.status(200, "<html>Down for maintenance</html>"),
+    "page-as-json": Fault.status(200, b"\xef\xbb\xbf<!-- x --><!DOCTYPE html>", content_type="application/json"),
+    "success-false": Fault.status(200, {"success": False, "message": "Locked."}),
+    "ok-false": Fault.status(202, {"ok": False, "error": "Locked."}),
+    "status-failed": Fault.status(200, {"status": "FAILED", "detail": "Locked."}),
+    "status-403": Fault.status(200, {"status": 403, "message": "Locked."}),
+    "errors": Fault.status(201, {"errors": [{"detail": "Locked."}]}),
+}
+
+
+@pytest.mark.parametrize("what", NONE_AT_ALL)
+async def test_a_delete_whose_yes_says_no_is_looked_at_and_not_sent_again(bench: Bench, what: str) -> None:
+    """It once was "accepted", of a backup that stayed; a prune then counted it as gone."""
+    case = Case("F11", what, a_delete, (on_delete(NONE_AT_ALL[what]),), "outcome_unknown", "unknown", (1, 3), 0, 1)
+    answer = await assert_case(bench, case)
+    assert "still listed so far" in answer.text
+    assert TARGET in bench.emulator.fleet.backups
+
+
+@pytest.mark.parametrize("what", NONE_AT_ALL)
+async def test_a_restore_whose_yes_says_no_is_unknown(bench: Bench, what: str) -> None:
+    case = Case("F28", what, a_restore, (on_post(NONE_AT_ALL[what]),), "outcome_unknown", "unknown", (0, 2), 1)
+    await assert_case(bench, case)
+
+
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize("what", NONE_AT_ALL)
+async def test_a_backup_whose_yes_says_no_is_looked_for(bench: Bench, what: str, made: bool) -> None:
+    said = replace(NONE_AT_ALL[what], apply=made)
+    answer = await a_create(bench, (on_post(said),))
+    assert answer.code == ("" if made else "outcome_unknown"), answer.text
+    assert bench.requests()[1] == 1
+    assert times_applied(bench.emulator, "POST") == int(made)
 
 
 RESTORES = [
