@@ -11,6 +11,7 @@ from mcp_backups.operations import (
     CANNOT_SEE,
     DOUBT_LASTS,
     ApprovedBy,
+    Arguments,
     Context,
     DeleteDetails,
     Facts,
@@ -59,11 +60,16 @@ async def delete(context: Context, backup_id: int, *, confirm: bool, operation_i
 
 async def _plan(context: Context, request: Request) -> Operation:
     seen = await observe(context, request.arguments)
-    draft = Operation(
+    return await record_plan(context, draft(context, request.arguments, seen), seen, check_rules)
+
+
+def draft(context: Context, arguments: Arguments, seen: Observation) -> Operation:
+    """The plan, before it is known whether the rules allow it."""
+    return Operation(
         id=new_id(),
         action="delete_backup",
         status=Status.PLANNED,
-        arguments=request.arguments,
+        arguments=arguments,
         server_id=seen.target.server_id,
         server_name=seen.target.server_name,
         backup_id=seen.target.id,
@@ -72,7 +78,6 @@ async def _plan(context: Context, request: Request) -> Operation:
         credential=context.api.credential,
         created=context.moment(),
     )
-    return await record_plan(context, draft, seen, check_rules)
 
 
 def _details(target: Backup, inventory: Inventory) -> DeleteDetails:

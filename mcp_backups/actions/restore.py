@@ -85,12 +85,17 @@ async def restore(
 async def _plan(context: Context, request: Request) -> Operation:
     check_server(context.settings, int(request.arguments["server_id"]))
     seen = await observe(context, request.arguments)
-    draft = Operation(
+    return await record_plan(context, draft(context, request.arguments, seen), seen, _check_rules)
+
+
+def draft(context: Context, arguments: Arguments, seen: Observation) -> Operation:
+    """The plan, before it is known whether the rules allow it."""
+    return Operation(
         id=new_id(),
         action="restore_server",
         status=Status.PLANNED,
-        arguments=request.arguments,
-        server_id=int(request.arguments["server_id"]),
+        arguments=arguments,
+        server_id=int(arguments["server_id"]),
         server_name=seen.target.server_name,
         backup_id=seen.target.id,
         backup=seen.target,
@@ -98,7 +103,6 @@ async def _plan(context: Context, request: Request) -> Operation:
         credential=context.api.credential,
         created=context.moment(),
     )
-    return await record_plan(context, draft, seen, _check_rules)
 
 
 def _check_rules(context: Context, operation: Operation, seen: Observation) -> None:

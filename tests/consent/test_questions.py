@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from mcp_backups.clock import Moment
-from mcp_backups.operations.consent import question
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Backup, Emulator
 from tests.consent.user import User, agreeing
@@ -133,7 +132,7 @@ async def test_the_words_stay_the_same_as_long_as_the_plan_does(
 
 
 def test_a_server_without_a_name_is_confirmed_by_its_id() -> None:
-    asked = question(restore_plan(server_name=""))
+    asked = question_of(restore_plan(server_name=""))
     assert (asked.field, asked.label) == ("server_id", "Type the server's id to restore it")
     assert asked.text.splitlines()[1] == "Server: 12351"
     assert asked.is_confirmed_by({"server_id": "12351"})
@@ -157,7 +156,7 @@ def test_a_server_without_a_name_is_confirmed_by_its_id() -> None:
     ],
 )
 def test_only_the_servers_own_name_confirms_a_restore(content: object, confirmed: bool) -> None:
-    assert question(restore_plan()).is_confirmed_by(content) is confirmed
+    assert question_of(restore_plan()).is_confirmed_by(content) is confirmed
 
 
 def restore_plan(server_name: str = "mail-server-01") -> Operation:

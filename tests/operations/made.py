@@ -5,11 +5,20 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from mcp_backups.actions import ACTIONS, delete, prune, restore
 from mcp_backups.clock import Moment
 from mcp_backups.models import Backup
-from mcp_backups.operations import Context, Entries
-from mcp_backups.operations.consent import Question, Reply
-from mcp_backups.operations.operation import Operation, new_id
+from mcp_backups.operations import (
+    ApprovedBy,
+    Context,
+    Entries,
+    Facts,
+    Operation,
+    Question,
+    Reply,
+    Result,
+    new_id,
+)
 from tests.stage import NOW
 
 MOMENT = Moment(wall=NOW, ticks=1000.0, boot="first boot")
@@ -42,6 +51,23 @@ def operation(action: str = "delete_backup", status: str = "planned", **fields: 
 def ago(ticking: float = 0, **span: float) -> Moment:
     """A moment so long before now by the wall clock, and `ticking` seconds before by the other."""
     return Moment(wall=NOW - timedelta(**span), ticks=MOMENT.ticks - ticking, boot=MOMENT.boot)
+
+
+def facts_of(operation: Operation) -> Facts:
+    """What an answer would tell of it, made to be shown."""
+    return ACTIONS[operation.action].facts(Result(operation), NOW)
+
+
+def question_of(operation: Operation) -> Question:
+    """What a person is asked about a plan."""
+    actions = {"delete_backup": delete, "restore_server": restore, "prune_backups": prune}
+    return actions[operation.action].question(operation)
+
+
+async def execute_plan(context: Context, plan: Operation, approved_by: ApprovedBy) -> Result:
+    """Carry out a plan to delete or restore that was consented to."""
+    steps = {"delete_backup": delete.execute_delete, "restore_server": restore._execute}
+    return await steps[plan.action](context, plan, approved_by)
 
 
 class Nobody:

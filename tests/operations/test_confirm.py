@@ -4,7 +4,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from mcp_backups.operations.confirm import Wish, grant, outcome_of_other
 
 from mcp_backups.actions.delete import delete
 from mcp_backups.actions.restore import restore
@@ -16,13 +15,13 @@ from mcp_backups.errors import (
     DeclinedError,
     ReadOnlyError,
 )
-from mcp_backups.operations import Context, Result
-from mcp_backups.operations.consent import Question, Reply, question
+from mcp_backups.operations import Context, Request, Result, Steps, authorize, outcome_of_other
+from mcp_backups.operations.consent import Question, Reply
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator
 from tests.stage import ManualClock
 
-from .made import Nobody, ago, as_recorded, backup, operation, record_all, under
+from .made import Nobody, ago, as_recorded, backup, operation, question_of, record_all, under
 
 pytestmark = pytest.mark.anyio
 
@@ -335,7 +334,7 @@ async def test_what_a_person_agreed_to_is_done_and_recorded_as_theirs(
     ids = {"own": plan.id, "": ""}
     person = Somebody(YES, ids[about])
     told = await answered(context, ids[named], person)
-    assert person.asked == [(told.operation.id, question(told.operation))]
+    assert person.asked == [(told.operation.id, question_of(told.operation))]
     assert (told.operation.status, told.operation.approved_by) == ("succeeded", "person")
     assert (told.operation.id == plan.id, emulator.count("DELETE")) == (bool(named or about), 1)
 
@@ -360,15 +359,15 @@ async def test_the_consent_that_a_waiting_plan_has_counts_unless_only_a_persons_
         went_on.append(consent)
         return Result(waiting)
 
-    async def no_plan(_: Context, __: Wish) -> Operation:
+    async def no_plan(_: Context, __: Request) -> Operation:
         raise AssertionError("there is a plan")
 
-    wish = Wish("delete_backup", {"backup_id": TARGET}, True, waiting.id, Nobody())
+    request = Request("delete_backup", {"backup_id": TARGET}, True, waiting.id, Nobody())
     counts = bool(approved_by) and (approval != "human" or approved_by == "person")
     if approval == "human" and not counts:
         with pytest.raises(DeclinedError):
-            await grant(under(context, approval=approval), wish, no_plan, note)
+            await authorize(under(context, approval=approval), request, Steps(no_plan, question_of, note))
         assert went_on == []
     else:
-        await grant(under(context, approval=approval), wish, no_plan, note)
+        await authorize(under(context, approval=approval), request, Steps(no_plan, question_of, note))
         assert went_on == [approved_by or "plan"]

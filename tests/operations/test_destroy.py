@@ -16,12 +16,12 @@ from mcp_backups.errors import (
     UnavailableError,
 )
 from mcp_backups.operations import Context, Result
-from mcp_backups.operations.operation import ApprovedBy, Operation
+from mcp_backups.operations.operation import ApprovedBy, Operation, RestoreDetails
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from mcp_backups.tools.answers import operation_answer
 from tests.stage import ManualClock, recorded
 
-from .made import Nobody, ago, as_recorded, operation, record_all, under
+from .made import Nobody, ago, as_recorded, execute_plan, facts_of, operation, record_all, under
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +64,7 @@ async def test_what_another_flagged_call_sent_in_the_last_ten_minutes_by_the_clo
     plan = await a_delete(context)
     known: dict[str, Any] = {"status": "succeeded", "arguments": {"backup_id": TARGET}, "sent": clock.moment()}
     before = await context.record(operation(**known | fields))
-    told = await redeem(context, plan, "flag")
+    told = await execute_plan(context, plan, "flag")
     assert (told.operation.id, told.replayed) == ((before if is_repeat else plan).id, is_repeat)
     assert emulator.count("DELETE") == (0 if is_repeat else 1)
     assert (await as_recorded(context, plan)).status == ("planned" if is_repeat else "succeeded")
@@ -84,7 +84,7 @@ async def test_each_plan_that_was_shown_is_a_consent_of_its_own_and_a_flag_is_no
 ) -> None:
     plan = await context.record((await a_delete(context)).updated(approved_by=granted))
     await context.record(operation(status="succeeded", arguments={"backup_id": TARGET}, sent=clock.moment()))
-    told = await redeem(context, plan, approved_by)
+    told = await execute_plan(context, plan, approved_by)
     assert (told.replayed, emulator.count("DELETE")) == (is_repeat, 0 if is_repeat else 1)
     assert is_repeat or told.operation.approved_by == approved_by
 
@@ -100,7 +100,7 @@ async def test_a_flagged_call_is_known_again_behind_however_much_else_was_sent(
     before = await context.record(operation(**known))
     other: dict[str, Any] = {"status": "succeeded", "sent": clock.moment()}
     await record_all(context, [operation(**other | others) for _ in range(100)])
-    assert await redeem(context, plan, "flag") == Result(before, replayed=True)
+    assert await execute_plan(context, plan, "flag") == Result(before, replayed=True)
     assert emulator.count("DELETE") == 0
 
 
@@ -111,13 +111,13 @@ async def test_of_several_flagged_calls_the_last_that_was_sent_is_told_whenever_
     first, second = (operation(arguments={"backup_id": TARGET}) for _ in range(2))
     sent: dict[str, Any] = {"status": "succeeded", "sent": clock.moment()}
     await record_all(context, [first, second, second.updated(**sent), first.updated(**sent)])
-    assert await redeem(context, plan, "flag") == Result(first.updated(**sent), replayed=True)
+    assert await execute_plan(context, plan, "flag") == Result(first.updated(**sent), replayed=True)
 
 
 async def refusal_of(context: Context, plan: Operation) -> BackupsError:
     """Why it was refused; the ledger says the same."""
     with pytest.raises(BackupsError) as raised:
-        await redeem(context, plan, "plan")
+        await execute_plan(context, plan, "plan")
     error, refused = raised.value, await as_recorded(context, plan)
     assert refused.status == "refused"
     assert (refused.error_code, refused.error, refused.advice) == (error.code, error.what, error.next_step)
@@ -167,7 +167,7 @@ async def test_a_call_that_finds_its_target_gone_is_told_what_another_call_has_m
     plan = await a_delete(context)
     done = await context.record(plan.updated(status=status, sent=clock.moment()))
     del emulator.fleet.backups[TARGET]
-    assert await redeem(context, plan, "plan") == Result(done, replayed=True)
+    assert await execute_plan(context, plan, "plan") == Result(done, replayed=True)
     assert await as_recorded(context, plan) == done
 
 
@@ -177,7 +177,7 @@ async def test_a_call_that_finds_its_plan_carried_out_is_told_what_became_of_it_
 ) -> None:
     plan = await a_delete(context)
     done = await context.record(plan.updated(status=status))
-    told = await redeem(context, plan, "plan")
+    told = await execute_plan(context, plan, "plan")
     # One that was seen to be gone, and is listed: that is seen in passing, and recorded.
     expected = await as_recorded(context, plan) if status == "succeeded" else done
     assert told == Result(expected, replayed=True)
@@ -197,7 +197,7 @@ async def test_a_server_on_which_something_is_sent_again_and_again_is_left_alone
     emulator.fail(Fault.edited(send_something), method="GET", times=None)
     before = emulator.count("GET")
     with pytest.raises(BusyError) as busy:
-        await redeem(context, plan, "plan")
+        await execute_plan(context, plan, "plan")
     assert busy.value.what == "Other operations on server 12345 came in between, again and again."
     assert (emulator.count("GET") - before, emulator.count("DELETE")) == (5, 0)
     assert await as_recorded(context, plan) == plan
@@ -213,7 +213,7 @@ async def test_where_something_was_sent_meanwhile_it_is_looked_again_and_then_ca
         context.ledger._run(lambda entries: entries.save(other), "BEGIN IMMEDIATE")
 
     emulator.fail(Fault.edited(send_something), method="GET", times=4)
-    assert (await redeem(context, plan, "plan")).operation.status == "succeeded"
+    assert (await execute_plan(context, plan, "plan")).operation.status == "succeeded"
 
 
 async def test_every_step_of_what_is_carried_out_is_recorded_with_who_consented(
@@ -221,7 +221,7 @@ async def test_every_step_of_what_is_carried_out_is_recorded_with_who_consented(
 ) -> None:
     plan = await a_delete(context)
     clock.advance(minutes=1)
-    told = await redeem(context, plan, "plan")
+    told = await execute_plan(context, plan, "plan")
     events = await context.ledger.read(lambda entries: [event.status for event in entries.events(plan.id)])
     assert events == ["planned", "approved", "sending", "succeeded"]
     assert (told.operation.approved_by, told.operation.sent, told.operation.created) == (
@@ -269,30 +269,34 @@ async def test_a_restore_knows_from_when_on_the_budget_allows_to_take_it_back(
         await restored_before(context, clock, **before)
         clock.advance(minutes=40)
     way_back = recent(emulator, clock)
-    told = await redeem(context, await a_restore(context), "plan")
+    told = await execute_plan(context, await a_restore(context), "plan")
     sent = clock.wall()
-    assert (told.operation.status, told.operation.undo_backup_id) == ("accepted", way_back)
-    waits = None if told.operation.undo_from is None else (told.operation.undo_from - sent).total_seconds() / 60
+    assert (told.operation.status, told.operation.of(RestoreDetails).undo_backup_id) == ("accepted", way_back)
+    waits = (
+        None
+        if told.operation.of(RestoreDetails).undo_from is None
+        else (told.operation.of(RestoreDetails).undo_from - sent).total_seconds() / 60
+    )
     assert waits == minutes
 
 
 async def test_a_restore_without_a_way_back_and_a_delete_know_none(context: Context, clock: ManualClock) -> None:
-    restored = (await redeem(context, await a_restore(context), "plan")).operation
-    assert (restored.undo_backup_id, operation_answer(Result(restored), clock.wall()).undo) == (0, None)
-    deleted = (await redeem(context, await a_delete(context), "plan")).operation
-    assert (deleted.undo_backup_id, deleted.undo_from) == (0, None)
+    restored = (await execute_plan(context, await a_restore(context), "plan")).operation
+    assert (restored.of(RestoreDetails).undo_backup_id, operation_answer(Result(restored), context).undo) == (0, None)
+    deleted = (await execute_plan(context, await a_delete(context), "plan")).operation
+    assert (deleted.of(RestoreDetails).undo_backup_id, deleted.of(RestoreDetails).undo_from) == (0, None)
 
 
 async def test_a_restore_is_taken_back_by_the_safety_backup_that_was_made_for_it(
     context: Context, clock: ManualClock
 ) -> None:
     plan = await a_restore(context, safety_backup=True)
-    preparing = (await redeem(context, plan, "plan")).operation
-    assert (preparing.status, preparing.undo_backup_id) == ("preparing", 0)
+    preparing = (await execute_plan(context, plan, "plan")).operation
+    assert (preparing.status, preparing.of(RestoreDetails).undo_backup_id) == ("preparing", 0)
     clock.advance(hours=1.5)
-    restored = (await redeem(context, preparing, "plan")).operation
-    assert (restored.status, restored.undo_backup_id) == ("accepted", 502)
-    assert (await a_delete(context, 502)).facts["way_back_of"] == restored.id
+    restored = (await execute_plan(context, preparing, "plan")).operation
+    assert (restored.status, restored.of(RestoreDetails).undo_backup_id) == ("accepted", 502)
+    assert facts_of(await a_delete(context, 502))["way_back_of"] == restored.id
 
 
 @pytest.mark.parametrize(
@@ -311,9 +315,9 @@ async def test_an_answer_tells_before_when_a_restore_cannot_be_taken_back_never_
 ) -> None:
     clock.advance(seconds=seconds)
     way_back = recent(emulator, clock)
-    restored = await redeem(context, await a_restore(context), "plan")
+    restored = await execute_plan(context, await a_restore(context), "plan")
     clock.advance(minutes=later)
-    answer = operation_answer(restored, clock.wall())
+    answer = operation_answer(restored, context)
     assert answer.undo == f"restore_server(server_id=12345, backup_id={way_back})"
     assert answer.facts["safety_backup"] == way_back
     assert answer.facts.get("undo_not_before", "") == told
@@ -322,17 +326,21 @@ async def test_an_answer_tells_before_when_a_restore_cannot_be_taken_back_never_
 async def test_an_answer_tells_no_time_where_there_is_nothing_to_take_back(
     context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
-    without = operation_answer(await redeem(context, await a_restore(context), "plan"), clock.wall())
+    without = operation_answer(await execute_plan(context, await a_restore(context), "plan"), context)
     assert (without.undo, "undo_not_before" in without.facts) == (None, False)
     clock.advance(hours=1)
     recent(emulator, clock)
     plan = await a_restore(context)
     emulator.fail(Fault.status(409, {"detail": "No."}), method="POST")
     with pytest.raises(BackupsError):
-        await redeem(context, plan, "plan")
+        await execute_plan(context, plan, "plan")
     failed = await as_recorded(context, plan)
-    answer = operation_answer(Result(failed), clock.wall())
-    assert (failed.undo_from is None, answer.undo, "undo_not_before" in answer.facts) == (False, None, False)
+    answer = operation_answer(Result(failed), context)
+    assert (failed.of(RestoreDetails).undo_from is None, answer.undo, "undo_not_before" in answer.facts) == (
+        False,
+        None,
+        False,
+    )
 
 
 async def test_a_restore_that_may_be_running_can_be_taken_back_like_one_that_is(
@@ -342,9 +350,9 @@ async def test_a_restore_that_may_be_running_can_be_taken_back_like_one_that_is(
     plan = await a_restore(context)
     emulator.fail(Fault.reset_after(), method="POST")
     with pytest.raises(BackupsError, match="outcome_unknown") as unknown:
-        await redeem(context, plan, "plan")
+        await execute_plan(context, plan, "plan")
     assert isinstance(unknown.value.__cause__, UnavailableError)
-    answer = operation_answer(Result(await as_recorded(context, plan)), clock.wall())
+    answer = operation_answer(Result(await as_recorded(context, plan)), context)
     assert answer.undo == f"restore_server(server_id=12345, backup_id={way_back})"
     assert answer.facts["undo_not_before"] == "2026-11-23T10:30Z"
 
@@ -374,7 +382,7 @@ async def test_while_a_plan_is_carried_out_the_process_is_known_to_be_at_it(
     plan = await a_restore(context)
     at_it: list[bool] = []
     emulator.fail(Fault.edited(lambda _: at_it.append(context.liveness.is_here(plan.id))), method="POST")
-    await redeem(context, plan, "plan")
+    await execute_plan(context, plan, "plan")
     assert at_it == [True]
 
 
@@ -386,6 +394,6 @@ async def test_a_restore_is_not_sent_once_the_way_back_that_its_plan_showed_is_g
     assert plan.facts["can_be_undone"] is True
     emulator.fleet.delete_backup(made)
     with pytest.raises(TargetChangedError) as refusal:
-        await redeem(context, plan, "plan")
+        await execute_plan(context, plan, "plan")
     assert refusal.value.what == f"The way back that the plan {plan.id} showed is no longer recent, or gone."
     assert ((await as_recorded(context, plan)).status, emulator.count("POST")) == ("refused", 0)

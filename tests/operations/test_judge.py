@@ -9,7 +9,7 @@ from mcp_backups.actions.create import judge as judge_create
 from mcp_backups.actions.create import made
 from mcp_backups.actions.delete import judge as judge_delete
 from mcp_backups.models import Backup, Gap, Listing
-from mcp_backups.operations.operation import Operation
+from mcp_backups.operations.operation import DeleteDetails, Operation
 from mcp_backups.operations.policy import may_have_made
 
 from .made import MOMENT, ago, backup, operation
@@ -157,14 +157,14 @@ def test_a_delete_is_done_when_a_complete_list_lacks_it_and_lost_when_it_is_list
     told = (judged.error_code, judged.error, judged.advice, judged.evidence)
     assert judged.status == became
     assert told == said.get(became, ("before", "Before.", "Look.", ""))
-    assert judged.lapsed == (became == "failed")
+    assert judged.of(DeleteDetails).lapsed == (became == "failed")
 
 
 @pytest.mark.parametrize("sent", [MOMENT, LATE, A_DAY_AGO, ago(days=30, ticking=30 * 86_400)])
 def test_what_is_listed_again_after_it_was_seen_gone_is_in_doubt_for_a_day_from_then_on(sent: Any) -> None:
     """One list or the other was behind; which of them, only time tells."""
     again = judge_delete(operation(status="succeeded", sent=sent, backup_id=501), LISTED, MOMENT)
-    assert (again.status, again.listed_again) == ("unknown", MOMENT)
+    assert (again.status, again.of(DeleteDetails).listed_again) == ("unknown", MOMENT)
     assert again.evidence == "listed again after it was seen to be gone"
     assert judge_delete(again.updated(listed_again=TODAY), LISTED, MOMENT).status == "unknown"
     assert judge_delete(again.updated(listed_again=A_DAY_AGO), LISTED, MOMENT).error == LAPSED
@@ -175,7 +175,7 @@ def test_what_goes_after_its_deletion_was_given_up_is_seen_to_be_gone() -> None:
     lapsed = judge_delete(operation(status="unknown", sent=A_DAY_AGO, backup_id=501), LISTED, MOMENT)
     assert judge_delete(lapsed, LISTED, MOMENT) == lapsed
     gone = judge_delete(lapsed, Listing((), ()), MOMENT)
-    assert (gone.status, gone.lapsed, gone.error, gone.advice) == ("succeeded", False, "", "")
+    assert (gone.status, gone.of(DeleteDetails).lapsed, gone.error, gone.advice) == ("succeeded", False, "", "")
 
 
 def like(number: int = 777, seconds: float = 0, **fields: Any) -> Backup:

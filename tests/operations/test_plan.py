@@ -4,8 +4,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from mcp_backups.operations.plan import StaleError, check_fresh, check_open, counted, look, planned, still_open
 
+from mcp_backups.actions import delete, restore
 from mcp_backups.errors import (
     BackupsError,
     BusyError,
@@ -15,13 +15,13 @@ from mcp_backups.errors import (
     ProtocolError,
 )
 from mcp_backups.operations import Context
-from mcp_backups.operations.consent import question
+from mcp_backups.operations.observe import StaleError, check_fresh, check_open, counted, observe, still_open
 from mcp_backups.operations.operation import Arguments, Operation
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from mcp_backups.text import stamp
 from tests.stage import ManualClock
 
-from .made import ago, as_recorded, operation, record_all, spoil_a_row
+from .made import ago, as_recorded, facts_of, operation, question_of, record_all, spoil_a_row
 
 pytestmark = pytest.mark.anyio
 
@@ -34,24 +34,24 @@ def asked(emulator: Emulator) -> list[bool]:
 
 
 async def test_a_restore_looks_at_its_servers_backups_and_a_delete_at_all(context: Context, emulator: Emulator) -> None:
-    assert (await look(context, RESTORE)).target.id == 499
+    assert (await observe(context, RESTORE)).target.id == 499
     assert asked(emulator) == [True]
-    assert (await look(context, {"backup_id": 499})).target.id == 499
+    assert (await observe(context, {"backup_id": 499})).target.id == 499
     assert asked(emulator) == [True, False]
 
 
 async def test_a_delete_of_the_way_back_of_a_restore_says_so_and_so_does_the_question(
     context: Context, clock: ManualClock
 ) -> None:
-    restore = operation("restore_server", "accepted", undo_backup_id=499, sent=clock.moment(), created=clock.moment())
-    await context.record(restore)
-    plan = planned(context, "delete_backup", {"backup_id": 499}, await look(context, {"backup_id": 499}))
-    assert plan.facts["way_back_of"] == restore.id
-    assert question(plan).text.endswith(
-        f"It is the way back from the server's last restore, {restore.id}, which then cannot be undone."
+    restored = operation("restore_server", "accepted", undo_backup_id=499, sent=clock.moment(), created=clock.moment())
+    await context.record(restored)
+    plan = delete.draft(context, {"backup_id": 499}, await observe(context, {"backup_id": 499}))
+    assert facts_of(plan)["way_back_of"] == restored.id
+    assert question_of(plan).text.endswith(
+        f"It is the way back from the server's last restore, {restored.id}, which then cannot be undone."
     )
-    other = planned(context, "delete_backup", {"backup_id": 501}, await look(context, {"backup_id": 501}))
-    assert "way_back_of" not in other.facts
+    other = delete.draft(context, {"backup_id": 501}, await observe(context, {"backup_id": 501}))
+    assert "way_back_of" not in facts_of(other)
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,10 @@ async def test_a_backup_is_a_way_back_for_a_day_and_only_of_a_restore_of_its_ser
         "undo_backup_id": 499,
         "created": clock.moment(),
     }
-    restore = await context.record(operation(**known | fields))
+    restored = await context.record(operation(**known | fields))
     clock.advance(hours=hours)
-    plan = planned(context, "delete_backup", {"backup_id": 499}, await look(context, {"backup_id": 499}))
-    assert plan.facts.get("way_back_of", "") == (restore.id if is_way_back else "")
+    plan = delete.draft(context, {"backup_id": 499}, await observe(context, {"backup_id": 499}))
+    assert facts_of(plan).get("way_back_of", "") == (restored.id if is_way_back else "")
 
 
 @pytest.mark.parametrize(
@@ -103,16 +103,16 @@ async def test_a_backup_that_may_just_be_restored_is_told_to_be_so_for_an_hour(
     context: Context, clock: ManualClock, fields: dict[str, Any], minutes: float, is_source: bool
 ) -> None:
     known: dict[str, Any] = {"action": "restore_server", "status": "accepted", "backup_id": 499, "sent": clock.moment()}
-    restore = await context.record(operation(**known | fields))
+    restored = await context.record(operation(**known | fields))
     clock.advance(minutes=minutes)
-    plan = planned(context, "delete_backup", {"backup_id": 499}, await look(context, {"backup_id": 499}))
-    assert plan.facts.get("being_restored_by", "") == (restore.id if is_source else "")
+    plan = delete.draft(context, {"backup_id": 499}, await observe(context, {"backup_id": 499}))
+    assert facts_of(plan).get("being_restored_by", "") == (restored.id if is_source else "")
 
 
 async def test_of_several_restores_with_one_way_back_the_last_is_named(context: Context, clock: ManualClock) -> None:
     restores = [operation("restore_server", "accepted", undo_backup_id=499, created=clock.moment()) for _ in range(3)]
     await record_all(context, restores)
-    assert (await look(context, {"backup_id": 499})).inventory.ways_back == {499: restores[-1].id}
+    assert (await observe(context, {"backup_id": 499})).inventory.ways_back == {499: restores[-1].id}
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ async def test_what_was_made_here_for_the_server_within_a_day_is_known(
     }
     await context.record(operation(**known | fields))
     clock.advance(hours=hours)
-    assert (await look(context, RESTORE)).inventory.made_here == made
+    assert (await observe(context, RESTORE)).inventory.made_here == made
 
 
 A_DAY = timedelta(hours=24).total_seconds()
@@ -164,7 +164,7 @@ async def test_a_backup_whose_deletion_was_sent_is_not_counted_on_as_long_as_tha
     known: dict[str, Any] = {"status": "accepted", "backup_id": 499, "created": clock.moment(), "sent": clock.moment()}
     await context.record(operation(**known | fields))
     clock.advance(seconds=seconds)
-    sight = await look(context, RESTORE)
+    sight = await observe(context, RESTORE)
     assert sight.inventory.doubtful == ({499: doubt} if doubt else {})
     assert sight.inventory.proven_on(12345, without={row.id for row in sight.inventory.backups.rows} - {499}) == (
         [] if doubt else [sight.target]
@@ -181,19 +181,19 @@ async def test_what_was_seen_gone_and_is_listed_again_is_doubtful_for_a_day_more
     clock.advance(days=30)
     for hours in (0, 23.9):
         clock.advance(hours=hours)
-        assert (await look(context, RESTORE)).inventory.doubtful == {499: "doubtful"}
+        assert (await observe(context, RESTORE)).inventory.doubtful == {499: "doubtful"}
         assert (await as_recorded(context, gone)).status == "unknown"
     clock.advance(hours=0.1)
-    assert (await look(context, RESTORE)).inventory.doubtful == {}
+    assert (await observe(context, RESTORE)).inventory.doubtful == {}
 
 
 async def test_a_target_that_its_server_lacks_is_looked_for_elsewhere(context: Context, emulator: Emulator) -> None:
-    sight = await look(context, RESTORE | {"backup_id": 447})
+    sight = await observe(context, RESTORE | {"backup_id": 447})
     assert (sight.target.id, sight.target.server_id) == (447, 12362)
     assert asked(emulator) == [True, False]
-    assert planned(context, "restore_server", RESTORE, sight).server_id == 12345
+    assert restore.draft(context, RESTORE, sight).server_id == 12345
     with pytest.raises(NotFoundError, match="no backup 999"):
-        await look(context, RESTORE | {"backup_id": 999})
+        await observe(context, RESTORE | {"backup_id": 999})
 
 
 @pytest.mark.parametrize(("arguments", "lists_before"), [({"backup_id": 999}, 0), (RESTORE | {"backup_id": 999}, 1)])
@@ -202,7 +202,7 @@ async def test_an_incomplete_list_of_all_does_not_prove_that_a_target_is_absent(
 ) -> None:
     emulator.fail(Fault.edited(spoil_a_row), method="GET", skip=lists_before)
     with pytest.raises(ProtocolError) as unsure:
-        await look(context, arguments)
+        await observe(context, arguments)
     assert unsure.value.what == (
         "Backup 999 is not in what could be read of the list of backups, but the list is incomplete "
         "(1 row could not be read), so it may exist."
@@ -222,7 +222,7 @@ async def test_all_that_is_missing_of_a_list_is_named(context: Context, emulator
     assert len(missing) == 2
     emulator.fail(Fault.edited(fewer_rows_than_counted), method="GET")
     with pytest.raises(ProtocolError) as unsure:
-        await look(context, {"backup_id": 999})
+        await observe(context, {"backup_id": 999})
     assert f"({missing[0]}; {missing[1]})" in unsure.value.what
 
 
@@ -243,9 +243,9 @@ async def test_a_way_back_is_younger_than_an_hour_and_lasts_more_than_a_day(
     expires = clock.now() + lasts if lasts else None
     made = clock.now() - timedelta(minutes=minutes)
     emulator.fleet.backups[900] = Backup(900, 12345, made, size_mb=100, expires_at=expires)
-    sight = await look(context, RESTORE)
-    assert (sight.way_back is not None) is is_way_back
-    facts = planned(context, "restore_server", RESTORE, sight).facts
+    sight = await observe(context, RESTORE)
+    assert (restore.way_back(sight.inventory, sight.target) is not None) is is_way_back
+    facts = facts_of(restore.draft(context, RESTORE, sight))
     assert str(facts["safety_backup"]).startswith("backup 900 of" if is_way_back else "one is made first")
 
 
@@ -254,7 +254,8 @@ async def test_what_is_being_deleted_here_is_no_way_back(
 ) -> None:
     emulator.fleet.backups[900] = Backup(900, 12345, clock.now() - timedelta(minutes=1), size_mb=100)
     await context.record(operation(status="unknown", backup_id=900, sent=clock.moment()))
-    assert (await look(context, RESTORE)).way_back is None
+    seen = await observe(context, RESTORE)
+    assert restore.way_back(seen.inventory, seen.target) is None
 
 
 @pytest.mark.parametrize(
@@ -264,10 +265,10 @@ async def test_a_plan_says_what_is_lost_and_whether_it_can_be_undone(
     context: Context, safety: bool, fact: str, undone: bool
 ) -> None:
     arguments = RESTORE | {"safety_backup": safety}
-    plan = planned(context, "restore_server", arguments, await look(context, arguments))
+    plan = restore.draft(context, arguments, await observe(context, arguments))
     assert (plan.status, plan.server_id, plan.server_name, plan.backup_id) == ("planned", 12345, "web-server-01", 499)
     assert plan.arguments == arguments
-    assert plan.facts == {
+    assert facts_of(plan) == {
         "lost": "everything written to the server since 2026-11-21T12:00Z",
         "safety_backup": fact,
         "can_be_undone": undone,
@@ -280,7 +281,7 @@ async def test_a_restore_can_be_undone_where_a_recent_backup_is_there_whether_or
 ) -> None:
     emulator.fleet.backups[900] = Backup(900, 12345, clock.now(), size_mb=100)
     arguments = RESTORE | {"safety_backup": safety}
-    facts = planned(context, "restore_server", arguments, await look(context, arguments)).facts
+    facts = facts_of(restore.draft(context, arguments, await observe(context, arguments)))
     assert facts["safety_backup"] == "backup 900 of 2026-11-23T09:30Z is recent enough"
     assert facts["can_be_undone"] is True
 
@@ -333,28 +334,28 @@ async def test_a_plan_to_delete_says_when_all_that_is_left_expires(
         expires = clock.now() + timedelta(hours=hours) if hours else None
         emulator.fleet.backups[number] = Backup(number, 12360, made, size_mb=100, expires_at=expires)
     emulator.fleet.backups[900] = Backup(900, 12360, made, size_mb=100)
-    plan = planned(context, "delete_backup", {"backup_id": 900}, await look(context, {"backup_id": 900}))
+    plan = delete.draft(context, {"backup_id": 900}, await observe(context, {"backup_id": 900}))
     told = stamp(clock.now() + timedelta(hours=by)) if by else None
-    assert plan.facts.get("all_left_expire_by") == told
-    assert (f"; all of these expire by {told}" in question(plan).text) is bool(told)
+    assert facts_of(plan).get("all_left_expire_by") == told
+    assert (f"; all of these expire by {told}" in question_of(plan).text) is bool(told)
 
 
 async def test_a_plan_to_delete_says_what_is_left(context: Context) -> None:
-    only = planned(context, "delete_backup", {"backup_id": 447}, await look(context, {"backup_id": 447}))
-    assert (only.server_id, only.facts) == (12362, {"can_be_undone": False, "good_backups_left": 0})
+    only = delete.draft(context, {"backup_id": 447}, await observe(context, {"backup_id": 447}))
+    assert (only.server_id, facts_of(only)) == (12362, {"can_be_undone": False, "good_backups_left": 0})
 
 
 async def test_what_was_seen_before_something_was_sent_for_the_server_is_stale(
     context: Context, clock: ManualClock
 ) -> None:
-    sight = await look(context, RESTORE)
+    sight = await observe(context, RESTORE)
     await context.record(operation(server_id=12346, status="sending", sent=clock.moment()))
     plan = await context.record(operation())
     await context.ledger.read(lambda entries: check_fresh(entries, plan, sight))
     await context.record(operation(status="sending", sent=clock.moment()))
     with pytest.raises(StaleError):
         await context.ledger.read(lambda entries: check_fresh(entries, plan, sight))
-    again = await look(context, RESTORE)
+    again = await observe(context, RESTORE)
     await context.ledger.read(lambda entries: check_fresh(entries, plan, again))
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.actions.prune import prune
+from mcp_backups.actions.prune import _execute, judge_all, prune
 from mcp_backups.errors import BudgetExhaustedError, BusyError, NotFoundError, PolicyDeniedError
 from mcp_backups.ledger import Liveness
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import Context, Entries
-from mcp_backups.operations.operation import Operation, PruneItem
+from mcp_backups.operations.operation import Operation, PruneDetails, PruneItem
 from mcp_backups.operations.policy import Doubt, Inventory
 from mcp_backups.retention import Keep
 from mcp_backups.sandbox import Backup as Held
@@ -20,7 +20,7 @@ from mcp_backups.sandbox import Emulator, Fault
 from mcp_backups.settings import Settings
 from tests.stage import ManualClock
 
-from .made import Nobody, operation, spoil_a_row, under
+from .made import Nobody, facts_of, operation, spoil_a_row, under
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +51,7 @@ def judged(
     **rules: Any,
 ) -> tuple[PruneItem, ...]:
     inventory = Inventory(Listing(backups), made_here, NOW, doubtful)
-    return judge(Settings(**rules), inventory, 1, keep or Keep(last=1), room)
+    return judge_all(Settings(**rules), inventory, 1, keep or Keep(last=1), room)
 
 
 def fates(items: tuple[PruneItem, ...]) -> str:
@@ -215,7 +215,7 @@ async def test_only_deletes_count_against_the_budget_and_a_used_one_leaves_no_pl
     tight = under(context, deletes_per_hour=1)
     await context.record(operation("restore_server", "succeeded", server_id=12346, sent=clock.moment()))
     plan = await pruned(tight)
-    assert [item.fate for item in plan.items] == ["keep", "later", "delete"]
+    assert [item.fate for item in plan.of(PruneDetails).items] == ["keep", "later", "delete"]
     await context.record(operation(status="succeeded", server_id=12346, sent=clock.moment()))
     with pytest.raises(BudgetExhaustedError, match="1 delete within an hour is used up"):
         await pruned(tight)
@@ -245,12 +245,12 @@ async def test_every_step_of_a_prune_and_of_its_deletes_is_recorded_and_told(con
 
     events, deletes = await context.ledger.read(read)
     assert events == ["planned", "approved", "preparing", "succeeded"]
-    kept, *gone = done.items
+    kept, *gone = done.of(PruneDetails).items
     assert kept.operation_id == ""
     assert [each.id for each in deletes] == [item.operation_id for item in gone]
     for each, number in zip(deletes, MADE_BY_HAND[1:], strict=True):
         assert each.arguments == {"server_id": WEB, "backup_id": number}
-        assert (each.server_name, each.facts) == ("web-server-01", {"part_of": plan.id})
+        assert (each.server_name, facts_of(each)) == ("web-server-01", {"part_of": plan.id})
         assert (each.approved_by, each.credential) == ("plan", context.api.credential)
 
 
@@ -273,7 +273,7 @@ async def test_a_prune_keeps_what_its_rules_would_keep_by_then_and_tells_what_wa
         emulator.fleet.delete_backup(number)
     done = await pruned(context, plan.id)
     assert (done.status, done.changed) == ("failed", "nothing")
-    assert [(item.backup.id, item.outcome, item.refusal) for item in done.items[1:]] == [
+    assert [(item.backup.id, item.outcome, item.refusal) for item in done.of(PruneDetails).items[1:]] == [
         (497, "gone", f"Backup 497 is gone since the plan {plan.id} was made."),
         (496, "not deleted", "Backup 496 would be kept by now (keep-last 1), unlike when the plan was made."),
     ]
@@ -311,5 +311,5 @@ async def test_a_prune_that_another_call_has_ended_meanwhile_is_not_taken_up(
 ) -> None:
     before = operation("prune_backups", "preparing", created=clock.moment())
     ended = await context.record(before.updated(status="succeeded", evidence="each is absent"))
-    told = await _go_on(Result(), context, before, "plan")
+    told = await _execute(Result(), context, before, "plan")
     assert (told.operation, told.replayed) == (ended, True)

@@ -6,13 +6,13 @@ from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import pytest
-from mcp_backups.operations.plan import Observation, look, planned
-from mcp_backups.operations.safety import safety_backup_id, wait_for_safety
 
+from mcp_backups.actions import restore as restoring
+from mcp_backups.actions.restore import _wait_for_safety as wait_for_safety
 from mcp_backups.errors import BusyError, ConflictError, PolicyDeniedError
 from mcp_backups.ledger import Ledger
 from mcp_backups.models import Backup, Gap, Listing
-from mcp_backups.operations import Context, Entries
+from mcp_backups.operations import Context, Entries, Observation, RestoreDetails, observe
 from mcp_backups.operations.operation import Arguments, Operation
 from mcp_backups.operations.policy import Inventory
 from mcp_backups.sandbox import Backup as Held
@@ -48,7 +48,7 @@ async def prepared(
 
 
 def sight(*rows: Backup, missing: tuple[Gap, ...] = ()) -> Observation:
-    return Observation(backup(499), Inventory(Listing(rows, missing), (), NOW), None, 0)
+    return Observation(backup(499), Inventory(Listing(rows, missing), (), NOW), 0)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ async def test_no_restore_goes_on_without_its_safety_backup_nor_dies_while_the_l
 ) -> None:  # fmt: skip
     restore = await prepared(context, emulator, clock, status, held)
     clock.advance(minutes=minutes)
-    seen = await look(context, RESTORE)
+    seen = await observe(context, RESTORE)
     if became == "refused":
         with pytest.raises(PolicyDeniedError) as refusal:
             await wait_for_safety(context, restore, "plan", seen)
@@ -122,8 +122,8 @@ async def test_a_list_that_lags_between_two_looks_makes_a_restore_wait(
 async def test_a_safety_backup_is_made_by_the_name_of_one_and_every_step_recorded(
     context: Context, emulator: Emulator
 ) -> None:
-    seen = await look(context, RESTORE)
-    plan = await context.record(planned(context, "restore_server", RESTORE, seen))
+    seen = await observe(context, RESTORE)
+    plan = await context.record(restoring.draft(context, RESTORE, seen))
     told = await wait_for_safety(context, plan, "plan", seen)
     assert told is not None
     assert (told.operation.status, told.operation.approved_by) == ("preparing", "plan")
@@ -131,8 +131,7 @@ async def test_a_safety_backup_is_made_by_the_name_of_one_and_every_step_recorde
     assert emulator.fleet.backups[502].description == f"Safety backup before a restore [{told.safety.id}]"
     events = await context.ledger.read(lambda entries: [event.status for event in entries.events(plan.id)])
     assert events == ["planned", "approved", "preparing"]
-    assert await context.ledger.read(lambda entries: safety_backup_id(entries, told.operation)) == 502
-    assert await context.ledger.read(lambda entries: safety_backup_id(entries, plan)) == 0
+    assert (told.safety.backup_id, told.operation.of(RestoreDetails).safety_operation) == (502, told.safety.id)
 
 
 @pytest.mark.parametrize(("wanted", "recent"), [(False, False), (True, True)])
@@ -142,8 +141,8 @@ async def test_none_is_made_where_none_is_wanted_or_one_is_there(
     if recent:
         emulator.fleet.backups[900] = Held(900, 12345, clock.now() - timedelta(minutes=5), size_mb=100)
     arguments = RESTORE | {"safety_backup": wanted}
-    seen = await look(context, arguments)
-    plan = await context.record(planned(context, "restore_server", arguments, seen))
+    seen = await observe(context, arguments)
+    plan = await context.record(restoring.draft(context, arguments, seen))
     assert await wait_for_safety(context, plan, "plan", seen) is None
     assert emulator.count("POST") == 0
 
@@ -152,8 +151,8 @@ SAFETY: Arguments = {"server_id": 12345, "description": "Safety backup before a 
 
 
 async def a_plan(context: Context) -> tuple[Operation, Observation]:
-    seen = await look(context, RESTORE)
-    return await context.record(planned(context, "restore_server", RESTORE, seen)), seen
+    seen = await observe(context, RESTORE)
+    return await context.record(restoring.draft(context, RESTORE, seen)), seen
 
 
 async def test_a_safety_backup_that_another_restore_has_asked_for_is_waited_for_and_none_is_made(
@@ -166,7 +165,7 @@ async def test_a_safety_backup_that_another_restore_has_asked_for_is_waited_for_
     told = await wait_for_safety(context, plan, "plan", seen)
     assert told is not None
     assert told.safety is not None
-    assert (told.operation.status, told.operation.safety_operation) == ("preparing", under_way.id)
+    assert (told.operation.status, told.operation.of(RestoreDetails).safety_operation) == ("preparing", under_way.id)
     assert (told.safety.id, emulator.count("POST")) == (under_way.id, 0)
 
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from mcp_backups.actions.prune import Outcome
 from mcp_backups.ledger import Liveness
 from mcp_backups.operations import Context
-from mcp_backups.operations.operation import Operation, Outcome, PruneItem
+from mcp_backups.operations.operation import Operation, PruneItem
 from mcp_backups.operations.reconcile import LOOKS, _look_for_it, follow, settle, supersede
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from tests.stage import ManualClock
