@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.measure import Figure, figure, timed
+from mcp_backups.operations import DeleteDetails, Status
 from mcp_backups.clock import system_clock
 from mcp_backups.ledger import Ledger
 from mcp_backups.operations.operation import Operation, new_id
@@ -20,12 +21,12 @@ async def ledger_figures(folder: Path, writes: int) -> list[Figure]:
         operation = Operation(
             id=new_id(),
             action="delete_backup",
-            status="planned",
+            status=Status.PLANNED,
+            details=DeleteDetails(good_left=17),
             arguments={"backup_id": 501},
             server_id=12345,
             server_name="web-server-01",
             backup_id=501,
-            facts={"can_be_undone": False, "good_backups_left": 17},
             created=moment,
         )
         await ledger.write(lambda entries: entries.save(operation))

@@ -41,7 +41,7 @@ async def functions_by_file() -> dict[str, set[str]]:
             session(emulator, Settings(state_dir=Path(folder) / "state"), clock) as agent,
         ):
             await agent.call("list_backups")
-            threading.setprofile_all_threads(note) if sys.version_info >= (3, 12) else threading.setprofile(note)
+            threading.setprofile(note)  # the ledger works in threads, which are new with their first work
             sys.setprofile(note)
             try:
                 plan = await agent.call("delete_backup", backup_id=499)

@@ -12,6 +12,7 @@ import pytest
 
 from mcp_backups.cli import main
 from mcp_backups.ledger import Ledger
+from mcp_backups.operations import CreateDetails, DeleteDetails, Status
 from mcp_backups.operations.operation import Operation
 from tests.stage import NOW, MakeSettings, ManualClock
 
@@ -62,7 +63,8 @@ def ledger(state_dir: Path, clock: ManualClock) -> Path:
     wanted = Operation(
         id=CREATED,
         action="create_backup",
-        status="sending",
+        status=Status.SENDING,
+        details=CreateDetails(),
         arguments={"server_id": 12345, "description": ""},
         server_id=12345,
         server_name="web-server-01",
@@ -74,7 +76,8 @@ def ledger(state_dir: Path, clock: ManualClock) -> Path:
     refused = Operation(
         id=REFUSED,
         action="delete_backup",
-        status="refused",
+        status=Status.REFUSED,
+        details=DeleteDetails(),
         arguments={"backup_id": 447},
         server_id=12362,
         server_name="build-runner-01",

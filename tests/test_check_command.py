@@ -14,7 +14,7 @@ import pytest
 from mcp_backups.check import check
 from mcp_backups.cli import main
 from mcp_backups.ledger import Ledger
-from mcp_backups.operations.operation import Operation, Status, new_id
+from mcp_backups.operations import DeleteDetails, Operation, Status, new_id
 from mcp_backups.sandbox import Emulator, Fault, Fleet, serve_in_thread
 from mcp_backups.settings import Settings
 from tests.stage import MakeSettings, ManualClock, on_emulator, spoil_ledger
@@ -161,7 +161,7 @@ def write_delete(settings: Settings, clock: ManualClock, status: Status) -> None
     ledger = Ledger(settings.state_dir, Operation, clock.wall)
     now = clock.moment()
     delete = Operation(
-        id=new_id(), action="delete_backup", status=status, arguments={}, server_id=12345, backup_id=501, created=now,
+        id=new_id(), action="delete_backup", status=Status(status), details=DeleteDetails(), arguments={}, server_id=12345, backup_id=501, created=now,
         sent=now,
     )  # fmt: skip
     anyio.run(ledger.write, lambda entries: entries.save(delete))

@@ -25,7 +25,7 @@ from mcp_backups.doctor.finding import Finding
 from mcp_backups.doctor.local import examine_ledger, examine_settings
 from mcp_backups.doctor.server import examine_server
 from mcp_backups.ledger import Ledger, Transaction
-from mcp_backups.operations.operation import Operation, Status
+from mcp_backups.operations import DeleteDetails, Operation, Status
 from mcp_backups.sandbox import Emulator, Fault, serve_in_thread
 from mcp_backups.settings import Settings, load_settings
 from tests.stage import PATIENCE, MakeSettings, ManualClock, on_emulator
@@ -323,7 +323,7 @@ def test_a_clock_is_compared_even_where_the_token_is_refused(
     assert (found["token"].verdict, found["clock"].verdict) == ("failure", "failure")
 
 
-def write_ledger(folder: Path, clock: ManualClock, *statuses: Status) -> Path:
+def write_ledger(folder: Path, clock: ManualClock, *statuses: str) -> Path:
     """A ledger with one operation of each status; returns its file."""
     moment = clock.moment()
     ledger = Ledger(folder, Operation, clock.wall)
@@ -333,12 +333,13 @@ def write_ledger(folder: Path, clock: ManualClock, *statuses: Status) -> Path:
             operation = Operation(
                 id=f"op_{'abcdefgh'[number] * 16}",
                 action="delete_backup",
-                status=status,
+                status=Status(status),
+                details=DeleteDetails(),
                 arguments={"backup_id": 499},
                 server_id=12345,
                 created=moment,
             )
-            await ledger.write(partial(Transaction.save, operation=operation))
+            await ledger.write(partial(Transaction[Operation].save, operation=operation))
 
     anyio.run(write)
     ledger.close()

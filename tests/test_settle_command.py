@@ -8,7 +8,7 @@ import pytest
 
 from mcp_backups.cli import main
 from mcp_backups.ledger import Ledger
-from mcp_backups.operations.operation import Operation, Status
+from mcp_backups.operations import Operation, RestoreDetails, Status
 from tests.stage import NOW, ManualClock, recorded
 
 RESTORE = "op_" + "r" * 16
@@ -21,11 +21,12 @@ def put(state_dir: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) ->
     """Puts a restore of that status into the ledger."""
     monkeypatch.setenv("MCP_BACKUPS_STATE_DIR", str(state_dir))
 
-    def put_restore(status: Status) -> None:
+    def put_restore(status: str) -> None:
         operation = Operation(
             id=RESTORE,
             action="restore_server",
-            status=status,
+            status=Status(status),
+            details=RestoreDetails(),
             arguments={"server_id": 12345, "backup_id": 499, "safety_backup": False},
             server_id=12345,
             backup_id=499,

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_backups.api import bodies
 from mcp_backups.api.bodies import TWICE, Lost, Row, RowReader, backups, servers
 from mcp_backups.api.classify import BodyCutError, BodyError, BodyUnreadableError
 from mcp_backups.models import MAX_ID, NO_SERVER, UNREADABLE, Account, Backup, Server
@@ -41,8 +42,8 @@ def good_row(raw: object) -> Backup:
     return row
 
 
-def page_of(body: bytes, headers: Mapping[str, str] | None = None, status: int = 200) -> wire.Page[Backup]:
-    return wire.read_page(wire.Body(body, headers or {}, status), backups())
+def page_of(body: bytes, headers: Mapping[str, str] | None = None, status: int = 200) -> bodies.Page[Backup]:
+    return bodies.read_page(bodies.Body(body, headers or {}, status), backups())
 
 
 def test_a_documented_row_becomes_a_backup() -> None:
@@ -445,7 +446,7 @@ def test_no_row_breaks_the_reader(changes: dict[str, Any]) -> None:
 
 def test_an_account_tells_what_its_token_may_do() -> None:
     body = {"account": {"email": "a@example.com"}, "token": {"name": "ci\x1b[1m", "permissions": ["servers:*"], "x": 1}}
-    assert wire.read_account(wire.Body(json.dumps(body).encode(), {})) == Account(
+    assert bodies.read_account(bodies.Body(json.dumps(body).encode(), {})) == Account(
         token_name="ci", permissions=("servers:*",)
     )
 
@@ -455,4 +456,4 @@ def test_an_account_tells_what_its_token_may_do() -> None:
 )
 def test_an_account_that_does_not_tell_is_unreadable(body: bytes) -> None:
     with pytest.raises(BodyUnreadableError):
-        wire.read_account(wire.Body(body, {}))
+        bodies.read_account(bodies.Body(body, {}))

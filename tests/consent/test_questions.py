@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from mcp_backups.clock import Moment
+from mcp_backups.operations import RestoreDetails, Status
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Backup, Emulator
 from tests.consent.user import User, agreeing
+from tests.operations.made import question_of
 from tests.stage import NOW, Era, MakeSettings, ManualClock, session
 
 pytestmark = pytest.mark.anyio
@@ -163,12 +165,12 @@ def restore_plan(server_name: str = "mail-server-01") -> Operation:
     return Operation(
         id="op_aaaaaaaaaaaaaaaa",
         action="restore_server",
-        status="planned",
+        status=Status.PLANNED,
+        details=RestoreDetails(),
         arguments={"server_id": 12351, "backup_id": 383, "safety_backup": False},
         server_id=12351,
         server_name=server_name,
         backup_id=383,
-        facts={"lost": "everything", "safety_backup": "none is made", "can_be_undone": False},
         created=Moment(wall=NOW, ticks=0.0, boot=""),
     )
 

@@ -13,6 +13,7 @@ from mcp_backups.api import VpsClient
 from mcp_backups.errors import ConfigError
 from mcp_backups.ledger import Ledger, Liveness
 from mcp_backups.models import Backup, Listing
+from mcp_backups.operations import Operation
 from mcp_backups.operations.reconcile import Verdict, settle_by_word
 from mcp_backups.sandbox import Emulator, Fault
 from tests.faults.conftest import OpenBench

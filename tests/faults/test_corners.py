@@ -33,7 +33,7 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def another_process(state_dir: Path) -> AsyncIterator[tuple[Ledger, Liveness]]:
+async def another_process(state_dir: Path) -> AsyncIterator[tuple[Ledger[Operation], Liveness]]:
     """The ledger and the liveness of a second server on the same folder."""
     ledger, liveness = Ledger(state_dir, Operation, lambda: NOW), Liveness(state_dir)
     try:

@@ -60,8 +60,8 @@ def facts_of(operation: Operation) -> Facts:
 
 def question_of(operation: Operation) -> Question:
     """What a person is asked about a plan."""
-    actions = {"delete_backup": delete, "restore_server": restore, "prune_backups": prune}
-    return actions[operation.action].question(operation)
+    words = {"delete_backup": delete.question, "restore_server": restore.question, "prune_backups": prune.question}
+    return words[operation.action](operation)
 
 
 async def execute_plan(context: Context, plan: Operation, approved_by: ApprovedBy) -> Result:

@@ -7,7 +7,7 @@ import pytest
 from mcp_backups.actions.create import create, find_repeat, intent
 from mcp_backups.errors import InvalidArgumentError, PolicyDeniedError, ReadOnlyError
 from mcp_backups.models import Backup, Gap, Listing
-from mcp_backups.operations import Context, Result
+from mcp_backups.operations import Context, CreateDetails, Result, Status
 from mcp_backups.operations.operation import Operation, new_id
 from mcp_backups.sandbox import Emulator, Fault
 from tests.stage import ManualClock
@@ -48,7 +48,8 @@ async def test_the_intent_holds_all_by_which_the_backup_can_be_found_later(
     assert intended == Operation(
         id=intended.id,
         action="create_backup",
-        status="sending",
+        status=Status.SENDING,
+        details=CreateDetails(marked=marked, baseline=baseline, baseline_complete=not missing),
         arguments=NIGHTLY,
         server_id=12345,
         server_name=name,
@@ -56,9 +57,6 @@ async def test_the_intent_holds_all_by_which_the_backup_can_be_found_later(
         created=MOMENT,
         sent=MOMENT,
         credential=context.api.credential,
-        marked=marked,
-        baseline=baseline,
-        baseline_complete=not missing,
     )
     assert len(intended.id) == len(new_id())
 
@@ -168,7 +166,7 @@ async def test_the_same_request_says_so_where_vps_org_cannot_be_asked_just_now(
 async def test_an_incomplete_list_beforehand_is_recorded_as_such(context: Context, emulator: Emulator) -> None:
     emulator.fail(Fault.edited(spoil_a_row), method="GET")
     told = await asked(context)
-    assert (await as_recorded(context, told.operation)).baseline_complete is False
+    assert (await as_recorded(context, told.operation)).of(CreateDetails).baseline_complete is False
 
 
 SHAPE = "description must be one line of visible characters; it holds {}."

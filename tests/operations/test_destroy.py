@@ -272,12 +272,8 @@ async def test_a_restore_knows_from_when_on_the_budget_allows_to_take_it_back(
     told = await execute_plan(context, await a_restore(context), "plan")
     sent = clock.wall()
     assert (told.operation.status, told.operation.of(RestoreDetails).undo_backup_id) == ("accepted", way_back)
-    waits = (
-        None
-        if told.operation.of(RestoreDetails).undo_from is None
-        else (told.operation.of(RestoreDetails).undo_from - sent).total_seconds() / 60
-    )
-    assert waits == minutes
+    undo_from = told.operation.of(RestoreDetails).undo_from
+    assert (None if undo_from is None else (undo_from - sent).total_seconds() / 60) == minutes
 
 
 async def test_a_restore_without_a_way_back_and_a_delete_know_none(context: Context, clock: ManualClock) -> None:
@@ -391,7 +387,7 @@ async def test_a_restore_is_not_sent_once_the_way_back_that_its_plan_showed_is_g
 ) -> None:
     made = recent(emulator, clock)
     plan = await a_restore(context)
-    assert plan.facts["can_be_undone"] is True
+    assert facts_of(plan)["can_be_undone"] is True
     emulator.fleet.delete_backup(made)
     with pytest.raises(TargetChangedError) as refusal:
         await execute_plan(context, plan, "plan")

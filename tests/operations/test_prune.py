@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.actions.prune import _execute, judge_all, prune
+from mcp_backups.actions.prune import _execute, judge_all, outcome, prune
 from mcp_backups.errors import BudgetExhaustedError, BusyError, NotFoundError, PolicyDeniedError
 from mcp_backups.ledger import Liveness
 from mcp_backups.models import Backup, Listing
@@ -158,7 +158,7 @@ def three(emulator: Emulator, clock: ManualClock) -> None:
         )
 
 
-class Result:
+class Reports:
     """What a waiting caller was told."""
 
     def __init__(self) -> None:
@@ -168,10 +168,10 @@ class Result:
         self.progress.append((so_far, of, what))
 
 
-async def pruned(context: Context, plan: str = "", told: Result | None = None) -> Operation:
+async def pruned(context: Context, plan: str = "", told: Reports | None = None) -> Operation:
     keep = Keep(last=1)
     answer = await prune(
-        context, WEB, keep, confirm=bool(plan), operation_id=plan, person=Nobody(), report=told or Result()
+        context, WEB, keep, confirm=bool(plan), operation_id=plan, person=Nobody(), report=told or Reports()
     )
     return answer.operation
 
@@ -190,7 +190,7 @@ async def test_a_plan_that_may_not_be_is_recorded_as_refused_with_the_reason(
 
 async def test_a_server_that_there_is_not_is_not_pruned(context: Context) -> None:
     with pytest.raises(NotFoundError) as refusal:
-        await prune(context, 4711, Keep(last=1), confirm=False, operation_id="", person=Nobody(), report=Result())
+        await prune(context, 4711, Keep(last=1), confirm=False, operation_id="", person=Nobody(), report=Reports())
     assert refusal.value.what == "VPS.org has no server 4711."
     assert refusal.value.next_step == "Call check_backups to see every server."
 
@@ -224,14 +224,14 @@ async def test_only_deletes_count_against_the_budget_and_a_used_one_leaves_no_pl
 async def test_where_there_is_nothing_to_delete_no_budget_is_asked_for(context: Context) -> None:
     told = await prune(
         under(context, deletes_per_hour=0), 12360, Keep(last=1),
-        confirm=False, operation_id="", person=Nobody(), report=Result(),
+        confirm=False, operation_id="", person=Nobody(), report=Reports(),
     )  # fmt: skip
     assert (told.operation.status, told.operation.server_name) == ("succeeded", "")
 
 
 @pytest.mark.usefixtures("three")
 async def test_every_step_of_a_prune_and_of_its_deletes_is_recorded_and_told(context: Context) -> None:
-    told = Result()
+    told = Reports()
     plan = await pruned(context)
     done = await pruned(context, plan.id, told)
     assert (done.status, done.evidence) == ("succeeded", "each is absent from the complete list")
@@ -273,7 +273,9 @@ async def test_a_prune_keeps_what_its_rules_would_keep_by_then_and_tells_what_wa
         emulator.fleet.delete_backup(number)
     done = await pruned(context, plan.id)
     assert (done.status, done.changed) == ("failed", "nothing")
-    assert [(item.backup.id, item.outcome, item.refusal) for item in done.of(PruneDetails).items[1:]] == [
+    found = [await context.find(item.operation_id) for item in done.of(PruneDetails).items[1:]]
+    deletes = [each for each in found if each]
+    assert [(each.backup_id, outcome(each), each.error) for each in deletes] == [
         (497, "gone", f"Backup 497 is gone since the plan {plan.id} was made."),
         (496, "not deleted", "Backup 496 would be kept by now (keep-last 1), unlike when the plan was made."),
     ]
@@ -311,5 +313,5 @@ async def test_a_prune_that_another_call_has_ended_meanwhile_is_not_taken_up(
 ) -> None:
     before = operation("prune_backups", "preparing", created=clock.moment())
     ended = await context.record(before.updated(status="succeeded", evidence="each is absent"))
-    told = await _execute(Result(), context, before, "plan")
+    told = await _execute(Reports(), context, before, "plan")
     assert (told.operation, told.replayed) == (ended, True)

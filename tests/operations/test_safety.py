@@ -333,7 +333,7 @@ async def test_a_safety_backup_that_was_started_is_told_of_though_the_ledger_can
     context: Context, emulator: Emulator
 ) -> None:
     plan, seen = await a_plan(context)
-    deaf = replace(context, ledger=cast("Ledger", DeafLedger(context.ledger)))
+    deaf = replace(context, ledger=cast("Ledger[Operation]", DeafLedger(context.ledger)))
     with pytest.raises(BusyError) as told:
         await wait_for_safety(deaf, plan, "plan", seen)
     error = told.value

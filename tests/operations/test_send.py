@@ -115,7 +115,7 @@ class HeldLedger:
 async def test_an_outcome_is_tried_to_be_recorded_four_times_and_is_told_where_it_cannot_be(
     context: Context, emulator: Emulator, clock: ManualClock, busy: int, is_recorded: bool
 ) -> None:
-    held = replace(context, ledger=cast("Ledger", HeldLedger(context.ledger, busy)))
+    held = replace(context, ledger=cast("Ledger[Operation]", HeldLedger(context.ledger, busy)))
     intended = a_restore(clock)
     if is_recorded:
         outcome = await carry_out(held, intended.id, lambda entries, _: entries.save(intended))

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.actions.prune import Outcome
+from mcp_backups.actions.create import LOOKS, _look_for_it
+from mcp_backups.actions.prune import outcome
 from mcp_backups.ledger import Liveness
 from mcp_backups.operations import Context
 from mcp_backups.operations.operation import Operation, PruneItem
-from mcp_backups.operations.reconcile import LOOKS, _look_for_it, follow, settle, supersede
+from mcp_backups.operations.reconcile import follow, settle, supersede
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from tests.stage import ManualClock
 
@@ -263,10 +264,7 @@ async def pruned(context: Context, clock: ManualClock, status: str, deletes: Del
         clock.advance(minutes=minutes)
         each = operation(status=known, backup_id=backup_id, arguments={"backup_id": backup_id}, sent=sent)
         await context.record(each)
-        tried: Outcome = "unknown" if known == "unknown" else "deleted"
-        items.append(
-            PruneItem(backup=backup(backup_id), reason="no rule", fate="delete", operation_id=each.id, outcome=tried)
-        )
+        items.append(PruneItem(backup=backup(backup_id), reason="no rule", fate="delete", operation_id=each.id))
     told = {"error": "Before.", "advice": "Look."}
     return await context.record(
         operation("prune_backups", status, items=items, created=clock.moment(), sent=clock.moment(), **told)
@@ -293,8 +291,9 @@ async def pruned(context: Context, clock: ManualClock, status: str, deletes: Del
 async def test_a_prune_is_known_by_its_deletes_and_is_over_once_none_of_them_is_unknown(
     context: Context, clock: ManualClock, status: str, deletes: Deletes, became: str, outcomes: list[str]
 ) -> None:
-    told = (await settle(context, await pruned(context, clock, status, deletes))).operation
-    assert (told.status, [item.outcome for item in told.items]) == (became, outcomes)
+    result = await settle(context, await pruned(context, clock, status, deletes))
+    told = result.operation
+    assert (told.status, [outcome(each) for each in result.deletes[::-1]]) == (became, outcomes)
     why = ("", "") if status == "unknown" != became else ("Before.", "Look.")
     evidence = {"succeeded": ALL_GONE, "accepted": "VPS.org said yes, and not all have been seen to be gone"}
     assert (told.error, told.advice, told.evidence) == (*why, evidence.get(became, ""))

@@ -161,7 +161,7 @@ async def test_a_ledger_that_cannot_be_read_keeps_no_server_from_starting(
     context: Context, clock: ManualClock, caplog: pytest.LogCaptureFixture, error: BackupsError | OSError, code: str
 ) -> None:
     await left(context, clock)
-    broken = cast("Ledger", Broken(context.ledger.path, error))
+    broken = cast("Ledger[Operation]", Broken(context.ledger.path, error))
     await settle_left_open(replace(context, ledger=broken))
     (told,) = [each.getMessage() for each in caplog.records if each.name == "mcp_backups.operations.reconcile"]
     assert told == f"What was left open could not be looked into: {code}"

@@ -30,7 +30,7 @@ def put(make_settings: MakeSettings, clock: ManualClock) -> Put:
         def save(entries: Entries) -> Operation:
             return entries.save(operation)
 
-        ledger = Ledger(make_settings().state_dir, clock.wall)
+        ledger = Ledger(make_settings().state_dir, Operation, clock.wall)
         try:
             return (await ledger.write(save)).id
         finally:
