@@ -102,10 +102,12 @@ class Listing(NamedTuple, Generic[Row]):
     Attributes:
         rows: Every row that was understood, once each, in the order of the answer.
         gaps: What could not be read; empty when the list is complete.
+        to_its_end: Whether it was read to its end; not, where it is longer than is read.
     """
 
     rows: tuple[Row, ...]
     gaps: tuple[Gap, ...] = ()
+    to_its_end: bool = True
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from mcp_backups.health import newest
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import (
     CANNOT_SEE,
-    DOUBT_LASTS,
     ApprovedBy,
     Arguments,
     Context,
@@ -35,7 +34,7 @@ from mcp_backups.operations import (
     record_plan,
     target_lines,
 )
-from mcp_backups.text import duration, plural, stamp
+from mcp_backups.text import plural, stamp
 
 SEEN_GONE = "absent from the complete list"
 """How it is known that a backup is deleted."""
@@ -169,10 +168,9 @@ def _unknown(operation: Operation, is_listed: bool | None) -> OutcomeUnknownErro
     seen = "It is still listed so far" if is_listed else "The list could not tell whether it is gone"
     return OutcomeUnknownError(
         f"VPS.org gave no certain answer to {operation.id} (delete_backup of backup {operation.backup_id}). "
-        f"{seen}; it may still be deleted, for up to {duration(DOUBT_LASTS)}.",
+        f"{seen}; it may still be deleted, for up to 24 h.",
         f"Do not count on backup {operation.backup_id}, and do not repeat the delete. Call "
-        f"get_operation(operation_id={operation.id!r}) in 30 minutes, and again after {duration(DOUBT_LASTS)}: by then "
-        "it is gone or it stays, as VPS.org's own list of backups shows too.",
+        f"get_operation(operation_id={operation.id!r}) in 30 minutes, and again after 24 h: by then it is gone or it stays, as VPS.org's own list of backups shows too.",
     )
 
 
@@ -212,7 +210,7 @@ def judge(operation: Operation, backups: Listing[Backup], now: Moment) -> Operat
         lapsed=True,
         evidence="still in the list",
         error_code="upstream_unavailable",
-        error=f"The deletion of backup {operation.backup_id} did not take effect within {duration(DOUBT_LASTS)}.",
+        error=f"The deletion of backup {operation.backup_id} did not take effect within 24 h.",
         advice=f"Backup {operation.backup_id} counts again; plan another delete if it is still to go.",
     )
 

@@ -362,8 +362,8 @@ def _ended(operation: Operation, deletes: Mapping[str, Operation]) -> Operation:
         return operation.updated(status=Status.FAILED)
     if any(each.status is Status.ACCEPTED for each in deletes.values()):
         said = "VPS.org said yes, and not all have been seen to be gone"
-        return operation.without_error(status=Status.ACCEPTED, evidence=said)
-    return operation.without_error(status=Status.SUCCEEDED, evidence=ALL_SEEN)
+        return operation.updated(status=Status.ACCEPTED, evidence=said)
+    return operation.updated(status=Status.SUCCEEDED, evidence=ALL_SEEN)
 
 
 async def _recorded(

@@ -141,7 +141,7 @@ class _Reading(Generic[Row]):
         mine: list[Lost] = [each for each in lost if not asked or each.server_id in (0, asked)]
         fit: set[int] = {len(rows) + len(lost), len(wanted) + len(mine)}
         gaps = [*_lost_gaps(mine), *twice, *map(Gap, [*self.missing, *self._signs(len(rows) + len(lost), fit)])]
-        return Listing(wanted, tuple(dict.fromkeys(gaps)))
+        return Listing(wanted, tuple(dict.fromkeys(gaps)), self.is_whole)
 
     def _signs(self, seen: int, fit: set[int]) -> Iterator[str]:
         """What the pages themselves say of what is missing.

@@ -64,15 +64,15 @@ async def _search(context: Context, server_id: int, backup_id: int) -> tuple[Lis
     try:
         every = await api.list_backups()
     except ResponseTooLargeError:
-        every = Listing[Backup]((), (Gap("the list of all backups is larger than is read"),))
+        every = Listing[Backup]((), (Gap("the list of all backups is larger than is read"),), to_its_end=False)
     target = _find(every, backup_id)
     if target and every.complete_for(target.server_id):
         return every, target
     if target:
         whole = await api.list_backups(target.server_id)
         return whole, _find(whole, backup_id)
-    if server_id or every.complete:
-        return (own if server_id else every), None
+    if server_id or every.to_its_end:
+        return every, None
     servers = await api.list_servers()
     gaps = list(servers.gaps)
     for server in servers.rows:
@@ -88,9 +88,11 @@ def _find(backups: Listing[Backup], backup_id: int) -> Backup | None:
 
 
 def _absence(backups: Listing[Backup], backup_id: int, server_id: int) -> NotFoundError | ProtocolError:
-    missing = backups.missing_for(server_id) if server_id else backups.missing
-    if not missing:
+    if backups.complete:
         return NotFoundError(f"VPS.org has no backup {backup_id}.")
+    if server_id and backups.complete_for(server_id):
+        return NotFoundError(f"Server {server_id} has no backup {backup_id}.")
+    missing = backups.missing_for(server_id)
     return ProtocolError(
         f"Backup {backup_id} is not in what could be read of the list of backups, but the list is incomplete "
         f"({'; '.join(missing)}), so it may exist.",

@@ -148,15 +148,13 @@ def test_a_refusal_says_what_the_person_did(
         check_reply(YES, Reply(action))
 
 
-RESTORE = {"lost": "much", "safety_backup": "none is made", "can_be_undone": False}
-LEFT = {"good_backups_left": 1, "newest_good_left": 499, "newest_good_left_created_at": "2026-11-21T12:00Z"}
+RESTORE = {"server_id": 12345, "backup_id": 501, "safety_backup": False}
+LEFT = {"good_left": 1, "newest_left": backup(499, hours=45.5)}
 
 
 def test_of_many_backups_that_a_prune_deletes_ten_are_named_and_the_others_counted() -> None:
     items = [PruneItem(backup=backup(500 + n, 24 * n, description="x"), reason="", fate="delete") for n in range(12)]
-    asked = question_of(
-        operation("prune_backups", arguments={"keep_last": 1}, facts={"to_delete": 12, "to_keep": 0}, items=items)
-    )
+    asked = question_of(operation("prune_backups", arguments={"keep_last": 1}, items=items))
     named = [line for line in asked.text.splitlines() if line.startswith("- ")]
     assert len(named) == 11
     assert named[0] == '- 500 of 2026-11-23T09:30Z, 100 MB "x"'
@@ -164,19 +162,19 @@ def test_of_many_backups_that_a_prune_deletes_ten_are_named_and_the_others_count
 
 
 def test_a_server_without_a_name_is_confirmed_by_its_id() -> None:
-    asked = question_of(operation("restore_server", facts=RESTORE, backup_id=501))
+    asked = question_of(operation("restore_server", arguments=RESTORE, backup_id=501))
     assert (asked.field, asked.expected, asked.label) == ("server_id", "12345", "Type the server's id to restore it")
     assert asked.text.splitlines() == [
         "Restore server 12345 to backup 501?",
         "Server: 12345",
-        "Lost: much",
+        "Lost: everything written to the server since 2026-11-23T09:30Z",
         "Safety backup of the server as it is now: none is made",
         "It cannot be undone.",
     ]
 
 
 def test_a_server_with_a_name_is_confirmed_by_that() -> None:
-    asked = question_of(operation("restore_server", facts=RESTORE | {"can_be_undone": True}, server_name="web"))
+    asked = question_of(operation("restore_server", arguments=RESTORE | {"safety_backup": True}, server_name="web"))
     assert (asked.field, asked.expected, asked.label) == ("server_name", "web", "Type the server's name to restore it")
     assert asked.text.splitlines()[-1] == (
         "It can be undone by restoring that backup; only what was written after it stays lost."
@@ -184,7 +182,7 @@ def test_a_server_with_a_name_is_confirmed_by_that() -> None:
 
 
 def test_a_delete_is_asked_with_the_backup_and_what_is_left() -> None:
-    asked = question_of(operation(facts=LEFT, backup_id=501, server_name="web", backup=backup()))
+    asked = question_of(operation(**LEFT, backup_id=501, server_name="web", backup=backup()))
     assert (asked.field, asked.expected) == ("delete", True)
     assert asked.text.splitlines() == [
         "Delete backup 501 for good? This cannot be undone.",
@@ -195,7 +193,7 @@ def test_a_delete_is_asked_with_the_backup_and_what_is_left() -> None:
 
 
 def test_a_delete_of_the_way_back_of_a_restore_is_asked_with_that_as_its_last_words() -> None:
-    asked = question_of(operation(facts=LEFT | {"way_back_of": "op_restore"}, backup_id=501, backup=backup()))
+    asked = question_of(operation(**LEFT, **{"way_back_of": "op_restore"}, backup_id=501, backup=backup()))
     assert asked.text.splitlines()[-2:] == [
         "Left on the server: 1 good backup; the newest is 499 of 2026-11-21T12:00Z",
         "It is the way back from the server's last restore, op_restore, which then cannot be undone.",
@@ -203,7 +201,7 @@ def test_a_delete_of_the_way_back_of_a_restore_is_asked_with_that_as_its_last_wo
 
 
 def test_a_delete_of_what_may_just_be_restored_is_asked_with_that_as_its_last_words() -> None:
-    asked = question_of(operation(facts=LEFT | {"being_restored_by": "op_restore"}, backup_id=501, backup=backup()))
+    asked = question_of(operation(**LEFT, **{"being_restored_by": "op_restore"}, backup_id=501, backup=backup()))
     assert asked.text.splitlines()[-1] == (
         "The restore op_restore puts it back on the server, and may not be done with it."
     )
@@ -220,7 +218,7 @@ def test_a_delete_of_what_may_just_be_restored_is_asked_with_that_as_its_last_wo
 def test_what_others_wrote_is_shown_in_quotes_that_it_cannot_close_and_readable_in_any_language(
     words: str, quoted: str
 ) -> None:
-    text = question_of(operation(facts=LEFT, server_name=words, backup=backup(description=words))).text
+    text = question_of(operation(**LEFT, server_name=words, backup=backup(description=words))).text
     assert f"Server: 12345 {quoted}" in text
     assert f"Its description: {quoted}" in text
 
@@ -231,7 +229,6 @@ def test_a_prune_is_asked_with_its_rules_and_confirmed_by_the_number_of_backups(
         operation(
             "prune_backups",
             arguments={"server_id": 12345, "keep_last": 1, "keep_daily": 0, "keep_weekly": 2, "keep_monthly": 0},
-            facts={"to_delete": 2, "to_keep": 2},
             items=[
                 PruneItem(backup=backup(500 + number, hours), reason="", fate=fate)
                 for number, (fate, hours) in enumerate(items)

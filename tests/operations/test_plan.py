@@ -207,7 +207,7 @@ async def test_an_incomplete_list_of_all_does_not_prove_that_a_target_is_absent(
         "Backup 999 is not in what could be read of the list of backups, but the list is incomplete "
         "(1 row could not be read), so it may exist."
     )
-    assert unsure.value.next_step == "Try again in a few minutes."
+    assert unsure.value.next_step == "Try once more in a few minutes; if it says the same then, tell the user."
 
 
 def fewer_rows_than_counted(content: Any) -> None:

@@ -69,7 +69,13 @@ async def test_a_backup_that_was_not_made_can_be_settled_but_none_that_was(
     assert (await by_word(context, made.id)).status == "failed"
 
 
-@pytest.mark.parametrize("status", ["planned", "preparing", "accepted", "succeeded", "failed", "refused"])
+async def test_an_accepted_deletion_is_for_the_operator_to_settle(context: Context, clock: ManualClock) -> None:
+    """Its backup is counted on for nothing until it is seen to be gone, unless somebody knows better."""
+    asked = await left(context, clock, status="accepted")
+    assert (await by_word(context, asked.id)).evidence == "settled by the operator"
+
+
+@pytest.mark.parametrize("status", ["planned", "preparing", "succeeded", "failed", "refused"])
 async def test_what_is_known_is_not_for_the_operator_to_say(context: Context, clock: ManualClock, status: str) -> None:
     known = await left(context, clock, status=status)
     with pytest.raises(InvalidArgumentError) as refusal:
@@ -149,8 +155,11 @@ async def test_what_is_just_being_sent_is_left_alone_and_the_oldest_is_named_fir
 class Broken:
     """A ledger that something is wrong with."""
 
-    def __init__(self, path: Path, error: Exception) -> None:
-        self.path, self.error = path, error
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def exists(self) -> bool:
+        return True
 
     async def read(self, _work: object) -> None:
         raise self.error
@@ -161,7 +170,7 @@ async def test_a_ledger_that_cannot_be_read_keeps_no_server_from_starting(
     context: Context, clock: ManualClock, caplog: pytest.LogCaptureFixture, error: BackupsError | OSError, code: str
 ) -> None:
     await left(context, clock)
-    broken = cast("Ledger[Operation]", Broken(context.ledger.path, error))
+    broken = cast("Ledger[Operation]", Broken(error))
     await settle_left_open(replace(context, ledger=broken))
     (told,) = [each.getMessage() for each in caplog.records if each.name == "mcp_backups.operations.reconcile"]
     assert told == f"What was left open could not be looked into: {code}"
