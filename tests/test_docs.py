@@ -41,9 +41,9 @@ def test_a_page_links_only_to_what_is_there(path: Path) -> None:
 def test_a_page_names_only_files_and_names_that_are_there(path: Path) -> None:
     for span in spans(path.read_text(encoding="utf-8")):
         file, _, name = span.partition(":")
-        if not re.fullmatch(r"[\w./-]+(\.py|\.md|\.toml|\.sh|/)", file) or file.startswith(("/", "~", ".")):
+        if not re.fullmatch(r"[\w./-]+(\.py|\.md|\.sh|/)", file) or file.startswith(("/", "~", ".")):
             continue
-        found = located(file) or located(f"examples/{file}")
+        found = located(file) or located(f"examples/{file}") or located(f"examples/agents/{file}")
         assert found, span
         assert not name or name in defined(found), span
 
