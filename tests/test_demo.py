@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 from xml.etree import ElementTree as ET
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from mcp_backups.audit import Record
 from mcp_backups.demo import run
-from mcp_backups.demo.picture import draw
+from mcp_backups.demo.picture import _moved, draw
 from mcp_backups.demo.screen import Screen
 from mcp_backups.demo.script import check_record
 from mcp_backups.demo.step import DemoError, Step
@@ -182,6 +183,21 @@ def test_the_picture_is_as_long_as_a_screen_shows_good_and_bad_in_colour_and_ask
     source = picture.read_text(encoding="utf-8")
     assert source.count("fill: #") >= 6
     assert re.findall(r"https?://[^\"]*", source) == ["http://www.w3.org/2000/svg"]
+
+
+@pytest.mark.parametrize(
+    ("time", "now", "shown"),
+    [
+        ("2026-01-02T03:04Z", "2026-01-02T03:04Z", "2026-11-23T15:20Z"),
+        ("2026-01-01T22:03Z", "2026-01-02T03:04Z", "2026-11-23T10:20Z"),
+        ("2026-01-03T03:04Z", "2026-01-02T03:04Z", "2026-11-24T15:20Z"),
+        ("03:14Z", "2026-01-02T03:04Z", "15:30Z"),
+        ("03:15Z", "2026-01-02T03:04Z", "15:30Z"),
+        ("00:05Z", "2026-01-02T23:55Z", "15:30Z"),
+    ],
+)
+def test_a_picture_shows_the_same_times_whenever_it_is_drawn(time: str, now: str, shown: str) -> None:
+    assert _moved(time, datetime.fromisoformat(now)) == shown
 
 
 def test_a_picture_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:

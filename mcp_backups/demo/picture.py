@@ -85,7 +85,7 @@ def _timeless(step: Step, now: datetime) -> Step:
 
     def same(text: str) -> str:
         text = re.sub(r"op_[a-z2-7]{16}", _ID, text)
-        return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\dZ", lambda found: _moved(found[0], now), text)
+        return re.sub(r"(\d{4}-\d\d-\d\dT)?\d\d:\d\dZ", lambda found: _moved(found[0], now), text)
 
     return replace(
         step,
@@ -96,4 +96,8 @@ def _timeless(step: Step, now: datetime) -> Step:
 
 
 def _moved(time: str, now: datetime) -> str:
-    return stamp(_NOW + round((datetime.fromisoformat(time) - now) / _TICK) * _TICK)
+    """A time as far from `_NOW` as it was from now; one without a date is the next of that name."""
+    if "T" in time:
+        return stamp(_NOW + round((datetime.fromisoformat(time) - now) / _TICK) * _TICK)
+    ahead = (datetime.fromisoformat(f"{now:%Y-%m-%d}T{time}") - now) % timedelta(days=1)
+    return f"{_NOW + round(ahead / _TICK) * _TICK:%H:%MZ}"
