@@ -124,13 +124,23 @@ def show_operations(settings: Settings, limit: int, *, as_json: bool) -> int:
     return 0
 
 
-def events_view(events: Iterable[Event]) -> RenderableType:
-    """Events told operation by operation, in the order in which these began."""
+def histories(events: Iterable[Event]) -> Iterator[tuple[str, Operation | None, list[str]]]:
+    """Of each operation, in the order in which these began: its id, how it is now, and the states it went through."""
+    for operation_id, group in _by_operation(events).items():
+        yield operation_id, _operation(group[-1]), list(dict.fromkeys(visible(event.status) for event in group))
+
+
+def _by_operation(events: Iterable[Event]) -> dict[str, list[Event]]:
     groups: dict[str, list[Event]] = {}
     for event in events:
         groups.setdefault(event.operation_id, []).append(event)
+    return groups
+
+
+def events_view(events: Iterable[Event]) -> RenderableType:
+    """Events told operation by operation, in the order in which these began."""
     parts: list[RenderableType] = []
-    for group in groups.values():
+    for group in _by_operation(events).values():
         parts += [Text(), _heading(group), Padding(_steps(group), (0, 0, 0, 2), expand=False)]
     return Group(*parts[1:])
 

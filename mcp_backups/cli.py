@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 from mcp_backups import __version__
@@ -95,6 +96,7 @@ def _add_servers(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
     demo = _command(commands, "demo")
     demo.add_argument("--json", action="store_true", help="print the same as JSON")
+    demo.add_argument("--svg", type=Path, metavar="FILE", help="draw a picture of it too")
     demo.set_defaults(run=_demo)
 
 
@@ -190,7 +192,7 @@ def _sandbox(options: argparse.Namespace) -> None:
 def _demo(options: argparse.Namespace) -> int:
     from mcp_backups.demo import run
 
-    return run(as_json=options.json)
+    return run(as_json=options.json, svg=options.svg)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -6,9 +6,23 @@ from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 ACCENT = "cyan"
-"""The one colour; bad news is red."""
+"""What is ours to stress; the colours below tell how things stand."""
+
+_GOOD, _OPEN, _WRONG, _BAD = "green", "yellow", "red", "bold red"
+
+TONES = {
+    **dict.fromkeys(("ok", "completed", "succeeded", "approved"), _GOOD),
+    **dict.fromkeys(
+        ("at_risk", "orphaned", "in_progress", "planned", "needs_confirmation", "preparing", "sending", "accepted"),
+        _OPEN,
+    ),
+    **dict.fromkeys(("stale", "cannot_tell", "stuck", "doubtful", "unknown", "expired"), _WRONG),
+    **dict.fromkeys(("no_good_backup", "failed", "refused", "declined"), _BAD),
+}
+"""The style of a verdict or a state. The word is always there too: not everybody sees colours."""
 
 _LINE_WIDTH = 160
 """Columns where no terminal sets them: a row stays a line that can be searched."""
@@ -46,6 +60,11 @@ def open_console(*, quiet: bool = False, most_columns: int | None = None) -> Con
     elif not console.is_terminal:
         console.width = _LINE_WIDTH
     return console
+
+
+def toned(word: str) -> Text:
+    """A verdict or a state in its colour, as people write it."""
+    return Text(word.replace("_", " "), style=TONES.get(word, ""))
 
 
 def visible(raw: str) -> str:

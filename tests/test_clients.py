@@ -26,7 +26,7 @@ from mcp_backups.settings import Settings
 from tests.process import PATIENCE
 from tests.stage import MakeSettings
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "clients.md"
 TOKEN = "vps_tests_own_token"
 
 BY_KEY = {client.key: client for client in CLIENTS}
@@ -431,8 +431,8 @@ def test_without_a_client_they_are_all_listed(capsys: pytest.CaptureFixture[str]
     assert listed == [client.key for client in CLIENTS]
 
 
-def test_the_readme_has_what_the_command_prints() -> None:
+def test_the_page_of_clients_has_what_the_command_prints() -> None:
     """If this fails, put what `mcp_backups.clients.readme.section()` returns between the markers."""
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     assert text.count(BEGIN) == text.count(END) == 1
     assert text[text.index(BEGIN) : text.index(END) + len(END)] == section()

@@ -2,18 +2,30 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+from xml.etree import ElementTree as ET
 
 import pytest
+from rich.console import Console
 
 from mcp_backups.audit import Record
 from mcp_backups.demo import run
+from mcp_backups.demo.picture import _moved, draw
+from mcp_backups.demo.screen import Screen
 from mcp_backups.demo.script import check_record
 from mcp_backups.demo.step import DemoError, Step
+from mcp_backups.errors import ConfigError
+from mcp_backups.health import State, Verdict
 from mcp_backups.ledger import Event
+from mcp_backups.operations import Status
+from mcp_backups.terminal import TONES, toned
+
+from .pages import ROOT
 
 LONGEST_SECONDS = 30
 ESCAPE = "\x1b"
@@ -87,9 +99,15 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def told(environment: dict[str, str]) -> dict[str, Any]:
-    """What `mcp-backups demo --json` prints."""
-    command = [sys.executable, "-m", "mcp_backups", "demo", "--json"]
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the demo is drawn to."""
+    return tmp_path_factory.mktemp("drawn") / "demo.svg"
+
+
+@pytest.fixture(scope="module")
+def told(environment: dict[str, str], picture: Path) -> dict[str, Any]:
+    """What `mcp-backups demo --json` prints; it draws the picture too."""
+    command = [sys.executable, "-m", "mcp_backups", "demo", "--json", "--svg", str(picture)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     answer = json.loads(done.stdout)
@@ -141,6 +159,89 @@ def test_the_demo_ends_with_the_ledger_in_which_each_write_is_sent_once(told: di
     sent = [event["operation_id"] for event in told["audit"] if event["status"] == "sending"]
     assert len(sent) == len(set(sent)) == 4
     assert told["chain"] == f"{len(told['audit'])} events, chain intact"
+
+
+def lines_in(picture: Path) -> list[str]:
+    """The words of a picture, line by line as they stand below each other, without what fonts make of them."""
+    words = ET.parse(picture).iter("{http://www.w3.org/2000/svg}text")
+    lines: dict[str, list[str]] = {}
+    for each in words:
+        lines.setdefault(each.attrib["y"], []).append("".join(each.itertext()).replace("\xa0", " ").strip())
+    return [" ".join(part for part in line if part) for line in lines.values()]
+
+
+def test_the_picture_of_the_readme_shows_the_demo_as_it_is(told: dict[str, Any], picture: Path) -> None:
+    """If not: `mcp-backups demo --svg docs/demo.svg` draws it anew."""
+    assert told["ok"]
+    assert lines_in(ROOT / "docs" / "demo.svg") == lines_in(picture)
+
+
+def test_the_picture_is_as_long_as_a_screen_shows_good_and_bad_in_colour_and_asks_nobody_for_a_font() -> None:
+    picture = ROOT / "docs" / "demo.svg"
+    assert len(lines_in(picture)) < 70
+    assert {"stale", "ok", "policy_denied"} <= set(" ".join(lines_in(picture)).replace(":", "").split())
+    source = picture.read_text(encoding="utf-8")
+    assert source.count("fill: #") >= 6
+    assert re.findall(r"https?://[^\"]*", source) == ["http://www.w3.org/2000/svg"]
+
+
+@pytest.mark.parametrize(
+    ("time", "now", "shown"),
+    [
+        ("2026-01-02T03:04Z", "2026-01-02T03:04Z", "2026-11-23T15:20Z"),
+        ("2026-01-01T22:03Z", "2026-01-02T03:04Z", "2026-11-23T10:20Z"),
+        ("2026-01-03T03:04Z", "2026-01-02T03:04Z", "2026-11-24T15:20Z"),
+        ("03:14Z", "2026-01-02T03:04Z", "15:30Z"),
+        ("03:15Z", "2026-01-02T03:04Z", "15:30Z"),
+        ("00:05Z", "2026-01-02T23:55Z", "15:30Z"),
+    ],
+)
+def test_a_picture_shows_the_same_times_whenever_it_is_drawn(time: str, now: str, shown: str) -> None:
+    assert _moved(time, datetime.fromisoformat(now)) == shown
+
+
+def test_a_picture_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    step = Step("List", "list_backups", {}, {}, "", structured={"as_of": "2026-11-23T09:30Z"})
+    with pytest.raises(ConfigError, match=r"^config_error: --svg: demo.svg cannot be written"):
+        draw([step], tmp_path / "missing" / "demo.svg")
+
+
+def test_nothing_is_cut_at_80_columns_and_reasons_wrap(capsys: pytest.CaptureFixture[str]) -> None:
+    reason = (
+        "Newest good backup (439 is newer but stuck since 2026-11-20T15:20Z), and so much more is wrong that it wraps."
+    )
+    row = {"server_id": 1, "server": "a-server-of-a-rather-long-name", "verdict": "no_good_backup", "reason": reason}
+    answer = {"summary": "0 of 1.", "servers": [row], "others": [], "others_verdict": "ok"}
+    step = Step("Check", "check_backups", {}, {}, "", structured=answer)
+    Screen(Console(width=80, highlight=False)).answer(step)
+    shown = capsys.readouterr().out
+    assert " ".join(shown.split()).endswith(reason.removeprefix("Newest good backup. "))
+    assert "no good backup" in shown
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("word", "colour"),
+    [
+        ("ok", "green"),
+        ("succeeded", "green"),
+        ("at_risk", "yellow"),
+        ("accepted", "yellow"),
+        ("stale", "red"),
+        ("unknown", "red"),
+        ("no_good_backup", "red"),
+        ("refused", "red"),
+    ],
+)
+def test_a_verdict_or_state_is_told_in_words_and_in_colour(word: str, colour: str) -> None:
+    shown = toned(word)
+    assert shown.plain == word.replace("_", " ")
+    assert colour in str(shown.style)
+
+
+def test_every_verdict_and_state_has_a_colour() -> None:
+    assert {*get_args(Verdict), *Status, *get_args(State)} <= TONES.keys()
 
 
 def test_piped_the_demo_is_plain_text_that_fits_80_columns(environment: dict[str, str]) -> None:

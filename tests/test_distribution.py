@@ -65,6 +65,8 @@ def test_the_sdist_holds_what_it_takes_to_build_and_to_test(built: Path) -> None
     tests = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
     assert names >= MODULES | tests
     assert names >= {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "server.json", "Dockerfile"}
+    pages = {path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/*"), ROOT / "tests" / "README.md")}
+    assert names >= pages | {"CONTRIBUTING.md", "SECURITY.md"}
     assert names >= {"packaging/mcpb/manifest.json", "packaging/mcpb/build.py", "mcp_backups/py.typed"}
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".sqlite3"))]
 

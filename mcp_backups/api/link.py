@@ -1,4 +1,4 @@
-"""The connections to VPS.org: the only place that puts the token on the wire, and only to the one address set."""
+"""The connections to VPS.org: the one place that puts the VPS.org token on the wire, and only to the address set."""
 
 import hashlib
 import json

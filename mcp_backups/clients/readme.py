@@ -1,4 +1,4 @@
-"""The part of the README that tells how to add this server to each client."""
+"""The part of docs/clients.md that tells how to add this server to each client."""
 
 import json
 

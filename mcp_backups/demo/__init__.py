@@ -11,6 +11,7 @@ import anyio
 
 from mcp_backups.audit import Record, read_record
 from mcp_backups.demo.agent import Agent, connect
+from mcp_backups.demo.picture import draw
 from mcp_backups.demo.screen import Screen
 from mcp_backups.demo.script import check_record, play
 from mcp_backups.demo.step import DemoError, Step
@@ -19,11 +20,12 @@ _PAUSE_SECONDS = 0.5
 """Between two steps, for whoever reads along in a terminal."""
 
 
-def run(*, as_json: bool, command: Sequence[str] = ()) -> int:
+def run(*, as_json: bool, svg: Path | None = None, command: Sequence[str] = ()) -> int:
     """Play the demo; returns 0 when everything came out as told, 1 when something did not.
 
     Args:
         as_json: Print one JSON object instead of the story.
+        svg: Where to draw a picture of it, if everything came out as told.
         command: The server to play it with; by default this program on its sandbox.
     """
     started = time.monotonic()
@@ -33,6 +35,8 @@ def run(*, as_json: bool, command: Sequence[str] = ()) -> int:
     try:
         record = _played(screen, steps, tuple(command))
         told |= {"audit": [event._asdict() for event in record.events], "chain": record.verdict}
+        if svg is not None:
+            draw(steps, svg)
     except DemoError as error:
         told |= {"ok": False, "error": str(error)}
         screen.failure(str(error))

@@ -1,20 +1,20 @@
-"""How the demo looks: a title, the call, its answer, and what that shows; calm, and in one colour."""
+"""How the demo looks: a title, the call, its answer, and what that shows; calm, whole at 80 columns."""
 
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from mcp_backups.audit import Record, events_view
+from mcp_backups.audit import Record, histories
 from mcp_backups.demo.step import Step
-from mcp_backups.terminal import ACCENT, open_console
+from mcp_backups.terminal import ACCENT, open_console, toned
 from mcp_backups.text import plural, size
 
 NEXT = (
@@ -28,13 +28,19 @@ _MOST_COLUMNS = 104
 _INDENT = 4
 _LABEL_COLUMNS = len("good backups left")
 _ROWS_SHOWN = 6
+_PLAIN_REASON = "Newest good backup."
 
 
 class Screen:
-    """Tells the demo on standard output, or says nothing if `quiet`."""
+    """Tells the demo on a console.
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._console = open_console(quiet=quiet, most_columns=_MOST_COLUMNS)
+    Args:
+        console: By default standard output.
+        quiet: Say nothing.
+    """
+
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        self._console = console or open_console(quiet=quiet, most_columns=_MOST_COLUMNS)
         self._parts = 0
         is_unicode = self._console.encoding.lower().startswith("utf")
         self._arrow, self._tick, self._cross = "→✓✗" if is_unicode else ">+x"
@@ -94,12 +100,15 @@ class Screen:
         self._marked(self._tick, Text(step.moral))
 
     def audit(self, record: Record) -> None:
-        self._title("Afterwards: the ledger has it all")
-        self._marked(self._arrow, Text("mcp-backups audit", style=f"bold {ACCENT}"))
-        self._console.print()
-        self._print(events_view(record.events))
-        self._console.print()
-        self._marked(self._cross if record.fault else self._tick, Text(record.verdict))
+        self._title("Afterwards: every step stands in the ledger")
+        for operation_id, operation, steps in histories(record.events):
+            about = f" {operation.server_name}, backup {operation.backup_id}  " if operation else ""
+            action = operation.action if operation else ""
+            self._print(Text.assemble((action, f"bold {ACCENT}"), about, (operation_id, "dim")))
+            states = Text(f" {self._arrow} ").join(toned(step) for step in steps)
+            self._print(Padding(states, (0, 0, 0, 2), expand=False))
+        told = f"{record.verdict}; mcp-backups audit shows such a log."
+        self._marked(self._cross if record.fault else self._tick, Text(told))
 
     def failure(self, reason: str) -> None:
         self._console.print()
@@ -107,14 +116,15 @@ class Screen:
 
     def closing(self, calls: int, seconds: float) -> None:
         done = f"{self._tick} {plural(calls, 'call')}, every answer as told, in {seconds:.0f} s. What to do next:"
-        table = Table.grid(padding=(0, 2))
         # As it was started, for after the set-up of a trial it is on no PATH.
         program = "mcp-backups" if shutil.which("mcp-backups") else sys.argv[0]
-        for how, why in NEXT:
-            table.add_row(Text(how.format(program=program), style=ACCENT), why)
         self._console.print()
         self._console.print(Text(done, style="bold"))
-        self._print(table)
+        commands = [how.format(program=program) for how, _ in NEXT]
+        for command, (_, why) in zip(commands, NEXT, strict=True):
+            padded = command.ljust(max(map(len, commands)))
+            # Not broken into lines here, so that it can be copied.
+            self._console.print(Text.assemble(" " * _INDENT, (padded, ACCENT), f"  {why}"), soft_wrap=True)
         self._console.print()
 
     def _title(self, title: str) -> None:
@@ -137,41 +147,49 @@ def _progress_line(step: Step) -> str:
 
 
 def _backups_view(step: Step) -> RenderableType:
-    table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("id", justify="right", no_wrap=True)
-    for name in ("server", "type", "status"):
-        table.add_column(name, no_wrap=True)
-    for name in ("size", "age"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("description", no_wrap=True, overflow="ellipsis", ratio=1)
+    table = _table("id", "server", "status", "size", "age", numbers=("id", "size", "age"))
+    table.add_column("description", ratio=1)
     for row in step.rows[:_ROWS_SHOWN]:
-        words = [str(row.get(name, "")) for name in ("id", "server", "type", "status")]
-        table.add_row(*words, size(row.get("size_mb")), row["age"], Text(row.get("description", "")))
+        known, described = size(row.get("size_mb")), Text(row.get("description", ""))
+        table.add_row(str(row["id"]), row["server"], toned(row["status"]), known, row["age"], described)
     rest = step["total"] - _ROWS_SHOWN
-    return Group(table, Text(f"... and {rest} more", style="dim")) if rest > 0 else table
+    return Group(table, Text(f"and {rest} more", style="dim")) if rest > 0 else table
 
 
 def _report_view(step: Step) -> RenderableType:
-    table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("server", "verdict"):
-        table.add_column(name, no_wrap=True)
-    for name in ("restore to", "age"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("reason", no_wrap=True, overflow="ellipsis", ratio=1)
+    """A line a server, and below it what is wrong."""
     usual = step["others_verdict"]
-    for row in [*step["servers"], *step["others"]]:
-        name, verdict = row.get("server", str(row["server_id"])), row.get("verdict", usual)
-        table.add_row(name, verdict, str(row.get("restore_to", "")), row.get("age", ""), Text(row.get("reason", "")))
-    return Group(Text(step["summary"]), table)
+    rows = [*step["servers"], *step["others"]]
+    names = [row.get("server", str(row["server_id"])) for row in rows]
+    verdicts = [toned(row.get("verdict", usual)) for row in rows]
+    lines: list[RenderableType] = [Text(step["summary"])]
+    wide, wider = max(map(len, names), default=0) + 2, max(map(len, verdicts), default=0) + 2
+    for row, name, verdict in zip(rows, names, verdicts, strict=True):
+        verdict.pad_right(wider - len(verdict))
+        newest = f"newest good backup {row['restore_to']}, {row['age']} old" if row.get("restore_to") else ""
+        lines.append(Text.assemble(name.ljust(wide), verdict, newest))
+        reason = row.get("reason", "").removeprefix(_PLAIN_REASON).strip()
+        if reason:
+            lines.append(Padding(Text(reason, style="dim"), (0, 0, 0, wide), expand=False))
+    return Group(*lines)
+
+
+def _table(*names: str, numbers: Sequence[str]) -> Table:
+    """A table without lines, in which nothing is cut; the last column wraps."""
+    table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in names:
+        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
+    return table
 
 
 def _operation_view(step: Step) -> RenderableType:
     """The status and the sentence, then what of the rest this step is about."""
-    status = Text.assemble((str(step["status"]), "bold"), ("  changed: ", "dim"), str(step["changed"]))
+    told = [toned(step["status"]), Text.assemble(("changed:", "dim"), f" {step['changed']}")]
     if step["approved_by"] not in {"", "not_required"}:
-        status.append("  approved by: ", "dim").append(step["approved_by"])
+        told.append(Text.assemble(("approved by:", "dim"), f" {step['approved_by']}"))
     if step["replayed"]:
-        status.append("  replayed", f"bold {ACCENT}")
+        told.append(Text("replayed", style=f"bold {ACCENT}"))
+    status = Text("  ").join(told)
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True, min_width=_LABEL_COLUMNS)
     table.add_column()

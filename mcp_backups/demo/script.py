@@ -44,6 +44,7 @@ async def _check(agent: Agent, backups: int) -> list[Row]:
             tool="check_backups",
             arguments={"max_age_hours": 24},
             expected={"complete": True, "totals.backups": backups},
+            pictured=True,
             moral="One call for the whole fleet: what needs attention, why, and what to restore each server to.",
         )
     )
@@ -70,6 +71,7 @@ async def _refuse(agent: Agent, server: Row) -> None:
             tool="delete_backup",
             arguments={"backup_id": server["restore_to"]},
             expected={"code": "policy_denied"},
+            pictured=True,
             moral="Refused before anything was sent. The rules are the operator's: no argument lifts them.",
         )
     )
@@ -96,6 +98,7 @@ async def _delete(agent: Agent, unwanted: Row) -> None:
             tool="delete_backup",
             arguments=arguments,
             expected={"status": "needs_confirmation", "changed": "nothing", "backup.id": unwanted["id"]},
+            pictured=True,
             moral="Only a plan: the facts for the user to decide on. It holds for 10 minutes and for one use.",
             shown=("backup", "facts.good_backups_left", "facts.can_be_undone", "next_step"),
         )
@@ -108,6 +111,7 @@ async def _delete(agent: Agent, unwanted: Row) -> None:
             tool="delete_backup",
             arguments=confirmed,
             expected=same | {"replayed": False},
+            pictured=True,
             moral="Deleted, and seen to be gone.",
             shown=("facts.evidence",),
         )
@@ -118,6 +122,7 @@ async def _delete(agent: Agent, unwanted: Row) -> None:
             tool="delete_backup",
             arguments=confirmed,
             expected=same | {"replayed": True},
+            pictured=True,
             moral="The recorded outcome comes back, and nothing is sent twice.",
         )
     )

@@ -19,6 +19,7 @@ class Step:
         moral: What its answer shows, if it is the expected one.
         expected: The answer's fields that decide, by name; a dot leads into a field that holds fields.
         shown: The answer's fields that people are shown, besides its status and its sentence.
+        pictured: Whether it stands in the picture too, which is as long as one screen.
         text: The answer as a model without structured answers reads it.
         structured: The answer as data; empty for an error.
         progress: The notifications while it ran: seconds waited, seconds at most, the server's words.
@@ -30,6 +31,7 @@ class Step:
     expected: dict[str, Any]
     moral: str
     shown: tuple[str, ...] = ()
+    pictured: bool = False
     is_error: bool = False
     text: str = ""
     structured: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The decision table of faults.md, section 2, row by row."""
+"""What each failure means, row by row: may VPS.org have acted, and may the request be sent again?"""
 
 import ssl
 

@@ -285,7 +285,7 @@ async def test_a_host_that_does_not_exist_is_unavailable() -> None:
     ids=["silence", "drip from the first byte", "drip of the body"],
 )
 async def test_silence_and_drips_end_with_the_deadline(say: Say) -> None:
-    """F59: a time limit for each read alone would never end a drip (T1)."""
+    """F59: a time limit for each read alone would never end a drip."""
     async with BareServer(say) as vps, client_of(vps.base_url, deadline=0.6) as client:
         with anyio.fail_after(2):
             raised = await error_of(client.list_backups())
@@ -338,7 +338,7 @@ async def test_an_endless_body_is_left(vps: Emulator, client: VpsClient) -> None
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "identity, gzip", "zstd", "x"])
 async def test_a_compressed_answer_is_refused_before_it_is_read(encoding: str) -> None:
-    """T4: a few hundred bytes may unpack to gigabytes."""
+    """A few hundred bytes may unpack to gigabytes."""
     head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: 1000\r\n\r\n".encode()
     async with BareServer(says(head)) as vps, client_of(vps.base_url) as client:
         raised = await error_of(client.list_backups())

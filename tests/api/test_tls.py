@@ -65,7 +65,7 @@ async def counted(context: ssl.SSLContext) -> AsyncIterator[tuple[str, list[int]
 async def test_a_certificate_that_fails_is_a_wrong_setting(
     flaw: str, name: str, authority: trustme.CA, trusting: ssl.SSLContext, time: Time
 ) -> None:
-    """F55, T2."""
+    """F55."""
     certificates = {
         "unknown authority": lambda: trustme.CA().issue_cert("localhost"),
         "another host": lambda: authority.issue_cert("other.example.com"),

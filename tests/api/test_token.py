@@ -30,7 +30,7 @@ async def test_without_a_token_nothing_is_sent(vps: Emulator, name: str, token: 
 @pytest.mark.parametrize("token", ["vps_SECRET\n", "vps_SECRET\r\nX: y", "vps_SÉCRET", "vps_ SECRET", "vps_\x00SECRET"])
 @pytest.mark.parametrize("name", ALL)
 async def test_a_token_that_no_header_can_carry_is_a_wrong_setting(vps: Emulator, name: str, token: str) -> None:
-    """T5, T6: the usual slip is the newline at the end of a token file."""
+    """The usual slip is the newline at the end of a token file."""
     async with client_of(vps.base_url, token=token) as client:
         raised = await error_of(ALL[name](client))
     assert isinstance(raised, ConfigError)
@@ -47,7 +47,7 @@ async def test_every_request_carries_the_token(vps: Emulator, client: VpsClient,
 async def test_the_token_is_in_no_message_log_or_repr(
     vps: Emulator, client: VpsClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """T5, T8. The deepest log of httpcore2 included."""
+    """The deepest log of httpcore2 included."""
     caplog.set_level(logging.DEBUG)
     for fault in (Fault.status(401, {"detail": TOKEN}), Fault.status(503, TOKEN), Fault.reset_after()):
         for name, call in ALL.items():

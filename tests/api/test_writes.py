@@ -194,7 +194,7 @@ async def test_a_write_whose_time_is_over_before_it_is_sent_changed_nothing(writ
 
 @every_write
 async def test_no_redirect_is_followed_and_no_token_sent_elsewhere(write: Write) -> None:
-    """F30, F31, T3."""
+    """F30, F31."""
     for status in ("301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"):
         async with BareServer(says(answer([]))) as other:
             say = says(answer(b"", status, f"Location: {other.base_url}/backups/"))

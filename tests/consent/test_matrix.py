@@ -1,6 +1,6 @@
 """Who consents, cell by cell: approval, protocol version, transport, client, and what its user does.
 
-What should happen is read from the table in README.md, so that it says what is so.
+What should happen is read from the table in docs/safety.md, so that it says what is so.
 """
 
 import re
@@ -14,7 +14,7 @@ from tests.consent.conftest import House
 from tests.consent.wire import VERSIONS, Message
 from tests.stage import Answer
 
-README = Path(__file__).parent.parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "safety.md"
 APPROVALS = ("auto", "plan", "human", "flag")
 HOW = ALONE, WITH_PLAN = "confirm alone", "with the plan's id"
 ASKED, PLAN, DONE, REFUSED = "asks the user", "returns a plan", "does it", "refuses"
@@ -23,8 +23,8 @@ Row = dict[bool, str]
 """What happens when the client can ask its user, and when it cannot."""
 
 
-def rows_in_readme() -> dict[tuple[str, str], Row]:
-    between = re.search(r"<!-- consent -->(.*)<!-- /consent -->", README.read_text(encoding="utf-8"), re.DOTALL)
+def rows_in_page() -> dict[tuple[str, str], Row]:
+    between = re.search(r"<!-- consent -->(.*)<!-- /consent -->", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert between
     _, _, *lines = (line for line in between[1].splitlines() if line.startswith("|"))
     rows = {}
@@ -77,8 +77,8 @@ def name(cell: Cell) -> str:
 
 
 def test_the_readme_has_a_row_for_every_way_to_confirm() -> None:
-    assert set(rows_in_readme()) == set(product(APPROVALS, HOW))
-    assert {what for row in rows_in_readme().values() for what in row.values()} == {ASKED, PLAN, DONE, REFUSED}
+    assert set(rows_in_page()) == set(product(APPROVALS, HOW))
+    assert {what for row in rows_in_page().values() for what in row.values()} == {ASKED, PLAN, DONE, REFUSED}
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=name)
@@ -107,7 +107,7 @@ def confirmed(house: House, cell: Cell, tool: str, **arguments: Any) -> tuple[An
 
 def check(cell: Cell, answer: Answer, asked: list[str], effects: int) -> None:
     can_ask, reply = cell.user
-    expected = rows_in_readme()[cell.approval, cell.how][can_ask]
+    expected = rows_in_page()[cell.approval, cell.how][can_ask]
     assert len(asked) == (expected == ASKED)
     assert effects == (expected == DONE or (expected == ASKED and reply == "accept"))
     if effects:

@@ -1,4 +1,4 @@
-"""3.2: bodies and lists that are not as documented."""
+"""Bodies and lists that are not as documented."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""3.4: what a client, an agent or its user may do wrong."""
+"""What a client, an agent or its user may do wrong."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""3.3: the network fails, is slow, or comes back."""
+"""The network fails, is slow, or comes back."""
 
 import ssl
 from functools import partial

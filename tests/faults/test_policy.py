@@ -1,4 +1,4 @@
-"""3.5: the operator's rules, the settings, and the ledger that cannot be written."""
+"""The operator's rules, the settings, and the ledger that cannot be written."""
 
 import sqlite3
 import threading

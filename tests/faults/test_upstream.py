@@ -1,4 +1,4 @@
-"""3.1: what VPS.org's HTTP answers, and answers that do not come, must lead to."""
+"""What VPS.org's HTTP answers, and answers that do not come, must lead to."""
 
 from dataclasses import replace
 from typing import Any
