@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.measure import Figure, figure, timed
-from mcp_backups.operations import DeleteDetails, Status
 from mcp_backups.clock import system_clock
 from mcp_backups.ledger import Ledger
+from mcp_backups.operations import DeleteDetails, Status
 from mcp_backups.operations.operation import Operation, new_id
 
 _P99_MS = 25.0

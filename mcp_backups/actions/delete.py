@@ -170,7 +170,8 @@ def _unknown(operation: Operation, is_listed: bool | None) -> OutcomeUnknownErro
         f"VPS.org gave no certain answer to {operation.id} (delete_backup of backup {operation.backup_id}). "
         f"{seen}; it may still be deleted, for up to 24 h.",
         f"Do not count on backup {operation.backup_id}, and do not repeat the delete. Call "
-        f"get_operation(operation_id={operation.id!r}) in 30 minutes, and again after 24 h: by then it is gone or it stays, as VPS.org's own list of backups shows too.",
+        f"get_operation(operation_id={operation.id!r}) in 30 minutes, and again after 24 h: by then it is gone or it "
+        "stays, as VPS.org's own list of backups shows too.",
     )
 
 

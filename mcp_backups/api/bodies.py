@@ -143,7 +143,7 @@ class RowReader(Generic[Row]):
     Args:
         schema: What a row must hold, and what is made of it.
         spared: Where in a row a value may be odd; in each such place, what is read in its stead.
-        noted: Makes of a row the same with the places that were odd.
+        noted: Makes of a row of a backup the same with the places that were odd; None for rows that are none.
     """
 
     def __init__(
@@ -167,10 +167,11 @@ class RowReader(Generic[Row]):
         mended = raw
         for place in odd & self._spared.keys():
             mended = _with(mended, place, self._spared[place])
-        if _belongs_to_none(raw) and _SERVER in odd:
+        if _SERVER in odd and _belongs_to_none(raw):
             mended = _with(mended, "server", {"id": 1})
         if left := self._odd(mended):
-            return Lost(*_whose(raw, left), tuple(sorted(place.partition(".")[0] for place in left)))
+            whose = _whose(raw, left) if self._noted else (0, 0)
+            return Lost(*whose, tuple(sorted(place.partition(".")[0] for place in left)))
         row = self._read(mended)
         return self._noted(row, odd) if self._noted else row
 
@@ -210,11 +211,10 @@ def _belongs_to_none(raw: dict[str, Any]) -> bool:
 
 def _whose(raw: dict[str, Any], odd: Collection[str]) -> tuple[int, int]:
     """The ids of a row and of its server, as far as they can be read."""
+    backup_id = 0 if "id" in odd else raw["id"]
     if _belongs_to_none(raw):
-        server_id = NO_SERVER
-    else:
-        server_id = 0 if _SERVER in odd or "server" not in raw else raw["server"]["id"]
-    return 0 if "id" in odd else raw["id"], server_id
+        return backup_id, NO_SERVER
+    return backup_id, 0 if _SERVER in odd else raw["server"]["id"]
 
 
 def moment(raw: str) -> datetime:

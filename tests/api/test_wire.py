@@ -196,6 +196,12 @@ def test_of_a_server_only_three_fields_are_kept() -> None:
     assert server_row(raw) == Server(id=12345, name="web", status="active")
 
 
+@pytest.mark.parametrize("other", [{}, {"server": None}, {"server": {}}, {"server": {"id": 5}}, {"server": 5}])
+def test_a_server_without_an_id_is_lost_whatever_else_it_holds(other: dict[str, Any]) -> None:
+    assert server_row({"id": "x", "name": "web", "status": "active"} | other) == Lost(fields=("id",))
+    assert server_row({"id": 5, "name": 7, "status": None} | other) == Server(5, "", UNREADABLE)
+
+
 ROW = backup(501)
 
 

@@ -193,7 +193,7 @@ def test_a_delete_is_asked_with_the_backup_and_what_is_left() -> None:
 
 
 def test_a_delete_of_the_way_back_of_a_restore_is_asked_with_that_as_its_last_words() -> None:
-    asked = question_of(operation(**LEFT, **{"way_back_of": "op_restore"}, backup_id=501, backup=backup()))
+    asked = question_of(operation(**LEFT, way_back_of="op_restore", backup_id=501, backup=backup()))
     assert asked.text.splitlines()[-2:] == [
         "Left on the server: 1 good backup; the newest is 499 of 2026-11-21T12:00Z",
         "It is the way back from the server's last restore, op_restore, which then cannot be undone.",
@@ -201,7 +201,7 @@ def test_a_delete_of_the_way_back_of_a_restore_is_asked_with_that_as_its_last_wo
 
 
 def test_a_delete_of_what_may_just_be_restored_is_asked_with_that_as_its_last_words() -> None:
-    asked = question_of(operation(**LEFT, **{"being_restored_by": "op_restore"}, backup_id=501, backup=backup()))
+    asked = question_of(operation(**LEFT, being_restored_by="op_restore", backup_id=501, backup=backup()))
     assert asked.text.splitlines()[-1] == (
         "The restore op_restore puts it back on the server, and may not be done with it."
     )

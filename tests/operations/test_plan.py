@@ -205,7 +205,7 @@ async def test_an_incomplete_list_of_all_does_not_prove_that_a_target_is_absent(
         await observe(context, arguments)
     assert unsure.value.what == (
         "Backup 999 is not in what could be read of the list of backups, but the list is incomplete "
-        "(1 row could not be read), so it may exist."
+        "(1 row of server 12384 could not be read (id)), so it may exist."
     )
     assert unsure.value.next_step == "Try once more in a few minutes; if it says the same then, tell the user."
 
