@@ -146,7 +146,7 @@ def _serve(options: argparse.Namespace) -> None:
     )
 
     desk: OpenDesk = partial(open_desk, settings)
-    key: GetKey = partial(sealing_key, settings.state_dir)
+    key: GetKey = partial(sealing_key, settings.state_dir, settings.key_file)
     if options.sandbox:
         desk, key = partial(open_sandbox_desk, settings, options.backup_seconds), lambda: None
     gc.freeze()

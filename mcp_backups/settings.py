@@ -84,6 +84,10 @@ class Settings(BaseSettings):
         default_factory=lambda: platformdirs.user_state_path(APP, appauthor=False),
         description="Folder of the ledger.",
     )
+    key_file: Path | None = Field(
+        default=None,
+        description="File that holds the installation's key, 32 random bytes or more; else one is made in that folder.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", description="Least severe messages logged to standard error."
     )

@@ -5,9 +5,9 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory
+from tempfile import TemporaryDirectory
 
 import anyio
 from mcp.server.stdio import stdio_server
@@ -16,12 +16,13 @@ from pydantic import SecretStr
 
 from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, system_clock
-from mcp_backups.errors import ConfigError
+from mcp_backups.errors import BackupsError, ConfigError
 from mcp_backups.operations.desk import Desk
+from mcp_backups.operations.key import installation_key
 from mcp_backups.operations.ledger import Ledger
 from mcp_backups.operations.presence import Presence
 from mcp_backups.operations.unsettled import settle_left_open
-from mcp_backups.server import KEY_BYTES, build_server
+from mcp_backups.server import build_server
 from mcp_backups.settings import Settings, is_loopback
 
 OpenDesk = Callable[[], AbstractAsyncContextManager[Desk]]
@@ -46,7 +47,8 @@ async def open_desk(
         connect: Makes the client, from its address, token and clock.
     """
     clock = clock or system_clock()
-    ledger, presence = Ledger(settings.state_dir, clock.wall), Presence(settings.state_dir)
+    ledger = Ledger(settings.state_dir, clock.wall, settings.key_file)
+    presence = Presence(settings.state_dir)
     try:
         async with (
             connect(settings.vps_api_url, settings.vps_api_token, clock=clock) as api,
@@ -63,14 +65,17 @@ async def open_desk(
 
 @asynccontextmanager
 async def open_sandbox_desk(settings: Settings, backup_seconds: float) -> AsyncIterator[Desk]:
-    """The same on a sandbox of its own, with a ledger that ends with it unless a folder is set for it."""
+    """The same on a sandbox of its own, with a ledger of its own that ends with it: no budget is used up by play."""
     from mcp_backups.sandbox import Emulator  # noqa: PLC0415 - the real server never needs it
 
     async with AsyncExitStack() as stack:
         emulator = await stack.enter_async_context(Emulator(backup_seconds=backup_seconds))
-        here = {"vps_api_url": emulator.base_url, "vps_api_token": SecretStr(emulator.token)}
-        if "state_dir" not in settings.model_fields_set:
-            here["state_dir"] = Path(stack.enter_context(TemporaryDirectory(prefix="mcp-backups-")))
+        here = {
+            "vps_api_url": emulator.base_url,
+            "vps_api_token": SecretStr(emulator.token),
+            "state_dir": Path(stack.enter_context(TemporaryDirectory(prefix="mcp-backups-"))),
+            "key_file": None,
+        }
         yield await stack.enter_async_context(open_desk(settings.model_copy(update=here)))
 
 
@@ -155,22 +160,14 @@ async def serve_http(desk: OpenDesk, host: str, port: int, key: GetKey = lambda:
     await uvicorn.Server(config).serve(sockets=[listening])
 
 
-def sealing_key(folder: Path) -> bytes | None:
+def sealing_key(folder: Path, key_file: Path | None = None) -> bytes | None:
     """The key that all processes of this installation share, made at its first use; None if it cannot be kept.
 
     Args:
         folder: Where the ledger lives.
+        key_file: A file that holds the key; None for one of its own in that folder.
     """
-    path = folder / "sealing.key"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not path.exists():
-            with NamedTemporaryFile(dir=folder) as fresh:  # 0600, and whole before it has its name
-                fresh.write(os.urandom(KEY_BYTES))
-                fresh.flush()
-                with suppress(FileExistsError):
-                    os.link(fresh.name, path)
-        key = path.read_bytes()
-    except OSError:
+        return installation_key(folder, key_file)
+    except (BackupsError, OSError, NotImplementedError):
         return None
-    return key if len(key) == KEY_BYTES else None

@@ -13,7 +13,7 @@ TOKEN, TOKEN_FILE = "VPS_API_TOKEN", "VPS_API_TOKEN_FILE"
 _UV_CACHE = "archive-v0"
 """The folder of uv's cache in which uvx keeps what it runs."""
 
-_PATHS = {TOKEN_FILE, CONFIG, setting_name(("state_dir",))}
+_PATHS = {TOKEN_FILE, CONFIG, setting_name(("state_dir",)), setting_name(("key_file",))}
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """Making a backup: no plan and no consent, but never twice."""
 
-import re
 from collections.abc import Collection
 
 from mcp_backups.errors import BusyError, InvalidArgumentError
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.desk import Desk, Progress, Told
 from mcp_backups.operations.ledger import Transaction
-from mcp_backups.operations.operation import EFFECTIVE, REPEAT_WINDOW, Arguments, Operation, new_id
+from mcp_backups.operations.operation import EFFECTIVE, OPERATION_ID, REPEAT_WINDOW, Arguments, Operation, new_id
 from mcp_backups.operations.policy import check_server, check_write
 from mcp_backups.operations.send import carry_out
 from mcp_backups.operations.settle import CANNOT_SEE, follow
@@ -15,8 +14,6 @@ from mcp_backups.text import safe_text
 
 MAX_DESCRIPTION = 150
 """Characters of a description, so that the operation's mark after it is still shown."""
-
-_MARK = re.compile(r"op_[a-z2-7]{16}")
 
 
 async def create(
@@ -34,7 +31,7 @@ async def create(
             f"description must be one line of at most {MAX_DESCRIPTION} visible characters, "
             "without leading, trailing or double spaces."
         )
-    if _MARK.search(description):
+    if OPERATION_ID.search(description):
         raise InvalidArgumentError("description must not hold an operation id.")
     start = desk.clock.ticks()
     arguments: Arguments = {"server_id": server_id, "description": description}

@@ -1,9 +1,10 @@
 """An operation: one write, from its plan to its outcome."""
 
+import re
 import secrets
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -56,6 +57,7 @@ OPEN: frozenset[Status] = frozenset({"planned", "approved", "preparing"})
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _ID_LENGTH = 16
+OPERATION_ID = re.compile(r"op_[a-z2-7]{16}")
 
 CHANGED: dict[Status, Changed] = {
     "sending": "unknown",
@@ -91,6 +93,28 @@ class PruneItem(BaseModel):
     outcome: Outcome = ""
 
 
+class Identity(NamedTuple):
+    """On whose behalf something is done, each by a fingerprint; empty where it is not known.
+
+    Attributes:
+        address: Of VPS.org's API.
+        credential: Which token at which address.
+        account: Which account at which address, as far as VPS.org names it; else as credential.
+    """
+
+    address: str = ""
+    credential: str = ""
+    account: str = ""
+
+    def owns(self, other: "Identity") -> bool:
+        """Whether that is the same account. Version 0.1.0 recorded no more than the credential."""
+        return other.credential in {"", self.credential} or (bool(self.account) and other.account == self.account)
+
+    def shares_servers(self, other: "Identity") -> bool:
+        """Whether both may be about the same servers: whatever the token, and of version 0.1.0 whatever the address."""
+        return other.address in {"", self.address}
+
+
 class Operation(BaseModel):
     """One write, as the ledger keeps it.
 
@@ -103,7 +127,9 @@ class Operation(BaseModel):
         facts: What the plan told, for the answer that repeats it.
         sent: When the intent to send was recorded.
         owner: The process that sends, see `Presence`.
-        credential: Which token at which address it was planned with, by a fingerprint that tells neither.
+        address: Of the API that it was planned for, see `Identity`.
+        credential: Which token at which address it was planned with.
+        account: Which account it was planned for.
         safety_operation: The operation that makes this restore's safety backup.
         undo_backup_id: The backup to restore to take a restore back, 0 if there is none.
         undo_from: When the budget of restores allows that; None if it does at once.
@@ -131,7 +157,9 @@ class Operation(BaseModel):
     created: Moment
     sent: Moment | None = None
     owner: str = ""
+    address: str = ""
     credential: str = ""
+    account: str = ""
     safety_operation: str = ""
     undo_backup_id: int = 0
     undo_from: datetime | None = None
@@ -143,6 +171,11 @@ class Operation(BaseModel):
     error_code: str = ""
     error: str = ""
     advice: str = ""
+
+    @property
+    def identity(self) -> Identity:
+        """On whose behalf it was planned."""
+        return Identity(self.address, self.credential, self.account)
 
     @property
     def changed(self) -> Changed:

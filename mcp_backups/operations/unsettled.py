@@ -27,7 +27,7 @@ async def settle_left_open(desk: Desk) -> None:
     What cannot be settled now stays open, and with it its server closed; nothing is raised, and no ledger is made.
     """
     try:
-        if not desk.ledger.path.exists():
+        if not desk.ledger.is_begun():
             return
         left = await desk.ledger.read(lambda entries: entries.find(statuses=UNSETTLED))
         for operation in reversed(left):
@@ -68,7 +68,7 @@ async def settle_by_word(ledger: Ledger, presence: Presence, operation_id: str, 
             )
         return entries.save(_settled(operation, verdict))
 
-    if not ledger.path.exists():
+    if not ledger.is_begun():
         raise none
     return await ledger.write(record)
 
