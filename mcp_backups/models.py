@@ -65,6 +65,7 @@ class Account(BaseModel):
 
     token_name: str
     permissions: tuple[str, ...]
+    email: str = ""
 
 
 Row = TypeVar("Row")

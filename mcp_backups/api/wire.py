@@ -36,8 +36,14 @@ class _Token(_Strict):
     permissions: list[Text]
 
 
+def _email(raw: object) -> object:
+    email = raw.get("email") if isinstance(raw, dict) else ""
+    return email if isinstance(email, str) else ""
+
+
 class _AccountAnswer(_Strict):
     token: _Token
+    account: Annotated[Text, BeforeValidator(_email)] = ""
 
 
 _JSON: TypeAdapter[Any] = TypeAdapter(Any)
@@ -97,8 +103,8 @@ def read_backup(body: bytes) -> Backup:
 
 def read_account(body: bytes) -> Account:
     """What `GET /account/me/` says of the token. Raises as `read_page`."""
-    token = _read(TypeAdapter(_AccountAnswer), body, "is no account as documented").token
-    return Account(token_name=token.name, permissions=tuple(token.permissions))
+    answer = _read(TypeAdapter(_AccountAnswer), body, "is no account as documented")
+    return Account(token_name=answer.token.name, permissions=tuple(answer.token.permissions), email=answer.account)
 
 
 def nothing(_body: bytes) -> None:

@@ -57,6 +57,7 @@ async def grant(desk: Desk, wish: Wish, plan: Plan, redeem: Redeem) -> Told:
         BackupsError: Nothing was changed, or it is not known.
     """
     check_write(desk.settings)
+    await desk.identify()
     approval, can_ask = desk.settings.approval, wish.person.can_be_asked
     recorded = await _recorded(desk, wish)
     if recorded and recorded.status in IN_FLIGHT:
@@ -117,7 +118,7 @@ async def _named(desk: Desk, wish: Wish, operation_id: str) -> Operation:
     if operation.action != wish.action or operation.arguments != wish.arguments:
         raise ConfirmationInvalidError(f"{operation.id} is a plan for another tool or other arguments.")
     if not desk.can_see(operation):
-        told = f"{operation.id} was planned with another token, or for another address."
+        told = f"{operation.id} was planned for another account, or for another address."
         raise ConfirmationInvalidError(f"{told}{_done_before((await settle(desk, operation)).operation)}")
     if operation.is_expired(desk.moment()) or operation.status == "expired":
         ended = (await settle(desk, operation)).operation
@@ -151,11 +152,11 @@ async def _repeated(desk: Desk, wish: Wish) -> Operation | None:
     now = desk.moment()
 
     def find(entries: Transaction) -> Operation | None:
-        for operation in entries.find(action=wish.action, statuses=EFFECTIVE | {"preparing"}):
+        done = entries.find(action=wish.action, statuses=EFFECTIVE | {"preparing"}, owner=desk.identity)
+        for operation in done:
             is_recent = operation.sent is not None and operation.sent.ago(now) < REPEAT_WINDOW
             is_waiting = operation.status == "preparing" and not operation.is_expired(now)
-            is_same = operation.arguments == wish.arguments and desk.can_see(operation)
-            if is_same and (is_recent or is_waiting):
+            if operation.arguments == wish.arguments and (is_recent or is_waiting):
                 return operation
         return None
 

@@ -34,6 +34,7 @@ async def create(
     if OPERATION_ID.search(description):
         raise InvalidArgumentError("description must not hold an operation id.")
     start = desk.clock.ticks()
+    await desk.identify()
     arguments: Arguments = {"server_id": server_id, "description": description}
     recorded: Operation | None = None
     gone = frozenset[int]()
@@ -75,7 +76,7 @@ def intent(desk: Desk, arguments: Arguments, backups: Listing[Backup]) -> Operat
         approved_by="not_required",
         created=now,
         sent=now,
-        credential=desk.api.credential,
+        **desk.identity._asdict(),
         marked=desk.settings.mark_backups,
         baseline=tuple(backup.id for backup in backups.rows),
         baseline_complete=backups.complete,
@@ -103,19 +104,19 @@ def find_repeat(
     there, and holds what the server is now.
     """
     server_id, now = int(arguments["server_id"]), desk.moment()
-    made = entries.find(action="create_backup", server_id=server_id, statuses=EFFECTIVE)
+    made = entries.find(action="create_backup", server_id=server_id, statuses=EFFECTIVE, owner=desk.identity)
     deletes = entries.find(action="delete_backup", server_id=server_id, statuses=EFFECTIVE)
-    restores = entries.find(action="restore_server", server_id=server_id, statuses=EFFECTIVE, sent_only=True, limit=1)
-    gone = {each.backup_id for each in deletes}.union(known_gone)
+    restores = entries.find(action="restore_server", server_id=server_id, statuses=EFFECTIVE, sent_only=True)
+    gone = {each.backup_id for each in deletes if desk.concerns(each)}.union(known_gone)
+    restored = next((each.sent for each in restores if each.sent and desk.concerns(each)), None)
     return next(
         (
             each
             for each in made
             if each.arguments == arguments
-            and desk.can_see(each)
             and each.created.ago(now) < REPEAT_WINDOW
             and not (each.backup_id and each.backup_id in gone)
-            and not any(restore.sent and restore.sent.ago(now) < each.created.ago(now) for restore in restores)
+            and not (restored and restored.ago(now) < each.created.ago(now))
         ),
         None,
     )

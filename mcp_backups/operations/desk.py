@@ -1,9 +1,9 @@
 """What every operation works with."""
 
 import math
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from mcp_backups.errors import BackupsError, UpstreamTimeoutError
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.judge import may_have_made
 from mcp_backups.operations.ledger import Ledger, Transaction
-from mcp_backups.operations.operation import EFFECTIVE, Action, Approver, Operation
+from mcp_backups.operations.operation import EFFECTIVE, Action, Approver, Identity, Operation, Status
 from mcp_backups.operations.policy import CLOSED_FOR, Holdings
 from mcp_backups.operations.presence import Presence
 from mcp_backups.retention import MAY_BE_UNDER_WAY
@@ -30,6 +30,7 @@ ANSWER_SECONDS = 45.0
 _SENDING_SHARE = 5 / 9
 """How much of a call is kept for a write: 25 s, which is 20 s for the request and time for a look at its effect."""
 
+_IDENTIFYING_SECONDS = 5.0
 _RECENT = timedelta(hours=24)
 _RESTORING = timedelta(hours=1)
 _LONGEST_SENDING = timedelta(minutes=10)
@@ -61,11 +62,25 @@ class Told(NamedTuple):
     is_undoable: bool = True
 
 
+@dataclass
+class Account:
+    """Which account the token is of, as far as VPS.org has named it.
+
+    Attributes:
+        fingerprint: Of its name at its address; empty while that is not known.
+        is_asked: Whether this process has asked.
+    """
+
+    fingerprint: str = ""
+    is_asked: bool = False
+
+
 @dataclass(frozen=True)
 class Desk:
     """What every operation works with.
 
     Attributes:
+        account: The one that the token is of.
         answer_seconds: How long a call may take.
         answer_by: When the present call must be answered, by the clock's ticks; infinite outside a call.
     """
@@ -75,6 +90,7 @@ class Desk:
     ledger: Ledger
     presence: Presence
     clock: Clock
+    account: Account = field(default_factory=Account)
     answer_seconds: float = ANSWER_SECONDS
     answer_by: float = math.inf
 
@@ -110,9 +126,29 @@ class Desk:
         except TimeoutError:
             raise UpstreamTimeoutError("VPS.org's lists could not be read in the time that a call may take.") from None
 
+    @property
+    def identity(self) -> Identity:
+        """On whose behalf this process works, as far as that is known by now."""
+        credential = self.api.credential
+        return Identity(self.api.address, credential, self.account.fingerprint or credential)
+
+    async def identify(self) -> None:
+        """Ask VPS.org once which account the token is of, so that all its tokens share budgets and plans.
+
+        For writes alone, and nothing depends on the answer: without it a token is an account of its own.
+        """
+        if not self.account.is_asked:
+            self.account.is_asked = True
+            with anyio.move_on_after(_IDENTIFYING_SECONDS), suppress(BackupsError):
+                self.account.fingerprint = await self.api.account_fingerprint()
+
     def can_see(self, operation: Operation) -> bool:
-        """Whether what VPS.org shows here can be about an operation: what another token sees proves nothing."""
-        return operation.credential in {"", self.api.credential}
+        """Whether what VPS.org shows here can be about an operation: what another account sees proves nothing."""
+        return self.identity.owns(operation.identity)
+
+    def concerns(self, operation: Operation) -> bool:
+        """Whether an operation may be about servers that are seen here, whoever asked for it."""
+        return self.identity.shares_servers(operation.identity)
 
     def is_being_sent(self, operation: Operation) -> bool:
         """Whether a process may still be at work on it: one that lives, and not for longer than any of them takes."""
@@ -123,18 +159,19 @@ class Desk:
         """What a destructive operation on a server is judged by."""
         now = self.moment()
 
-        def effective(entries: Transaction, action: Action) -> list[Operation]:
-            return entries.find(action=action, server_id=server_id, statuses=EFFECTIVE, limit=_MOST)
+        def found(entries: Transaction, action: Action, statuses: Collection[Status]) -> list[Operation]:
+            every = entries.find(action=action, server_id=server_id, statuses=statuses, limit=_MOST)
+            return [each for each in every if self.concerns(each)]
 
         def waiting(entries: Transaction) -> list[tuple[Operation, Operation | None]]:
-            found = entries.find(action="restore_server", server_id=server_id, statuses={"preparing"})
-            return [(each, entries.get(each.safety_operation)) for each in found if not each.is_expired(now)]
+            restores = found(entries, "restore_server", {"preparing"})
+            return [(each, entries.get(each.safety_operation)) for each in restores if not each.is_expired(now)]
 
         created, deleted, restored, prepared = await self.ledger.read(
             lambda entries: (
-                entries.find(action="create_backup", server_id=server_id, limit=_MOST),
-                effective(entries, "delete_backup"),
-                effective(entries, "restore_server"),
+                found(entries, "create_backup", ()),
+                found(entries, "delete_backup", EFFECTIVE),
+                found(entries, "restore_server", EFFECTIVE),
                 waiting(entries),
             )
         )

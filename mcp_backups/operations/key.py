@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from mcp_backups.errors import ConfigError, LedgerUnavailableError
+from mcp_backups.errors import ConfigError, LedgerLostError
 from mcp_backups.operations.event import GENESIS
 
 KEY_BYTES = 32
@@ -23,7 +23,6 @@ _MOST_KEY_BYTES = 4096
 _LOCK_SECONDS, _POLL_SECONDS = 3.0, 0.01
 _SLOT, _SLOT_BYTES = 512, 256
 _SLOTS = (0, _SLOT)
-_TELL = "The operator of mcp-backups must look into it; `mcp-backups doctor` says how to go on. Reading still works."
 
 
 class End(NamedTuple):
@@ -68,7 +67,7 @@ class Remembered:
         """The end, None if there is no such file.
 
         Raises:
-            LedgerUnavailableError: It does not hold what was written with this key.
+            LedgerLostError: It does not hold what was written with this key.
         """
         try:
             content = self.path.read_bytes()
@@ -76,7 +75,7 @@ class Remembered:
             return None
         ends = self._ends(content)
         if not ends:
-            raise LedgerUnavailableError("What was remembered of the ledger's end was changed.", _TELL)
+            raise LedgerLostError("What was remembered of the ledger's end was changed.")
         return max(ends.values())
 
     def begin(self) -> None:
@@ -123,7 +122,7 @@ def installation_key(folder: Path, key_file: Path | None) -> bytes:
 
     Raises:
         ConfigError: The file that is named holds no key.
-        LedgerUnavailableError: The key is gone, though something was recorded with it.
+        LedgerLostError: The key is gone, though something was recorded with it.
         OSError, TimeoutError, NotImplementedError: It cannot be read or kept.
     """
     if key_file:
@@ -138,7 +137,7 @@ def installation_key(folder: Path, key_file: Path | None) -> bytes:
                 _make(folder, path)
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
-        raise LedgerUnavailableError("The key of the ledger was changed.", _TELL)
+        raise LedgerLostError("The key of the ledger was changed.")
     return key
 
 
@@ -146,7 +145,7 @@ def existing_key(folder: Path, key_file: Path | None) -> bytes | None:
     """The same where there is one; asking makes none. Raises as `installation_key`."""
     is_gone = not key_file and not (folder / _KEY).exists()
     if is_gone and (folder / _END).exists() and not (folder / _DRAFT).exists():
-        raise LedgerUnavailableError("The key of the ledger is gone.", _TELL)
+        raise LedgerLostError("The key of the ledger is gone.")
     return None if is_gone else installation_key(folder, key_file)
 
 
@@ -211,9 +210,9 @@ def _make(folder: Path, path: Path) -> None:
     try:
         if memory.read() is None:
             memory.begin()
-    except LedgerUnavailableError:
+    except LedgerLostError:
         draft.unlink()
-        raise LedgerUnavailableError("The key of the ledger is gone.", _TELL) from None
+        raise LedgerLostError("The key of the ledger is gone.") from None
     draft.replace(path)
 
 

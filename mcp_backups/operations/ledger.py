@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 import anyio.to_thread
 from pydantic import ValidationError
 
-from mcp_backups.errors import BackupsError, BusyError, LedgerUnavailableError
+from mcp_backups.errors import BackupsError, BusyError, LedgerLostError, LedgerUnavailableError
 from mcp_backups.operations.event import GENESIS
 from mcp_backups.operations.key import (
     BEGINNING,
@@ -29,9 +29,9 @@ from mcp_backups.operations.key import (
     put_aside,
     remembered,
 )
-from mcp_backups.operations.transaction import LOOK, Transaction
+from mcp_backups.operations.transaction import Transaction, distrust
 
-__all__ = ["Ledger", "Transaction", "open_for_audit"]
+__all__ = ["LOCK", "Ledger", "Transaction", "open_for_audit"]
 
 Result = TypeVar("Result")
 
@@ -204,7 +204,7 @@ class Ledger:
             if self._end and seen.term > self._end.term:
                 return self._open()  # the operator has accepted that
             if files.identities[0] != self._files.identities[0]:
-                raise LedgerUnavailableError("The ledger was moved, removed or replaced while this server ran.", LOOK)
+                raise LedgerLostError("The ledger was moved, removed or replaced while this server ran.")
             raise LedgerUnavailableError(
                 "A side file of the ledger was removed or replaced while this server ran. Nothing that was recorded is"
                 " lost, but nothing more can be.",
@@ -250,9 +250,9 @@ class Ledger:
                 self._memory.begin()  # the first use of a key that was made before
                 known = BEGINNING
             if known is None:
-                raise LedgerUnavailableError(_FORGOTTEN, LOOK)
+                raise LedgerLostError(_FORGOTTEN)
             if known.seq and not _is_there(self.path):
-                raise LedgerUnavailableError(f"The ledger cannot be trusted: {_gone(known)}.", LOOK)
+                raise LedgerLostError(f"The ledger cannot be trusted: {_gone(known)}.")
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
             connection = sqlite3.connect(
                 self.path, timeout=LOCK_WAIT_SECONDS, isolation_level=None, check_same_thread=False
@@ -305,7 +305,7 @@ def _seen(folder: Path, key_file: Path | None) -> End:
     memory = known_memory(folder, key_file)
     end = memory.read() if memory else BEGINNING
     if end is None and _is_sealed_file(folder / _FILE):
-        raise LedgerUnavailableError(_FORGOTTEN, LOOK)
+        raise LedgerLostError(_FORGOTTEN)
     return end or BEGINNING
 
 
@@ -337,7 +337,7 @@ def open_for_audit(folder: Path, key_file: Path | None = None, *, anyway: bool =
             if not is_there and not anyway:
                 raise
         if not is_there and not anyway and seen and seen.seq:
-            raise LedgerUnavailableError(f"The ledger cannot be trusted: {_gone(seen)}.", LOOK)
+            raise LedgerLostError(f"The ledger cannot be trusted: {_gone(seen)}.")
     if not is_there:
         yield None
         return
@@ -373,7 +373,7 @@ def _prepare(connection: sqlite3.Connection, wall: Callable[[], datetime], key: 
 
 def _seal(connection: sqlite3.Connection, entries: Transaction, key: bytes) -> None:
     if fault := entries.verify():
-        raise LedgerUnavailableError(f"The ledger cannot be trusted: {fault}.", LOOK)
+        raise distrust(fault)
     for statement in _SEALED:
         connection.execute(statement)
     previous = GENESIS

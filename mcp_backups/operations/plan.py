@@ -105,7 +105,7 @@ def check_open(desk: Desk, entries: Transaction, server_id: int) -> None:
         BusyError: Something is being sent at this moment.
         PolicyDeniedError: The outcome of something is not known.
     """
-    unsettled = entries.find(server_id=server_id, statuses=UNSETTLED)
+    unsettled = [each for each in entries.find(server_id=server_id, statuses=UNSETTLED) if desk.concerns(each)]
     for each in unsettled:
         if each.status == "sending" and desk.is_being_sent(each):
             raise BusyError(
@@ -118,7 +118,7 @@ def check_open(desk: Desk, entries: Transaction, server_id: int) -> None:
 def counted(desk: Desk, entries: Transaction, action: Action) -> list[Operation]:
     """The operations that a budget may have to count, newest first."""
     most = max(desk.settings.deletes_per_hour, desk.settings.deletes_per_day, _RESTORES_COUNTED)
-    return entries.find(action=action, statuses=EFFECTIVE, sent_only=True, limit=most)
+    return entries.find(action=action, statuses=EFFECTIVE, sent_only=True, limit=most, owner=desk.identity)
 
 
 def check_fresh(entries: Transaction, operation: Operation, sight: Sight) -> None:
@@ -158,7 +158,7 @@ def planned(desk: Desk, action: Action, arguments: Arguments, sight: Sight) -> O
         backup_id=sight.target.id,
         backup=sight.target,
         facts=facts,
-        credential=desk.api.credential,
+        **desk.identity._asdict(),
         created=desk.moment(),
     )
 

@@ -157,7 +157,7 @@ def _delete_for(desk: Desk, entries: Transaction, operation: Operation, item: Pr
             backup_id=item.backup.id,
             backup=item.backup,
             facts={"part_of": operation.id},
-            credential=operation.credential,
+            **operation.identity._asdict(),
             created=desk.moment(),
         )
     )

@@ -46,7 +46,7 @@ async def plan_prune(keep: Keep, desk: Desk, wish: Wish) -> Operation:
         arguments=wish.arguments,
         server_id=server_id,
         server_name=next((backup.server_name for backup in backups.rows), ""),
-        credential=desk.api.credential,
+        **desk.identity._asdict(),
         created=desk.moment(),
     )
     try:

@@ -22,7 +22,7 @@ _LAST_LOOK_SECONDS = 1.0
 CANNOT_SEE = (ApiError, ConfigError)
 """Why a look may tell nothing; whatever it is, it says nothing about what was sent before."""
 
-MADE_ELSEWHERE = "it was made with another token or for another address"
+MADE_ELSEWHERE = "it was made for another account or another address"
 """Why nothing is looked at; only the operator can tell then."""
 
 LEDGER_AWAY = (BusyError, LedgerUnavailableError)

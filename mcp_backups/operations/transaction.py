@@ -6,11 +6,11 @@ chained to the one before.
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from mcp_backups.errors import LedgerUnavailableError
+from mcp_backups.errors import LedgerLostError, LedgerUnavailableError
 from mcp_backups.operations.event import GENESIS, OF_THE_LEDGER, Event
 from mcp_backups.operations.key import End
 from mcp_backups.operations.operation import OPERATION_ID, Action, Identity, Operation, Status
@@ -18,8 +18,6 @@ from mcp_backups.text import plural
 
 LOSS_ACCEPTED = "loss_accepted"
 """The status of an event that says that the operator went on although something was missing."""
-
-LOOK = "The operator of mcp-backups must look into it; `mcp-backups doctor` says how to go on. Reading still works."
 
 _PAGE = 500
 _RECENT_EVENTS = 1000
@@ -156,15 +154,19 @@ class Transaction:
 
     def events(self, operation_id: str = "", after: int = 0) -> Iterator[Event]:
         """The event log, oldest first, got in pages; of one operation when its id is given."""
+        while page := self._events("seq > ? AND ? IN ('', operation_id)", after, operation_id):
+            yield from page
+            after = page[-1].seq
+
+    def events_at(self, numbers: Sequence[int]) -> list[Event]:
+        """The events of these numbers, oldest first, but no more than a page of them."""
+        return self._events("seq IN (SELECT value FROM json_each(?))", json.dumps(numbers))
+
+    def _events(self, condition: str, *values: object) -> list[Event]:
         mac = "mac" if self._is_sealed() else "''"
-        where, values = (" AND operation_id = ?", [operation_id]) if operation_id else ("", [])
-        while page := self._connection.execute(
-            f"SELECT seq, at, operation_id, status, document, hash, {mac} FROM events WHERE seq > ?{where}"  # noqa: S608
-            " ORDER BY seq LIMIT ?",
-            [after, *values, _PAGE],
-        ).fetchall():
-            yield from (Event(*row) for row in page)
-            after = page[-1][0]
+        query = f"SELECT seq, at, operation_id, status, document, hash, {mac} FROM events WHERE {condition}"  # noqa: S608
+        rows = self._connection.execute(f"{query} ORDER BY seq LIMIT ?", [*values, _PAGE])
+        return [Event(*row) for row in rows.fetchall()]
 
     def verify(self) -> str:
         """Check the whole chain, and that every operation is as its last event says; in pages, so in little memory.
@@ -172,7 +174,11 @@ class Transaction:
         Returns:
             What is wrong with it, or an empty string.
         """
-        return self.damage() or (self.lacks(self.end) if self.end else "what was remembered of its end is gone")
+        return self.damage() or self.missing()
+
+    def missing(self) -> str:
+        """What is missing of what was seen before; empty if nothing is."""
+        return self.lacks(self.end) if self.end else "what was remembered of its end is gone"
 
     def damage(self) -> str:
         """What of that which is there was changed; empty if nothing was."""
@@ -187,21 +193,21 @@ class Transaction:
         Raises:
             LedgerUnavailableError: It cannot be trusted.
         """
-        fault = self.lacks(known)
-        if not fault:
-            fault, end = self._walk(max(0, min(known.seq, self.last_event() - _RECENT_EVENTS)))
+        if missing := self.lacks(known):
+            raise LedgerLostError(f"The ledger cannot be trusted: {missing}.")
+        fault, end = self._walk(max(0, min(known.seq, self.last_event() - _RECENT_EVENTS)))
         if fault:
-            raise LedgerUnavailableError(f"The ledger cannot be trusted: {fault}.", LOOK)
+            raise distrust(fault)
         self.end = End(known.term, end.seq, end.mac, self._count())
 
     def lacks(self, known: End) -> str:
         """What is missing of what is known to have been recorded, as a clause; empty if nothing is."""
         last = self.last_event()
-        if known.seq and not self._is_sealed():
-            return "it is one of version 0.1.0, and not the one that was recorded here"
         if known.seq > last:
             ended = f"it ends at event {last}" if last else "it is empty"
             return f"{ended}, but event {known.seq} was recorded here"
+        if known.seq and not self._is_sealed():
+            return "it is one of version 0.1.0, and not the one that was written to here"
         if known.seq and self._mac_of(known.seq) != known.mac:
             return f"its event {known.seq} is not the one that was recorded here"
         gone = known.operations - self._count()
@@ -331,4 +337,9 @@ class Transaction:
 
 def _damaged(row: _Row) -> LedgerUnavailableError:
     name = row.id if OPERATION_ID.fullmatch(row.id) else "that it holds"
-    return LedgerUnavailableError(f"The ledger cannot be trusted: the operation {name} was changed.", LOOK)
+    return distrust(f"the operation {name} was changed")
+
+
+def distrust(fault: str) -> LedgerUnavailableError:
+    """What is there was changed by somebody without the key."""
+    return LedgerUnavailableError(f"The ledger cannot be trusted: {fault}.", LedgerLostError.advice)

@@ -353,7 +353,7 @@ async def test_while_another_process_opens_the_ledger_writes_are_busy_and_lists_
 ) -> None:
     monkeypatch.setattr(ledger_module, "LOCK_WAIT_SECONDS", 0.2)
     _is_empty(state_dir)
-    with FileLock(state_dir / ledger_module._OPENING):
+    with FileLock(state_dir / ledger_module.LOCK):
         assert (await bench.agent.call("create_backup", server_id=WEB)).code == "busy", row
         assert not (await a_list(bench, ())).is_error
     assert (await bench.agent.call("create_backup", server_id=WEB)).status == "accepted"

@@ -150,6 +150,9 @@ class Broken:
     def __init__(self, path: Path, error: Exception) -> None:
         self.path, self.error = path, error
 
+    def is_begun(self) -> bool:
+        return True
+
     async def read(self, _work: object) -> None:
         raise self.error
 
