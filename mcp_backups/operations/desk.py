@@ -31,6 +31,8 @@ _SENDING_SHARE = 5 / 9
 """How much of a call is kept for a write: 25 s, which is 20 s for the request and time for a look at its effect."""
 
 _IDENTIFYING_SECONDS = 5.0
+RECORDING_SECONDS = 4.0
+"""What is kept of a call for what another process that holds the ledger may take."""
 _RECENT = timedelta(hours=24)
 _RESTORING = timedelta(hours=1)
 _LONGEST_SENDING = timedelta(minutes=10)
@@ -114,12 +116,12 @@ class Desk:
 
     @contextmanager
     def reading(self, *, before_sending: bool = False) -> Iterator[None]:
-        """Whatever is read inside ends in time for the answer or, `before_sending`, for the write and its answer.
+        """Whatever is read inside ends in time to record it or, `before_sending`, for the write and its answer.
 
         Raises:
             UpstreamTimeoutError: It did not.
         """
-        kept = self.answer_seconds * _SENDING_SHARE if before_sending else 0.0
+        kept = self.answer_seconds * _SENDING_SHARE if before_sending else RECORDING_SECONDS
         try:
             with anyio.fail_after(self.seconds_left - kept):
                 yield

@@ -84,7 +84,7 @@ class Remembered:
 
     def note(self, end: End) -> None:
         """Remember this end, unless a later one is remembered."""
-        file = os.open(self.path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
         try:
             with _locked(file):
                 ends = self._ends(os.read(file, _SLOT + _SLOT_BYTES))

@@ -6,6 +6,7 @@ SQLite, so that several processes share it. Behind `Ledger` and `Transaction` an
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -81,9 +82,10 @@ _RESTART = "The operator of mcp-backups must restart it. Reading still works."
 
 
 class _Files(NamedTuple):
-    """Which files stand under the ledger's names, and what shows that the first was written to."""
+    """Which files stand under the ledger's names, and what shows that the database was written to."""
 
-    identities: tuple[tuple[int, int], ...]
+    database: tuple[int, int]
+    side_files: tuple[tuple[int, int], tuple[int, int]]
     state: tuple[int, int]
 
 
@@ -107,6 +109,7 @@ class Ledger:
         self._version = 0
         self._end: End | None = None
         self._is_behind = False
+        self._is_stopped = False
         self._lock = threading.Lock()
 
     async def write(self, work: Callable[[Transaction], Result]) -> Result:
@@ -196,21 +199,26 @@ class Ledger:
 
     def _connected(self) -> sqlite3.Connection:
         """The connection, if the files are still those that it was made to."""
-        if self._connection is None:
+        if self._is_stopped:
+            seen = self._memory.read() if self._memory else None
+            if not (seen and self._end and seen.term > self._end.term):  # unless the operator has accepted that since
+                raise LedgerUnavailableError(
+                    "A side file of the ledger was removed or replaced while this server ran. Nothing that was recorded"
+                    " is lost, but nothing more can be recorded.",
+                    _RESTART,
+                )
+            self._is_stopped = False
+        if self._connection is None or self._files is None:
             return self._open()
         files = self._stand()
-        if self._files and files.identities != self._files.identities:
-            seen = (self._memory.read() if self._memory else None) or BEGINNING
-            if self._end and seen.term > self._end.term:
-                return self._open()  # the operator has accepted that
-            if files.identities[0] != self._files.identities[0]:
-                raise LedgerLostError("The ledger was moved, removed or replaced while this server ran.")
-            raise LedgerUnavailableError(
-                "A side file of the ledger was removed or replaced while this server ran. Nothing that was recorded is"
-                " lost, but nothing more can be.",
-                _RESTART,
-            )
-        if self._files and files.state != self._files.state:
+        if files.database != self._files.database:
+            return self._open()  # another file, or none: what is remembered tells whether it will do
+        if files.side_files != self._files.side_files:
+            # Another process may by now write to new ones, and no lock would keep the two apart.
+            self._is_stopped = True
+            self._close()
+            return self._connected()
+        if files.state != self._files.state:
             # By another process, which the version tells too, or past SQLite, whose cache must not hide that.
             version = int(self._connection.execute("PRAGMA data_version").fetchone()[0])
             if version == self._version:
@@ -218,19 +226,27 @@ class Ledger:
         return self._connection
 
     def _stand(self) -> _Files:
-        side_files = (_status(self.path.with_name(f"{_FILE}{end}")) for end in ("-wal", "-shm"))
-        database, wal, shm = (_status(self.path), *side_files)
-        is_cut = shm[2] < _LEAST_SHM_BYTES
-        return _Files((database[:2], wal[:2], (0, 0) if is_cut else shm[:2]), database[2:])
+        shm = self.path.with_name(f"{_FILE}-shm")
+        is_cut = _status(shm)[1] > 0 and _status(shm)[2] < _LEAST_SHM_BYTES
+        if is_cut and self._connection:
+            os.truncate(shm, _LEAST_SHM_BYTES)  # else the next look at it would end the process
+        database, wal = _status(self.path), _status(self.path.with_name(f"{_FILE}-wal"))
+        return _Files(database[:2], (wal[:2], (0, 0) if is_cut else _status(shm)[:2]), database[2:])
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """One of this process's calls at a time; where another process holds the ledger, they do not wait in a row."""
+        begun = time.monotonic()
         if not self._lock.acquire(timeout=LOCK_WAIT_SECONDS):
             raise BusyError("Other calls are waiting for the ledger.")
+        waited = time.monotonic() - begun
         try:
+            if self._connection and waited > _POLL_SECONDS:  # what it waited here it does not wait again
+                self._connection.execute(f"PRAGMA busy_timeout = {max(0, int(1000 * (LOCK_WAIT_SECONDS - waited)))}")
             yield
         finally:
+            if self._connection and waited > _POLL_SECONDS:
+                self._connection.execute(f"PRAGMA busy_timeout = {int(1000 * LOCK_WAIT_SECONDS)}")
             self._lock.release()
 
     def _open(self, term: End | None = None) -> sqlite3.Connection:
@@ -304,7 +320,7 @@ def _seen(folder: Path, key_file: Path | None) -> End:
     """
     memory = known_memory(folder, key_file)
     end = memory.read() if memory else BEGINNING
-    if end is None and _is_sealed_file(folder / _FILE):
+    if end is None and (not key_file or _is_sealed_file(folder / _FILE)):
         raise LedgerLostError(_FORGOTTEN)
     return end or BEGINNING
 
@@ -331,8 +347,8 @@ def open_for_audit(folder: Path, key_file: Path | None = None, *, anyway: bool =
     with _as_ledger_errors():
         is_there = _is_there(path)
         try:
-            seen = _seen(folder, key_file)
             key = existing_key(folder, key_file)
+            seen = _seen(folder, key_file)
         except LedgerUnavailableError:
             if not is_there and not anyway:
                 raise
@@ -382,6 +398,7 @@ def _seal(connection: sqlite3.Connection, entries: Transaction, key: bytes) -> N
         connection.execute("UPDATE events SET mac = ? WHERE seq = ?", (previous, event.seq))
     connection.execute(
         "UPDATE operations SET mac = (SELECT mac FROM events WHERE seq = event),"
+        " account = COALESCE(json_extract(document, '$.account'), ''),"
         " credential = COALESCE(json_extract(document, '$.credential'), '')"
     )
     connection.execute(f"PRAGMA user_version = {_VERSION}")

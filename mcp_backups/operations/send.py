@@ -21,7 +21,7 @@ from mcp_backups.errors import (
     OutcomeUnknownError,
     UnavailableError,
 )
-from mcp_backups.operations.desk import Desk, with_error
+from mcp_backups.operations.desk import RECORDING_SECONDS, Desk, with_error
 from mcp_backups.operations.judge import made
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import Operation
@@ -32,7 +32,7 @@ Intend = Callable[[Transaction, str], Operation | None]
 
 DELETE_ATTEMPTS = 3
 _RECORD_ATTEMPTS = 4
-"""How often an outcome is tried to be recorded while another process holds the ledger: about 12 s."""
+"""How often an outcome is tried to be recorded while another process holds the ledger: some 12 s, if there is time."""
 
 _ATTEMPT_SECONDS = 20.0
 """What a further delete may take, and so must be left of the call."""
@@ -76,8 +76,9 @@ async def _send(desk: Desk, operation: Operation) -> Operation:
 async def _conclude(desk: Desk, outcome: Operation) -> Operation:
     try:
         for _ in range(_RECORD_ATTEMPTS - 1):
-            with suppress(BusyError):
-                return await desk.record(outcome)
+            if desk.seconds_left > 2 * RECORDING_SECONDS:
+                with suppress(BusyError):
+                    return await desk.record(outcome)
         return await desk.record(outcome)
     except BackupsError as error:
         raise LedgerUnavailableError(

@@ -251,7 +251,7 @@ class Transaction:
 
     def _fault_of(self, row: _Row, event: Event) -> str:
         """What is wrong with the row of an event's operation, or an empty string."""
-        name = event.operation_id if OPERATION_ID.fullmatch(event.operation_id) else f"of event {event.seq}"
+        name = _named(event.operation_id, event.seq)
         if row.id is None:
             return f"operation {name} was taken out"
         if row.event > event.seq:
@@ -278,7 +278,7 @@ class Transaction:
         ).fetchall():
             for seq, operation_id, recorded_id in page:
                 if operation_id != recorded_id:
-                    return f"operation {seq} is not as its last event says"
+                    return f"operation {_named(operation_id, seq)} is not as its last event says"
         return ""
 
     def _operations(self, condition: str, values: list[Any]) -> Iterator[Operation]:
@@ -336,8 +336,12 @@ class Transaction:
 
 
 def _damaged(row: _Row) -> LedgerUnavailableError:
-    name = row.id if OPERATION_ID.fullmatch(row.id) else "that it holds"
-    return distrust(f"the operation {name} was changed")
+    return distrust(f"operation {_named(row.id, row.event)} was changed")
+
+
+def _named(operation_id: str, number: int) -> str:
+    """An operation's id, for a sentence, where it is one; whatever else stands in its place is not repeated."""
+    return operation_id if OPERATION_ID.fullmatch(operation_id) else f"number {number}"
 
 
 def distrust(fault: str) -> LedgerUnavailableError:

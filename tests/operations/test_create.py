@@ -55,7 +55,7 @@ async def test_the_intent_holds_all_by_which_the_backup_can_be_found_later(
         approved_by="not_required",
         created=MOMENT,
         sent=MOMENT,
-        credential=desk.api.credential,
+        **desk.identity._asdict(),
         marked=marked,
         baseline=baseline,
         baseline_complete=not missing,

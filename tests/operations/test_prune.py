@@ -9,7 +9,7 @@ from mcp_backups.errors import BudgetExhaustedError, BusyError, NotFoundError, P
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations.desk import Desk
 from mcp_backups.operations.ledger import Transaction
-from mcp_backups.operations.operation import Operation, PruneItem
+from mcp_backups.operations.operation import Operation, PruneItem, new_id
 from mcp_backups.operations.policy import Holdings
 from mcp_backups.operations.presence import Presence
 from mcp_backups.operations.prune import _go_on, prune
@@ -285,8 +285,10 @@ async def test_a_prune_that_a_living_process_is_at_is_busy_and_one_of_a_dead_pro
 ) -> None:
     plan = await pruned(desk)
     other = Presence(desk.ledger.path.parent)
+    items = tuple(item.model_copy(update={"operation_id": new_id()}) for item in plan.items)
     with other.at_work(plan.id) as owner:
-        await desk.record(plan.but(status="preparing", approved_by="plan", owner=owner, sent=clock.moment()))
+        begun = plan.but(status="preparing", approved_by="plan", owner=owner, sent=clock.moment(), items=items)
+        await desk.record(begun)
         with pytest.raises(BusyError) as busy:
             await pruned(desk, plan.id)
     other.leave()

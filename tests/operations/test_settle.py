@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mcp_backups.operations.desk import Desk
-from mcp_backups.operations.operation import Operation, Outcome, PruneItem
+from mcp_backups.operations.operation import Operation, Outcome, PruneItem, new_id
 from mcp_backups.operations.presence import Presence
 from mcp_backups.operations.settle import LOOKS, follow, look_for_created, settle, supersede
 from mcp_backups.sandbox import Backup, Emulator, Fault
@@ -200,8 +200,8 @@ async def test_without_marks_the_same_request_casts_doubt_however_many_others_ca
     desk: Desk, emulator: Emulator, clock: ManualClock
 ) -> None:
     asked = await unmarked(desk, emulator, clock)
-    await desk.record(asked.but(id="op_rival"))
-    others = [asked.but(id=f"op_{number}", arguments=NIGHTLY | {"description": str(number)}) for number in range(100)]
+    await desk.record(asked.but(id=new_id()))
+    others = [asked.but(id=new_id(), arguments=NIGHTLY | {"description": str(number)}) for number in range(100)]
     await record_all(desk, others)
     assert (await settle(desk, asked)).operation == asked
 
