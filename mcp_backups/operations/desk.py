@@ -30,9 +30,10 @@ ANSWER_SECONDS = 45.0
 _SENDING_SHARE = 5 / 9
 """How much of a call is kept for a write: 25 s, which is 20 s for the request and time for a look at its effect."""
 
-_IDENTIFYING_SECONDS = 5.0
-RECORDING_SECONDS = 4.0
-"""What is kept of a call for what another process that holds the ledger may take."""
+_IDENTIFYING_SHARE = 1 / 9
+"""How much of a call the question which account this is may take: 5 s."""
+_RECORDING_SHARE = 4 / 45
+"""How much of a call is kept for what another process that holds the ledger may take: 4 s."""
 _RECENT = timedelta(hours=24)
 _RESTORING = timedelta(hours=1)
 _LONGEST_SENDING = timedelta(minutes=10)
@@ -114,6 +115,11 @@ class Desk:
         """Until the present call must be answered, 0 at least."""
         return max(0.0, self.answer_by - self.clock.ticks())
 
+    @property
+    def recording_seconds(self) -> float:
+        """What is kept of a call to record what came of it."""
+        return self.answer_seconds * _RECORDING_SHARE
+
     @contextmanager
     def reading(self, *, before_sending: bool = False) -> Iterator[None]:
         """Whatever is read inside ends in time to record it or, `before_sending`, for the write and its answer.
@@ -121,7 +127,7 @@ class Desk:
         Raises:
             UpstreamTimeoutError: It did not.
         """
-        kept = self.answer_seconds * _SENDING_SHARE if before_sending else RECORDING_SECONDS
+        kept = self.answer_seconds * _SENDING_SHARE if before_sending else self.recording_seconds
         try:
             with anyio.fail_after(self.seconds_left - kept):
                 yield
@@ -141,7 +147,7 @@ class Desk:
         """
         if not self.account.is_asked:
             self.account.is_asked = True
-            with anyio.move_on_after(_IDENTIFYING_SECONDS), suppress(BackupsError):
+            with anyio.move_on_after(self.answer_seconds * _IDENTIFYING_SHARE), suppress(BackupsError):
                 self.account.fingerprint = await self.api.account_fingerprint()
 
     def can_see(self, operation: Operation) -> bool:

@@ -21,7 +21,7 @@ from mcp_backups.errors import (
     OutcomeUnknownError,
     UnavailableError,
 )
-from mcp_backups.operations.desk import RECORDING_SECONDS, Desk, with_error
+from mcp_backups.operations.desk import Desk, with_error
 from mcp_backups.operations.judge import made
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import Operation
@@ -76,7 +76,7 @@ async def _send(desk: Desk, operation: Operation) -> Operation:
 async def _conclude(desk: Desk, outcome: Operation) -> Operation:
     try:
         for _ in range(_RECORD_ATTEMPTS - 1):
-            if desk.seconds_left > 2 * RECORDING_SECONDS:
+            if desk.seconds_left > 2 * desk.recording_seconds:
                 with suppress(BusyError):
                     return await desk.record(outcome)
         return await desk.record(outcome)

@@ -5,7 +5,7 @@ import anyio
 from mcp_backups.errors import ApiError, BackupsError, BusyError, ConfigError, LedgerUnavailableError
 from mcp_backups.health import is_usable
 from mcp_backups.models import Backup, Listing
-from mcp_backups.operations.desk import RECORDING_SECONDS, Desk, Progress, Told
+from mcp_backups.operations.desk import Desk, Progress, Told
 from mcp_backups.operations.judge import judge_create, judge_delete
 from mcp_backups.operations.ledger import Transaction
 from mcp_backups.operations.operation import OPEN, UNSETTLED, Action, Operation, Status
@@ -16,7 +16,7 @@ LOOKS = (0, 1, 2, 4, 8)
 _LOOKING_SECONDS = 20.0
 _RIVALS = 1000
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 5.0
-_LAST_LOOK_SECONDS = RECORDING_SECONDS + 1.0
+_LAST_LOOK_SECONDS = 1.0
 """How long before a call must be answered the waiting ends."""
 
 CANNOT_SEE = (ApiError, ConfigError)
@@ -51,7 +51,7 @@ async def follow(desk: Desk, operation: Operation, wait_seconds: float, progress
         progress: Told after each look.
     """
     start, pause = desk.clock.ticks(), _FIRST_WAIT
-    end = min(wait_seconds, desk.seconds_left - _LAST_LOOK_SECONDS)
+    end = min(wait_seconds, desk.seconds_left - desk.recording_seconds - _LAST_LOOK_SECONDS)
     while True:
         told = await settle(desk, operation)
         operation = operation if told.obstacle else told.operation  # what could not be recorded is found again
@@ -100,7 +100,7 @@ async def list_with_target(desk: Desk, operation: Operation) -> Listing[Backup]:
 
 async def look_for_created(desk: Desk, operation: Operation) -> Operation:
     """Look a few times for a backup that may have been started; the operation comes back as it is if none is found."""
-    with anyio.move_on_after(min(_LOOKING_SECONDS, desk.seconds_left - RECORDING_SECONDS)):
+    with anyio.move_on_after(min(_LOOKING_SECONDS, desk.seconds_left - desk.recording_seconds)):
         for pause in LOOKS:
             await desk.clock.sleep(pause)
             try:

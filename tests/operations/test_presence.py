@@ -4,11 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mcp_backups.operations.presence import Presence
 
 HOLDER = """
 import sys, time
 from pathlib import Path
+import pytest
+
 from mcp_backups.operations.presence import Presence
 with Presence(Path(sys.argv[1])).at_work("op_1") as owner:
     print(owner, flush=True)
@@ -42,6 +46,14 @@ def test_nobody_is_at_work_for_a_process_that_never_was(tmp_path: Path) -> None:
     presence = Presence(tmp_path)
     assert not presence.is_at_work("0" * 16, "op_1")
     assert not presence.is_at_work("", "op_1")
+
+
+@pytest.mark.parametrize("owner", ["../../other", "/tmp/other", "a" * 15, "A" * 16, "a" * 16 + "\n", "é" * 16])
+def test_what_is_no_process_id_becomes_no_path(tmp_path: Path, owner: str) -> None:
+    (tmp_path / "other.lock").touch()
+    presence = Presence(tmp_path / "a" / "b")
+    assert not presence.is_at_work(owner, "op_1")
+    assert (tmp_path / "other.lock").exists()
 
 
 def test_asking_about_others_leaves_no_trace(tmp_path: Path) -> None:
