@@ -14,7 +14,7 @@ from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import ApiError
 from mcp_backups.health import Doubts, FleetHealth, FleetVerdict
 from mcp_backups.ledger import open_for_audit
-from mcp_backups.models import Backup, Listing
+from mcp_backups.models import Backup, Identity, Listing
 from mcp_backups.operations import LEDGER_AWAY, Operation, doubts_in
 from mcp_backups.reports import FleetReport, ServerRow
 from mcp_backups.settings import Settings
@@ -72,8 +72,8 @@ async def _read(settings: Settings, max_age: timedelta, server_id: int, clock: C
 
         async def read_doubts(backups: Listing[Backup]) -> Doubts | None:
             try:
-                with open_for_audit(settings.state_dir, Operation) as entries:
-                    return {} if entries is None else doubts_in(entries, backups, api.moment())
+                with open_for_audit(settings.state_dir, Operation, settings.key_file) as entries:
+                    return {} if entries is None else doubts_in(entries, backups, Identity(api.address), api.moment())
             except LEDGER_AWAY:
                 return None
 

@@ -25,6 +25,7 @@ from mcp_backups import __version__
 from mcp_backups.boundary import name_the_fault
 from mcp_backups.completion import complete
 from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError
+from mcp_backups.ledger import KEY_BYTES
 from mcp_backups.operations import Context
 from mcp_backups.prompts import get_prompt, list_prompts
 from mcp_backups.resources import list_resource_templates, list_resources, read_resource
@@ -34,9 +35,6 @@ from mcp_backups.tools.asking import PATIENCE, ClientUser, Patience, QuestionPen
 log = logging.getLogger(__name__)
 
 NAME = "mcp-backups"
-
-KEY_BYTES = 32
-"""Length of a key that seals questions."""
 
 INSTRUCTIONS = """\
 Looks after the backups (snapshots) of VPS.org servers: list, check, create, delete, prune, restore.

@@ -74,7 +74,7 @@ def draft(context: Context, arguments: Arguments, seen: Observation) -> Operatio
         backup_id=seen.target.id,
         backup=seen.target,
         details=_details(seen.target, seen.inventory),
-        credential=context.api.credential,
+        **context.identity._asdict(),
         created=context.moment(),
     )
 

@@ -138,7 +138,7 @@ async def _plan(context: Context, request: Request) -> Operation:
         server_id=server_id,
         server_name=next((backup.server_name for backup in backups.rows), ""),
         details=PruneDetails(),
-        credential=context.api.credential,
+        **context.identity._asdict(),
         created=context.moment(),
     )
     try:
@@ -336,7 +336,7 @@ def _delete_for(context: Context, entries: Entries, operation: Operation, item: 
             backup_id=item.backup.id,
             backup=item.backup,
             details=DeleteDetails(part_of=operation.id),
-            credential=operation.credential,
+            **operation.identity._asdict(),
             created=context.moment(),
         )
     )

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode
 
+import anyio.to_thread
 from pydantic import SecretStr
 
 from mcp_backups.clock import Clock, Moment
@@ -82,6 +83,11 @@ class VpsClient:
     def credential(self) -> str:
         """Which token at which address this is, by a fingerprint that tells neither."""
         return self._link.credential
+
+    @property
+    def address(self) -> str:
+        """Which address this is, by a fingerprint."""
+        return self._link.address
 
     def moment(self) -> Moment:
         """Now, by our clocks and by VPS.org's as far as its last answer tells."""
@@ -166,6 +172,11 @@ class VpsClient:
         """Whether the token is good, and what it may do."""
         path = "/account/me/"
         return await self._run(Call("GET", path, "read the account", bodies.read_account, lookup=Lookup.ADDRESS))
+
+    async def account_fingerprint(self) -> str:
+        """Which account the token is of, by a fingerprint of what VPS.org names it by; empty where it names none."""
+        email = (await self.account()).email.casefold()
+        return await anyio.to_thread.run_sync(self._link.account, email) if email else ""
 
     async def _run(self, call: Call[Result]) -> Result:
         self._link.check_token()

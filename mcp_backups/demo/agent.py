@@ -26,7 +26,7 @@ _PATIENCE = 25.0
 async def connect(
     folder: Path, command: tuple[str, ...] = (), mode: Literal["auto", "legacy"] = "auto"
 ) -> AsyncIterator[Client]:
-    """A session with a server of its own, that keeps its ledger in `folder` and knows no setting of the user's.
+    """A session with a server of its own, that keeps its ledger below `folder` and knows no setting of the user's.
 
     Args:
         folder: For its ledger and its log.
@@ -41,7 +41,8 @@ async def connect(
     log = folder / "server.log"
     name, *arguments = command or _SERVER
     # The SDK hands on a few harmless variables only, so no token and no rule of the user's comes along.
-    environment = {"MCP_BACKUPS_STATE_DIR": str(folder), "MCP_BACKUPS_CONFIG": str(config)}
+    # A sandbox has its ledger in a temporary folder.
+    environment = {"MCP_BACKUPS_CONFIG": str(config)} | dict.fromkeys(("MCP_BACKUPS_STATE_DIR", "TMPDIR"), str(folder))
     parameters = StdioServerParameters(command=name, args=arguments, env=environment)
     with log.open("w", encoding="utf-8") as errors:
         try:

@@ -55,7 +55,7 @@ async def _examine(
     return [
         examine_settings(settings),
         *await examine_account(settings, clock, connect),
-        await examine_ledger(settings.state_dir, clock),
+        await examine_ledger(settings.state_dir, clock, settings.key_file),
         await examine_server(command),
     ]
 

@@ -22,7 +22,7 @@ Verdict = Literal["succeeded", "failed"]
 CANNOT_SEE = (ApiError, ConfigError)
 """Why a look may tell nothing; whatever it is, it says nothing about what was sent before."""
 
-MADE_ELSEWHERE = "it was made with another token or for another address"
+MADE_ELSEWHERE = "it was made for another account or another address"
 """Why nothing is looked at; only the operator can tell then."""
 
 LEDGER_AWAY = (BusyError, LedgerUnavailableError)
@@ -46,7 +46,7 @@ async def follow(context: Context, operation: Operation, wait_seconds: float, re
         report: Result after each look.
     """
     start, pause = context.clock.ticks(), _FIRST_WAIT
-    end = min(wait_seconds, context.seconds_left - _LAST_LOOK_SECONDS)
+    end = min(wait_seconds, context.seconds_left - context.recording_seconds - _LAST_LOOK_SECONDS)
     while True:
         result = await settle(context, operation)
         operation = operation if result.obstacle else result.operation  # what could not be recorded is found again

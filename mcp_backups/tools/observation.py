@@ -102,6 +102,6 @@ async def observe_for(
 async def known_doubts(context: Context, backups: Listing[Backup]) -> Doubts | None:
     """For which of these backups a deletion was sent; None where the ledger cannot be read. Makes no ledger."""
     try:
-        return await context.doubtful(backups) if context.ledger.path.exists() else {}
+        return await context.doubtful(backups) if context.ledger.exists() else {}
     except (*LEDGER_AWAY, OSError):
         return None
