@@ -56,7 +56,7 @@ def _of_what_is_there(said: Said) -> Iterator[str]:
     if status == "needs_confirmation" and left > sum(truth.good[each] == data["server"]["id"] for each in counted):
         yield f"of {sorted(counted)} so many cannot be left"
     back = _UNDO.search(data.get("undo") or "")
-    if back and (int(back[1]) not in truth.there or int(back[1]) in truth.going):
+    if back and not truth.spoiled and (int(back[1]) not in truth.there or int(back[1]) in truth.going):
         yield f"{back[1]} is going or gone"
 
 
@@ -67,7 +67,7 @@ def _of_deleted(said: Said, backup_id: int) -> Iterator[str]:
 
 def _of_made(said: Said, backup_id: int) -> Iterator[str]:
     truth, was_before = said.truth, said.answer.data["replayed"] or said.tool == "get_operation"
-    if truth.lagged:
+    if truth.lagged or truth.spoiled:
         return
     if backup_id in truth.there and backup_id not in truth.good:
         yield "it is not finished"
