@@ -127,7 +127,7 @@ async def test_a_write_that_must_wait_long_is_not_sent_again(
     raised = await error_of(write(client))
     assert isinstance(raised, RateLimitedError)
     assert (raised.failure, raised.changed, raised.retry_after) == (REFUSED, "nothing", 86399)
-    assert raised.next_step == "Try again after 86399 s, from 2025-01-17T07:59:59Z on, in 23 h."
+    assert raised.next_step == "Try again after 86399 s, from 2025-01-17T07:59:59Z on, in 23 h 59 min."
     assert (mutations(vps), time.slept) == (1, [])
 
 

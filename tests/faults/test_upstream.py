@@ -246,7 +246,7 @@ DELETES = [
         0,
         2,
         "succeeded",
-        ("no longer has it",),
+        ("absent from the complete list",),
         applied=True,
     ),
     Case(
@@ -307,12 +307,12 @@ DELETES = [
         "500-thrice",
         a_delete,
         (on_delete(Fault.status(500), 3),),
-        "upstream_unavailable",
-        "nothing",
+        "outcome_unknown",
+        "unknown",
         (0, 5),
         0,
         3,
-        gist=("still listed",),
+        gist=("still listed so far", "for up to 24 h"),
         applied=False,
     ),
     Case(
@@ -372,6 +372,16 @@ DELETES = [
         0,
         1,
         "accepted",
+    ),
+    *(
+        Case("F11", what, a_delete, (on_delete(fault),), "outcome_unknown", "unknown", (0, 3), 0, 1)
+        for what, fault in {
+            "200-web-page": Fault.status(200, "<html>maintenance</html>"),
+            "200-success-false": Fault.status(200, {"success": False}),
+            "202-errors": Fault.status(202, {"errors": ["No."]}),
+            "200-status-error": Fault.status(200, {"status": "error"}),
+            "200-error": Fault.status(200, {"error": "No."}),
+        }.items()
     ),
     Case(
         "F20",
