@@ -203,8 +203,11 @@ class Attempts:
         content, whole = await _beginning(response, scope)
         now = self._clock.wall() + (self.clock_offset or timedelta(0))
         wait = retry_after(response.headers.get("retry-after", ""), now)
-        html = refusal.is_page(content, _media_type(response), whole=whole)
-        failed = _failed(call, response.status_code, html=html, said=self._said(content, response))
+        # Who says that there is no such backup must be the API: a DELETE's 404 counts only as JSON.
+        foreign = refusal.is_page(content, _media_type(response), whole=whole) or (
+            call.deletes and not refusal.is_json(content)
+        )
+        failed = _failed(call, response.status_code, foreign=foreign, said=self._said(content, response))
         return failed._replace(retry_after=wait, until=now + timedelta(seconds=wait) if wait else None)
 
     def _said(self, content: bytes, response: httpx2.Response) -> str:
@@ -217,8 +220,8 @@ class Attempts:
             self.clock_offset = date - wall
 
 
-def _failed(call: Call[Result], cause: Cause, *, html: bool = False, detail: str = "", said: str = "") -> Failed:
-    verdict = classify(cause, write=call.write, html=html, lookup=call.lookup)
+def _failed(call: Call[Result], cause: Cause, *, foreign: bool = False, detail: str = "", said: str = "") -> Failed:
+    verdict = classify(cause, write=call.write, deletes=call.deletes, foreign=foreign, lookup=call.lookup)
     if verdict is None:
         raise ValueError("a 2xx status is no failure")
     return Failed(cause, verdict, detail=detail, said=said)

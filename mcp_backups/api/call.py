@@ -63,6 +63,10 @@ class Call(Generic[Result]):
     def write(self) -> bool:
         return self.method != "GET"
 
+    @property
+    def deletes(self) -> bool:
+        return self.method == "DELETE"
+
 
 @dataclass(frozen=True)
 class Done(Generic[Result]):
@@ -184,6 +188,8 @@ def _is_refusal(cause: Cause) -> bool:
 def _template(failed: Failed) -> str:
     cause, error = failed.cause, failed.verdict.error
     if isinstance(cause, int):
+        if _is_refusal(cause) and failed.verdict.failure is Failure.AMBIGUOUS:
+            return "VPS.org answered the request to {action} with {status}, which is no plain refusal."
         return _BY_ERROR.get(error) or _for_status(cause)
     for_cause = next((_BY_CAUSE[kind] for kind in cause.__mro__ if kind in _BY_CAUSE), "")
     return for_cause or _BY_ERROR.get(error) or _for_exception(failed)

@@ -4,10 +4,12 @@
     GET    /_sandbox/fleet      servers, backups, restores
     POST   /_sandbox/faults     spoil requests: {"kind": "status", "code": 503, "method": "GET", "path": "^/backups/$"}
     DELETE /_sandbox/faults     nothing goes wrong any more
+    POST   /_sandbox/behaviour  behave otherwise: {"lag_seconds": 30, "statuses": ["queued", "available"]}
     POST   /_sandbox/finish     every backup and restore in progress is finished
 
 A fault's `kind` is the name of a constructor of `Fault`, and the other members are its parameters, with `late`
 (seconds) for one that is applied after it was answered, and `method`, `path`, `times` and `skip` as in `FaultRule`.
+What behaviour there is, `Emulator` documents: see `BEHAVIOUR`.
 No token is needed: only this machine is answered.
 """
 
@@ -42,14 +44,23 @@ KINDS: dict[str, Callable[..., Fault]] = {
     "drip": Fault.drip,
     "endless_body": Fault.endless_body,
     "gzip_bomb": Fault.gzip_bomb,
+    "rows": Fault.rows,
+    "lagging": Fault.lagging,
     "raw": lambda data, apply=False: Fault.raw(data.encode("latin-1"), apply=apply),
 }
 
 ADDRESS = ("method", "path", "times", "skip")
 """The members that say which requests are meant."""
 
-TYPES = {"code": int, "headers": dict, "content_type": str, "apply": bool}
+TYPES = {"code": int, "headers": dict, "content_type": str, "apply": bool, "values": dict}
 """What the constructors do not check for themselves."""
+
+BEHAVIOUR: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("backup_seconds", "restore_seconds", "size_seconds", "lag_seconds"), lambda value: value >= 0),
+    "statuses": lambda value: len(value) == 2 and all(isinstance(word, str) for word in value),  # noqa: PLR2004
+    "honour_filters": lambda value: isinstance(value, bool),
+}
+"""What can be changed while it serves, and what is a value for it."""
 
 
 def answer(emulator: "Emulator", received: Received, peer: str) -> Reply:
@@ -92,6 +103,19 @@ def add_fault(emulator: "Emulator", received: Received) -> Reply:
 def clear_faults(emulator: "Emulator", _: Received) -> Reply:
     """`Emulator.clear_faults`."""
     emulator.clear_faults()
+    return Reply(204)
+
+
+def behave(emulator: "Emulator", received: Received) -> Reply:
+    """`Emulator.change`, told in JSON."""
+    try:
+        values = json.loads(received.body)
+        sound = all(BEHAVIOUR[name](value) for name, value in values.items())
+    except (ValueError, TypeError, AttributeError, LookupError):
+        sound = False
+    if not sound:
+        raise detail(400, f"Not a behaviour. There is: {', '.join(BEHAVIOUR)}.")
+    emulator.change(**{name: tuple(value) if name == "statuses" else value for name, value in values.items()})
     return Reply(204)
 
 
@@ -147,5 +171,6 @@ ENDPOINTS: dict[str, dict[str, Callable[[Any, Received], Reply]]] = {
     "/_sandbox/requests": {"GET": show_requests},
     "/_sandbox/fleet": {"GET": show_fleet},
     "/_sandbox/faults": {"POST": add_fault, "DELETE": clear_faults},
+    "/_sandbox/behaviour": {"POST": behave},
     "/_sandbox/finish": {"POST": finish},
 }

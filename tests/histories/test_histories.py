@@ -102,6 +102,5 @@ def test_a_backup_that_no_operation_tells_of_is_found_out(history: Histories) ->
 
 
 def test_a_restore_and_a_delete_that_no_operation_tells_of_are_found_out(history: Histories) -> None:
-    fleet = history.world.fleet
-    fleet.delete_backup(2)
+    history.world.fleet.delete_backup(2, history.world.clock.now())
     ends_with(history, "LOST")
