@@ -87,9 +87,8 @@ async def list_backups(
         server_id = server_named(server_name, backups, servers)
     elif server_id:
         require_server(server_id, backups, servers)
-    of_it = [backup for backup in backups.rows if server_id in (0, backup.server_id)]
-    rows = [backup for backup in of_it if _fits(backup, backup_type, status)]
-    rows.sort(key=_place, reverse=True)
+    fitting = (each for each in backups.rows if server_id in (0, each.server_id) and _fits(each, backup_type, status))
+    rows = sorted(fitting, key=_place, reverse=True)
     rest = [backup for backup in rows if _place(backup) < after] if after else rows
     missing = observed.missing_for(server_id)
     asked = ServerName(id=server_id, name=name_of(server_id, backups, servers)) if server_id else None
