@@ -1,4 +1,4 @@
-"""How much one has to read to follow a delete: what `python -m tests.delete_path` counts is to become less, not more."""
+"""How much one has to read to follow a delete: `python -m tests.delete_path` is to count less, not more."""
 
 import anyio
 
