@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Generic, NamedTuple
 from unicodedata import normalize
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
@@ -23,6 +23,7 @@ from mcp_backups.models import (
     UNREADABLE,
     Account,
     Backup,
+    Row,
     Server,
 )
 from mcp_backups.text import READ_CHARS, safe_text, visible
@@ -119,8 +120,6 @@ _DAMAGED_KEEP = re.compile(
     r"\[[k\ufffd][e\ufffd][e\ufffd][p\ufffd][\]\ufffd]|\ufffd[k\ufffd][e\ufffd][e\ufffd][p\ufffd]\]"
 )
 _MARK = re.compile(r"op_[a-z2-7]{16}")
-
-Row = TypeVar("Row", Backup, Server)
 
 
 class Lost(NamedTuple):
