@@ -186,7 +186,7 @@ async def test_a_key_can_be_named_and_what_is_remembered_then_stands_beside_it(
     ledger = Ledger(state_dir, Operation, lambda: NOW, key_file)
     await ledger.write(saving(operation()))
     ledger.close()
-    assert {each.name for each in state_dir.iterdir()} == {"ledger.sqlite3", "ledger.lock"}
+    assert {each.name for each in state_dir.iterdir()} == {"ledger.sqlite3", "ledger.lock"}  # noqa: ASYNC240
     assert sorted(each.suffix for each in key_file.parent.iterdir()) == ["", ".end"]
     shutil.rmtree(state_dir)
     with pytest.raises(LedgerUnavailableError, match="it is gone, though event 1 was recorded here"):
