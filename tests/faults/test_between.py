@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from mcp_backups.operations import ledger as ledger_module
+from mcp_backups.ledger import sqlite as ledger_module
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from tests.faults.conftest import OpenBench
 from tests.faults.stage import (

@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from mcp_backups.cli import main
-from mcp_backups.operations import ledger as ledger_module
+from mcp_backups.ledger import sqlite as ledger_module
 from mcp_backups.sandbox import Emulator, Fault
 from mcp_backups.sandbox.fleet import Backup
 from tests.faults.conftest import OpenBench
