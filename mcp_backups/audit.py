@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,15 +15,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mcp_backups.ledger import Event, open_for_audit
+from mcp_backups.ledger import OF_THE_LEDGER, Event, open_for_audit
 from mcp_backups.operations import Operation
 from mcp_backups.settings import Settings
-from mcp_backups.terminal import ACCENT, open_console, visible
-from mcp_backups.text import age, plural
+from mcp_backups.terminal import ACCENT, open_console, printable
+from mcp_backups.text import age, plural, safe_text
 
 BAD_NEWS = frozenset({"failed", "refused", "declined", "unknown", "expired"})
 
-_NOTHING_YET = "There is no ledger yet: nothing has been recorded."
+_LONGEST_WORD = 40
 
 
 @dataclass(frozen=True)
@@ -31,76 +32,77 @@ class Record:
 
     Attributes:
         events: Oldest first.
-        total: How many there are of all operations.
         fault: What is wrong with the chain; empty when it is intact.
     """
 
     events: tuple[Event, ...]
-    total: int
     fault: str
 
     @property
     def verdict(self) -> str:
         """One line on whether the log can be trusted."""
-        return f"{plural(self.total, 'event')}, " + (f"chain BROKEN: {self.fault}" if self.fault else "chain intact")
+        return _verdict(len(self.events), self.fault)
 
 
-def read_record(folder: Path, operation_id: str = "") -> Record | None:
-    """Read the event log in a folder, of one operation when its id is given; None when there is no ledger.
+def read_record(folder: Path) -> Record | None:
+    """Read the whole event log in a folder; None when there is no ledger.
 
     Raises:
         LedgerUnavailableError: It cannot be read. A broken chain can.
     """
     with open_for_audit(folder, Operation) as ledger:
-        if ledger is None:
-            return None
-        events = tuple(ledger.events())
-        of_one = tuple(event for event in events if event.operation_id == operation_id)
-        return Record(of_one if operation_id else events, len(events), ledger.verify())
+        return None if ledger is None else Record(tuple(ledger.events()), ledger.verify())
 
 
 def show_events(settings: Settings, operation_id: str = "") -> int:
     """Print the event log, operation by operation, and whether its chain is intact. Returns the exit code."""
-    record = read_record(settings.state_dir, operation_id)
-    if record is None:
-        _say(_NOTHING_YET, sys.stdout)
-        return 0
-    if operation_id and not record.events:
-        return _unknown(operation_id)
-    console = open_console()
-    console.print(events_view(record.events))
-    console.print()
-    console.print(Text(record.verdict, style="bold red" if record.fault else ACCENT))
+    with open_for_audit(settings.state_dir, Operation, settings.key_file) as ledger:
+        if ledger is None:
+            return _nothing_yet(sys.stdout)
+        numbers: dict[str, list[int]] = {}
+        for event in ledger.events(operation_id):
+            numbers.setdefault(event.operation_id, []).append(event.seq)
+        if operation_id and not numbers:
+            return _unknown(operation_id)
+        console = open_console()
+        for of_one in numbers.values():
+            console.print(events_view(ledger.events_at(of_one)))
+            console.print()
+        fault = ledger.verify()
+        verdict = _verdict(ledger.last_event(), fault)
+    console.print(Text(verdict, style="bold red" if fault else ACCENT))
     return 0
 
 
 def export_events(settings: Settings, operation_id: str = "") -> int:
     """Print every event as a JSON line, as it is recorded. Returns the exit code.
 
-    `hash` is the SHA-256 of `[previous hash, seq, at, operation_id, status, document]` as Python's `json.dumps`
-    writes it; the first event's previous hash is 64 zeros.
+    `mac` is the HMAC-SHA256 of `[previous mac, seq, at, operation_id, status, document]` as Python's `json.dumps`
+    writes it; the first event's previous one is 64 zeros. The key is the HMAC-SHA256 of `mcp-backups ledger` by the
+    installation's. Where version 0.1.0 wrote the event, `hash` is the SHA-256 of the same with the hash before.
     """
-    record = read_record(settings.state_dir, operation_id)
-    if record is None:
-        _say(_NOTHING_YET, sys.stderr)
-        return 0
-    if operation_id and not record.events:
-        return _unknown(operation_id)
-    for event in record.events:
-        sys.stdout.write(json.dumps(event._asdict()) + "\n")
-    if record.fault:
-        _say(record.verdict, sys.stderr)
+    with open_for_audit(settings.state_dir, Operation, settings.key_file) as ledger:
+        if ledger is None:
+            return _nothing_yet(sys.stderr)
+        found = not operation_id
+        for event in ledger.events(operation_id):
+            found = True
+            sys.stdout.write(json.dumps(event._asdict()) + "\n")
+        if not found:
+            return _unknown(operation_id)
+        if fault := ledger.verify():
+            _say(_verdict(ledger.last_event(), fault), sys.stderr)
     return 0
 
 
 def verify(settings: Settings) -> int:
     """Print one line on whether the event log is whole. Returns the exit code: 1 when it is not."""
-    record = read_record(settings.state_dir)
-    if record is None:
-        _say(_NOTHING_YET, sys.stdout)
-        return 0
-    _say(record.verdict, sys.stdout)
-    return 1 if record.fault else 0
+    with open_for_audit(settings.state_dir, Operation, settings.key_file) as ledger:
+        if ledger is None:
+            return _nothing_yet(sys.stdout)
+        fault = ledger.verify()
+        _say(_verdict(ledger.last_event(), fault), sys.stdout)
+    return 1 if fault else 0
 
 
 def show_operations(settings: Settings, limit: int, *, as_json: bool) -> int:
@@ -111,11 +113,10 @@ def show_operations(settings: Settings, limit: int, *, as_json: bool) -> int:
         limit: How many at most, 1 or more.
         as_json: Print JSON lines instead of a table.
     """
-    with open_for_audit(settings.state_dir, Operation) as ledger:
+    with open_for_audit(settings.state_dir, Operation, settings.key_file) as ledger:
         operations = None if ledger is None else ledger.find(limit=limit)
     if operations is None:
-        _say(_NOTHING_YET, sys.stderr if as_json else sys.stdout)
-        return 0
+        return _nothing_yet(sys.stderr if as_json else sys.stdout)
     if as_json:
         for operation in operations:
             sys.stdout.write(json.dumps(_flat(operation)) + "\n")
@@ -127,7 +128,7 @@ def show_operations(settings: Settings, limit: int, *, as_json: bool) -> int:
 def histories(events: Iterable[Event]) -> Iterator[tuple[str, Operation | None, list[str]]]:
     """Of each operation, in the order in which these began: its id, how it is now, and the states it went through."""
     for operation_id, group in _by_operation(events).items():
-        yield operation_id, _operation(group[-1]), list(dict.fromkeys(visible(event.status) for event in group))
+        yield operation_id, _operation(group[-1]), list(dict.fromkeys(printable(event.status) for event in group))
 
 
 def _by_operation(events: Iterable[Event]) -> dict[str, list[Event]]:
@@ -147,10 +148,10 @@ def events_view(events: Iterable[Event]) -> RenderableType:
 
 def _heading(events: list[Event]) -> Text:
     operation = next((known for event in reversed(events) if (known := _operation(event))), None)
-    heading = Text.assemble((visible(events[0].operation_id), "bold"))
+    heading = Text.assemble((_short(events[0].operation_id), "bold"))
     if operation is not None:
         heading.append(f"  {operation.action}", ACCENT)
-        heading.append(f"  {visible(operation.server_name)} ({operation.server_id})")
+        heading.append(f"  {printable(operation.server_name)} ({operation.server_id})")
         heading.append(f"  backup {operation.backup_id}" if operation.backup_id else "")
     return heading
 
@@ -164,14 +165,14 @@ def _steps(events: list[Event]) -> Table:
     approved_by = ""
     for event in events:
         operation = _operation(event)
-        remarks = list(_remarks(operation, approved_by)) if operation else ["its document cannot be read"]
+        remarks = list(_remarks(operation, approved_by)) if operation else [_remark_of_ledger(event)]
         approved_by = operation.approved_by if operation else approved_by
         style = "red" if event.status in BAD_NEWS else ""
         table.add_row(
             str(event.seq),
-            visible(event.at[:19].replace("T", " ") + "Z"),
-            Text(visible(event.status), style=style),
-            visible("; ".join(remarks)),
+            printable(event.at[:19].replace("T", " ") + "Z"),
+            Text(_short(event.status), style=style),
+            printable("; ".join(remarks)),
         )
     return table
 
@@ -184,6 +185,19 @@ def _remarks(operation: Operation, known_approval: str) -> Iterator[str]:
         yield f"evidence: {operation.evidence}"
     if operation.error:
         yield f"{operation.error_code}: {operation.error}"
+
+
+def _remark_of_ledger(event: Event) -> str:
+    """What an event tells that is not an operation's."""
+    if event.operation_id == OF_THE_LEDGER:
+        with suppress(ValueError, KeyError, TypeError):
+            return f"the operator accepted: {safe_text(json.loads(event.document)['missing'])}"
+    return "its document cannot be read"
+
+
+def _short(word: str) -> str:
+    """An id or a status as a ledger holds it that may have been changed."""
+    return printable(word[:_LONGEST_WORD])
 
 
 def _operation(event: Event) -> Operation | None:
@@ -203,10 +217,10 @@ def _operations_table(operations: Iterable[Operation], now: datetime) -> Table:
     for operation in operations:
         table.add_row(
             age(operation.created.wall, now),
-            visible(operation.id),
+            printable(operation.id),
             Text(operation.action.split("_")[0], style=ACCENT),
             Text(operation.status, style="red" if operation.status in BAD_NEWS else ""),
-            visible(operation.server_name) or str(operation.server_id),
+            printable(operation.server_name) or str(operation.server_id),
             str(operation.backup_id or ""),
             operation.approved_by.replace("not_required", "-"),
         )
@@ -231,8 +245,17 @@ def _flat(operation: Operation) -> dict[str, str | int | None]:
     }
 
 
+def _nothing_yet(stream: TextIO) -> int:
+    _say("There is no ledger yet: nothing has been recorded.", stream)
+    return 0
+
+
+def _verdict(events: int, fault: str) -> str:
+    return f"{plural(events, 'event')}, " + (f"chain BROKEN: {fault}" if fault else "chain intact")
+
+
 def _unknown(operation_id: str) -> int:
-    _say(f"The ledger has no events of {visible(operation_id)}.", sys.stderr)
+    _say(f"The ledger has no events of {printable(operation_id)}.", sys.stderr)
     return 1
 
 

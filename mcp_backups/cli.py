@@ -5,16 +5,21 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from mcp_backups import __version__
 from mcp_backups.errors import BackupsError, ConfigError
 from mcp_backups.logs import LineFormatter
 from mcp_backups.text import visible
 from mcp_backups.usage import EXITS, HELP, count, hours, port, seconds
+
+if TYPE_CHECKING:
+    from mcp_backups.ledger import Ledger
+    from mcp_backups.operations import Operation
 
 _EXIT_CONFIG = 2
 _EXIT_PIPE = 141
@@ -134,6 +139,9 @@ def _add_records(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )
     settle.set_defaults(run=_settle)
 
+    ledger = _command(commands, "ledger").add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _command(ledger, "accept").set_defaults(run=_accept)
+
     audit = _command(commands, "audit")
     audit.add_argument("operation", nargs="?", default="", help="id of one operation; all by default")
     form = audit.add_mutually_exclusive_group()
@@ -172,7 +180,7 @@ def _serve(options: argparse.Namespace) -> None:
     )
 
     context: OpenContext = partial(open_context, settings)
-    key: GetKey = partial(sealing_key, settings.state_dir)
+    key: GetKey = partial(sealing_key, settings.state_dir, settings.key_file)
     if options.sandbox:
         context, key = partial(open_sandbox_context, settings, options.backup_seconds), lambda: None
     gc.freeze()
@@ -236,31 +244,52 @@ def _operations(options: argparse.Namespace) -> int:
     from mcp_backups.audit import show_operations
     from mcp_backups.settings import load_settings
 
+    _refuse_sandbox(options, "operations")
     return show_operations(load_settings(), options.limit, as_json=options.json)
 
 
 def _settle(options: argparse.Namespace) -> None:
     import anyio
 
-    from mcp_backups.clock import system_clock
-    from mcp_backups.ledger import Ledger, Liveness
-    from mcp_backups.operations import Operation
+    from mcp_backups.ledger import Liveness
     from mcp_backups.operations.reconcile import settle_by_word
+
+    _refuse_sandbox(options, "operations")
+    with _ledger() as ledger:
+        liveness = Liveness(ledger.path.parent)
+        settled = anyio.run(partial(settle_by_word, ledger, liveness, options.operation, options.verdict))
+    print(f"{visible(settled.id)} ({settled.action} on server {settled.server_id}) is recorded as {settled.status}.")
+
+
+def _accept(options: argparse.Namespace) -> None:
+    import anyio
+
+    _refuse_sandbox(options, "ledger")
+    with _ledger() as ledger:
+        missing = anyio.run(ledger.accept)
+    if missing:
+        print(f"Accepted, and recorded: {missing}. The ledger goes on from what is there.")
+    else:
+        print("Nothing that was recorded here is missing: there is nothing to accept.")
+
+
+@contextmanager
+def _ledger() -> Iterator["Ledger[Operation]"]:
+    from mcp_backups.clock import system_clock
+    from mcp_backups.ledger import Ledger
+    from mcp_backups.operations import Operation
     from mcp_backups.settings import load_settings
 
-    folder = load_settings().state_dir
-    ledger = Ledger(folder, Operation, system_clock().wall)
-    try:
-        settled = anyio.run(partial(settle_by_word, ledger, Liveness(folder), options.operation, options.verdict))
-    finally:
-        ledger.close()
-    print(f"{visible(settled.id)} ({settled.action} on server {settled.server_id}) is recorded as {settled.status}.")
+    settings = load_settings()
+    with closing(Ledger(settings.state_dir, Operation, system_clock().wall, settings.key_file)) as ledger:
+        yield ledger
 
 
 def _audit(options: argparse.Namespace) -> int:
     from mcp_backups.audit import export_events, show_events, verify
     from mcp_backups.settings import load_settings
 
+    _refuse_sandbox(options, "audit")
     settings = load_settings()
     if options.verify:
         return verify(settings)

@@ -24,6 +24,7 @@
     │   └── ReadOnlyError             nothing may be changed here
     ├── BusyError                     another call is at it: wait
     ├── LedgerUnavailableError        nothing can be recorded, so nothing is sent
+    │   └── LedgerLostError           part of what was recorded is missing: the operator decides
     └── InternalError                 a fault of this program
 
 Every message is composed here, in the constructor, and has this form:
@@ -212,6 +213,12 @@ class BusyError(BackupsError):
 class LedgerUnavailableError(BackupsError):
     code = "ledger_unavailable"
     advice = "Reading still works. The operator must mend the ledger; `mcp-backups audit` shows its state."
+
+
+class LedgerLostError(LedgerUnavailableError):
+    advice = (
+        "The operator of mcp-backups must look into it; `mcp-backups doctor` says how to go on. Reading still works."
+    )
 
 
 class InternalError(BackupsError):

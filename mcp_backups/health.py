@@ -227,22 +227,24 @@ def fleet_health(
         )
         for server_id in found.difference(ignored)
     ]
-    verdicts = {server.verdict for server in health} - {"orphaned"}
     certain = servers is None or all(gap.server_id for gap in servers.gaps)
-    verdict: FleetVerdict = "ok" if verdicts and certain and doubts is not None else "cannot_tell"
-    if "cannot_tell" in verdicts:
-        verdict = "cannot_tell"
-    if verdicts & _BAD:
-        verdict = "not_ok"
     return FleetHealth(
         servers=tuple(sorted(health, key=_worst_first)),
         max_age=max_age,
         now=now,
         missing=(*(gap.what for gap in gaps), *(() if doubts is not None else (LEDGER_UNREAD,))),
-        verdict=verdict,
+        verdict=_fleet_verdict(health, certain=certain and doubts is not None),
         orphans=tuple(orphans),
         ignored=len(found.intersection(ignored)),
     )
+
+
+def _fleet_verdict(health: Iterable[ServerHealth], *, certain: bool) -> FleetVerdict:
+    """The verdict on all servers; those that no longer exist do not count."""
+    verdicts = {server.verdict for server in health} - {"orphaned"}
+    if verdicts & _BAD:
+        return "not_ok"
+    return "ok" if verdicts and certain and "cannot_tell" not in verdicts else "cannot_tell"
 
 
 def server_health(

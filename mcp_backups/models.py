@@ -1,5 +1,6 @@
 """The nouns: what VPS.org holds, and what was read of it."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Generic, Literal, NamedTuple, TypeVar
@@ -14,6 +15,8 @@ MAX_ID = 2**53 - 1
 
 Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
 """An id of a server or a backup, as VPS.org documents it."""
+
+OPERATION_ID = re.compile(r"op_[a-z2-7]{16}")
 
 COMPLETED = "completed"
 IN_PROGRESS = "in_progress"
@@ -79,6 +82,31 @@ class Account(BaseModel):
 
     token_name: str
     permissions: tuple[str, ...]
+    email: str = ""
+
+
+class Identity(NamedTuple):
+    """On whose behalf something is done, each by a fingerprint; empty where it is not known.
+
+    Attributes:
+        address: Of VPS.org's API.
+        credential: Which token at which address.
+        account: Which account at which address, as far as VPS.org names it; else as credential.
+    """
+
+    address: str = ""
+    credential: str = ""
+    account: str = ""
+
+    def owns(self, other: "Identity") -> bool:
+        """Whether that is the same account. Version 0.1.0 recorded no more than the credential."""
+        return other.credential in {"", self.credential} or (bool(self.account) and other.account == self.account)
+
+    def shares_servers(self, other: "Identity") -> bool:
+        """Whether both may be about the same servers: whatever the token, and of version 0.1.0 whatever the address."""
+        return other.address in {"", self.address}
+
+    email: str = ""
 
 
 Row = TypeVar("Row", Backup, Server)
@@ -135,9 +163,9 @@ class Listing(NamedTuple, Generic[Row]):
         return not self.missing_for(server_id)
 
 
-Value = TypeVar("Value")
+_T = TypeVar("_T")
 
-Maybe = Annotated[Value | SkipJsonSchema[None], Field(exclude_if=lambda value: value is None)]
+Maybe = Annotated[_T | SkipJsonSchema[None], Field(exclude_if=lambda value: value is None)]
 """A field that is left out when it holds nothing, never null."""
 
 

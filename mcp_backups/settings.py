@@ -128,6 +128,10 @@ class Settings(BaseModel):
         description="Add the operation's id to the description of each backup made, so that it can be found again.",
     )
     state_dir: Location = Field(default_factory=_usual_state_dir, description="Folder of the ledger.")
+    key_file: Location | None = Field(
+        default=None,
+        description="File that holds the installation's key, 32 random bytes or more; else one is made in that folder.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", description="Least severe messages logged to standard error."
     )

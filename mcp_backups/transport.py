@@ -4,9 +4,9 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory
+from tempfile import TemporaryDirectory
 
 import anyio
 from pydantic import SecretStr
@@ -14,12 +14,13 @@ from pydantic import SecretStr
 from mcp_backups.actions import ACTIONS
 from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, system_clock
-from mcp_backups.ledger import Ledger, Liveness
+from mcp_backups.errors import BackupsError
+from mcp_backups.ledger import Ledger, Liveness, installation_key
 from mcp_backups.operations import Context, Operation
 from mcp_backups.operations.reconcile import settle_left_open
-from mcp_backups.server import KEY_BYTES, build_server
+from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
-from mcp_backups.stdio import lines_of, serve, take_over
+from mcp_backups.stdio import lines_of, serve_lines, take_over
 
 OpenContext = Callable[[], AbstractAsyncContextManager[Context]]
 GetKey = Callable[[], bytes | None]
@@ -40,7 +41,8 @@ async def open_context(
         connect: Makes the client, from its address, token and clock.
     """
     clock = clock or system_clock()
-    ledger, liveness = Ledger(settings.state_dir, Operation, clock.wall), Liveness(settings.state_dir)
+    ledger = Ledger(settings.state_dir, Operation, clock.wall, settings.key_file)
+    liveness = Liveness(settings.state_dir)
     try:
         async with (
             connect(settings.vps_api_url, settings.vps_api_token, clock=clock) as api,
@@ -57,14 +59,17 @@ async def open_context(
 
 @asynccontextmanager
 async def open_sandbox_context(settings: Settings, backup_seconds: float) -> AsyncIterator[Context]:
-    """The same on a sandbox of its own, with a ledger that ends with it unless a folder is set for it."""
+    """The same on a sandbox of its own, with a ledger of its own that ends with it: no budget is used up by play."""
     from mcp_backups.sandbox import Emulator  # noqa: PLC0415 - the real server never needs it
 
     async with AsyncExitStack() as stack:
         emulator = await stack.enter_async_context(Emulator(backup_seconds=backup_seconds))
-        here = {"vps_api_url": emulator.base_url, "vps_api_token": SecretStr(emulator.token)}
-        if "state_dir" not in settings.model_fields_set:
-            here["state_dir"] = Path(stack.enter_context(TemporaryDirectory(prefix="mcp-backups-")))
+        here = {
+            "vps_api_url": emulator.base_url,
+            "vps_api_token": SecretStr(emulator.token),
+            "state_dir": Path(stack.enter_context(TemporaryDirectory(prefix="mcp-backups-"))),
+            "key_file": None,
+        }
         yield await stack.enter_async_context(open_context(settings.model_copy(update=here)))
 
 
@@ -85,7 +90,7 @@ async def serve_stdio(context: OpenContext, key: GetKey = lambda: None) -> None:
         try:
             async with context() as opened:
                 server = build_server(lambda: nullcontext(opened), sealing_key=key)
-                await serve(server, lines_of(incoming), outgoing.write)
+                await serve_lines(server, lines_of(incoming), outgoing.write)
         finally:
             closed.set()
         tasks.cancel_scope.cancel()
@@ -119,22 +124,14 @@ async def serve_http(context: OpenContext, host: str, port: int, key: GetKey = l
     await web.serve(build_server(context, sealing_key=key), host, port)
 
 
-def sealing_key(folder: Path) -> bytes | None:
+def sealing_key(folder: Path, key_file: Path | None = None) -> bytes | None:
     """The key that all processes of this installation share, made at its first use; None if it cannot be kept.
 
     Args:
         folder: Where the ledger lives.
+        key_file: A file that holds the key; None for one of its own in that folder.
     """
-    path = folder / "sealing.key"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not path.exists():
-            with NamedTemporaryFile(dir=folder) as fresh:  # 0600, and whole before it has its name
-                fresh.write(os.urandom(KEY_BYTES))
-                fresh.flush()
-                with suppress(FileExistsError):
-                    os.link(fresh.name, path)
-        key = path.read_bytes()
-    except OSError:
+        return installation_key(folder, key_file)
+    except (BackupsError, OSError, NotImplementedError):
         return None
-    return key if len(key) == KEY_BYTES else None

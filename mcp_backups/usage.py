@@ -60,9 +60,25 @@ HELP = {
         "Say what you found out by looking at VPS.org: the operation's server opens again for other operations.",
         EXITS,
     ),
+    "ledger": (
+        "look after the ledger itself",
+        "It holds what was planned and done, and stops all changes where part of it is missing. Needs no token.",
+        EXITS,
+    ),
+    "accept": (
+        "go on although part of the ledger is missing",
+        (
+            "Where the ledger was lost, cut or put back from a copy, nothing is changed any more until you say this."
+            " Look for the missing part first: budgets and guards no longer know of it. It is recorded that you did."
+        ),
+        "Exit codes: 0 done, or nothing is missing, 1 what is there was changed, 2 wrong usage or settings.",
+    ),
     "audit": (
         "show, verify or export the log of what was done",
-        "The log is hash-chained: whatever was changed in it or taken out shows. Needs no token.",
+        (
+            "Each entry is sealed with this installation's key: nobody without it adds or alters one, such as a"
+            " consent, and cutting the end of the log shows to whoever saw it before. Needs no token."
+        ),
         (
             "Exit codes: 0 done, 1 it cannot be read, --verify found it changed, or there is no such operation,"
             " 2 wrong usage or settings."

@@ -1,6 +1,6 @@
 """`mcp-backups audit` and `operations`: the ledger as people read it, whole or damaged."""
 
-import hashlib
+import hmac
 import json
 import sqlite3
 from collections.abc import Callable
@@ -144,14 +144,15 @@ def test_an_intact_chain_is_verified_in_one_line(command: Command) -> None:
     assert command("audit", "--verify") == (0, "3 events, chain intact\n", "")
 
 
-@pytest.mark.usefixtures("ledger")
-def test_an_export_lets_anybody_recompute_the_chain(command: Command) -> None:
+def test_an_export_lets_whoever_has_the_key_recompute_the_chain(command: Command, ledger: Path) -> None:
+    installation_key = ledger.with_name("installation.key").read_bytes()
+    key = hmac.digest(installation_key, b"mcp-backups ledger", "sha256")
     previous = "0" * 64
     events = command("audit", "--export").lines
     for event in events:
         content = [previous, *(event[name] for name in ("seq", "at", "operation_id", "status", "document"))]
-        previous = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-        assert event["hash"] == previous
+        previous = hmac.digest(key, json.dumps(content).encode(), "sha256").hex()
+        assert event["mac"] == previous
     assert [event["seq"] for event in events] == [1, 2, 3]
     assert [event["seq"] for event in command("audit", REFUSED, "--export").lines] == [2]
 

@@ -1,6 +1,5 @@
 """create_backup: no plan and no consent, but never twice."""
 
-import re
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
@@ -9,7 +8,7 @@ import anyio
 from mcp_backups.clock import Moment
 from mcp_backups.errors import ApiError, BackupsError, BusyError, InvalidArgumentError, OutcomeUnknownError
 from mcp_backups.health import is_stuck
-from mcp_backups.models import COMPLETED, FAILED, MANUAL, Backup, Listing
+from mcp_backups.models import COMPLETED, FAILED, MANUAL, OPERATION_ID, Backup, Listing
 from mcp_backups.operations import (
     CANNOT_SEE,
     EFFECTIVE,
@@ -44,7 +43,6 @@ LOOKS = (0, 1, 2, 4, 8)
 
 _LOOKING_SECONDS = 20.0
 _RIVALS = 1000
-_MARK = re.compile(r"op_[a-z2-7]{16}")
 _LATE_ARRIVAL = timedelta(minutes=2)
 _CREATED_AROUND = timedelta(seconds=120)
 
@@ -67,6 +65,7 @@ async def create(
     check_server(context.settings, server_id)
     description = _in_one_line(description)
     start = context.clock.ticks()
+    await context.identify()
     arguments: Arguments = {"server_id": server_id, "description": description}
     recorded: Operation | None = None
     gone = frozenset[int]()
@@ -109,7 +108,7 @@ def _in_one_line(description: str) -> str:
         raise InvalidArgumentError(f"description must be one line of visible characters; it holds {fault}.")
     if len(folded) > MAX_DESCRIPTION:
         raise InvalidArgumentError(f"description must be at most {MAX_DESCRIPTION} characters; it has {len(folded)}.")
-    if _MARK.search(folded):
+    if OPERATION_ID.search(folded):
         raise InvalidArgumentError("description must not hold an operation id.")
     return folded
 
@@ -132,7 +131,7 @@ def intent(context: Context, arguments: Arguments, backups: Listing[Backup]) -> 
         approved_by="not_required",
         created=now,
         sent=now,
-        credential=context.api.credential,
+        **context.identity._asdict(),
     )
 
 
@@ -157,19 +156,19 @@ def find_repeat(
     there, and holds what the server is now.
     """
     server_id, now = int(arguments["server_id"]), context.moment()
-    made = entries.find(action="create_backup", server_id=server_id, statuses=EFFECTIVE)
+    made = entries.find(action="create_backup", server_id=server_id, statuses=EFFECTIVE, owner=context.identity)
     deletes = entries.find(action="delete_backup", server_id=server_id, statuses=EFFECTIVE)
-    restores = entries.find(action="restore_server", server_id=server_id, statuses=EFFECTIVE, sent_only=True, limit=1)
-    gone = {each.backup_id for each in deletes}.union(known_gone)
+    restores = entries.find(action="restore_server", server_id=server_id, statuses=EFFECTIVE, sent_only=True)
+    gone = {each.backup_id for each in deletes if context.concerns(each)}.union(known_gone)
+    restored = next((each.sent for each in restores if each.sent and context.concerns(each)), None)
     return next(
         (
             each
             for each in made
             if each.arguments == arguments
-            and context.can_see(each)
             and each.created.ago(now) < REPEAT_WINDOW
             and not (each.backup_id and each.backup_id in gone)
-            and not any(restore.sent and restore.sent.ago(now) < each.created.ago(now) for restore in restores)
+            and not (restored and restored.ago(now) < each.created.ago(now))
         ),
         None,
     )
@@ -204,7 +203,7 @@ async def send(context: Context, operation: Operation) -> Operation:
 
 async def _look_for_it(context: Context, operation: Operation) -> Operation:
     """Look a few times for a backup that may have been started; the operation comes back as it is if none is found."""
-    with anyio.move_on_after(min(_LOOKING_SECONDS, context.seconds_left)):
+    with anyio.move_on_after(min(_LOOKING_SECONDS, context.seconds_left - context.recording_seconds)):
         for pause in LOOKS:
             await context.clock.sleep(pause)
             try:

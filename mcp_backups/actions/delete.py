@@ -81,7 +81,7 @@ def draft(context: Context, arguments: Arguments, seen: Observation) -> Operatio
         backup_id=seen.target.id,
         backup=seen.target,
         details=_details(seen.target, seen.inventory),
-        credential=context.api.credential,
+        **context.identity._asdict(),
         created=context.moment(),
     )
 
@@ -157,7 +157,7 @@ async def send(context: Context, operation: Operation) -> Operation:
         is_answered = unsure.answered_yes or isinstance(unsure, RejectedError | ConflictError)  # and would be so again
         if is_refused or is_listed is None or is_answered or context.seconds_left < _ATTEMPT_SECONDS:
             break
-    raise _unknown(operation, is_listed, unsure.said) from unsure
+    raise _unknown(operation, is_listed, unsure.said if unsure else "") from unsure
 
 
 async def _is_listed(context: Context, operation: Operation) -> bool | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Generic, NamedTuple
 from unicodedata import normalize
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
@@ -20,9 +20,11 @@ from mcp_backups.models import (
     MANUAL,
     MAX_ID,
     NO_SERVER,
+    OPERATION_ID,
     UNREADABLE,
     Account,
     Backup,
+    Row,
     Server,
 )
 from mcp_backups.text import READ_CHARS, safe_text, visible
@@ -118,9 +120,6 @@ _KEEP = "[keep]"
 _DAMAGED_KEEP = re.compile(
     r"\[[k\ufffd][e\ufffd][e\ufffd][p\ufffd][\]\ufffd]|\ufffd[k\ufffd][e\ufffd][e\ufffd][p\ufffd]\]"
 )
-_MARK = re.compile(r"op_[a-z2-7]{16}")
-
-Row = TypeVar("Row", Backup, Server)
 
 
 class Lost(NamedTuple):
@@ -258,7 +257,7 @@ def _mark(description: str | None) -> str:
     if not description or "op_" not in description:
         return ""  # at once: most are so
     # The last: the mark is put at the end, and whoever asked for the backup may have written another before it.
-    marks: list[str] = _MARK.findall(description)
+    marks: list[str] = OPERATION_ID.findall(description)
     return marks[-1] if marks else ""
 
 
@@ -378,8 +377,14 @@ class _Token(_Strict):
     permissions: list[Text]
 
 
+def _email(raw: object) -> object:
+    email = raw.get("email") if isinstance(raw, dict) else ""
+    return email if isinstance(email, str) else ""
+
+
 class _AccountAnswer(_Strict):
     token: _Token
+    account: Annotated[Text, BeforeValidator(_email)] = ""
 
 
 class Body(NamedTuple):
@@ -475,10 +480,10 @@ def read_backup(body: Body) -> Backup:
 def read_account(body: Body) -> Account:
     """What `GET /account/me/` says of the token. Raises as `read_page`."""
     try:
-        token = _AccountAnswer.model_validate(read_json(body.content)).token
+        told = _AccountAnswer.model_validate(read_json(body.content))
     except ValidationError:
         raise BodyUnreadableError("is no account as documented") from None
-    return Account(token_name=token.name, permissions=tuple(token.permissions))
+    return Account(token_name=told.token.name, permissions=tuple(told.token.permissions), email=told.account)
 
 
 def nothing(_body: Body) -> None:

@@ -71,7 +71,7 @@ Cause = int | type[Exception]
 """Why an attempt failed: an HTTP status, or a class of exception."""
 
 
-class Verdict(NamedTuple):
+class Classification(NamedTuple):
     """What follows from a failed attempt.
 
     Attributes:
@@ -101,9 +101,9 @@ class _Row(NamedTuple):
     again: _Again
     error: type[ApiError | ConfigError]
 
-    def verdict(self, *, write: bool) -> Verdict:
+    def verdict(self, *, write: bool) -> Classification:
         retry = self.again is _Again.ALWAYS or (self.again is _Again.READS and not write)
-        return Verdict(self.failure, retry, self.error)
+        return Classification(self.failure, retry, self.error)
 
 
 _UNREACHED = _Row(Failure.NOT_SENT, _Again.ALWAYS, UnavailableError)
@@ -186,7 +186,7 @@ _REFUSES_DELETE = frozenset({*range(300, 400), 400, 401, 403, 404, 405, 409, 410
 
 def classify(
     cause: Cause, *, write: bool, deletes: bool = False, foreign: bool = False, lookup: Lookup = Lookup.OBJECT
-) -> Verdict | None:
+) -> Classification | None:
     """What follows from an attempt that ended so; None for a 2xx status, which is no failure.
 
     Args:

@@ -13,13 +13,15 @@ from pydantic import SecretStr
 from mcp_backups import __version__
 from mcp_backups.errors import AuthFailedError, ConfigError
 
-from .call import Call, Result
+from .call import ApiCall, ResultT
 
 _KEPT_ALIVE = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
 # A kept connection may be closed by the other side just as a write goes out, and nobody could tell whether it arrived.
 _FRESH = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
-_ROUNDS = 10_000
+_TOKEN_ROUNDS = 10_000
 """4 ms once in a process; tokens are long and random, so that there is little to guess."""
+_NAME_ROUNDS = 200_000
+"""80 ms once in a process: an e-mail address can be guessed."""
 
 
 @dataclass
@@ -57,10 +59,22 @@ class Link:
     @cached_property
     def credential(self) -> str:
         """Which token at which address this is: 16 hex digits that tell neither, slow to make lest one be guessed."""
-        token, address = self._token.get_secret_value().encode(errors="replace"), self._base_url.encode()
-        return hashlib.pbkdf2_hmac("sha256", token, address, _ROUNDS, dklen=8).hex()
+        return self._fingerprint(self._token.get_secret_value(), _TOKEN_ROUNDS)
 
-    async def send(self, call: Call[Result], progress: Progress) -> httpx2.Response:
+    @cached_property
+    def address(self) -> str:
+        """Which address this is, in 16 hex digits."""
+        return self._fingerprint("", 1)
+
+    def account(self, name: str) -> str:
+        """Which account at which address that name is: 16 hex digits that tell neither."""
+        return self._fingerprint(name, _NAME_ROUNDS)
+
+    def _fingerprint(self, secret: str, rounds: int) -> str:
+        raw, address = secret.encode(errors="replace"), self._base_url.encode()
+        return hashlib.pbkdf2_hmac("sha256", raw, address, rounds, dklen=8).hex()
+
+    async def send(self, call: ApiCall[ResultT], progress: Progress) -> httpx2.Response:
         """The answer as soon as its header is in; the caller reads and closes it.
 
         Raises:
@@ -92,7 +106,7 @@ class Link:
         token = self._token.get_secret_value()
         return re.sub(r"vps_[\w-]+", "vps_...", words.replace(token, "vps_...") if token else words)
 
-    def _request(self, call: Call[Result], progress: Progress) -> httpx2.Request:
+    def _request(self, call: ApiCall[ResultT], progress: Progress) -> httpx2.Request:
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",

@@ -49,18 +49,19 @@ def run(*, as_json: bool, svg: Path | None = None, command: Sequence[str] = ()) 
 
 
 def _played(screen: Screen, steps: list[Step], command: tuple[str, ...]) -> Record:
-    """Play it, put its steps into `steps`, and read the ledger that the server has left."""
+    """Play it, put its steps into `steps`, and read the server's ledger, which on a sandbox ends with it."""
     pause = _PAUSE_SECONDS if screen.is_live else 0.0
 
-    async def converse(folder: Path) -> None:
+    async def converse(folder: Path) -> Record | None:
         async with connect(folder, command) as client:
             await play(Agent(client, screen, steps, pause))
+            ledger = next(folder.rglob("ledger.sqlite3"), None)  # noqa: ASYNC240 - nothing else is waited for
+            return read_record(ledger.parent) if ledger else None
 
     with TemporaryDirectory(prefix="mcp-backups-demo-") as name:
-        anyio.run(converse, Path(name))
-        record = read_record(Path(name))
+        record = anyio.run(converse, Path(name))
     if record is None:
-        raise DemoError("The server has left no ledger.")
+        raise DemoError("The server has no ledger.")
     screen.audit(record)
     check_record(record, steps)
     return record

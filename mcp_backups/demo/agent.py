@@ -12,7 +12,7 @@ from mcp_types import TextContent
 
 from mcp_backups.demo.screen import Screen
 from mcp_backups.demo.step import DemoError, Step
-from mcp_backups.terminal import visible
+from mcp_backups.terminal import printable
 
 BACKUP_SECONDS = 4.5
 """How long a backup takes in the demo's sandbox: long enough to see it wait."""
@@ -26,7 +26,7 @@ _PATIENCE = 25.0
 async def connect(
     folder: Path, command: tuple[str, ...] = (), mode: Literal["auto", "legacy"] = "auto"
 ) -> AsyncIterator[Client]:
-    """A session with a server of its own, that keeps its ledger in `folder` and knows no setting of the user's.
+    """A session with a server of its own, that keeps its ledger below `folder` and knows no setting of the user's.
 
     Args:
         folder: For its ledger and its log.
@@ -41,7 +41,8 @@ async def connect(
     log = folder / "server.log"
     name, *arguments = command or _SERVER
     # The SDK hands on a few harmless variables only, so no token and no rule of the user's comes along.
-    environment = {"MCP_BACKUPS_STATE_DIR": str(folder), "MCP_BACKUPS_CONFIG": str(config)}
+    # A sandbox has its ledger in a temporary folder.
+    environment = {"MCP_BACKUPS_CONFIG": str(config)} | dict.fromkeys(("MCP_BACKUPS_STATE_DIR", "TMPDIR"), str(folder))
     parameters = StdioServerParameters(command=name, args=arguments, env=environment)
     with log.open("w", encoding="utf-8") as errors:
         try:
@@ -104,5 +105,5 @@ def _as_demo_error(failure: Exception, log: Path) -> Exception:
         return cause
     if not isinstance(cause, MCPError | OSError):
         return failure
-    words = visible(log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2])
+    words = printable(log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2])
     return DemoError(f"The session with the server broke: {cause}." + (f" Its last words: {words}" if words else ""))

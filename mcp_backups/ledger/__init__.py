@@ -3,8 +3,20 @@
 `Ledger` and `Transaction` are the interface. Behind them another database can take SQLite's place.
 """
 
-from .events import Event
+from .events import OF_THE_LEDGER, Event
+from .key import KEY_BYTES, installation_key
 from .liveness import Liveness
-from .sqlite import Ledger, Transaction, open_for_audit
+from .sqlite import Ledger, open_for_audit
+from .transaction import LOSS_ACCEPTED, Transaction
 
-__all__ = ["Event", "Ledger", "Liveness", "Transaction", "open_for_audit"]
+__all__ = [
+    "KEY_BYTES",
+    "LOSS_ACCEPTED",
+    "OF_THE_LEDGER",
+    "Event",
+    "Ledger",
+    "Liveness",
+    "Transaction",
+    "installation_key",
+    "open_for_audit",
+]

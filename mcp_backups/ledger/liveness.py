@@ -1,5 +1,6 @@
 """Which processes are alive and what they are at: whose unfinished operations are to be settled by others."""
 
+import re
 import secrets
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from mcp_backups.errors import LedgerUnavailableError
 
 if TYPE_CHECKING:
     from filelock import FileLock
+
+_OWNER = re.compile(r"[0-9a-f]{16}")
 
 
 class Liveness:
@@ -46,6 +49,8 @@ class Liveness:
         """Whether the process of that id may still be at work on the operation."""
         if owner == self._owner:
             return self.is_here(operation_id)
+        if not _OWNER.fullmatch(owner):
+            return False  # whatever stands there becomes part of a path
         from filelock import FileLock, Timeout  # noqa: PLC0415 - as below
 
         path = self._path(owner)

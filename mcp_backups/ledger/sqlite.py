@@ -1,59 +1,53 @@
 """The ledger: what was planned, sent and became of it, durable before anybody is told.
 
-SQLite, so that several processes share it. `operations` holds each operation as it is now;
-`events` is append-only, each row carrying the SHA-256 of itself and the row before.
-Behind `Ledger` and `Transaction` another database can take its place.
+SQLite, so that several processes share it. Behind `Ledger` and `Transaction` another database can take its place.
 """
 
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import anyio.to_thread
 from pydantic import ValidationError
 
-from mcp_backups.errors import BusyError, LedgerUnavailableError
+from mcp_backups.errors import BackupsError, BusyError, LedgerLostError, LedgerUnavailableError
 
-from .events import GENESIS, Event
+from .events import GENESIS
+from .key import (
+    BEGINNING,
+    LOCK,
+    End,
+    Remembered,
+    existing_key,
+    installation_key,
+    known_memory,
+    ledger_key,
+    put_aside,
+    remembered,
+)
+from .transaction import Kept, Transaction, distrust
+
+__all__ = ["LOCK", "Ledger", "Transaction", "open_for_audit"]
 
 Value = TypeVar("Value")
-
-
-class Document(Protocol):
-    """What the ledger keeps, which is an operation. It knows of it only what it indexes."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def action(self) -> str: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def server_id(self) -> int: ...
-    @property
-    def sent(self) -> object | None: ...
-
-    def model_dump_json(self, *, exclude_defaults: bool = ...) -> str: ...
-
-    @classmethod
-    def model_validate_json(cls, json_data: str, /) -> Self: ...
-
-
-Kept = TypeVar("Kept", bound=Document)
 
 LOCK_WAIT_SECONDS = 3.0
 """How long a call waits for another, and a write for another process's."""
 
 _FILE = "ledger.sqlite3"
-_OPENING, _POLL_SECONDS = "ledger.lock", 0.01
+_POLL_SECONDS = 0.01
+_VERSION = 1
+"""Of the tables; 0.1.0 knew of none, and chained events by hashes alone."""
+_LEAST_SHM_BYTES = 32 * 2**10
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS operations (
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS operations (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
     action TEXT NOT NULL,
@@ -62,126 +56,38 @@ CREATE TABLE IF NOT EXISTS operations (
     sent INTEGER NOT NULL,          -- the event that recorded the intent to send, 0 before
     event INTEGER NOT NULL,         -- its last event
     document TEXT NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS operations_by_server ON operations (server_id, status);
-CREATE INDEX IF NOT EXISTS operations_by_intent ON operations (action, sent);
-CREATE TABLE IF NOT EXISTS events (
+) STRICT""",
+    "CREATE INDEX IF NOT EXISTS operations_by_server ON operations (server_id, status)",
+    "CREATE INDEX IF NOT EXISTS operations_by_intent ON operations (action, sent)",
+    """CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY,
     at TEXT NOT NULL,
     operation_id TEXT NOT NULL,
     status TEXT NOT NULL,
     document TEXT NOT NULL,
     hash TEXT NOT NULL
-) STRICT;
-"""
+) STRICT""",
+)
+"""As 0.1.0 made it."""
+
+# One more column: 0.1.0, should it still be running, can append no event any more.
+_SEALED = (
+    "ALTER TABLE events ADD COLUMN mac TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE operations ADD COLUMN mac TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE operations ADD COLUMN account TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE operations ADD COLUMN credential TEXT NOT NULL DEFAULT ''",
+)
+
+_UPGRADE = "The operator must upgrade mcp-backups here too. Reading still works."
+_RESTART = "The operator of mcp-backups must restart it. Reading still works."
 
 
-class Transaction(Generic[Kept]):
-    """Reads and writes that happen together or not at all."""
+class _Files(NamedTuple):
+    """Which files stand under the ledger's names, and what shows that the database was written to."""
 
-    def __init__(self, connection: sqlite3.Connection, kind: type[Kept], wall: Callable[[], datetime]) -> None:
-        self._connection = connection
-        self._kind = kind
-        self._wall = wall
-
-    def get(self, operation_id: str) -> Kept | None:
-        row = self._connection.execute("SELECT document FROM operations WHERE id = ?", (operation_id,)).fetchone()
-        return self._kind.model_validate_json(row[0]) if row else None
-
-    def find(
-        self,
-        *,
-        action: str | None = None,
-        server_id: int = 0,
-        statuses: Collection[str] = (),
-        limit: int = 100,
-        sent_only: bool = False,
-    ) -> list[Kept]:
-        """Operations that fit all that is given: newest first, by intent if `sent_only`, else by plan."""
-        terms: list[tuple[str, list[Any]]] = []
-        if action:
-            terms.append(("action = ?", [action]))
-        if server_id:
-            terms.append(("server_id = ?", [server_id]))
-        if statuses:
-            terms.append((f"status IN ({','.join('?' * len(statuses))})", list(statuses)))
-        if sent_only:
-            terms.append(("sent > 0", []))
-        where = " AND ".join(term for term, _ in terms) or "1"
-        order = "sent" if sent_only else "seq"
-        rows = self._connection.execute(
-            f"SELECT document FROM operations WHERE {where} ORDER BY {order} DESC LIMIT ?",  # noqa: S608 - our words only
-            [*(value for _, values in terms for value in values), limit],
-        )
-        return [self._kind.model_validate_json(row[0]) for row in rows]
-
-    def last_event(self) -> int:
-        """The number of the last event, 0 before the first."""
-        return int(self._connection.execute("SELECT COALESCE(MAX(seq), 0) FROM events").fetchone()[0])
-
-    def last_write(self, server_id: int) -> int:
-        """The number of the last event of anything that was sent for a server, 0 if nothing was."""
-        row = self._connection.execute(
-            "SELECT COALESCE(MAX(event), 0) FROM operations WHERE server_id = ? AND sent > 0", (server_id,)
-        ).fetchone()
-        return int(row[0])
-
-    def save(self, operation: Kept) -> Kept:
-        """Record an operation as it is now, and that it came to be so."""
-        document = operation.model_dump_json(exclude_defaults=True)
-        event = self._append(operation, document)
-        self._connection.execute(
-            "INSERT INTO operations (id, action, status, server_id, sent, event, document) VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET status = excluded.status, event = excluded.event,"
-            " sent = CASE WHEN sent > 0 THEN sent ELSE excluded.sent END, document = excluded.document",
-            (
-                operation.id,
-                operation.action,
-                operation.status,
-                operation.server_id,
-                event if operation.sent else 0,
-                event,
-                document,
-            ),
-        )
-        return operation
-
-    def events(self, operation_id: str = "") -> Iterator[Event]:
-        """The event log, oldest first; of one operation when its id is given."""
-        where, values = ("WHERE operation_id = ?", [operation_id]) if operation_id else ("", [])
-        rows = self._connection.execute(
-            f"SELECT seq, at, operation_id, status, document, hash FROM events {where} ORDER BY seq",  # noqa: S608
-            values,
-        )
-        return (Event(*row) for row in rows)
-
-    def verify(self) -> str:
-        """Check the whole hash chain, and that every operation is as its last event says.
-
-        Returns:
-            What is wrong with it, or an empty string.
-        """
-        previous = GENESIS
-        last: dict[str, tuple[int, str, str]] = {}
-        for seq, event in enumerate(self.events(), start=1):
-            if event.seq != seq or event.hash != event.expected_hash(previous):
-                return f"event {seq} was changed or taken out"
-            previous = event.hash
-            last[event.operation_id] = (event.seq, event.status, event.document)
-        for operation_id, *recorded in self._connection.execute("SELECT id, event, status, document FROM operations"):
-            if last.pop(operation_id, None) != tuple(recorded):
-                return f"operation {operation_id} is not as its last event says"
-        return f"operation {min(last)} was taken out" if last else ""
-
-    def _append(self, operation: Kept, document: str) -> int:
-        row = self._connection.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-        seq, previous = row or (0, GENESIS)
-        event = Event(seq + 1, self._wall().isoformat(), operation.id, operation.status, document, "")
-        self._connection.execute(
-            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)",
-            (event.seq, event.at, event.operation_id, event.status, document, event.expected_hash(previous)),
-        )
-        return event.seq
+    database: tuple[int, int]
+    side_files: tuple[tuple[int, int], tuple[int, int]]
+    state: tuple[int, int]
 
 
 class Ledger(Generic[Kept]):
@@ -191,14 +97,24 @@ class Ledger(Generic[Kept]):
         folder: Where it lives; made, for its owner only, when it is not there.
         kind: What it keeps.
         wall: UTC, for the events' times.
+        key_file: Holds the installation's key; None for one that is made in the folder.
     """
 
-    def __init__(self, folder: Path, kind: type[Kept], wall: Callable[[], datetime]) -> None:
+    def __init__(
+        self, folder: Path, kind: type[Kept], wall: Callable[[], datetime], key_file: Path | None = None
+    ) -> None:
         self.path = folder / _FILE
         self._kind = kind
         self._wall = wall
+        self._key_file = key_file
+        self._key = b""
+        self._memory: Remembered | None = None
         self._connection: sqlite3.Connection | None = None
-        self._opened = (0, 0)
+        self._files: _Files | None = None
+        self._version = 0
+        self._end: End | None = None
+        self._is_behind = False
+        self._is_stopped = False
         self._lock = threading.Lock()
 
     async def write(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
@@ -207,6 +123,7 @@ class Ledger(Generic[Kept]):
         Raises:
             BusyError: Another process kept it locked for too long.
             LedgerUnavailableError: It cannot be opened, written, or trusted.
+            ConfigError: The file that is set for the key holds none.
         """
         return await anyio.to_thread.run_sync(self._run, work, "BEGIN IMMEDIATE")
 
@@ -214,100 +131,316 @@ class Ledger(Generic[Kept]):
         """Do `work` that only reads, on one consistent state. Raises as `write` does."""
         return await anyio.to_thread.run_sync(self._run, work, "BEGIN")
 
+    async def accept(self) -> str:
+        """Go on, on the operator's word, although something is missing that was recorded; that is recorded too.
+
+        Returns:
+            What was missing, as a clause; empty if nothing was, and then nothing is recorded.
+
+        Raises:
+            BusyError: Another process kept it locked for too long.
+            LedgerUnavailableError: What is there was changed, so that nothing can be built on it.
+            ConfigError: The file that is set for the key holds none.
+        """
+        return await anyio.to_thread.run_sync(self._accept)
+
     def exists(self) -> bool:
-        """Whether anything was ever recorded."""
-        return self.path.exists()
+        """Whether anything may have been recorded; asking makes no ledger."""
+        try:
+            return _is_there(self.path) or _seen(self.path.parent, self._key_file).seq > 0
+        except (BackupsError, OSError):
+            return True
 
     def close(self) -> None:
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._close()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _run(self, work: Callable[[Transaction[Kept]], Value], begin: str) -> Value:
         with self._turn(), _as_ledger_errors():
-            connection = self._connection = self._connection or self._open()
-            if _identity(self.path) != self._opened:
-                raise LedgerUnavailableError("The ledger was moved or replaced while this server ran.")
-            connection.execute(begin)
-            try:
-                result = work(Transaction(connection, self._kind, self._wall))
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            return result
+            return self._transact(self._connected(), work, begin)
+
+    def _transact(
+        self, connection: sqlite3.Connection, work: Callable[[Transaction[Kept]], Value], begin: str
+    ) -> Value:
+        connection.execute(begin)
+        try:
+            entries = self._checked(connection)
+            result = work(entries)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        if entries.end and entries.end != self._end:
+            # Only now: a process that is killed before leaves what is remembered behind the ledger, never ahead of it.
+            self._end = entries.end
+            if self._memory:
+                self._memory.note(entries.end)
+            self._is_behind = True
+        if self._is_behind:
+            self._checkpoint(connection)
+        self._files = self._stand()
+        return result
+
+    def _checked(self, connection: sqlite3.Connection) -> Transaction[Kept]:
+        """A transaction on a ledger that holds what is remembered; looked at again once somebody else has written."""
+        entries = Transaction(connection, self._kind, self._wall, self._key, self._end)
+        version = int(connection.execute("PRAGMA data_version").fetchone()[0])
+        if version != self._version or self._end is None:
+            remembered = self._memory.read() if self._memory else None
+            known = max(end for end in (remembered, self._end, BEGINNING) if end)
+            entries.check(known)
+            self._version = version
+        return entries
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        """Put what is recorded into the database itself: the side files can then be lost without a record."""
+        with suppress(sqlite3.OperationalError):  # it is recorded, and the next one moves it too
+            _, written, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self._is_behind = moved < written
+
+    def _connected(self) -> sqlite3.Connection:
+        """The connection, if the files are still those that it was made to."""
+        if self._is_stopped:
+            seen = self._memory.read() if self._memory else None
+            if not (seen and self._end and seen.term > self._end.term):  # unless the operator has accepted that since
+                raise LedgerUnavailableError(
+                    "A side file of the ledger was removed or replaced while this server ran. Nothing that was recorded"
+                    " is lost, but nothing more can be recorded.",
+                    _RESTART,
+                )
+            self._is_stopped = False
+        if self._connection is None or self._files is None:
+            return self._open()
+        files = self._stand()
+        if files.database != self._files.database:
+            return self._open()  # another file, or none: what is remembered tells whether it will do
+        if files.side_files != self._files.side_files:
+            # Another process may by now write to new ones, and no lock would keep the two apart.
+            self._is_stopped = True
+            self._close()
+            return self._connected()
+        if files.state != self._files.state:
+            # By another process, which the version tells too, or past SQLite, whose cache must not hide that.
+            version = int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+            if version == self._version:
+                return self._open()
+        return self._connection
+
+    def _stand(self) -> _Files:
+        shm = self.path.with_name(f"{_FILE}-shm")
+        is_cut = _status(shm)[1] > 0 and _status(shm)[2] < _LEAST_SHM_BYTES
+        if is_cut and self._connection:
+            os.truncate(shm, _LEAST_SHM_BYTES)  # else the next look at it would end the process
+        database, wal = _status(self.path), _status(self.path.with_name(f"{_FILE}-wal"))
+        return _Files(database[:2], (wal[:2], (0, 0) if is_cut else _status(shm)[:2]), database[2:])
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """One of this process's calls at a time; where another process holds the ledger, they do not wait in a row."""
+        begun = time.monotonic()
         if not self._lock.acquire(timeout=LOCK_WAIT_SECONDS):
             raise BusyError("Other calls are waiting for the ledger.")
+        waited = time.monotonic() - begun
         try:
+            if self._connection and waited > _POLL_SECONDS:  # what it waited here it does not wait again
+                self._connection.execute(f"PRAGMA busy_timeout = {max(0, int(1000 * (LOCK_WAIT_SECONDS - waited)))}")
             yield
         finally:
+            if self._connection and waited > _POLL_SECONDS:
+                self._connection.execute(f"PRAGMA busy_timeout = {int(1000 * LOCK_WAIT_SECONDS)}")
             self._lock.release()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, term: End | None = None) -> sqlite3.Connection:
+        """Open it, or make it where none has been seen yet, or in a `term` that the operator begins."""
         from filelock import FileLock  # noqa: PLC0415 - a server that only reads never needs it, and starts sooner
 
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        connection = sqlite3.connect(
-            self.path, timeout=LOCK_WAIT_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        try:
-            # SQLite does not wait for its own lock while a new file becomes a write-ahead log.
-            with FileLock(
-                self.path.with_name(_OPENING), timeout=LOCK_WAIT_SECONDS, mode=0o600, poll_interval=_POLL_SECONDS
-            ):
+        self._close()
+        self._files = None
+        folder = self.path.parent
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key = installation_key(folder, self._key_file)
+        self._key, self._memory = ledger_key(key), remembered(folder, self._key_file, key)
+        # SQLite does not wait for its own lock while a new file becomes a write-ahead log.
+        with FileLock(self.path.with_name(LOCK), timeout=LOCK_WAIT_SECONDS, mode=0o600, poll_interval=_POLL_SECONDS):
+            known = term or max((end for end in (self._memory.read(), self._end) if end), default=None)
+            if known is None and not _is_sealed_file(self.path) and self._key_file:
+                self._memory.begin()  # the first use of a key that was made before
+                known = BEGINNING
+            if known is None:
+                raise LedgerLostError(_FORGOTTEN)
+            if known.seq and not _is_there(self.path):
+                raise LedgerLostError(f"The ledger cannot be trusted: {_gone(known)}.")
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+            connection = sqlite3.connect(
+                self.path, timeout=LOCK_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
-                connection.executescript(_SCHEMA)
-            _require_whole(connection, self._kind)
-            self._opened = _identity(self.path)
-        except BaseException:
-            connection.close()
-            raise
+                _prepare(connection, self._kind, self._wall, self._key, known)
+            except BaseException:
+                connection.close()
+                raise
+        if term or self._end is None:
+            self._end = term
+        self._version = -1  # so that it is looked at before its first use
+        self._connection, self._files = connection, self._stand()
         return connection
 
+    def _accept(self) -> str:
+        folder, known, trouble = self.path.parent, BEGINNING, ""
+        with self._turn(), _as_ledger_errors():
+            try:
+                known = _seen(folder, self._key_file)
+            except LedgerUnavailableError as error:
+                trouble = error.what.removesuffix(".")
+            with open_for_audit(folder, self._kind, self._key_file, anyway=True) as entries:
+                if entries and (damage := entries.damage()):
+                    raise LedgerUnavailableError(
+                        f"The ledger cannot be trusted: {damage}.",
+                        f"Keep a copy of {_FILE} as evidence, move it away, and accept that: a new one is begun.",
+                    )
+                lacking = entries.lacks(known) if entries else _gone(known) if known.seq else ""
+            missing = trouble or lacking
+            if missing:
+                if trouble:
+                    put_aside(folder, self._key_file)
+                connection = self._open(known.accepted())
+                self._transact(connection, lambda entries: entries.accept(missing), "BEGIN IMMEDIATE")
+            return missing
 
-def _identity(path: Path) -> tuple[int, int]:
-    """Which file stands under that name; none if there is none."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return (0, 0)
-    return status.st_dev, status.st_ino
+
+_FORGOTTEN = "What was remembered of the ledger's end is gone."
+
+
+def _seen(folder: Path, key_file: Path | None) -> End:
+    """Where the ledger in a folder ended when it was last seen; asking makes nothing.
+
+    Raises:
+        LedgerUnavailableError: That cannot be told, though something may have been seen.
+    """
+    memory = known_memory(folder, key_file)
+    end = memory.read() if memory else BEGINNING
+    if end is None and (not key_file or _is_sealed_file(folder / _FILE)):
+        raise LedgerLostError(_FORGOTTEN)
+    return end or BEGINNING
+
+
+def _gone(known: End) -> str:
+    return f"it is gone, though event {known.seq} was recorded here"
 
 
 @contextmanager
-def open_for_audit(folder: Path, kind: type[Kept]) -> Iterator[Transaction[Kept] | None]:
+def open_for_audit(
+    folder: Path, kind: type[Kept], key_file: Path | None = None, *, anyway: bool = False
+) -> Iterator[Transaction[Kept] | None]:
     """The ledger in a folder as it is, for reading only, even where its chain is broken; None when there is none yet.
 
+    Each read is a transaction of its own, so that none is open while something is printed.
+
+    Args:
+        folder: Where it lives.
+        kind: What it keeps.
+        key_file: Holds the installation's key; None for one that was made in the folder.
+        anyway: None too where there is none any more.
+
     Raises:
-        LedgerUnavailableError: It cannot be read at all.
+        LedgerUnavailableError: It cannot be read at all, or is gone.
     """
-    path = folder.absolute() / _FILE
+    path, key, seen = folder.absolute() / _FILE, None, None
     with _as_ledger_errors():
-        exists = path.exists()
-    if not exists:
+        is_there = _is_there(path)
+        try:
+            key = existing_key(folder, key_file)
+            seen = _seen(folder, key_file)
+        except LedgerUnavailableError:
+            if not is_there and not anyway:
+                raise
+        if not is_there and not anyway and seen and seen.seq:
+            raise LedgerLostError(f"The ledger cannot be trusted: {_gone(seen)}.")
+    if not is_there:
         yield None
         return
     # Not mode=ro: a connection that may not write leaves the log's auxiliary files behind when it is the last to close.
-    with _as_ledger_errors(), closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as connection:
+    with (
+        _as_ledger_errors(),
+        closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None)) as connection,
+    ):
         connection.execute("PRAGMA query_only = ON")
-        connection.execute("BEGIN")
-        yield Transaction(connection, kind, lambda: datetime.now(UTC))
+        is_sealed = bool(connection.execute("PRAGMA user_version").fetchone()[0])
+        yield Transaction(
+            connection, kind, lambda: datetime.now(UTC), ledger_key(key) if key and is_sealed else None, seen
+        )
 
 
-def _require_whole(connection: sqlite3.Connection, kind: type[Kept]) -> None:
-    connection.execute("BEGIN")  # one state for the whole check, whatever others write meanwhile
-    fault = Transaction(connection, kind, lambda: datetime.now(UTC)).verify()
-    connection.execute("COMMIT")
-    if fault:
-        raise LedgerUnavailableError(f"The ledger cannot be trusted: {fault}.")
+def _prepare(
+    connection: sqlite3.Connection, kind: type[Kept], wall: Callable[[], datetime], key: bytes, known: End
+) -> None:
+    """Make the tables, or have those of 0.1.0 sealed with the key, once they are seen to be whole."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > _VERSION:
+        raise LedgerUnavailableError("A newer version of mcp-backups has written to the ledger.", _UPGRADE)
+    if version == _VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        if not connection.execute("PRAGMA user_version").fetchone()[0]:  # unless another process has just done it
+            _seal(connection, Transaction(connection, kind, wall, None, known), key)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _seal(connection: sqlite3.Connection, entries: Transaction[Kept], key: bytes) -> None:
+    if fault := entries.verify():
+        raise distrust(fault)
+    for statement in _SEALED:
+        connection.execute(statement)
+    previous = GENESIS
+    for event in entries.events():
+        previous = event.expected_mac(key, previous)
+        connection.execute("UPDATE events SET mac = ? WHERE seq = ?", (previous, event.seq))
+    connection.execute(
+        "UPDATE operations SET mac = (SELECT mac FROM events WHERE seq = event),"
+        " account = COALESCE(json_extract(document, '$.account'), ''),"
+        " credential = COALESCE(json_extract(document, '$.credential'), '')"
+    )
+    connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def _status(path: Path) -> tuple[int, int, int, int]:
+    """Which file stands under that name, its size, and when it was last written to; zeros if there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return (0, 0, 0, 0)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a ledger: an empty file is none."""
+    try:
+        return path.stat().st_size > 0
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _is_sealed_file(path: Path) -> bool:
+    """Whether the file bears the version that a ledger of 0.1.0 lacks, which SQLite keeps in these bytes."""
+    if not _is_there(path):
+        return False
+    with path.open("rb") as file:
+        return file.read(64)[60:] > bytes(4)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ async def authorize(context: Context, request: Request, steps: Steps) -> Result:
         BackupsError: Nothing was changed, or it is not known.
     """
     check_write(context.settings)
+    await context.identify()
     approval, can_ask = context.settings.approval, request.person.can_be_asked
     recorded = await _recorded(context, request)
     if recorded and recorded.status is Status.SENDING:
@@ -89,7 +90,7 @@ async def _named(context: Context, request: Request, operation_id: str) -> Opera
     if operation.action != request.action or operation.arguments != request.arguments:
         raise ConfirmationInvalidError(f"{operation.id} is a plan for another tool or other arguments.")
     if not context.can_see(operation):
-        told = f"{operation.id} was planned with another token, or for another address."
+        told = f"{operation.id} was planned for another account, or for another address."
         raise ConfirmationInvalidError(f"{told}{_done_before(await settle(context, operation))}")
     if operation.is_expired(context.moment()) or operation.status is Status.EXPIRED:
         ended = await settle(context, operation)
@@ -126,11 +127,11 @@ async def _repeated(context: Context, request: Request) -> Operation | None:
     now = context.moment()
 
     def find(entries: Entries) -> Operation | None:
-        for operation in entries.find(action=request.action, statuses=EFFECTIVE | {Status.PREPARING}):
+        done = entries.find(action=request.action, statuses=EFFECTIVE | {Status.PREPARING}, owner=context.identity)
+        for operation in done:
             is_recent = operation.sent is not None and operation.sent.ago(now) < REPEAT_WINDOW
             is_waiting = operation.status is Status.PREPARING and not operation.is_expired(now)
-            is_same = operation.arguments == request.arguments and context.can_see(operation)
-            if is_same and (is_recent or is_waiting):
+            if operation.arguments == request.arguments and (is_recent or is_waiting):
                 return operation
         return None
 

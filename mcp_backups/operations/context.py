@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
@@ -13,7 +13,7 @@ from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, Moment
 from mcp_backups.errors import BackupsError, Changed, UpstreamTimeoutError
 from mcp_backups.ledger import Ledger, Liveness, Transaction
-from mcp_backups.models import Backup, Listing
+from mcp_backups.models import Backup, Identity, Listing
 from mcp_backups.operations.consent import Person, Question
 from mcp_backups.operations.operation import (
     EFFECTIVE,
@@ -43,6 +43,12 @@ ANSWER_SECONDS = 45.0
 
 _SENDING_SHARE = 5 / 9
 """How much of a call is kept for a write: 25 s, which is 20 s for the request and time for a look at its effect."""
+
+_IDENTIFYING_SHARE = 1 / 9
+"""How much of a call the question which account this is may take: 5 s."""
+
+_RECORDING_SHARE = 4 / 45
+"""How much of a call is kept for what another process that holds the ledger may take: 4 s."""
 
 _RECENT = timedelta(hours=24)
 _RESTORING = timedelta(hours=1)
@@ -150,12 +156,26 @@ class Steps(NamedTuple):
     execute: Callable[["Context", Operation, ApprovedBy], Awaitable[Result]]
 
 
+@dataclass
+class AccountName:
+    """Which account the token is of, as far as VPS.org has named it.
+
+    Attributes:
+        fingerprint: Of its name at its address; empty while that is not known.
+        is_asked: Whether this process has asked.
+    """
+
+    fingerprint: str = ""
+    is_asked: bool = False
+
+
 @dataclass(frozen=True)
 class Context:
     """What every operation works with.
 
     Attributes:
         actions: Every action, by its name.
+        account: The one that the token is of.
         answer_seconds: How long a call may take.
         answer_by: When the present call must be answered, by the clock's ticks; infinite outside a call.
     """
@@ -166,6 +186,7 @@ class Context:
     liveness: Liveness
     clock: Clock
     actions: Mapping[str, Action]
+    account: AccountName = field(default_factory=AccountName)
     answer_seconds: float = ANSWER_SECONDS
     answer_by: float = math.inf
 
@@ -187,23 +208,48 @@ class Context:
         """Until the present call must be answered, 0 at least."""
         return max(0.0, self.answer_by - self.clock.ticks())
 
+    @property
+    def recording_seconds(self) -> float:
+        """What is kept of a call to record what came of it."""
+        return self.answer_seconds * _RECORDING_SHARE
+
     @contextmanager
     def reading(self, *, before_sending: bool = False) -> Iterator[None]:
-        """Whatever is read inside ends in time for the answer or, `before_sending`, for the write and its answer.
+        """Whatever is read inside ends in time to record it or, `before_sending`, for the write and its answer.
 
         Raises:
             UpstreamTimeoutError: It did not.
         """
-        kept = self.answer_seconds * _SENDING_SHARE if before_sending else 0.0
+        kept = self.answer_seconds * _SENDING_SHARE if before_sending else self.recording_seconds
         try:
             with anyio.fail_after(self.seconds_left - kept):
                 yield
         except TimeoutError:
             raise UpstreamTimeoutError("VPS.org's lists could not be read in the time that a call may take.") from None
 
+    @property
+    def identity(self) -> Identity:
+        """On whose behalf this process works, as far as that is known by now."""
+        credential = self.api.credential
+        return Identity(self.api.address, credential, self.account.fingerprint or credential)
+
+    async def identify(self) -> None:
+        """Ask VPS.org once which account the token is of, so that all its tokens share budgets and plans.
+
+        For writes alone, and nothing depends on the answer: without it a token is an account of its own.
+        """
+        if not self.account.is_asked:
+            self.account.is_asked = True
+            with anyio.move_on_after(self.answer_seconds * _IDENTIFYING_SHARE), suppress(BackupsError):
+                self.account.fingerprint = await self.api.account_fingerprint()
+
     def can_see(self, operation: Operation) -> bool:
-        """Whether what VPS.org shows here can be about an operation: what another token sees proves nothing."""
-        return operation.credential in {"", self.api.credential}
+        """Whether what VPS.org shows here can be about an operation: what another account sees proves nothing."""
+        return self.identity.owns(operation.identity)
+
+    def concerns(self, operation: Operation) -> bool:
+        """Whether an operation may be about servers that are seen here, whoever asked for it."""
+        return self.identity.shares_servers(operation.identity)
 
     def is_being_sent(self, operation: Operation) -> bool:
         """Whether a process may still be at work on it: one that lives, and not for longer than any of them takes."""
@@ -225,14 +271,14 @@ class Context:
             LedgerUnavailableError, BusyError: The ledger cannot be read now, so it is not known.
         """
         now = self.moment()
-        return await self.ledger.read(lambda entries: doubts_in(entries, backups, now))
+        return await self.ledger.read(lambda entries: doubts_in(entries, backups, self.identity, now))
 
     async def inventory(self, server_id: int, backups: Listing[Backup]) -> Inventory:
         """What a destructive operation on a server is judged by."""
         now = self.moment()
 
         def read(entries: Entries) -> _Before:
-            return _Before.read(entries, server_id, now)
+            return _Before.read(entries, server_id, self, now)
 
         before = await self.ledger.read(read)
         recent = [each for each in before.created if each.created.within(_RECENT, now)]
@@ -269,9 +315,10 @@ class _Before(NamedTuple):
     prepared: list[tuple[Operation, Operation | None]]
 
     @classmethod
-    def read(cls, entries: Entries, server_id: int, now: Moment) -> "_Before":
+    def read(cls, entries: Entries, server_id: int, context: Context, now: Moment) -> "_Before":
         def find(action: ActionName, **terms: Any) -> list[Operation]:
-            return entries.find(action=action, server_id=server_id, limit=_MOST, **terms)
+            every = entries.find(action=action, server_id=server_id, limit=_MOST, **terms)
+            return [each for each in every if context.concerns(each)]
 
         waiting = find("restore_server", statuses={Status.PREPARING})
         return cls(
@@ -286,10 +333,10 @@ class _Before(NamedTuple):
         )
 
 
-def doubts_in(entries: Entries, backups: Listing[Backup], now: Moment) -> dict[int, Doubt]:
-    """The doubtful ones of these backups, by the ledger."""
+def doubts_in(entries: Entries, backups: Listing[Backup], identity: Identity, now: Moment) -> dict[int, Doubt]:
+    """The doubtful ones of these backups, by the ledger, whichever token their deletion was sent with."""
     deletes = entries.find(action="delete_backup", statuses=EFFECTIVE, limit=_MOST)
-    return doubts(deletes, backups.ids, now)
+    return doubts([each for each in deletes if identity.shares_servers(each.identity)], backups.ids, now)
 
 
 def _may_be_reading(restore: Operation, now: Moment) -> bool:

@@ -50,7 +50,7 @@ _OBSERVATIONS = 5
 """How often it is looked again because something else was sent for the server meanwhile."""
 
 _RECORD_ATTEMPTS = 4
-"""How often an outcome is tried to be recorded while another process holds the ledger: about 12 s."""
+"""How often an outcome is tried to be recorded while another process holds the ledger: some 12 s, if there is time."""
 
 
 class _SentBeforeError(Exception):
@@ -225,8 +225,9 @@ async def _send(context: Context, operation: Operation) -> Operation:
 async def _conclude(context: Context, outcome: Operation) -> Operation:
     try:
         for _ in range(_RECORD_ATTEMPTS - 1):
-            with suppress(BusyError):
-                return await context.record(outcome)
+            if context.seconds_left > 2 * context.recording_seconds:
+                with suppress(BusyError):
+                    return await context.record(outcome)
         return await context.record(outcome)
     except BackupsError as error:
         raise LedgerUnavailableError(

@@ -114,7 +114,7 @@ def check_open(context: Context, entries: Entries, server_id: int) -> None:
         BusyError: Something is being sent at this moment.
         PolicyDeniedError: The outcome of something is not known.
     """
-    unsettled = entries.find(server_id=server_id, statuses=UNSETTLED)
+    unsettled = [each for each in entries.find(server_id=server_id, statuses=UNSETTLED) if context.concerns(each)]
     for each in unsettled:
         if each.status is Status.SENDING and context.is_being_sent(each):
             raise BusyError(
@@ -127,7 +127,7 @@ def check_open(context: Context, entries: Entries, server_id: int) -> None:
 def counted(context: Context, entries: Entries, action: ActionName) -> list[Operation]:
     """The operations that a budget may have to count, newest first."""
     most = max(context.settings.deletes_per_hour, context.settings.deletes_per_day, _RESTORES_COUNTED)
-    return entries.find(action=action, statuses=EFFECTIVE, sent_only=True, limit=most)
+    return entries.find(action=action, statuses=EFFECTIVE, sent_only=True, limit=most, owner=context.identity)
 
 
 def check_fresh(entries: Entries, operation: Operation, seen: Observation) -> None:

@@ -1,5 +1,6 @@
 """An operation: one write, from its plan to its outcome."""
 
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mcp_backups.clock import Moment
 from mcp_backups.errors import BackupsError, Changed
-from mcp_backups.models import Backup
+from mcp_backups.models import Backup, Identity
 
 ActionName = Literal["create_backup", "delete_backup", "restore_server", "prune_backups"]
 """What an operation does; each is named after its tool."""
@@ -65,6 +66,7 @@ REPEAT_WINDOW = timedelta(minutes=10)
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _ID_LENGTH = 16
+OPERATION_ID = re.compile(r"op_[a-z2-7]{16}")
 
 _CHANGED: dict[Status, Changed] = {
     Status.SENDING: "unknown",
@@ -187,7 +189,9 @@ class Operation(_Frozen):
         details: What is special about this action.
         sent: When the intent to send was recorded.
         owner: The process that sends, see `Liveness`.
-        credential: Which token at which address it was planned with, by a fingerprint that tells neither.
+        address: Of the API that it was planned for, see `Identity`.
+        credential: Which token at which address it was planned with.
+        account: Which account it was planned for.
         evidence: How the outcome is known.
         error: The error's sentence, when it failed or was refused.
         advice: What the error said to do next.
@@ -206,7 +210,9 @@ class Operation(_Frozen):
     created: Moment
     sent: Moment | None = None
     owner: str = ""
+    address: str = ""
     credential: str = ""
+    account: str = ""
     evidence: str = ""
     error_code: str = ""
     error: str = ""
@@ -237,6 +243,11 @@ class Operation(_Frozen):
     def since(self) -> Moment:
         """When it was sent, or else planned."""
         return self.sent or self.created
+
+    @property
+    def identity(self) -> Identity:
+        """On whose behalf it was planned."""
+        return Identity(self.address, self.credential, self.account)
 
     @property
     def changed(self) -> Changed:

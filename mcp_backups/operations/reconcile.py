@@ -16,13 +16,13 @@ from mcp_backups.ledger import Ledger, Liveness
 from mcp_backups.operations.context import Context, Entries, ReportProgress, Result
 from mcp_backups.operations.operation import OPEN, UNSETTLED, Operation, Status
 
-Verdict = Literal["succeeded", "failed"]
+SettledAs = Literal["succeeded", "failed"]
 """What an operator can say of an operation: it took effect, or it did not."""
 
 CANNOT_SEE = (ApiError, ConfigError)
 """Why a look may tell nothing; whatever it is, it says nothing about what was sent before."""
 
-MADE_ELSEWHERE = "it was made with another token or for another address"
+MADE_ELSEWHERE = "it was made for another account or another address"
 """Why nothing is looked at; only the operator can tell then."""
 
 LEDGER_AWAY = (BusyError, LedgerUnavailableError)
@@ -46,7 +46,7 @@ async def follow(context: Context, operation: Operation, wait_seconds: float, re
         report: Result after each look.
     """
     start, pause = context.clock.ticks(), _FIRST_WAIT
-    end = min(wait_seconds, context.seconds_left - _LAST_LOOK_SECONDS)
+    end = min(wait_seconds, context.seconds_left - context.recording_seconds - _LAST_LOOK_SECONDS)
     while True:
         result = await settle(context, operation)
         operation = operation if result.obstacle else result.operation  # what could not be recorded is found again
@@ -127,7 +127,7 @@ async def settle_left_open(context: Context) -> None:
 
 
 async def settle_by_word(
-    ledger: Ledger[Operation], liveness: Liveness, operation_id: str, verdict: Verdict
+    ledger: Ledger[Operation], liveness: Liveness, operation_id: str, verdict: SettledAs
 ) -> Operation:
     """Record what the operator found out about an operation whose outcome is not known.
 
@@ -163,7 +163,7 @@ async def settle_by_word(
     return await ledger.write(record)
 
 
-def _settled(operation: Operation, verdict: Verdict) -> Operation:
+def _settled(operation: Operation, verdict: SettledAs) -> Operation:
     known = operation.without_error(status=Status(verdict), evidence="settled by the operator")
     if verdict == "succeeded":
         return known

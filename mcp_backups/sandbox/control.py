@@ -16,9 +16,9 @@ No token is needed: only this machine is answered.
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from .faults import Fault
 from .fleet import Fleet
@@ -26,9 +26,6 @@ from .received import Received
 from .refusals import RefusalError, detail, method_not_allowed, no_such_route
 from .reply import Reply, json_reply
 from .shapes import JsonObject, backup_shape, server_shape, timestamp
-
-if TYPE_CHECKING:
-    from .emulator import Emulator
 
 PREFIX = "/_sandbox/"
 
@@ -63,7 +60,23 @@ BEHAVIOUR: dict[str, Callable[[Any], bool]] = {
 """What can be changed while it serves, and what is a value for it."""
 
 
-def answer(emulator: "Emulator", received: Received, peer: str) -> Reply:
+class Controlled(Protocol):
+    """What the control surface tells and asks the emulator."""
+
+    fleet: Fleet
+    requests: list[Received]
+
+    @property
+    def faults(self) -> Sized: ...
+    @property
+    def fail(self) -> Callable[..., object]: ...
+    def clear_faults(self) -> None: ...
+    def change(self, **values: Any) -> None: ...
+    def finish_all(self) -> None: ...
+    def settle(self) -> None: ...
+
+
+def answer(emulator: Controlled, received: Received, peer: str) -> Reply:
     """What the control surface says; to other machines it does not exist. The emulator's lock is held."""
     endpoints = ENDPOINTS.get(received.path.rstrip("/"))
     try:
@@ -76,20 +89,20 @@ def answer(emulator: "Emulator", received: Received, peer: str) -> Reply:
         return refusal.reply
 
 
-def show_requests(emulator: "Emulator", _: Received) -> Reply:
+def show_requests(emulator: Controlled, _: Received) -> Reply:
     """Every request in order, tokens masked, and a count for each method and path."""
     counts = Counter(f"{request.method} {request.path}" for request in emulator.requests)
     rows = [request_shape(request) for request in emulator.requests]
     return json_reply(200, {"count": len(rows), "counts": counts, "requests": rows})
 
 
-def show_fleet(emulator: "Emulator", _: Received) -> Reply:
+def show_fleet(emulator: Controlled, _: Received) -> Reply:
     """The account's state, as it is by now."""
     emulator.settle()
     return json_reply(200, fleet_shape(emulator.fleet))
 
 
-def add_fault(emulator: "Emulator", received: Received) -> Reply:
+def add_fault(emulator: Controlled, received: Received) -> Reply:
     """`Emulator.fail`, told in JSON."""
     try:
         content = json.loads(received.body)
@@ -100,13 +113,13 @@ def add_fault(emulator: "Emulator", received: Received) -> Reply:
     return json_reply(201, {"faults": len(emulator.faults)})
 
 
-def clear_faults(emulator: "Emulator", _: Received) -> Reply:
+def clear_faults(emulator: Controlled, _: Received) -> Reply:
     """`Emulator.clear_faults`."""
     emulator.clear_faults()
     return Reply(204)
 
 
-def behave(emulator: "Emulator", received: Received) -> Reply:
+def behave(emulator: Controlled, received: Received) -> Reply:
     """`Emulator.change`, told in JSON."""
     try:
         values = json.loads(received.body)
@@ -119,7 +132,7 @@ def behave(emulator: "Emulator", received: Received) -> Reply:
     return Reply(204)
 
 
-def finish(emulator: "Emulator", _: Received) -> Reply:
+def finish(emulator: Controlled, _: Received) -> Reply:
     """`Emulator.finish_all`."""
     emulator.finish_all()
     return Reply(204)

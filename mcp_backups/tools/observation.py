@@ -49,7 +49,7 @@ class AccountObservation(NamedTuple):
         return flags or None
 
 
-async def observe(
+async def observe_account(
     api: VpsClient,
     read_doubts: ReadDoubts,
     server_id: int = 0,
@@ -89,7 +89,7 @@ async def observe_for(
         ApiError: The backups could not be read, or not in time.
     """
     with context.reading():
-        return await observe(
+        return await observe_account(
             context.api,
             partial(known_doubts, context),
             server_id,
@@ -102,6 +102,6 @@ async def observe_for(
 async def known_doubts(context: Context, backups: Listing[Backup]) -> Doubts | None:
     """For which of these backups a deletion was sent; None where the ledger cannot be read. Makes no ledger."""
     try:
-        return await context.doubtful(backups) if context.ledger.path.exists() else {}
+        return await context.doubtful(backups) if context.ledger.exists() else {}
     except (*LEDGER_AWAY, OSError):
         return None

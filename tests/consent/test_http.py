@@ -215,8 +215,13 @@ def test_the_sealing_key_is_made_once_and_for_its_owner_only(tmp_path: Path) -> 
     assert len(key) == 32
     assert sealing_key(folder) == key
     assert sealing_key(tmp_path / "other") != key
-    (file,) = folder.iterdir()
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert {each.name for each in folder.iterdir()} == {"installation.key", "ledger.end", "ledger.lock"}
+    assert {stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()} == {0o600}
+
+
+def test_the_key_that_0_1_0_sealed_questions_with_goes_on_sealing_them(tmp_path: Path) -> None:
+    (tmp_path / "sealing.key").write_bytes(bytes(range(32)))
+    assert sealing_key(tmp_path) == bytes(range(32))
 
 
 def test_without_a_place_for_the_key_there_is_none(tmp_path: Path) -> None:

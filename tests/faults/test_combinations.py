@@ -14,7 +14,7 @@ from mcp_backups.errors import ConfigError
 from mcp_backups.ledger import Ledger, Liveness
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import Operation
-from mcp_backups.operations.reconcile import Verdict, settle_by_word
+from mcp_backups.operations.reconcile import SettledAs, settle_by_word
 from mcp_backups.sandbox import Emulator, Fault
 from tests.faults.conftest import OpenBench
 from tests.faults.stage import (
@@ -295,7 +295,7 @@ async def _by_word(bench: Bench) -> AsyncIterator[Callable[..., Any]]:
 
 @pytest.mark.parametrize("verdict", ["succeeded", "failed"])
 async def test_the_operators_word_settles_an_unknown_restore_and_opens_its_server(
-    emulator: Emulator, bench_on: OpenBench, verdict: Verdict
+    emulator: Emulator, bench_on: OpenBench, verdict: SettledAs
 ) -> None:
     async with bench_on(emulator, restores_per_hour=9) as bench:
         await a_restore(bench, (on_post(LOST),))

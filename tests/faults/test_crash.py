@@ -223,7 +223,7 @@ async def test_a_process_killed_while_it_looks_for_the_outcome_leaves_what_can_b
 ) -> None:
     name, arguments = await confirmation(successor, tool)
     emulator.fail(LOST, method=METHODS[tool])
-    emulator.fail(Fault.delay(1), method="GET", skip=1)
+    emulator.fail(Fault.delay(1), method="GET", path="backups", skip=1)
     with doomed(emulator, state_dir) as process:
         process.shake_hands().start_call(name, **arguments)
         assert gate.reached.wait(PATIENCE), row

@@ -294,9 +294,9 @@ async def test_on_a_full_disk_backups_are_listed_and_nothing_is_changed(
     emulator: Emulator, bench_on: OpenBench, row: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite's own limit on a database's size stands for the disk's: both end in SQLITE_FULL."""
-    opened = ledger_module.Ledger._open
+    opened = ledger_module.Ledger[Any]._open
 
-    def open_full(ledger: ledger_module.Ledger) -> sqlite3.Connection:
+    def open_full(ledger: ledger_module.Ledger[Any]) -> sqlite3.Connection:
         connection = opened(ledger)
         _full(connection)
         return connection
@@ -411,7 +411,7 @@ async def test_while_another_process_opens_the_ledger_writes_are_busy_and_lists_
 ) -> None:
     monkeypatch.setattr(ledger_module, "LOCK_WAIT_SECONDS", 0.2)
     _is_empty(state_dir)
-    with FileLock(state_dir / ledger_module._OPENING):
+    with FileLock(state_dir / ledger_module.LOCK):
         assert (await bench.agent.call("create_backup", server_id=WEB)).code == "busy", row
         assert not (await a_list(bench, ())).is_error
     assert (await bench.agent.call("create_backup", server_id=WEB)).status == "accepted"

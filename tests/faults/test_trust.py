@@ -244,7 +244,7 @@ async def test_what_another_account_shows_says_nothing_of_what_was_sent(
         before = there.clock.passed
         told = await there.agent.call("get_operation", operation_id=operation.id, wait_seconds=45)
         assert (told.status, told.data["changed"]) == ("unknown", "unknown")
-        assert "it was made with another token or for another address" in told.data["facts"]["not_checked_now"]
+        assert "it was made for another account or another address" in told.data["facts"]["not_checked_now"]
         assert there.clock.passed == before  # waiting could tell nothing
     emulator.clear_faults()
     here.clock.advance(hours=24)

@@ -208,7 +208,7 @@ async def test_the_same_flagged_call_goes_on_with_a_restore_that_waits_for_its_s
             {"credential": "another"},
             0,
             ConfirmationInvalidError,
-            "{id} was planned with another token, or for another address.",
+            "{id} was planned for another account, or for another address.",
         ),
     ],
 )

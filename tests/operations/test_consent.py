@@ -1,7 +1,7 @@
 """Who consents: one table, for every setting, call and client."""
 
 import itertools
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -149,7 +149,7 @@ def test_a_refusal_says_what_the_person_did(
 
 
 RESTORE = {"server_id": 12345, "backup_id": 501, "safety_backup": False}
-LEFT = {"good_left": 1, "newest_left": backup(499, hours=45.5)}
+LEFT: dict[str, Any] = {"good_left": 1, "newest_left": backup(499, hours=45.5)}
 
 
 def test_of_many_backups_that_a_prune_deletes_ten_are_named_and_the_others_counted() -> None:

@@ -276,7 +276,7 @@ async def test_a_restore_knows_from_when_on_the_budget_allows_to_take_it_back(
     assert (None if undo_from is None else (undo_from - sent).total_seconds() / 60) == minutes
 
 
-async def test_a_restore_without_a_way_back_and_a_delete_know_none(context: Context, clock: ManualClock) -> None:
+async def test_a_restore_without_a_way_back_and_a_delete_know_none(context: Context) -> None:
     restored = (await execute_plan(context, await a_restore(context), "plan")).operation
     assert (restored.of(RestoreDetails).undo_backup_id, operation_answer(Result(restored), context).undo) == (0, None)
     deleted = (await execute_plan(context, await a_delete(context), "plan")).operation

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def ledger(state_dir: Path) -> Iterator[Ledger]:
-    opened = Ledger(state_dir, lambda: NOW)
+def ledger(state_dir: Path) -> Iterator[Ledger[Operation]]:
+    opened = Ledger(state_dir, Operation, lambda: NOW)
     yield opened
     opened.close()
 
@@ -40,24 +40,26 @@ def modes(folder: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.iterdir()]}
 
 
-def saving(*operations: Operation) -> Callable[[Transaction], None]:
-    def save(entries: Transaction) -> None:
+def saving(*operations: Operation) -> Callable[[Transaction[Operation]], None]:
+    def save(entries: Transaction[Operation]) -> None:
         for each in operations:
             entries.save(each)
 
     return save
 
 
-async def test_what_was_saved_is_read_back_the_same_by_another_process(ledger: Ledger, state_dir: Path) -> None:
+async def test_what_was_saved_is_read_back_the_same_by_another_process(
+    ledger: Ledger[Operation], state_dir: Path
+) -> None:
     saved = operation(facts={"good_backups_left": 17, "can_be_undone": False, "lost": "x"}, baseline=(1, 2))
     await ledger.write(saving(saved))
-    other = Ledger(state_dir, lambda: NOW)
+    other = Ledger(state_dir, Operation, lambda: NOW)
     assert await other.read(lambda entries: entries.get(saved.id)) == saved
     other.close()
     assert await ledger.read(lambda entries: entries.get("op_unknown")) is None
 
 
-async def test_every_step_is_kept_and_chained(ledger: Ledger) -> None:
+async def test_every_step_is_kept_and_chained(ledger: Ledger[Operation]) -> None:
     first = operation()
     steps = [first, first.updated(status="approved"), first.updated(status="sending", sent=MOMENT), operation()]
     await ledger.write(saving(*steps))
@@ -68,16 +70,17 @@ async def test_every_step_is_kept_and_chained(ledger: Ledger) -> None:
         (3, "sending"),
         (4, "planned"),
     ]
-    assert [event.hash for event in events] == [
-        event.expected_hash(before)
-        for event, before in zip(events, ["0" * 64, *(e.hash for e in events)], strict=False)
+    assert [event.mac for event in events] == [
+        event.expected_mac(ledger._key, before)
+        for event, before in zip(events, ["0" * 64, *(e.mac for e in events)], strict=False)
     ]
+    assert {event.hash for event in events} == {""}
     assert len(await ledger.read(lambda entries: list(entries.events(first.id)))) == 3
     assert await ledger.read(lambda entries: entries.verify()) == ""
 
 
-async def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
-    def fail(entries: Transaction) -> None:
+async def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger[Operation]) -> None:
+    def fail(entries: Transaction[Operation]) -> None:
         entries.save(operation())
         raise BusyError("Stop.")
 
@@ -87,7 +90,7 @@ async def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
     assert await ledger.read(lambda entries: list(entries.events())) == []
 
 
-async def test_operations_are_found_by_what_is_asked_newest_first(ledger: Ledger) -> None:
+async def test_operations_are_found_by_what_is_asked_newest_first(ledger: Ledger[Operation]) -> None:
     plan, sent = operation(), operation(status="sending", sent=MOMENT)
     other, made = operation(server_id=12346), operation("create_backup", "accepted", sent=MOMENT)
     await ledger.write(saving(plan, sent, other, made, plan.updated(status="sending", sent=MOMENT)))
@@ -106,11 +109,13 @@ async def test_operations_are_found_by_what_is_asked_newest_first(ledger: Ledger
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
-async def test_it_is_its_owners_alone(ledger: Ledger, state_dir: Path, generous_umask: None) -> None:
+async def test_it_is_its_owners_alone(ledger: Ledger[Operation], state_dir: Path, generous_umask: None) -> None:
     del generous_umask
     await ledger.write(saving(operation()))
     assert modes(state_dir) == {
         "state": 0o700,
+        "installation.key": 0o600,
+        "ledger.end": 0o600,
         "ledger.lock": 0o600,
         "ledger.sqlite3": 0o600,
         "ledger.sqlite3-wal": 0o600,
@@ -118,13 +123,13 @@ async def test_it_is_its_owners_alone(ledger: Ledger, state_dir: Path, generous_
     }
 
 
-async def test_it_is_made_at_its_first_use(ledger: Ledger, state_dir: Path) -> None:
+async def test_it_is_made_at_its_first_use(ledger: Ledger[Operation], state_dir: Path) -> None:
     assert not await anyio.Path(state_dir).exists()
     await ledger.read(lambda entries: entries.find())
     assert ledger.path.exists()
 
 
-async def test_a_closed_one_lets_go_of_its_file_and_opens_again_when_it_is_used(ledger: Ledger) -> None:
+async def test_a_closed_one_lets_go_of_its_file_and_opens_again_when_it_is_used(ledger: Ledger[Operation]) -> None:
     await ledger.write(saving(operation()))
     connection = ledger._connection
     assert connection is not None
@@ -134,18 +139,18 @@ async def test_a_closed_one_lets_go_of_its_file_and_opens_again_when_it_is_used(
     assert len(await ledger.read(lambda entries: entries.find())) == 1
 
 
-async def test_an_audit_reads_what_is_there_and_can_write_nothing(ledger: Ledger, state_dir: Path) -> None:
-    with open_for_audit(state_dir) as nothing:
+async def test_an_audit_reads_what_is_there_and_can_write_nothing(ledger: Ledger[Operation], state_dir: Path) -> None:
+    with open_for_audit(state_dir, Operation) as nothing:
         assert nothing is None
     assert not ledger.path.exists()
     saved = operation()
     await ledger.write(saving(saved))
-    with open_for_audit(state_dir) as entries:
+    with open_for_audit(state_dir, Operation) as entries:
         assert entries is not None
         assert entries.find() == [saved]
 
     def write() -> None:
-        with open_for_audit(state_dir) as entries:
+        with open_for_audit(state_dir, Operation) as entries:
             assert entries is not None
             entries.save(operation())
 
@@ -170,13 +175,15 @@ TAMPERINGS = [
 
 
 @pytest.mark.parametrize("tampering", TAMPERINGS)
-async def test_one_that_was_tampered_with_is_not_trusted(ledger: Ledger, state_dir: Path, tampering: str) -> None:
+async def test_one_that_was_tampered_with_is_not_trusted(
+    ledger: Ledger[Operation], state_dir: Path, tampering: str
+) -> None:
     await ledger.write(saving(operation(), operation(), operation()))
     ledger.close()
     with sqlite3.connect(ledger.path) as connection:
         connection.execute(tampering)
     connection.close()
-    again = Ledger(state_dir, lambda: NOW)
+    again = Ledger(state_dir, Operation, lambda: NOW)
     for use in (again.read, again.write):
         with pytest.raises(LedgerUnavailableError, match="cannot be trusted") as refused:
             await use(lambda entries: entries.find())
@@ -185,7 +192,9 @@ async def test_one_that_was_tampered_with_is_not_trusted(ledger: Ledger, state_d
 
 
 @pytest.mark.parametrize("content", [b"not a database" * 1000, b"\0" * 8192])
-async def test_a_file_that_is_no_ledger_is_not_written_to(ledger: Ledger, state_dir: Path, content: bytes) -> None:
+async def test_a_file_that_is_no_ledger_is_not_written_to(
+    ledger: Ledger[Operation], state_dir: Path, content: bytes
+) -> None:
     await anyio.Path(state_dir).mkdir()
     ledger.path.write_bytes(content)
     with pytest.raises(LedgerUnavailableError):
@@ -195,16 +204,18 @@ async def test_a_file_that_is_no_ledger_is_not_written_to(ledger: Ledger, state_
 
 async def test_a_folder_that_cannot_be_made_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    ledger = Ledger(tmp_path / "file" / "state", lambda: NOW)
+    ledger = Ledger(tmp_path / "file" / "state", Operation, lambda: NOW)
     with pytest.raises(LedgerUnavailableError):
         await ledger.write(saving(operation()))
 
 
-async def test_a_call_waits_for_no_more_than_one_other(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_backups.ledger.LOCK_WAIT_SECONDS", 0.05)
+async def test_a_call_waits_for_no_more_than_one_other(
+    ledger: Ledger[Operation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_backups.ledger.sqlite.LOCK_WAIT_SECONDS", 0.05)
     held, done = threading.Event(), threading.Event()
 
-    def hold(entries: Transaction) -> None:
+    def hold(entries: Transaction[Operation]) -> None:
         held.set()
         assert done.wait(10)
         entries.save(saved)
@@ -220,12 +231,12 @@ async def test_a_call_waits_for_no_more_than_one_other(ledger: Ledger, monkeypat
 
 
 async def test_one_that_another_process_holds_is_busy_for_writing_and_open_for_reading(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger[Operation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcp_backups.ledger.LOCK_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("mcp_backups.ledger.sqlite.LOCK_WAIT_SECONDS", 0.05)
     saved = operation()
     await ledger.write(saving(saved))
-    other = Ledger(ledger.path.parent, lambda: NOW)
+    other = Ledger(ledger.path.parent, Operation, lambda: NOW)
     holder = sqlite3.connect(ledger.path, isolation_level=None)
     try:
         holder.execute("BEGIN IMMEDIATE")
@@ -240,9 +251,9 @@ async def test_one_that_another_process_holds_is_busy_for_writing_and_open_for_r
 
 
 async def test_writes_of_two_processes_at_once_are_all_kept_and_the_chain_stays_whole(
-    ledger: Ledger, state_dir: Path
+    ledger: Ledger[Operation], state_dir: Path
 ) -> None:
-    other = Ledger(state_dir, lambda: NOW)
+    other = Ledger(state_dir, Operation, lambda: NOW)
     async with anyio.create_task_group() as group:
         for each in (ledger, other) * 20:
             group.start_soon(each.write, saving(operation()))
@@ -253,7 +264,7 @@ async def test_writes_of_two_processes_at_once_are_all_kept_and_the_chain_stays_
 
 async def test_processes_that_open_a_new_one_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
     for attempt in range(20):
-        ledgers = [Ledger(tmp_path / str(attempt), lambda: NOW) for _ in range(4)]
+        ledgers = [Ledger(tmp_path / str(attempt), Operation, lambda: NOW) for _ in range(4)]
         async with anyio.create_task_group() as group:
             for each in ledgers:
                 group.start_soon(each.write, saving(operation()))
@@ -265,5 +276,5 @@ async def test_processes_that_open_a_new_one_at_once_do_not_disturb_each_other(t
 async def test_its_errors_are_for_callers_and_name_no_path(tmp_path: Path) -> None:
     (tmp_path / "state").touch()
     with pytest.raises(BackupsError) as failed:
-        await Ledger(tmp_path / "state", lambda: NOW).read(lambda entries: entries.find())
+        await Ledger(tmp_path / "state", Operation, lambda: NOW).read(lambda entries: entries.find())
     assert str(tmp_path) not in str(failed.value)

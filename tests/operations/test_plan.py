@@ -196,18 +196,27 @@ async def test_a_target_that_its_server_lacks_is_looked_for_elsewhere(context: C
         await observe(context, RESTORE | {"backup_id": 999})
 
 
-@pytest.mark.parametrize(("arguments", "lists_before"), [({"backup_id": 999}, 0), (RESTORE | {"backup_id": 999}, 1)])
 async def test_an_incomplete_list_of_all_does_not_prove_that_a_target_is_absent(
-    context: Context, emulator: Emulator, arguments: Arguments, lists_before: int
+    context: Context, emulator: Emulator
 ) -> None:
-    emulator.fail(Fault.edited(spoil_a_row), method="GET", skip=lists_before)
+    emulator.fail(Fault.edited(spoil_a_row), method="GET")
     with pytest.raises(ProtocolError) as unsure:
-        await observe(context, arguments)
+        await observe(context, {"backup_id": 999})
     assert unsure.value.what == (
         "Backup 999 is not in what could be read of the list of backups, but the list is incomplete "
         "(1 row of server 12384 could not be read (id)), so it may exist."
     )
     assert unsure.value.next_step == "Try once more in a few minutes; if it says the same then, tell the user."
+
+
+async def test_a_row_of_another_server_that_cannot_be_read_leaves_open_nothing_about_this_one(
+    context: Context, emulator: Emulator
+) -> None:
+    emulator.fail(Fault.edited(spoil_a_row), method="GET", skip=1)
+    with pytest.raises(NotFoundError) as absent:
+        await observe(context, RESTORE | {"backup_id": 999})
+    assert absent.value.what == "Server 12345 has no backup 999."
+    assert len(asked(emulator)) == 2
 
 
 def fewer_rows_than_counted(content: Any) -> None:

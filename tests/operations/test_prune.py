@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.actions.prune import _execute, judge_all, outcome, prune
+from mcp_backups.actions.prune import _execute, outcome, prune
 from mcp_backups.errors import BudgetExhaustedError, BusyError, NotFoundError, PolicyDeniedError
 from mcp_backups.ledger import Liveness
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import Context, Entries
 from mcp_backups.operations.operation import Operation, PruneDetails, PruneItem
-from mcp_backups.operations.policy import Doubt, Inventory
+from mcp_backups.operations.policy import Doubt, Inventory, judge_all
 from mcp_backups.retention import Keep
 from mcp_backups.sandbox import Backup as Held
 from mcp_backups.sandbox import Emulator, Fault
@@ -265,11 +265,7 @@ async def test_a_prune_whose_deletes_are_not_seen_to_be_done_is_only_accepted(
 
 
 @pytest.mark.usefixtures("three")
-<<<<<<< HEAD
 async def test_a_prune_keeps_what_its_rules_would_keep_by_then_and_tells_what_was_gone_already(
-=======
-async def test_a_prune_stops_where_its_rules_would_keep_the_next_one_by_then(
->>>>>>> 3e125e2 (The demo shows verdicts and states in colour and in words, cuts nothing at 80 columns, and can be drawn for the README)
     context: Context, emulator: Emulator
 ) -> None:
     plan = await pruned(context)

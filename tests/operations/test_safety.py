@@ -32,7 +32,6 @@ NORMAL: dict[str, Any] = {}
 
 
 async def prepared(
-<<<<<<< HEAD
     context: Context,
     emulator: Emulator,
     clock: ManualClock,
@@ -43,12 +42,6 @@ async def prepared(
     if held is not None:
         emulator.fleet.backups[777] = Held(777, 12345, clock.now(), "manual", **{"size_mb": 100} | held)
     safety = operation("create_backup", status, backup_id=777, backup=MADE, sent=clock.moment())
-=======
-    context: Context, clock: ManualClock, status: str = "succeeded", made: Backup | None = MADE
-) -> Operation:
-    """A restore whose safety backup has come so far."""
-    safety = operation("create_backup", status, backup_id=777, backup=made, sent=clock.moment())
->>>>>>> 3e125e2 (The demo shows verdicts and states in colour and in words, cuts nothing at 80 columns, and can be drawn for the README)
     await context.record(safety)
     restore = operation("restore_server", "preparing", arguments=RESTORE, created=clock.moment())
     return await context.record(restore.updated(safety_operation=safety.id))

@@ -24,7 +24,10 @@ def put(make_settings: MakeSettings, clock: ManualClock) -> Put:
 
     async def into_ledger(action: str, status: str, **fields: Any) -> str:
         arguments = {"backup_id": 501} if action == "delete_backup" else {"server_id": 12345}
-        known: dict[str, Any] = {"server_id": 12345, "created": clock.moment(), "arguments": arguments} | fields
+        known: dict[str, Any] = {"server_id": 12345, "created": clock.moment(), "arguments": arguments}
+        if status in {"accepted", "unknown", "succeeded"}:
+            known["sent"] = clock.moment()
+        known |= fields
         operation = Operation.model_validate({"id": new_id(), "action": action, "status": status} | known)
 
         def save(entries: Entries) -> Operation:
@@ -181,7 +184,11 @@ async def test_an_unknown_delete_that_did_not_take_effect_is_settled_once_it_can
     emulator.clear_faults()
     assert (await look(agent, operation)).status == "unknown"
     assert (await agent.call("delete_backup", backup_id=499)).code == "policy_denied"
-    clock.advance(minutes=2)
+    clock.advance(hours=23.9)
+    waiting = await look(agent, operation)
+    assert (waiting.status, waiting.data["changed"]) == ("unknown", "unknown")
+    assert waiting.data["next_step"].startswith("Do not count on backup 501. Call get_operation(")
+    clock.advance(hours=0.1)
     settled = await look(agent, operation)
     assert (settled.status, settled.data["changed"]) == ("failed", "nothing")
     assert (await agent.call("delete_backup", backup_id=499)).status == "needs_confirmation"

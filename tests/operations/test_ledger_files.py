@@ -1,0 +1,214 @@
+"""The ledger's files: what is recorded survives the loss of those beside it, and nobody waits for a reader."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import sqlite3
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from mcp_backups.errors import ConfigError, LedgerUnavailableError
+from mcp_backups.ledger import Ledger, Transaction, open_for_audit
+from mcp_backups.ledger.key import installation_key
+from mcp_backups.operations.operation import Operation
+from tests.stage import NOW
+
+from .made import operation
+
+pytestmark = pytest.mark.anyio
+
+Loss = Callable[[Path], None]
+
+
+def saving(saved: Operation) -> Callable[[Transaction[Operation]], Operation]:
+    return lambda entries: entries.save(saved)
+
+
+def ids(folder: Path) -> set[str]:
+    """Every operation in a ledger that is whole."""
+    with open_for_audit(folder, Operation) as entries:
+        assert entries is not None
+        assert entries.verify() == ""
+        return {each.id for each in entries.find(limit=1000)}
+
+
+def without(*names: str) -> Loss:
+    def lose(path: Path) -> None:
+        for name in names:
+            path.with_name(path.name + name).unlink()
+
+    return lose
+
+
+def replaced(name: str) -> Loss:
+    def replace(path: Path) -> None:
+        side = path.with_name(path.name + name)
+        shutil.copy(side, side.with_suffix(".copy"))
+        side.with_suffix(".copy").replace(side)
+
+    return replace
+
+
+def emptied(name: str) -> Loss:
+    return lambda path: os.truncate(path.with_name(path.name + name), 0)
+
+
+LOSSES = {
+    "wal removed": without("-wal"),
+    "shm removed": without("-shm"),
+    "both removed": without("-wal", "-shm"),
+    "wal replaced": replaced("-wal"),
+    "shm replaced": replaced("-shm"),
+    "shm emptied": emptied("-shm"),
+}
+
+
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES.keys())
+async def test_a_side_file_that_is_lost_stops_the_writer_and_costs_no_record(state_dir: Path, lose: Loss) -> None:
+    ledger, saved = Ledger(state_dir, Operation, lambda: NOW), [operation() for _ in range(4)]
+    for each in saved[:3]:
+        await ledger.write(saving(each))
+    lose(ledger.path)
+    for use in (ledger.write, ledger.read, ledger.write):
+        with pytest.raises(
+            LedgerUnavailableError, match="A side file of the ledger was removed or replaced"
+        ) as stopped:
+            await use(saving(saved[3]))
+    assert stopped.value.next_step == "The operator of mcp-backups must restart it. Reading still works."
+    ledger.close()
+    assert ids(state_dir) == {each.id for each in saved[:3]}
+    again = Ledger(state_dir, Operation, lambda: NOW)
+    await again.write(saving(saved[3]))
+    again.close()
+    assert ids(state_dir) == {each.id for each in saved}
+
+
+def _write_and_wait(folder: Path, saved: list[Operation], ready: "multiprocessing.synchronize.Event") -> None:
+    ledger = Ledger(folder, Operation, lambda: NOW)
+    for each in saved:
+        anyio.run(ledger.write, saving(each))
+    ready.set()
+    signal.pause()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES.keys())
+def test_what_a_process_recorded_outlives_it_and_its_side_files(state_dir: Path, lose: Loss) -> None:
+    context = multiprocessing.get_context("forkserver")
+    saved, ready = [operation() for _ in range(3)], context.Event()
+    process = context.Process(target=_write_and_wait, args=(state_dir, saved, ready), daemon=True)
+    process.start()
+    assert ready.wait(30)
+    lose(state_dir / "ledger.sqlite3")
+    process.kill()
+    process.join(30)
+    assert ids(state_dir) == {each.id for each in saved}
+
+
+async def test_each_record_stands_in_the_database_itself(state_dir: Path, tmp_path: Path) -> None:
+    ledger, saved = Ledger(state_dir, Operation, lambda: NOW), operation()
+    await ledger.write(saving(saved))
+    shutil.copy(ledger.path, tmp_path / "copy.sqlite3")
+    copy = sqlite3.connect(tmp_path / "copy.sqlite3")
+    assert copy.execute("SELECT id FROM operations").fetchall() == [(saved.id,)]
+    copy.close()
+    connection = ledger._connection
+    assert connection is not None
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    ledger.close()
+
+
+async def test_a_reader_blocks_no_writer_and_what_it_holds_up_is_put_in_its_place_later(state_dir: Path) -> None:
+    ledger, saved = Ledger(state_dir, Operation, lambda: NOW), [operation() for _ in range(3)]
+    await ledger.write(saving(saved[0]))
+    reader = sqlite3.connect(ledger.path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM events").fetchall()
+    for each in saved[1:]:
+        await ledger.write(saving(each))
+    reader.execute("ROLLBACK")
+    await ledger.read(lambda entries: entries.last_event())
+    for name in ("-wal", "-shm"):
+        ledger.path.with_name(ledger.path.name + name).unlink()
+    reader.close()
+    ledger.close()
+    assert ids(state_dir) == {each.id for each in saved}
+
+
+async def test_no_audit_holds_a_transaction_while_it_prints(state_dir: Path) -> None:
+    ledger = Ledger(state_dir, Operation, lambda: NOW)
+    await ledger.write(lambda entries: [entries.save(operation()) for _ in range(600)])
+    with open_for_audit(state_dir, Operation) as entries:
+        assert entries is not None
+        events = entries.events()
+        first = next(events)
+        assert not entries._connection.in_transaction
+        checkpoint = sqlite3.connect(ledger.path)
+        await ledger.write(saving(operation()))
+        assert checkpoint.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        checkpoint.close()
+        assert [first.seq, *(event.seq for event in events)] == list(range(1, 602))
+    ledger.close()
+
+
+# The key
+
+
+async def test_the_key_and_what_is_remembered_are_for_the_owner_alone_and_the_key_is_in_no_ledger(
+    state_dir: Path,
+) -> None:
+    ledger = Ledger(state_dir, Operation, lambda: NOW)
+    await ledger.write(saving(operation()))
+    ledger.close()
+    key = (state_dir / "installation.key").read_bytes()
+    assert len(key) == 32
+    for name in ("installation.key", "ledger.end"):
+        assert stat.S_IMODE((state_dir / name).stat().st_mode) == 0o600
+    assert not any(key in (state_dir / name).read_bytes() for name in ("ledger.sqlite3", "ledger.end"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"\n" * 31 + b"\xff", b"a" * 64 + b"\n", b"text of more than 32 characters\r\n" * 2]
+)
+async def test_a_key_can_be_named_and_what_is_remembered_then_stands_beside_it(
+    state_dir: Path, tmp_path: Path, content: bytes
+) -> None:
+    key_file = tmp_path / "keys" / "key"
+    key_file.parent.mkdir()
+    key_file.write_bytes(content)
+    ledger = Ledger(state_dir, Operation, lambda: NOW, key_file)
+    await ledger.write(saving(operation()))
+    ledger.close()
+    assert {each.name for each in state_dir.iterdir()} == {"ledger.sqlite3", "ledger.lock"}
+    assert sorted(each.suffix for each in key_file.parent.iterdir()) == ["", ".end"]
+    shutil.rmtree(state_dir)
+    with pytest.raises(LedgerUnavailableError, match="it is gone, though event 1 was recorded here"):
+        await Ledger(state_dir, Operation, lambda: NOW, key_file).write(saving(operation()))
+    await Ledger(tmp_path / "elsewhere", Operation, lambda: NOW, key_file).write(saving(operation()))
+
+
+async def test_without_the_key_that_was_named_nothing_more_is_recorded(state_dir: Path, tmp_path: Path) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_bytes(os.urandom(32))
+    ledger = Ledger(state_dir, Operation, lambda: NOW, key_file)
+    await ledger.write(saving(operation()))
+    ledger.close()
+    key_file.write_bytes(os.urandom(32))
+    for named in (key_file, None):
+        with pytest.raises(LedgerUnavailableError):
+            await Ledger(state_dir, Operation, lambda: NOW, named).write(saving(operation()))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"short", b"too few characters\n"])
+def test_a_named_file_without_a_key_is_said_to_be_that(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "key").write_bytes(content)
+    with pytest.raises(ConfigError, match="MCP_BACKUPS_KEY_FILE names a file that"):
+        installation_key(tmp_path, tmp_path / "key")
