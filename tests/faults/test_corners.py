@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp_backups.operations.plan import StaleError
+from mcp_backups.operations.observe import StaleError
 
 from mcp_backups.actions import create as create_module
 from mcp_backups.ledger import Ledger, Liveness
