@@ -170,6 +170,7 @@ async def _judged(context: Context, draft: Operation, inventory: Inventory) -> O
 
 async def _execute(report: ReportProgress, context: Context, operation: Operation, approved_by: ApprovedBy) -> Result:
     """Carry on with a prune that was consented to, if no other call is at it."""
+    check_prune(context.settings, operation.server_id)  # a rule that holds for each of them is told once
     if context.liveness.is_here(operation.id):
         raise _busy(operation)
     with context.liveness.at_work(operation.id) as owner:
@@ -411,7 +412,7 @@ def summary(result: Result) -> str:
     operation, details = result.operation, result.operation.of(PruneDetails)
     deletes = result.deletes
     gone = [each for each in deletes if outcome(each) == "deleted"]
-    told = listed([each.backup_id for each in gone], _NAMED) or "none"
+    told = _told([each.backup_id for each in gone], details)
     others = {"Gone already": "gone", "Refused": "not deleted", "Not known": "unknown"}
     named = {
         head: listed([each.backup_id for each in deletes if outcome(each) == kind], _NAMED)
@@ -428,6 +429,15 @@ def summary(result: Result) -> str:
         rest="".join(f" {head}: {ids}." for head, ids in named.items() if ids),
     )
     return text.replace("  ", " ")
+
+
+def _told(gone: list[int], details: PruneDetails) -> str:
+    """Which are gone, oldest first; many by the last of them where they are the oldest of the plan without a gap."""
+    oldest = [item.backup for item in reversed(details.planned("delete"))][: len(gone)]
+    if len(gone) > _NAMED and gone == [backup.id for backup in oldest]:
+        last = oldest[-1]
+        return f"the {len(gone)} oldest of the plan, the last being backup {last.id} of {stamp(last.created_at)}"
+    return listed(gone, _NAMED) or "none"
 
 
 def facts(result: Result, _now: datetime) -> Facts:
