@@ -356,7 +356,8 @@ def outcome(made: Operation) -> Outcome | Literal[""]:
         return "deleted"
     if made.status in OPEN | {Status.EXPIRED}:
         return ""
-    return "gone" if made.error_code == NotFoundError.code else "not deleted"
+    # Gone, where no list had it any more; where VPS.org denied one that was listed, that is a refusal.
+    return "gone" if made.error_code == NotFoundError.code and made.sent is None else "not deleted"
 
 
 def may_change(operation: Operation) -> bool:

@@ -92,8 +92,10 @@ class Checkpoint:
                 os.close(file)
 
     def _wait_for_disk(self) -> None:
-        while self._moved.wait() and not self._closing.wait(_PAUSE_SECONDS):
+        while self._moved.wait():
             self._moved.clear()
+            if self._closing.wait(_PAUSE_SECONDS):
+                return
             moves = self._moves
             try:
                 _sync(self._file)
