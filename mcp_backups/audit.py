@@ -18,7 +18,7 @@ from rich.text import Text
 from mcp_backups.ledger import OF_THE_LEDGER, Event, open_for_audit
 from mcp_backups.operations import Operation
 from mcp_backups.settings import Settings
-from mcp_backups.terminal import ACCENT, open_console, visible
+from mcp_backups.terminal import ACCENT, open_console, printable
 from mcp_backups.text import age, plural, safe_text
 
 BAD_NEWS = frozenset({"failed", "refused", "declined", "unknown", "expired"})
@@ -128,7 +128,7 @@ def show_operations(settings: Settings, limit: int, *, as_json: bool) -> int:
 def histories(events: Iterable[Event]) -> Iterator[tuple[str, Operation | None, list[str]]]:
     """Of each operation, in the order in which these began: its id, how it is now, and the states it went through."""
     for operation_id, group in _by_operation(events).items():
-        yield operation_id, _operation(group[-1]), list(dict.fromkeys(visible(event.status) for event in group))
+        yield operation_id, _operation(group[-1]), list(dict.fromkeys(printable(event.status) for event in group))
 
 
 def _by_operation(events: Iterable[Event]) -> dict[str, list[Event]]:
@@ -151,7 +151,7 @@ def _heading(events: list[Event]) -> Text:
     heading = Text.assemble((_short(events[0].operation_id), "bold"))
     if operation is not None:
         heading.append(f"  {operation.action}", ACCENT)
-        heading.append(f"  {visible(operation.server_name)} ({operation.server_id})")
+        heading.append(f"  {printable(operation.server_name)} ({operation.server_id})")
         heading.append(f"  backup {operation.backup_id}" if operation.backup_id else "")
     return heading
 
@@ -170,9 +170,9 @@ def _steps(events: list[Event]) -> Table:
         style = "red" if event.status in BAD_NEWS else ""
         table.add_row(
             str(event.seq),
-            visible(event.at[:19].replace("T", " ") + "Z"),
+            printable(event.at[:19].replace("T", " ") + "Z"),
             Text(_short(event.status), style=style),
-            visible("; ".join(remarks)),
+            printable("; ".join(remarks)),
         )
     return table
 
@@ -197,7 +197,7 @@ def _remark_of_ledger(event: Event) -> str:
 
 def _short(word: str) -> str:
     """An id or a status as a ledger holds it that may have been changed."""
-    return visible(word[:_LONGEST_WORD])
+    return printable(word[:_LONGEST_WORD])
 
 
 def _operation(event: Event) -> Operation | None:
@@ -217,10 +217,10 @@ def _operations_table(operations: Iterable[Operation], now: datetime) -> Table:
     for operation in operations:
         table.add_row(
             age(operation.created.wall, now),
-            visible(operation.id),
+            printable(operation.id),
             Text(operation.action.split("_")[0], style=ACCENT),
             Text(operation.status, style="red" if operation.status in BAD_NEWS else ""),
-            visible(operation.server_name) or str(operation.server_id),
+            printable(operation.server_name) or str(operation.server_id),
             str(operation.backup_id or ""),
             operation.approved_by.replace("not_required", "-"),
         )
@@ -255,7 +255,7 @@ def _verdict(events: int, fault: str) -> str:
 
 
 def _unknown(operation_id: str) -> int:
-    _say(f"The ledger has no events of {visible(operation_id)}.", sys.stderr)
+    _say(f"The ledger has no events of {printable(operation_id)}.", sys.stderr)
     return 1
 
 

@@ -30,19 +30,19 @@ _MOST_FAULTS = 5
 
 RequestContext = ServerRequestContext[Context, Any]
 Params = TypeVar("Params")
-Answer = TypeVar("Answer")
+_T = TypeVar("_T")
 
 
 def bounded(
-    handler: Callable[[RequestContext, Params], Awaitable[Answer]],
-) -> Callable[[RequestContext, Params], Awaitable[Answer]]:
+    handler: Callable[[RequestContext, Params], Awaitable[_T]],
+) -> Callable[[RequestContext, Params], Awaitable[_T]]:
     """The handler, which tells what went wrong as a code and one of our messages, and nothing else.
 
     What the caller can mend by asking for something else is INVALID_PARAMS.
     """
 
     @wraps(handler)
-    async def answer(context: RequestContext, params: Params) -> Answer:
+    async def answer(context: RequestContext, params: Params) -> _T:
         try:
             return await handler(context, params)
         except (InvalidArgumentError, NotFoundError) as error:

@@ -18,9 +18,9 @@ from mcp_backups.models import Backup, Identity, Listing
 from mcp_backups.operations import LEDGER_AWAY, Operation, doubts_in
 from mcp_backups.reports import FleetReport, ServerRow
 from mcp_backups.settings import Settings
-from mcp_backups.terminal import ACCENT, open_console, visible
+from mcp_backups.terminal import ACCENT, open_console, printable
 from mcp_backups.tools.checking import fleet_of, fleet_report, orphans_told
-from mcp_backups.tools.observation import observe
+from mcp_backups.tools.observation import observe_account
 
 EXIT_CODES: dict[FleetVerdict, int] = {"ok": 0, "not_ok": 1, "cannot_tell": 3}
 """`cannot_tell`: while nothing is known to be wrong, VPS.org or the ledger could not be read, or there is no server.
@@ -77,7 +77,7 @@ async def _read(settings: Settings, max_age: timedelta, server_id: int, clock: C
             except LEDGER_AWAY:
                 return None
 
-        observed = await observe(api, read_doubts, server_id)
+        observed = await observe_account(api, read_doubts, server_id)
         return fleet_of(observed, max_age, server_id, settings.ignored_servers)
 
 
@@ -93,7 +93,7 @@ def _lines(report: FleetReport) -> Iterator[str]:
     yield f"{report.verdict}: {report.summary} {report.as_of}"
     yield from _remarks(report)
     for row in report.servers:
-        yield f"{row.verdict}: {row.server_id} {visible(row.server)}: {_told(row)} {row.reason}"
+        yield f"{row.verdict}: {row.server_id} {printable(row.server)}: {_told(row)} {row.reason}"
 
 
 def _told(row: ServerRow) -> str:
@@ -120,6 +120,6 @@ def _print_table(report: FleetReport) -> None:
     table.add_column("reason")
     for row in report.servers:
         backup = str(row.restore_to or "-")
-        cells = (str(row.server_id), visible(row.server), backup, row.created_at or "-", row.age or "-", row.reason)
+        cells = (str(row.server_id), printable(row.server), backup, row.created_at or "-", row.age or "-", row.reason)
         table.add_row(Text(row.verdict, style=_STYLES[row.verdict]), *(Text(each) for each in cells))
     console.print(table)

@@ -167,8 +167,8 @@ class ResponseTooLargeError(ApiError):
 class OutcomeUnknownError(BackupsError):
     code = "outcome_unknown"
 
-    def __init__(self, what: str, next_step: str) -> None:
-        super().__init__(what, next_step, changed="unknown")
+    def __init__(self, what: str, next_step: str, *, said: str = "") -> None:
+        super().__init__(what, next_step, changed="unknown", said=said)
 
 
 class ConfirmationInvalidError(BackupsError):

@@ -210,9 +210,9 @@ def fleet_health(
         of_server[backup.server_id].append(backup)
     orphans = of_server.pop(0, [])
     # A server of which only the id could be read is there, whatever it is called.
-    named = {gap.server_id: "" for gap in servers.gaps if gap.server_id} if servers else {}
-    named |= {server.id: server.name for server in servers.rows} if servers else {}
-    gaps = [gap for gap in (*backups.gaps, *(servers.gaps if servers else ())) if gap.server_id not in ignored]
+    known, lost = (servers.rows, servers.gaps) if servers else ((), ())
+    named = {gap.server_id: "" for gap in lost if gap.server_id} | {server.id: server.name for server in known}
+    gaps = [gap for gap in (*backups.gaps, *lost) if gap.server_id not in ignored]
     found = of_server.keys() | named
     health = [
         server_health(
@@ -227,22 +227,23 @@ def fleet_health(
         )
         for server_id in found.difference(ignored)
     ]
-    verdicts = {server.verdict for server in health} - {"orphaned"}
-    certain = servers is None or all(gap.server_id for gap in servers.gaps)
-    verdict: FleetVerdict = "ok" if verdicts and certain and doubts is not None else "cannot_tell"
-    if "cannot_tell" in verdicts:
-        verdict = "cannot_tell"
-    if verdicts & _BAD:
-        verdict = "not_ok"
     return FleetHealth(
         servers=tuple(sorted(health, key=_worst_first)),
         max_age=max_age,
         now=now,
         missing=(*(gap.what for gap in gaps), *(() if doubts is not None else (LEDGER_UNREAD,))),
-        verdict=verdict,
+        verdict=_fleet_verdict(health, certain=doubts is not None and all(gap.server_id for gap in lost)),
         orphans=tuple(orphans),
         ignored=len(found.intersection(ignored)),
     )
+
+
+def _fleet_verdict(health: Iterable[ServerHealth], *, certain: bool) -> FleetVerdict:
+    """The verdict on all servers; those that no longer exist do not count."""
+    verdicts = {server.verdict for server in health} - {"orphaned"}
+    if verdicts & _BAD:
+        return "not_ok"
+    return "ok" if verdicts and certain and "cannot_tell" not in verdicts else "cannot_tell"
 
 
 def server_health(

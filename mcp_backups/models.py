@@ -163,9 +163,9 @@ class Listing(NamedTuple, Generic[Row]):
         return not self.missing_for(server_id)
 
 
-Value = TypeVar("Value")
+_T = TypeVar("_T")
 
-Maybe = Annotated[Value | SkipJsonSchema[None], Field(exclude_if=lambda value: value is None)]
+Maybe = Annotated[_T | SkipJsonSchema[None], Field(exclude_if=lambda value: value is None)]
 """A field that is left out when it holds nothing, never null."""
 
 

@@ -26,7 +26,7 @@ _CHANGE_CHARS = 80
 _MOST_KEPT = 1000
 _MOST_HOURS = 8760
 
-Arguments = Mapping[str, str]
+PromptArguments = Mapping[str, str]
 
 _BEFORE_CHANGE = """\
 Back up VPS.org server {server_id} before a change{change}.
@@ -94,11 +94,11 @@ class Way(NamedTuple):
     title: str
     description: str
     arguments: Mapping[str, str]
-    compose: Callable[[Arguments], str]
+    compose: Callable[[PromptArguments], str]
     required: frozenset[str] = frozenset({"server_id"})
 
 
-def _before_change(given: Arguments) -> str:
+def _before_change(given: PromptArguments) -> str:
     change = safe_text(given.get("change", ""))[:_CHANGE_CHARS]
     description = f"Before {change}" if change else "Before a change"
     return _BEFORE_CHANGE.format(
@@ -108,7 +108,7 @@ def _before_change(given: Arguments) -> str:
     )
 
 
-def _restore(given: Arguments) -> str:
+def _restore(given: PromptArguments) -> str:
     server_id = _whole(given, "server_id", 1, MAX_ID)
     if given.get("time") and given.get("backup_id"):
         raise InvalidArgumentError("time and backup_id are both given; give one of them.")
@@ -133,11 +133,11 @@ def _restore(given: Arguments) -> str:
     return _RESTORE.format(server_id=server_id, goal=goal, choose=choose)
 
 
-def _morning(given: Arguments) -> str:
+def _morning(given: PromptArguments) -> str:
     return _MORNING.format(max_age_hours=_whole(given, "max_age_hours", 1, _MOST_HOURS, default=24))
 
 
-def _clean_up(given: Arguments) -> str:
+def _clean_up(given: PromptArguments) -> str:
     server_id = _whole(given, "server_id", 1, MAX_ID)
     counts = {name: _whole(given, name, 0, _MOST_KEPT, default=0) for name in _KEEP_ARGUMENTS}
     keep = ", ".join(f"{name}={count}" for name, count in counts.items() if count)
@@ -228,7 +228,7 @@ def _definition(way: Way) -> Prompt:
     return Prompt(name=way.name, title=way.title, description=way.description, arguments=arguments)
 
 
-def _whole(given: Arguments, name: str, least: int, most: int, default: int = -1) -> int:
+def _whole(given: PromptArguments, name: str, least: int, most: int, default: int = -1) -> int:
     raw = given.get(name, "").strip()
     if not raw and default >= 0:
         return default

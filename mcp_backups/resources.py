@@ -75,7 +75,7 @@ _APPROVAL: dict[Approval, str] = {
     "flag": "A destructive call counts with confirm=true.",
 }
 
-Document = Mapping[str, Any]
+JsonObject = Mapping[str, Any]
 
 
 async def list_resources(_: RequestContext, __: PaginatedRequestParams | None) -> ListResourcesResult:
@@ -93,7 +93,7 @@ async def read_resource(context: RequestContext, params: ReadResourceRequestPara
     return ReadResourceResult(contents=[TextResourceContents(uri=params.uri, mime_type=_JSON, text=text)])
 
 
-async def _document(context: Context, uri: str) -> Document:
+async def _document(context: Context, uri: str) -> JsonObject:
     if uri == POLICY_URI:
         return _policy(context.settings)
     if uri == OPERATIONS_URI:
@@ -112,7 +112,7 @@ def _server_id(raw: str) -> int:
     return server_id
 
 
-def _policy(settings: Settings) -> Document:
+def _policy(settings: Settings) -> JsonObject:
     """The rules as they are; how one could be lifted is between the operator and the settings."""
     return {
         "read_only": settings.read_only,
@@ -139,7 +139,7 @@ def _policy(settings: Settings) -> Document:
     }
 
 
-async def _operations(context: Context) -> Document:
+async def _operations(context: Context) -> JsonObject:
     operations = await context.ledger.read(lambda entries: entries.find(limit=_MOST_OPERATIONS))
     return {
         "as_of": stamp(context.now),
@@ -148,7 +148,7 @@ async def _operations(context: Context) -> Document:
     }
 
 
-def _operation(operation: Operation, context: Context) -> Document:
+def _operation(operation: Operation, context: Context) -> JsonObject:
     now = context.moment()
     told = {
         "operation_id": operation.id,

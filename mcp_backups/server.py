@@ -5,9 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache, partial
-from typing import Any
 
-from mcp.server import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateCodec
 from mcp_types import (
@@ -22,19 +20,19 @@ from mcp_types import (
 from mcp_types import Tool as ToolDefinition
 
 from mcp_backups import __version__
-from mcp_backups.boundary import name_the_fault
+from mcp_backups.boundary import RequestContext, name_the_fault
 from mcp_backups.completion import complete
 from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError
 from mcp_backups.ledger import KEY_BYTES
 from mcp_backups.operations import Context
 from mcp_backups.prompts import get_prompt, list_prompts
 from mcp_backups.resources import list_resource_templates, list_resources, read_resource
-from mcp_backups.tools import TOOLS, Call, Tool
+from mcp_backups.tools import TOOLS, Tool, ToolCall
 from mcp_backups.tools.asking import PATIENCE, ClientUser, Patience, QuestionPendingError, Seal
 
 log = logging.getLogger(__name__)
 
-NAME = "mcp-backups"
+SERVER_NAME = "mcp-backups"
 
 INSTRUCTIONS = """\
 Looks after the backups (snapshots) of VPS.org servers: list, check, create, delete, prune, restore.
@@ -50,8 +48,6 @@ operation_id.
 _LOOK = "Look with list_backups before it is repeated, and tell the operator, whose log has the details."
 
 _BY_NAME = {tool.name: tool for tool in TOOLS}
-
-RequestContext = ServerRequestContext[Context, Any]
 
 
 def build_server(
@@ -79,7 +75,7 @@ def build_server(
         return AESGCMRequestStateCodec([sealing_key() or os.urandom(KEY_BYTES)])
 
     server = Server(
-        NAME,
+        SERVER_NAME,
         title="VPS.org backups",
         version=__version__,
         instructions=INSTRUCTIONS,
@@ -126,7 +122,8 @@ async def _call_tool(
         tool = _named(params.name)
         user = ClientUser(context, params, patience, seal)
         answer = await tool(
-            Call(context.lifespan_context.for_a_call(), context.session.report_progress, user), params.arguments or {}
+            ToolCall(context.lifespan_context.for_a_call(), context.session.report_progress, user),
+            params.arguments or {},
         )
         text = tool.text(answer)
     except QuestionPendingError as pending:

@@ -231,7 +231,7 @@ class Eras:
         return ("modern",) if self._seen == {"modern"} and method != "ping" else ("legacy",)
 
 
-async def serve(server: "Server[Any]", lines: Iterable[bytes], write: Callable[[bytes], object]) -> None:
+async def serve_lines(server: "Server[Any]", lines: Iterable[bytes], write: Callable[[bytes], object]) -> None:
     """Serve one client until its lines end, or it reads no more.
 
     Args:

@@ -38,7 +38,7 @@ class PlainConsole(Console):
         """What is to be printed, in pieces; those that move the cursor are the console's own."""
         for piece in super().render(renderable, options):
             is_plain = piece.control or all(part.isprintable() for part in piece.text.split("\n"))
-            text = piece.text if is_plain else "\n".join(visible(part) for part in piece.text.split("\n"))
+            text = piece.text if is_plain else "\n".join(printable(part) for part in piece.text.split("\n"))
             yield piece if is_plain else Segment(text, piece.style)
 
     def on_broken_pipe(self) -> None:
@@ -67,6 +67,6 @@ def toned(word: str) -> Text:
     return Text(word.replace("_", " "), style=TONES.get(word, ""))
 
 
-def visible(raw: str) -> str:
+def printable(raw: str) -> str:
     """Text without control, bidirectional and zero-width characters, whatever wrote them there."""
     return "".join(char if char.isprintable() else " " for char in raw)

@@ -20,7 +20,7 @@ from mcp_backups.operations import Context, Operation
 from mcp_backups.operations.reconcile import settle_left_open
 from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
-from mcp_backups.stdio import lines_of, serve, take_over
+from mcp_backups.stdio import lines_of, serve_lines, take_over
 
 OpenContext = Callable[[], AbstractAsyncContextManager[Context]]
 GetKey = Callable[[], bytes | None]
@@ -90,7 +90,7 @@ async def serve_stdio(context: OpenContext, key: GetKey = lambda: None) -> None:
         try:
             async with context() as opened:
                 server = build_server(lambda: nullcontext(opened), sealing_key=key)
-                await serve(server, lines_of(incoming), outgoing.write)
+                await serve_lines(server, lines_of(incoming), outgoing.write)
         finally:
             closed.set()
         tasks.cancel_scope.cancel()

@@ -161,16 +161,29 @@ def write_delete(settings: Settings, clock: ManualClock, status: Status) -> None
     ledger = Ledger(settings.state_dir, Operation, clock.wall)
     now = clock.moment()
     delete = Operation(
-        id=new_id(), action="delete_backup", status=Status(status), details=DeleteDetails(), arguments={}, server_id=12345, backup_id=501, created=now,
+        id=new_id(),
+        action="delete_backup",
+        status=status,
+        arguments={},
+        server_id=12345,
+        backup_id=501,
+        details=DeleteDetails(),
+        created=now,
         sent=now,
-    )  # fmt: skip
+    )
     anyio.run(ledger.write, lambda entries: entries.save(delete))
     ledger.close()
 
 
 @pytest.mark.parametrize(
     ("status", "hours", "code"),
-    [("accepted", 0, 1), ("unknown", 1, 1), ("sending", 0, 1), ("failed", 0, 0), ("accepted", 25, 0)],
+    [
+        (Status.ACCEPTED, 0, 1),
+        (Status.UNKNOWN, 1, 1),
+        (Status.SENDING, 0, 1),
+        (Status.FAILED, 0, 0),
+        (Status.ACCEPTED, 25, 0),
+    ],
 )
 def test_a_backup_whose_deletion_was_sent_is_no_restore_point(
     settings: Settings, api: Emulator, clock: ManualClock, status: Status, hours: int, code: int

@@ -367,7 +367,7 @@ def test_what_is_dropped_goes_alone_whatever_stands_around_it(names: list[str], 
     assert jsonc.read(after) == {name: value for name, value in jsonc.read(text).items() if name != gone}
     assert after.count("//") + after.count("/*") <= text.count("//") + text.count("/*")
     back = jsonc.put(after, [gone], [1])
-    assert jsonc.read(back) == jsonc.read(after) | {gone: [jsonc.Number("1")]}
+    assert jsonc.read(back) == jsonc.read(after) | {gone: [jsonc.JsonNumber("1")]}
 
 
 MODES = [0o600, 0o400 | 0o200, 0o640, 0o644, 0o664, 0o666, 0o604, 0o755]

@@ -60,7 +60,7 @@ def test_the_verdict_is_recorded_beside_who_had_approved_it(
 
 
 def test_what_is_known_stays_as_it_is(put: Put, state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    put("accepted")
+    put(Status.ACCEPTED)
     before = recorded(state_dir)
     assert main(["operations", "settle", RESTORE, "--as", "failed"]) == 1
     assert f"{RESTORE} is accepted: that is known." in capsys.readouterr().err

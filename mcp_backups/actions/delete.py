@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from mcp_backups.clock import Moment
-from mcp_backups.errors import ApiError, ConfigError, OutcomeUnknownError, TargetChangedError
+from mcp_backups.errors import (
+    ApiError,
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    OutcomeUnknownError,
+    RejectedError,
+    TargetChangedError,
+)
 from mcp_backups.health import newest
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import (
@@ -137,6 +145,9 @@ async def send(context: Context, operation: Operation) -> Operation:
             if may_have_acted(error):
                 unsure = error
             elif unsure is None:
+                if isinstance(error, NotFoundError) and await _is_listed(context, operation) is False:
+                    # Listed a moment ago, and gone now: perhaps by this very request, which something sent twice.
+                    return operation.updated(status=Status.SUCCEEDED, evidence=SEEN_GONE)
                 raise
             is_refused = error is not unsure
         else:
@@ -147,9 +158,10 @@ async def send(context: Context, operation: Operation) -> Operation:
         if unsure is None:
             said = "VPS.org said yes, and the backup has not been seen to be gone"
             return operation.updated(status=Status.ACCEPTED, evidence=said)
-        if is_refused or is_listed is None or unsure.answered_yes or context.seconds_left < _ATTEMPT_SECONDS:
+        is_answered = unsure.answered_yes or isinstance(unsure, RejectedError | ConflictError)  # and would be so again
+        if is_refused or is_listed is None or is_answered or context.seconds_left < _ATTEMPT_SECONDS:
             break
-    raise _unknown(operation, is_listed) from unsure
+    raise _unknown(operation, is_listed, unsure.said if unsure else "") from unsure
 
 
 async def _is_listed(context: Context, operation: Operation) -> bool | None:
@@ -164,7 +176,7 @@ async def _is_listed(context: Context, operation: Operation) -> bool | None:
     return False if backups.complete_for(operation.server_id) else None
 
 
-def _unknown(operation: Operation, is_listed: bool | None) -> OutcomeUnknownError:
+def _unknown(operation: Operation, is_listed: bool | None, said: str) -> OutcomeUnknownError:
     seen = "It is still listed so far" if is_listed else "The list could not tell whether it is gone"
     return OutcomeUnknownError(
         f"VPS.org gave no certain answer to {operation.id} (delete_backup of backup {operation.backup_id}). "
@@ -172,6 +184,7 @@ def _unknown(operation: Operation, is_listed: bool | None) -> OutcomeUnknownErro
         f"Do not count on backup {operation.backup_id}, and do not repeat the delete. Call "
         f"get_operation(operation_id={operation.id!r}) in 30 minutes, and again after 24 h: by then it is gone or it "
         "stays, as VPS.org's own list of backups shows too.",
+        said=said,
     )
 
 

@@ -23,12 +23,10 @@ from mcp_backups.errors import (
     RateLimitedError,
     TargetChangedError,
 )
-from mcp_backups.models import MANUAL
 from mcp_backups.operations import (
     CANNOT_SEE,
     LEDGER_AWAY,
     OPEN,
-    PROVEN,
     UNSETTLED,
     ApprovedBy,
     Arguments,
@@ -52,13 +50,13 @@ from mcp_backups.operations import (
     backup_line,
     check_budget,
     check_complete,
-    check_delete,
     check_open,
     check_prune,
     combined,
     counted,
     deletes_left,
     execute,
+    judge_all,
     left_behind,
     new_id,
     outcome_of_other,
@@ -67,8 +65,7 @@ from mcp_backups.operations import (
     still_open,
     supersede,
 )
-from mcp_backups.retention import Keep, rulings
-from mcp_backups.settings import Settings
+from mcp_backups.retention import Keep
 from mcp_backups.text import listed, plural, stamp
 
 Outcome = Literal["deleted", "gone", "not deleted", "unknown"]
@@ -166,45 +163,6 @@ async def _judged(context: Context, draft: Operation, inventory: Inventory) -> O
         return draft.updated(status=Status.SUCCEEDED, details=details)
     end = delete.end_of_all(inventory.proven_on(draft.server_id, without=going))
     return draft.updated(details=details.model_copy(update={"all_left_expire_by": end}))
-
-
-def judge_all(settings: Settings, inventory: Inventory, server_id: int, keep: Keep, room: int) -> tuple[PruneItem, ...]:
-    """What becomes of each manual backup of a server, newest first.
-
-    Args:
-        settings: The operator's rules, which keep more than the keep rules where they must.
-        inventory: The backups.
-        server_id: The server.
-        keep: The keep rules.
-        room: How many deletes the budgets allow now; the oldest go first.
-    """
-    manual = [row for row in inventory.backups.rows if row.server_id == server_id and row.type == MANUAL]
-    items: list[PruneItem] = []
-    going: set[int] = set()
-    for ruling in reversed(rulings(manual, keep, inventory.now, inventory.doubtful)):
-        backup, kept_by = ruling.backup, _needed(inventory, ruling.backup.id) or (ruling.kept and ruling.reason)
-        if not kept_by:
-            try:
-                check_delete(settings, backup, inventory, going)
-            except PolicyDeniedError as rule:
-                kept_by = rule.what.removesuffix(f" {PROVEN}")
-        if kept_by:
-            items.append(PruneItem(backup=backup, reason=kept_by, fate="keep"))
-        elif len(going) < room:
-            items.append(PruneItem(backup=backup, reason=ruling.reason, fate="delete"))
-        else:
-            items.append(PruneItem(backup=backup, reason="later", fate="later"))
-        if not kept_by:
-            going.add(backup.id)
-    return tuple(reversed(items))
-
-
-def _needed(inventory: Inventory, backup_id: int) -> str:
-    """Why a restore needs a backup, whatever the keep rules say; empty if none does."""
-    if restore := inventory.ways_back.get(backup_id):
-        return f"left alone: the way back from {restore}"
-    restore = inventory.sources.get(backup_id)
-    return f"left alone: {restore} puts it back" if restore else ""
 
 
 # The execution
@@ -398,7 +356,8 @@ def outcome(made: Operation) -> Outcome | Literal[""]:
         return "deleted"
     if made.status in OPEN | {Status.EXPIRED}:
         return ""
-    return "gone" if made.error_code == NotFoundError.code else "not deleted"
+    # Gone, where no list had it any more; where VPS.org denied one that was listed, that is a refusal.
+    return "gone" if made.error_code == NotFoundError.code and made.sent is None else "not deleted"
 
 
 def may_change(operation: Operation) -> bool:

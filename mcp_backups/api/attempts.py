@@ -13,7 +13,7 @@ import httpx2
 from mcp_backups.clock import Clock
 
 from . import bodies, refusal
-from .call import Call, Done, Failed, Result, error_for
+from .call import ApiCall, Done, Failed, ResultT, error_for
 from .classify import (
     BodyDeniesError,
     BodyEncodedError,
@@ -131,7 +131,7 @@ class Attempts:
         self._budget = RetryBudget()
         self.clock_offset: timedelta | None = None
 
-    async def run(self, call: Call[Result]) -> Result:
+    async def run(self, call: ApiCall[ResultT]) -> ResultT:
         """The request's result.
 
         Raises:
@@ -147,7 +147,7 @@ class Attempts:
         self._budget.failed()
         raise error_for(call, expired)
 
-    async def _tries(self, call: Call[Result], progress: Progress, scope: anyio.CancelScope) -> Result:
+    async def _tries(self, call: ApiCall[ResultT], progress: Progress, scope: anyio.CancelScope) -> ResultT:
         number = 0
         while True:
             number += 1
@@ -165,7 +165,9 @@ class Attempts:
                 raise error_for(call, outcome)
             await self._clock.sleep(wait)
 
-    async def _try(self, call: Call[Result], progress: Progress, scope: anyio.CancelScope) -> Done[Result] | Failed:
+    async def _try(
+        self, call: ApiCall[ResultT], progress: Progress, scope: anyio.CancelScope
+    ) -> Done[ResultT] | Failed:
         started, ended = self._clock.ticks(), "cancelled"
         try:
             outcome = await self._exchange(call, progress, scope)
@@ -180,8 +182,8 @@ class Attempts:
         return outcome
 
     async def _exchange(
-        self, call: Call[Result], progress: Progress, scope: anyio.CancelScope
-    ) -> Done[Result] | Failed:
+        self, call: ApiCall[ResultT], progress: Progress, scope: anyio.CancelScope
+    ) -> Done[ResultT] | Failed:
         response = await self._link.send(call, progress)
         self._note_time(response)
         try:
@@ -198,13 +200,16 @@ class Attempts:
         finally:
             await _close(response)
 
-    async def _refusal(self, call: Call[Result], response: httpx2.Response, scope: anyio.CancelScope) -> Failed:
+    async def _refusal(self, call: ApiCall[ResultT], response: httpx2.Response, scope: anyio.CancelScope) -> Failed:
         # The status has already said no: a slow body must not turn that into a timeout.
         content, whole = await _beginning(response, scope)
         now = self._clock.wall() + (self.clock_offset or timedelta(0))
         wait = retry_after(response.headers.get("retry-after", ""), now)
-        html = refusal.is_page(content, _media_type(response), whole=whole)
-        failed = _failed(call, response.status_code, html=html, said=self._said(content, response))
+        # Who says that there is no such backup must be the API: a DELETE's 404 counts only as JSON.
+        foreign = refusal.is_page(content, _media_type(response), whole=whole) or (
+            call.deletes and not refusal.is_json(content)
+        )
+        failed = _failed(call, response.status_code, foreign=foreign, said=self._said(content, response))
         return failed._replace(retry_after=wait, until=now + timedelta(seconds=wait) if wait else None)
 
     def _said(self, content: bytes, response: httpx2.Response) -> str:
@@ -217,8 +222,8 @@ class Attempts:
             self.clock_offset = date - wall
 
 
-def _failed(call: Call[Result], cause: Cause, *, html: bool = False, detail: str = "", said: str = "") -> Failed:
-    verdict = classify(cause, write=call.write, html=html, lookup=call.lookup)
+def _failed(call: ApiCall[ResultT], cause: Cause, *, foreign: bool = False, detail: str = "", said: str = "") -> Failed:
+    verdict = classify(cause, write=call.write, deletes=call.deletes, foreign=foreign, lookup=call.lookup)
     if verdict is None:
         raise ValueError("a 2xx status is no failure")
     return Failed(cause, verdict, detail=detail, said=said)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Generic, NamedTuple
 from unicodedata import normalize
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
@@ -24,6 +24,7 @@ from mcp_backups.models import (
     UNREADABLE,
     Account,
     Backup,
+    Row,
     Server,
 )
 from mcp_backups.text import READ_CHARS, safe_text, visible
@@ -119,8 +120,6 @@ _KEEP = "[keep]"
 _DAMAGED_KEEP = re.compile(
     r"\[[k\ufffd][e\ufffd][e\ufffd][p\ufffd][\]\ufffd]|\ufffd[k\ufffd][e\ufffd][e\ufffd][p\ufffd]\]"
 )
-
-Row = TypeVar("Row", Backup, Server)
 
 
 class Lost(NamedTuple):

@@ -26,13 +26,13 @@ from mcp_backups.errors import (
 )
 
 from .bodies import Body
-from .classify import BodyDeniesError, BodyError, Cause, Lookup, Verdict
+from .classify import BodyDeniesError, BodyError, Cause, Classification, Lookup
 
-Result = TypeVar("Result")
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True)
-class Call(Generic[Result]):
+class ApiCall(Generic[ResultT]):
     """A request, before it is sent.
 
     Attributes:
@@ -51,7 +51,7 @@ class Call(Generic[Result]):
     method: str
     path: str
     action: str
-    read: Callable[[Body], Result]
+    read: Callable[[Body], ResultT]
     query: str = ""
     body: Mapping[str, object] | None = field(default=None, repr=False)
     subject: str = ""
@@ -63,13 +63,17 @@ class Call(Generic[Result]):
     def write(self) -> bool:
         return self.method != "GET"
 
+    @property
+    def deletes(self) -> bool:
+        return self.method == "DELETE"
+
 
 @dataclass(frozen=True)
-class Done(Generic[Result]):
+class Done(Generic[ResultT]):
     """An attempt that succeeded."""
 
     status: int
-    value: Result
+    value: ResultT
 
 
 class Failed(NamedTuple):
@@ -83,7 +87,7 @@ class Failed(NamedTuple):
     """
 
     cause: Cause
-    verdict: Verdict
+    verdict: Classification
     retry_after: float | None = None
     until: datetime | None = None
     detail: str = ""
@@ -142,7 +146,7 @@ _TO_CHECK: dict[type[BackupsError], str] = {
 """What else there is to do about a refusal."""
 
 
-def error_for(call: Call[Result], failed: Failed) -> BackupsError:
+def error_for(call: ApiCall[ResultT], failed: Failed) -> BackupsError:
     """The error to raise for a request whose last attempt failed so; its words are our own, but for what is quoted."""
     verdict = failed.verdict
     what = _template(failed).format(
@@ -165,7 +169,7 @@ def error_for(call: Call[Result], failed: Failed) -> BackupsError:
     )
 
 
-def _next_step(call: Call[Result], failed: Failed) -> str:
+def _next_step(call: ApiCall[ResultT], failed: Failed) -> str:
     """What to do about a failure that changed nothing; empty for the error's own advice."""
     if failed.until:
         return _waiting(failed.retry_after or 0, failed.until)
@@ -184,6 +188,8 @@ def _is_refusal(cause: Cause) -> bool:
 def _template(failed: Failed) -> str:
     cause, error = failed.cause, failed.verdict.error
     if isinstance(cause, int):
+        if _is_refusal(cause) and failed.verdict.failure is Failure.AMBIGUOUS:
+            return "VPS.org answered the request to {action} with {status}, which is no plain refusal."
         return _BY_ERROR.get(error) or _for_status(cause)
     for_cause = next((_BY_CAUSE[kind] for kind in cause.__mro__ if kind in _BY_CAUSE), "")
     return for_cause or _BY_ERROR.get(error) or _for_exception(failed)

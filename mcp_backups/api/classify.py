@@ -71,7 +71,7 @@ Cause = int | type[Exception]
 """Why an attempt failed: an HTTP status, or a class of exception."""
 
 
-class Verdict(NamedTuple):
+class Classification(NamedTuple):
     """What follows from a failed attempt.
 
     Attributes:
@@ -101,9 +101,9 @@ class _Row(NamedTuple):
     again: _Again
     error: type[ApiError | ConfigError]
 
-    def verdict(self, *, write: bool) -> Verdict:
+    def verdict(self, *, write: bool) -> Classification:
         retry = self.again is _Again.ALWAYS or (self.again is _Again.READS and not write)
-        return Verdict(self.failure, retry, self.error)
+        return Classification(self.failure, retry, self.error)
 
 
 _UNREACHED = _Row(Failure.NOT_SENT, _Again.ALWAYS, UnavailableError)
@@ -180,14 +180,20 @@ HUNDREDS: dict[int, _Row] = {
     5: _BROKEN_DOWN,
 }
 
+_REFUSES_DELETE = frozenset({*range(300, 400), 400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 429})
+"""Statuses by which a DELETE is plainly refused. A backup that any other may have deleted is not to be counted on."""
 
-def classify(cause: Cause, *, write: bool, html: bool = False, lookup: Lookup = Lookup.OBJECT) -> Verdict | None:
+
+def classify(
+    cause: Cause, *, write: bool, deletes: bool = False, foreign: bool = False, lookup: Lookup = Lookup.OBJECT
+) -> Classification | None:
     """What follows from an attempt that ended so; None for a 2xx status, which is no failure.
 
     Args:
         cause: The status of the answer, or the class of what was raised instead.
         write: Whether the request changes something.
-        html: Whether the answer is a web page, which the API never sends.
+        deletes: Whether it deletes something, for good: a refusal that is not plain may then not be one.
+        foreign: Whether the answer is none that the API sends, such as a web page.
         lookup: What a 404 or 410 denies.
     """
     if not isinstance(cause, int):
@@ -195,9 +201,12 @@ def classify(cause: Cause, *, write: bool, html: bool = False, lookup: Lookup = 
     if httpx2.codes.is_success(cause):
         return None
     row = STATUSES.get(cause) or HUNDREDS.get(cause // 100, _MISUNDERSTOOD)
-    astray = lookup is Lookup.ADDRESS or (html and lookup is Lookup.OBJECT)
+    astray = lookup is Lookup.ADDRESS or (foreign and lookup is Lookup.OBJECT)
     if row.error is NotFoundError and astray:
         row = _WRONG_ADDRESS
+    is_plain = cause in _REFUSES_DELETE and not (cause == httpx2.codes.NOT_FOUND and foreign)
+    if deletes and row.failure is Failure.REFUSED and not is_plain:
+        row = row._replace(failure=Failure.AMBIGUOUS)
     return row.verdict(write=write)
 
 

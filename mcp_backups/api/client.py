@@ -12,12 +12,12 @@ import anyio.to_thread
 from pydantic import SecretStr
 
 from mcp_backups.clock import Clock, Moment
-from mcp_backups.models import UNREADABLE, Account, Backup, Listing, Server
+from mcp_backups.models import UNREADABLE, Account, Backup, Listing, Row, Server
 
 from . import bodies
 from .attempts import Attempts
-from .bodies import Body, Page, Row, RowReader
-from .call import Call, Result
+from .bodies import Body, Page, RowReader
+from .call import ApiCall, ResultT
 from .classify import BodyUnreadableError, Lookup
 from .link import Link
 from .pages import Fetch, ListRequest, read_list
@@ -120,7 +120,7 @@ class VpsClient:
                 raise BodyUnreadableError("is about another server")
             return backup
 
-        call = Call(
+        call = ApiCall(
             "POST",
             "/backups/",
             f"back up server {server_id}",
@@ -132,7 +132,7 @@ class VpsClient:
 
     async def delete_backup(self, backup_id: int) -> None:
         """Delete a backup for good. Accepted with a 2xx, unless what comes with that says no."""
-        call = Call(
+        call = ApiCall(
             "DELETE",
             f"/backups/{backup_id}/",
             f"delete backup {backup_id}",
@@ -144,7 +144,7 @@ class VpsClient:
 
     async def restore_server(self, server_id: int, backup_id: int) -> None:
         """Start to put a backup on its server's disk. Accepted with a 2xx, unless what comes with that says no."""
-        call = Call(
+        call = ApiCall(
             "POST",
             f"/servers/{server_id}/restore/",
             f"restore server {server_id} from backup {backup_id}",
@@ -171,14 +171,14 @@ class VpsClient:
     async def account(self) -> Account:
         """Whether the token is good, and what it may do."""
         path = "/account/me/"
-        return await self._run(Call("GET", path, "read the account", bodies.read_account, lookup=Lookup.ADDRESS))
+        return await self._run(ApiCall("GET", path, "read the account", bodies.read_account, lookup=Lookup.ADDRESS))
 
     async def account_fingerprint(self) -> str:
         """Which account the token is of, by a fingerprint of what VPS.org names it by; empty where it names none."""
         email = (await self.account()).email.casefold()
         return await anyio.to_thread.run_sync(self._link.account, email) if email else ""
 
-    async def _run(self, call: Call[Result]) -> Result:
+    async def _run(self, call: ApiCall[ResultT]) -> ResultT:
         self._link.check_token()
         return await self._attempts.run(call)
 
@@ -189,7 +189,7 @@ class VpsClient:
         async def fetch(query: str) -> Page[Row]:
             lookup = Lookup.ADDRESS if query == request.query else Lookup.PAGE
             too_large = _SMALLER if request.server_id or request.path != "/backups/" else ""
-            call = Call("GET", request.path, action, read, query=query, lookup=lookup, too_large=too_large)
+            call = ApiCall("GET", request.path, action, read, query=query, lookup=lookup, too_large=too_large)
             return await self._run(call)
 
         return fetch

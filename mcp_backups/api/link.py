@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from mcp_backups import __version__
 from mcp_backups.errors import AuthFailedError, ConfigError
 
-from .call import Call, Result
+from .call import ApiCall, ResultT
 
 _KEPT_ALIVE = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
 # A kept connection may be closed by the other side just as a write goes out, and nobody could tell whether it arrived.
@@ -74,7 +74,7 @@ class Link:
         raw, address = secret.encode(errors="replace"), self._base_url.encode()
         return hashlib.pbkdf2_hmac("sha256", raw, address, rounds, dklen=8).hex()
 
-    async def send(self, call: Call[Result], progress: Progress) -> httpx2.Response:
+    async def send(self, call: ApiCall[ResultT], progress: Progress) -> httpx2.Response:
         """The answer as soon as its header is in; the caller reads and closes it.
 
         Raises:
@@ -106,7 +106,7 @@ class Link:
         token = self._token.get_secret_value()
         return re.sub(r"vps_[\w-]+", "vps_...", words.replace(token, "vps_...") if token else words)
 
-    def _request(self, call: Call[Result], progress: Progress) -> httpx2.Request:
+    def _request(self, call: ApiCall[ResultT], progress: Progress) -> httpx2.Request:
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",

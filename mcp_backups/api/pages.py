@@ -16,10 +16,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import anyio
 
 from mcp_backups.errors import ApiError, BackupsError, NotFoundError, ResponseTooLargeError
-from mcp_backups.models import NO_SERVER, Gap, Listing
+from mcp_backups.models import NO_SERVER, Gap, Listing, Row
 from mcp_backups.text import listed, plural
 
-from .bodies import Lost, Page, Row, agreed
+from .bodies import Lost, Page, agreed
 
 AT_ONCE = 6
 """Pages that are asked for at the same time: enough to hide the way there and back, few enough not to press."""

@@ -63,6 +63,15 @@ def is_page(body: bytes, media_type: str, *, whole: bool = True) -> bool:
     return bool(_HTML.match(text))
 
 
+def is_json(body: bytes) -> bool:
+    """Whether a body is whole JSON, as the API sends it."""
+    try:
+        read_json(body)
+    except BodyError:
+        return False
+    return True
+
+
 def _denies(name: str, value: object) -> bool:
     name = name.lower()
     text = value.strip().lower() if isinstance(value, str) else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from mcp_backups.clients.catalogue import CLIENTS, Client, Entry, Machine, this_machine
 from mcp_backups.clients.files import LeftAloneError, read_file, replace_file
 from mcp_backups.clients.forms import UNTOLD, add_command, entry, link, shown
-from mcp_backups.clients.launch import NAME, TOKEN, Launch, on_sandbox, own_command, with_settings
+from mcp_backups.clients.launch import ENTRY_NAME, TOKEN, Launch, on_sandbox, own_command, with_settings
 from mcp_backups.clients.merge import entry_in, merged
 from mcp_backups.clients.ownership import ENVIRONMENTS
 from mcp_backups.errors import ConfigError
@@ -35,7 +35,7 @@ def configure(
     write: bool,
     token_in_file: bool,
     sandbox: bool = False,
-    name: str = NAME,
+    name: str = ENTRY_NAME,
     machine: Machine | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> int:
@@ -122,7 +122,9 @@ def _token_note(client: Client, launch: Launch, own: Entry) -> str:
         return "VS Code asks for the token once and keeps it safe."
     if client.reference or client.key in {"codex", "goose"}:
         other = (
-            "" if launch.name == NAME else ", which is the same for every entry: name a token file for another account"
+            ""
+            if launch.name == ENTRY_NAME
+            else ", which is the same for every entry: name a token file for another account"
         )
         return f"The token is taken from {TOKEN} in the environment in which {client.title} is started{other}."
     return (

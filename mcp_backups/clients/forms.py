@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
 from mcp_backups.clients.catalogue import INPUT, Client, Entry
-from mcp_backups.clients.launch import NAME, TOKEN, Launch
+from mcp_backups.clients.launch import ENTRY_NAME, TOKEN, Launch
 
 UNTOLD = "…"
 """What stands for a token that a person is to type."""
@@ -27,7 +27,7 @@ def reference(client: Client, launch: Launch) -> str:
 
 def _asked(launch: Launch) -> str:
     """The id of VS Code's question: each name has its own, since a second account has a second token."""
-    return INPUT if launch.name == NAME else f"{INPUT}-{launch.name}"
+    return INPUT if launch.name == ENTRY_NAME else f"{INPUT}-{launch.name}"
 
 
 def inputs(client: Client, launch: Launch) -> list[Entry]:

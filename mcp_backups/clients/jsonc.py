@@ -25,7 +25,7 @@ class JsonError(Exception):
     """The text is not what it has to be; says what is wrong with it, and where."""
 
 
-class Number(str):
+class JsonNumber(str):
     """A number as it is spelt: none is ever counted with here."""
 
     __slots__ = ()
@@ -146,7 +146,7 @@ def _value(text: str, at: int, depth: int) -> Node:
         raise JsonError("it is nested too deeply")
     if text[at : at + 1] == "{" or text[at : at + 1] == "[":
         return _container(text, at, depth)
-    for pattern, made in ((_STRING, json.loads), (_NUMBER, Number), (_WORD, json.loads)):
+    for pattern, made in ((_STRING, json.loads), (_NUMBER, JsonNumber), (_WORD, json.loads)):
         if match := pattern.match(text, at):
             return Node(at, match.end(), made(match[0]))
     raise _invalid(text, at)

@@ -11,7 +11,7 @@ from mcp_backups.settings import CONFIG, Settings, environment, setting_name
 
 TOKEN, TOKEN_FILE = "VPS_API_TOKEN", "VPS_API_TOKEN_FILE"
 
-NAME = "backups"
+ENTRY_NAME = "backups"
 """What the server is called in a client, if no other name is given."""
 
 _UV_CACHE = re.compile(r"(archive|builds|environments)-v[0-9]+")
@@ -34,7 +34,7 @@ class Launch:
     arguments: tuple[str, ...]
     variables: Mapping[str, str]
     refers: bool
-    name: str = NAME
+    name: str = ENTRY_NAME
     left_out: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
 

@@ -4,7 +4,7 @@ import json
 
 from mcp_backups.clients.catalogue import CLIENTS, Client
 from mcp_backups.clients.forms import add_command, entry, inputs, web_link
-from mcp_backups.clients.launch import INSTALLED, NAME
+from mcp_backups.clients.launch import ENTRY_NAME, INSTALLED
 
 BEGIN, END = "<!-- clients -->", "<!-- /clients -->"
 
@@ -33,5 +33,5 @@ def _by_hand(client: Client) -> str:
     if command := add_command(client, INSTALLED):
         return f"`{command}`"
     asked = inputs(client, INSTALLED)
-    whole = ({"inputs": asked} if asked else {}) | {client.section: {NAME: entry(client, INSTALLED)}}
+    whole = ({"inputs": asked} if asked else {}) | {client.section: {ENTRY_NAME: entry(client, INSTALLED)}}
     return f"`{client.file}`: `{json.dumps(whole)}`"

@@ -12,7 +12,7 @@ from mcp_types import TextContent
 
 from mcp_backups.demo.screen import Screen
 from mcp_backups.demo.step import DemoError, Step
-from mcp_backups.terminal import visible
+from mcp_backups.terminal import printable
 
 BACKUP_SECONDS = 4.5
 """How long a backup takes in the demo's sandbox: long enough to see it wait."""
@@ -105,5 +105,5 @@ def _as_demo_error(failure: Exception, log: Path) -> Exception:
         return cause
     if not isinstance(cause, MCPError | OSError):
         return failure
-    words = visible(log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2])
+    words = printable(log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2])
     return DemoError(f"The session with the server broke: {cause}." + (f" Its last words: {words}" if words else ""))

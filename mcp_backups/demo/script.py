@@ -4,7 +4,7 @@ from collections import Counter
 
 from mcp_backups.audit import Record
 from mcp_backups.demo.agent import Agent
-from mcp_backups.demo.step import DemoError, Row, Step
+from mcp_backups.demo.step import AnswerRow, DemoError, Step
 
 _WAIT_SECONDS = 8
 """Enough for a backup of `BACKUP_SECONDS` whenever the server looks."""
@@ -37,7 +37,7 @@ async def _count(agent: Agent) -> int:
     return int(listed["total"])
 
 
-async def _check(agent: Agent, backups: int) -> list[Row]:
+async def _check(agent: Agent, backups: int) -> list[AnswerRow]:
     checked = await agent.call(
         Step(
             title="Which servers have no fresh backup?",
@@ -64,7 +64,7 @@ async def _create(agent: Agent, server_id: int) -> None:
     )
 
 
-async def _refuse(agent: Agent, server: Row) -> None:
+async def _refuse(agent: Agent, server: AnswerRow) -> None:
     await agent.call(
         Step(
             title=f"Try to delete the only good backup of {server['server']}",
@@ -77,7 +77,7 @@ async def _refuse(agent: Agent, server: Row) -> None:
     )
 
 
-async def _oldest(agent: Agent, server: str) -> Row:
+async def _oldest(agent: Agent, server: str) -> AnswerRow:
     listed = await agent.call(
         Step(
             title=f"Find an old backup of {server}",
@@ -90,7 +90,7 @@ async def _oldest(agent: Agent, server: str) -> Row:
     return listed.rows[-1]
 
 
-async def _delete(agent: Agent, unwanted: Row) -> None:
+async def _delete(agent: Agent, unwanted: AnswerRow) -> None:
     arguments = {"backup_id": unwanted["id"]}
     plan = await agent.call(
         Step(
@@ -128,7 +128,7 @@ async def _delete(agent: Agent, unwanted: Row) -> None:
     )
 
 
-async def _restore(agent: Agent, server: Row) -> None:
+async def _restore(agent: Agent, server: AnswerRow) -> None:
     server_id = server["server_id"]
     arguments = {"server_id": server_id, "backup_id": server["restore_to"]}
     plan = await agent.call(
@@ -190,7 +190,7 @@ def check_record(record: Record, steps: list[Step]) -> None:
         raise DemoError("The ledger does not show that each write was sent once.")
 
 
-def of(servers: list[Row], name: str) -> Row:
+def of(servers: list[AnswerRow], name: str) -> AnswerRow:
     """The server of that name, as check_backups tells of it.
 
     Raises:

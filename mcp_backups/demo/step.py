@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-Row = dict[str, Any]
+AnswerRow = dict[str, Any]
 
 
 class DemoError(Exception):
@@ -47,7 +47,7 @@ class Step:
         return value
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[AnswerRow]:
         """The backups of a list, newest first, each with what it left out because most rows share it."""
         return [
             self.structured["defaults"] | {name: value for name, value in row.items() if value is not None}

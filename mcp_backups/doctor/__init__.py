@@ -12,7 +12,7 @@ from mcp_backups import __version__
 from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.doctor.account import examine_account
-from mcp_backups.doctor.finding import Finding, Verdict
+from mcp_backups.doctor.finding import Finding, Severity
 from mcp_backups.doctor.local import examine_ledger, examine_settings
 from mcp_backups.doctor.server import examine_server
 from mcp_backups.errors import ConfigError
@@ -20,7 +20,7 @@ from mcp_backups.settings import Settings, load_settings
 from mcp_backups.terminal import ACCENT, open_console
 
 _WRONG_SETTINGS = 2
-_STYLES: dict[Verdict, str] = {"ok": "", "warning": ACCENT, "failure": "bold red"}
+_STYLES: dict[Severity, str] = {"ok": "", "warning": ACCENT, "failure": "bold red"}
 _INDENT = " " * 19
 
 

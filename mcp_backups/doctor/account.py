@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock
-from mcp_backups.doctor.finding import Finding, Verdict
+from mcp_backups.doctor.finding import Finding, Severity
 from mcp_backups.errors import (
     ApiError,
     AuthFailedError,
@@ -35,7 +35,7 @@ _MEND_NETWORK: dict[type[BackupsError], str] = {
 _POINTLESS = (AuthFailedError, ConfigError, RateLimitedError, UnavailableError, UpstreamTimeoutError)
 """After these the lists would say the same, later."""
 
-Answer = TypeVar("Answer")
+_T = TypeVar("_T")
 
 
 async def examine_account(settings: Settings, clock: Clock, connect: Callable[..., VpsClient]) -> list[Finding]:
@@ -57,7 +57,7 @@ async def examine_account(settings: Settings, clock: Clock, connect: Callable[..
     ]
 
 
-async def _asked(call: Callable[[], Awaitable[Answer]]) -> Answer | ApiError | ConfigError:
+async def _asked(call: Callable[[], Awaitable[_T]]) -> _T | ApiError | ConfigError:
     try:
         return await call()
     except (ApiError, ConfigError) as error:
@@ -121,5 +121,5 @@ def _clock(offset: timedelta | None) -> Finding:
     if abs(offset) <= CLOCK_WARNING:
         return Finding("clock", "ok", f"Within {max(seconds, 1)} s of VPS.org's.")
     what = f"It is {seconds} s {'behind' if offset > timedelta(0) else 'ahead of'} VPS.org's."
-    verdict: Verdict = "failure" if abs(offset) > CLOCK_FAILURE else "warning"
+    verdict: Severity = "failure" if abs(offset) > CLOCK_FAILURE else "warning"
     return Finding("clock", verdict, what, "Set this machine's clock: ages, plans and budgets are reckoned by it.")

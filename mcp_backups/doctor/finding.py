@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["ok", "warning", "failure"]
+Severity = Literal["ok", "warning", "failure"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Finding:
     """
 
     part: str
-    verdict: Verdict
+    verdict: Severity
     what: str
     todo: str = ""
     details: tuple[str, ...] = ()

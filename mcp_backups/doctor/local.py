@@ -9,7 +9,7 @@ from mcp_backups.errors import BusyError, ConfigError, LedgerLostError, LedgerUn
 from mcp_backups.ledger import Ledger, open_for_audit
 from mcp_backups.operations.operation import OPEN, UNSETTLED, Operation
 from mcp_backups.settings import Settings, config_path, setting_name
-from mcp_backups.terminal import visible
+from mcp_backups.terminal import printable
 from mcp_backups.text import plural
 
 _ACCEPT = "Look for the missing part, and put it back if you can; else `mcp-backups ledger accept` goes on without it."
@@ -28,7 +28,7 @@ def examine_settings(settings: Settings) -> Finding:
         if source != "default"
     )
     file = config_path()
-    origin = f"settings file {visible(str(file))}" if file else "no settings file"
+    origin = f"settings file {printable(str(file))}" if file else "no settings file"
     return Finding("settings", "ok", f"{len(details)} of {len(sources)} set; {origin}.", details=details)
 
 
@@ -43,12 +43,12 @@ def _source(settings: Settings, name: str) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, frozenset):
         return ", ".join(str(each) for each in sorted(value))
-    return visible(str(value).lower() if isinstance(value, bool) else str(value))
+    return printable(str(value).lower() if isinstance(value, bool) else str(value))
 
 
 async def examine_ledger(folder: Path, clock: Clock, key_file: Path | None = None) -> Finding:
     """Whether the ledger is whole and can be written to, which a transaction that writes nothing tells."""
-    here = visible(str(folder))
+    here = printable(str(folder))
     try:
         with open_for_audit(folder, Operation, key_file) as entries:
             if entries is None:
@@ -80,9 +80,9 @@ async def examine_ledger(folder: Path, clock: Clock, key_file: Path | None = Non
 def _no_ledger(folder: Path) -> Finding:
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
-        return Finding("ledger", "ok", f"None yet; it will be made in {visible(str(folder))}.")
+        return Finding("ledger", "ok", f"None yet; it will be made in {printable(str(folder))}.")
     todo = "Set MCP_BACKUPS_STATE_DIR to a folder that can; without a ledger nothing is changed."
-    return Finding("ledger", "failure", f"It cannot be made in {visible(str(folder))}.", todo)
+    return Finding("ledger", "failure", f"It cannot be made in {printable(str(folder))}.", todo)
 
 
 async def _write_nothing(folder: Path, clock: Clock, key_file: Path | None) -> None:
@@ -94,4 +94,4 @@ async def _write_nothing(folder: Path, clock: Clock, key_file: Path | None) -> N
 
 
 def _line(operation: Operation) -> str:
-    return f"{visible(operation.id)}: {operation.action} on server {operation.server_id} is {operation.status}"
+    return f"{printable(operation.id)}: {operation.action} on server {operation.server_id} is {operation.status}"

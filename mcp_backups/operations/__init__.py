@@ -40,6 +40,7 @@ from .policy import (
     check_write,
     deletes_left,
     in_doubt,
+    judge_all,
     next_restore,
 )
 from .reconcile import CANNOT_SEE, LEDGER_AWAY, MADE_ELSEWHERE, follow, left_behind, settle, supersede
@@ -98,6 +99,7 @@ __all__ = [
     "execute",
     "follow",
     "in_doubt",
+    "judge_all",
     "left_behind",
     "may_have_acted",
     "new_id",

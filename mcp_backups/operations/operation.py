@@ -1,6 +1,5 @@
 """An operation: one write, from its plan to its outcome."""
 
-import re
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -66,7 +65,6 @@ REPEAT_WINDOW = timedelta(minutes=10)
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _ID_LENGTH = 16
-OPERATION_ID = re.compile(r"op_[a-z2-7]{16}")
 
 _CHANGED: dict[Status, Changed] = {
     Status.SENDING: "unknown",

@@ -15,7 +15,8 @@ from mcp_backups.clock import Moment
 from mcp_backups.errors import BudgetExhaustedError, PolicyDeniedError, ReadOnlyError
 from mcp_backups.health import expires_within, is_in_future, is_proven, is_restorable
 from mcp_backups.models import COMPLETED, MANUAL, Backup, Listing
-from mcp_backups.operations.operation import UNSETTLED, CreateDetails, DeleteDetails, Operation, Status
+from mcp_backups.operations.operation import UNSETTLED, CreateDetails, DeleteDetails, Operation, PruneItem, Status
+from mcp_backups.retention import Keep, rulings
 from mcp_backups.settings import Settings
 from mcp_backups.text import duration, plural
 
@@ -151,6 +152,45 @@ def check_delete(settings: Settings, target: Backup, inventory: Inventory, also:
             f"Deleting backup {target.id} would leave server {target.server_id} with {plural(left, 'good backup')}; "
             f"at least {settings.keep_min} must stay. {PROVEN}"
         )
+
+
+def judge_all(settings: Settings, inventory: Inventory, server_id: int, keep: Keep, room: int) -> tuple[PruneItem, ...]:
+    """What becomes of each manual backup of a server, newest first.
+
+    Args:
+        settings: The operator's rules, which keep more than the keep rules where they must.
+        inventory: The backups.
+        server_id: The server.
+        keep: The keep rules.
+        room: How many deletes the budgets allow now; the oldest go first.
+    """
+    manual = [row for row in inventory.backups.rows if row.server_id == server_id and row.type == MANUAL]
+    items: list[PruneItem] = []
+    going: set[int] = set()
+    for ruling in reversed(rulings(manual, keep, inventory.now, inventory.doubtful)):
+        backup, kept_by = ruling.backup, _needed(inventory, ruling.backup.id) or (ruling.kept and ruling.reason)
+        if not kept_by:
+            try:
+                check_delete(settings, backup, inventory, going)
+            except PolicyDeniedError as rule:
+                kept_by = rule.what.removesuffix(f" {PROVEN}")
+        if kept_by:
+            items.append(PruneItem(backup=backup, reason=kept_by, fate="keep"))
+        elif len(going) < room:
+            items.append(PruneItem(backup=backup, reason=ruling.reason, fate="delete"))
+        else:
+            items.append(PruneItem(backup=backup, reason="later", fate="later"))
+        if not kept_by:
+            going.add(backup.id)
+    return tuple(reversed(items))
+
+
+def _needed(inventory: Inventory, backup_id: int) -> str:
+    """Why a restore needs a backup, whatever the keep rules say; empty if none does."""
+    if restore := inventory.ways_back.get(backup_id):
+        return f"left alone: the way back from {restore}"
+    restore = inventory.sources.get(backup_id)
+    return f"left alone: {restore} puts it back" if restore else ""
 
 
 def check_complete(server_id: int, inventory: Inventory) -> None:

@@ -16,7 +16,7 @@ from mcp_backups.ledger import Ledger, Liveness
 from mcp_backups.operations.context import Context, Entries, ReportProgress, Result
 from mcp_backups.operations.operation import OPEN, UNSETTLED, Operation, Status
 
-Verdict = Literal["succeeded", "failed"]
+SettledAs = Literal["succeeded", "failed"]
 """What an operator can say of an operation: it took effect, or it did not."""
 
 CANNOT_SEE = (ApiError, ConfigError)
@@ -127,7 +127,7 @@ async def settle_left_open(context: Context) -> None:
 
 
 async def settle_by_word(
-    ledger: Ledger[Operation], liveness: Liveness, operation_id: str, verdict: Verdict
+    ledger: Ledger[Operation], liveness: Liveness, operation_id: str, verdict: SettledAs
 ) -> Operation:
     """Record what the operator found out about an operation whose outcome is not known.
 
@@ -163,7 +163,7 @@ async def settle_by_word(
     return await ledger.write(record)
 
 
-def _settled(operation: Operation, verdict: Verdict) -> Operation:
+def _settled(operation: Operation, verdict: SettledAs) -> Operation:
     known = operation.without_error(status=Status(verdict), evidence="settled by the operator")
     if verdict == "succeeded":
         return known

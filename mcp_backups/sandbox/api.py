@@ -7,7 +7,7 @@ method (405), and only then the endpoint.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from . import payload, refusals
 from .access import Turnstile, authenticated, may
@@ -24,6 +24,9 @@ class Site:
 
     backup_seconds: float
     restore_seconds: float
+    statuses: tuple[str, str]
+    size_seconds: float
+    lag_seconds: float
     honour_filters: bool
     pages: Pages
     turnstile: Turnstile | None
@@ -70,9 +73,11 @@ def answer(site: Site, fleet: Fleet, received: Received, now: datetime) -> Reply
 
 
 def list_backups(call: Call) -> Reply:
-    """`GET /backups/`: id descending, which is not the order of time."""
+    """`GET /backups/`: id descending, which is not the order of time; with a lag, what was there so long ago."""
     wanted = call.received.query if call.site.honour_filters else {}
-    backups = sorted(call.fleet.backups.values(), key=lambda backup: -backup.id)
+    lag = max(call.site.lag_seconds, call.received.stale)
+    shown = call.fleet.backups_at(call.now - timedelta(seconds=lag)) if lag else call.fleet.backups.values()
+    backups = sorted(shown, key=lambda backup: -backup.id)
     if text := wanted.get("server_id"):
         server_id = payload.integer(text, "server_id")
         backups = [backup for backup in backups if backup.server_id == server_id]
@@ -90,13 +95,16 @@ def create_backup(call: Call) -> Reply:
     server_id = payload.required_integer(content, "server_id")
     description = payload.optional_text(content, "description")
     server = _server(call.fleet, server_id)
-    backup = call.fleet.start_backup(server.id, description, call.now, call.site.backup_seconds)
+    site = call.site
+    backup = call.fleet.start_backup(
+        server.id, description, call.now, site.backup_seconds, site.statuses, site.size_seconds
+    )
     return json_reply(201, started_shape(backup, call.fleet))
 
 
 def delete_backup(call: Call) -> Reply:
     """`DELETE /backups/{id}/`: for good."""
-    call.fleet.delete_backup(_backup(call.fleet, call.number).id)
+    call.fleet.delete_backup(_backup(call.fleet, call.number).id, call.now)
     return Reply(204)
 
 

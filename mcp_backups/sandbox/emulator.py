@@ -34,13 +34,16 @@ class Emulator:
     fleet: the account's state; seeded with a believable one if none is given.
     now: the clock, in UTC. sleep: how delays and drips wait.
     backup_seconds, restore_seconds: how long those take, by `now`.
+    statuses: the words for a new backup under way, and for one that is finished.
+    size_seconds: by how much later than finished a backup's size is told; until then it is null.
+    lag_seconds: how far lists of backups lag behind what is there.
     page_size: rows on a page, 1 to `max_page_size`; None = the documented lists, whole.
     throttle: how many requests a token may make; None = any number.
     honour_filters: False = list filters are ignored, as unknown ones are.
     ssl: serves https with this context. host, port: where; port 0 = any free one.
 
     `requests` holds every request it got, in order; `connections` counts what was accepted, though the handshake may
-    have failed after; `faults` holds the rules in force.
+    have failed after; `faults` holds the rules in force; `pending` the late requests and when they will be applied.
     State is guarded by `lock`: it may be told and asked things from any thread.
     """
 
@@ -52,6 +55,9 @@ class Emulator:
         sleep: Sleep = asyncio.sleep,
         backup_seconds: float = 8.0,
         restore_seconds: float = 20.0,
+        statuses: tuple[str, str] = ("in_progress", "completed"),
+        size_seconds: float = 0.0,
+        lag_seconds: float = 0.0,
         page_size: int | None = None,
         max_page_size: int = 100,
         throttle: Throttle | None = None,
@@ -71,8 +77,10 @@ class Emulator:
         scheme = "http" if ssl is None else "https"
         turnstile = None if throttle is None else Turnstile(throttle)
         pages = Pages(page_size, max_page_size, scheme)
-        self._site = api.Site(backup_seconds, restore_seconds, honour_filters, pages, turnstile)
-        self._late: list[tuple[datetime, Received]] = []
+        self.pending: list[tuple[datetime, Received]] = []
+        self._site = api.Site(
+            backup_seconds, restore_seconds, statuses, size_seconds, lag_seconds, honour_filters, pages, turnstile
+        )
         self._listener: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._conversations: set[asyncio.Task[None]] = set()
@@ -91,6 +99,11 @@ class Emulator:
         """Spoil requests of a method whose path (below /api/v1) matches the expression; see `FaultRule`."""
         with self.lock:
             self.faults.add(FaultRule(fault, method, path, times, skip))
+
+    def change(self, **values: Any) -> None:
+        """From now on it behaves otherwise: `change(lag_seconds=30, honour_filters=False)`. See `control.BEHAVIOUR`."""
+        with self.lock:
+            self._site = replace(self._site, **values)
 
     def clear_faults(self) -> None:
         """From now on nothing goes wrong any more."""
@@ -204,7 +217,7 @@ class Emulator:
             now = self._now()
             self._settle(now)
             if fault.apply_after:
-                self._late.append((now + timedelta(seconds=fault.apply_after), received))
+                self.pending.append((now + timedelta(seconds=fault.apply_after), received))
             own = self._apply(received, now) if fault.apply and not fault.apply_after else None
             if fault.answer is not None:
                 return fault.answer
@@ -223,8 +236,8 @@ class Emulator:
 
     def _settle(self, now: datetime) -> None:
         """Apply the late requests that are due, each at its own time, then let the fleet's time pass."""
-        due = [late for late in self._late if late[0] <= now]
-        self._late = [late for late in self._late if late[0] > now]
+        due = [late for late in self.pending if late[0] <= now]
+        self.pending = [late for late in self.pending if late[0] > now]
         for moment, received in sorted(due, key=lambda late: late[0]):
             self._apply(received, moment)
         self.fleet.settle(now)

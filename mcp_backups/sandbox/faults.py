@@ -51,6 +51,7 @@ class Fault:
     apply_after: seconds, by the emulator's clock, by which it does so later than it answers (late arrival).
     answer: what is said in place of the API's own words; bytes go out as they are, header and all.
     edit: changes the API's own JSON on its way out.
+    stale: seconds by which a list of backups lags behind what is there.
     form, end: how the answer is written, and how the connection ends.
     interval: seconds between two bytes of a drip.
     """
@@ -61,12 +62,13 @@ class Fault:
     apply_after: float = 0.0
     answer: Reply | bytes | None = None
     edit: Callable[[Any], object] | None = field(default=None, compare=False)
+    stale: float = 0.0
     form: Form = Form.WHOLE
     end: End = End.KEEP
     interval: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("pause", "apply_after", "interval"):
+        for name in ("pause", "apply_after", "stale", "interval"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: seconds, 0 or more")
         if self.early and self.end is End.KEEP:
@@ -93,6 +95,28 @@ class Fault:
     def edited(cls, edit: Callable[[Any], object]) -> "Fault":
         """The API's own JSON answer, changed: `edit` returns another, or changes it in place and returns None."""
         return cls(edit=edit)
+
+    @classmethod
+    def rows(cls, values: Mapping[str, object], *, server_id: int = 0, backup_id: int = 0) -> "Fault":
+        """A list of backups in which some rows have other values: all, those of one server, or one backup's.
+
+        So a status of any word, a size that is not told, `"server": null`, or a row that cannot be read.
+        """
+
+        def edit(content: dict[str, Any]) -> None:
+            for row in content.get("results", ()):
+                if "server" in row and server_id in (0, row["server"]["id"]) and backup_id in (0, row["id"]):
+                    row.update(values)
+
+        return cls(edit=edit)
+
+    @classmethod
+    def lagging(cls, seconds: float) -> "Fault":
+        """A list of backups as it was so many seconds ago, as from a replica that is behind.
+
+        What was created since is hidden, what was deleted since is shown again, what is finished is still under way.
+        """
+        return cls(stale=seconds)
 
     @classmethod
     def reset_before(cls) -> "Fault":
@@ -150,7 +174,10 @@ class Fault:
         return cls(apply=apply, answer=Reply(code, body, headers={"Content-Encoding": "gzip"}))
 
     def late(self, seconds: float) -> "Fault":
-        """The same fault, but the request is applied so many seconds (by the emulator's clock) after its answer."""
+        """The same fault, but the request is applied so many seconds (by the emulator's clock) after its answer.
+
+        `Fault.status(500).late(15)` fails and takes effect all the same; `Fault().late(15)` says yes beforehand.
+        """
         return replace(self, apply=True, apply_after=seconds)
 
 

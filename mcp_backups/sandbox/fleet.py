@@ -1,10 +1,11 @@
 """The account's state: its servers, their backups, the restores that were applied, and the tokens.
 
 Time passes only in `Fleet.settle`: whoever is about to look calls it first, so an injected clock rules everything.
+What a backup was before each change is kept, and what was deleted too, for lists that lag behind.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 SANDBOX_TOKEN = "vps_sandbox_0000000000000000000000000000"  # noqa: S105 - it opens nothing but a sandbox
@@ -12,6 +13,9 @@ SANDBOX_TOKEN = "vps_sandbox_0000000000000000000000000000"  # noqa: S105 - it op
 
 AUTOMATIC_LIFETIME = timedelta(days=31)
 """How long an automatic backup is kept (the documented example: 16 January to 16 February)."""
+
+FAILED = ("failed", "error")
+"""The words for a backup that came to nothing, and so never has a size."""
 
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 """Settling up to here finishes all that can be finished."""
@@ -57,7 +61,11 @@ class Server:
 
 @dataclass
 class Backup:
-    """One backup. `ready_at` is when it will be completed; None if it is finished, has failed, or is stuck."""
+    """One backup; any word may stand as its status.
+
+    ready_at: when it will be finished; None if it is, has failed, or is stuck. becomes: its status then.
+    size_seconds: by how much later than that its size is known. since, was: its last change, and what it was before.
+    """
 
     id: int
     server_id: int
@@ -68,6 +76,17 @@ class Backup:
     expires_at: datetime | None = None
     description: str = "Automatic daily backup"
     ready_at: datetime | None = None
+    becomes: str = "completed"
+    size_seconds: float = 0.0
+    since: datetime | None = field(default=None, repr=False)
+    was: "Backup | None" = field(default=None, repr=False)
+
+    def as_of(self, moment: datetime) -> "Backup | None":
+        """What it was at a moment; None if there was no such backup yet."""
+        version: Backup | None = self
+        while version is not None and version.since is not None and version.since > moment:
+            version = version.was
+        return version
 
 
 @dataclass(frozen=True)
@@ -85,6 +104,7 @@ class Fleet:
     """Everything the account holds. Tests read it, and may write it too.
 
     `restores` is in the order of application. `tokens` maps a token to its permissions (`resource:action`).
+    `deleted` tells when each backup was deleted, as far as that was said.
     """
 
     servers: dict[int, Server] = field(default_factory=dict)
@@ -92,6 +112,7 @@ class Fleet:
     restores: list[Restore] = field(default_factory=list)
     tokens: dict[str, list[str]] = field(default_factory=lambda: {SANDBOX_TOKEN: ["*:*"]}, repr=False)
     last_backup_id: int = 0
+    deleted: list[tuple[datetime, Backup]] = field(default_factory=list)
 
     def backups_of(self, server_id: int) -> Iterator[Backup]:
         """The backups of one server, in no order."""
@@ -100,31 +121,52 @@ class Fleet:
     def settle(self, now: datetime) -> None:
         """Let the time up to `now` have passed: what is due by then is finished."""
         for backup in self.backups.values():
-            if backup.ready_at is not None and backup.ready_at <= now:
-                self._complete(backup)
+            while backup.ready_at is not None and backup.ready_at <= now:
+                self._go_on(backup, backup.ready_at)
         for server in self.servers.values():
             if server.restoring_until is not None and server.restoring_until <= now:
                 server.status, server.restoring_until = "active", None
 
-    def start_backup(self, server_id: int, description: str, now: datetime, seconds: float) -> Backup:
-        """Begin a manual backup that will take `seconds`. Ids are never used twice, not even after a delete."""
+    def backups_at(self, moment: datetime) -> list[Backup]:
+        """The backups as they were at a moment, in no order."""
+        known = (*self.backups.values(), *(backup for when, backup in self.deleted if when > moment))
+        return [then for backup in known if (then := backup.as_of(moment)) is not None]
+
+    def start_backup(
+        self,
+        server_id: int,
+        description: str,
+        now: datetime,
+        seconds: float,
+        statuses: tuple[str, str] = ("in_progress", "completed"),
+        size_seconds: float = 0.0,
+    ) -> Backup:
+        """Begin a manual backup that will take `seconds`. Ids are never used twice, not even after a delete.
+
+        statuses: its status until it is finished, and then. size_seconds: by how much later its size is known.
+        """
         self.last_backup_id = max(self.last_backup_id, *self.backups, 0) + 1
         backup = Backup(
             id=self.last_backup_id,
             server_id=server_id,
             created_at=now.replace(microsecond=0),
             backup_type="manual",
-            status="in_progress",
+            status=statuses[0],
             description=description,
             ready_at=now + timedelta(seconds=seconds),
+            becomes=statuses[1],
+            size_seconds=size_seconds,
+            since=now,
         )
         self.backups[backup.id] = backup
         return backup
 
-    def delete_backup(self, backup_id: int) -> None:
-        """Delete a backup for good, and remember its id as used."""
+    def delete_backup(self, backup_id: int, now: datetime | None = None) -> None:
+        """Delete a backup for good, and remember its id as used. Without a time, no list will lag behind with it."""
         self.last_backup_id = max(self.last_backup_id, *self.backups)
-        del self.backups[backup_id]
+        backup = self.backups.pop(backup_id)
+        if now is not None:
+            self.deleted.append((now, backup))
 
     def start_restore(self, server_id: int, backup_id: int, now: datetime, seconds: float) -> Restore:
         """Put a backup on a server's disk; the server says "restoring" for `seconds`."""
@@ -135,9 +177,15 @@ class Fleet:
         self.restores.append(restore)
         return restore
 
-    def _complete(self, backup: Backup) -> None:
-        """Finish one backup: a little larger than its server's largest, or a tenth of the disk if it is the first."""
+    def _go_on(self, backup: Backup, now: datetime) -> None:
+        """Finish one backup, or measure it: a little larger than its server's largest, at first a tenth of the disk."""
+        backup.was, backup.since = replace(backup), now
+        if backup.size_seconds and backup.status != backup.becomes:
+            backup.status, backup.ready_at = backup.becomes, now + timedelta(seconds=backup.size_seconds)
+            return
+        backup.status, backup.ready_at = backup.becomes, None
+        if backup.status in FAILED:
+            return
         sizes = [other.size_mb for other in self.backups_of(backup.server_id) if other.size_mb is not None]
         storage_gb = self.servers[backup.server_id].plan.storage
         backup.size_mb = max(sizes) + 11 if sizes else storage_gb * 100
-        backup.status, backup.ready_at = "completed", None

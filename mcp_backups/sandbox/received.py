@@ -33,6 +33,11 @@ class Received:
     status: int | None = None
 
     @property
+    def stale(self) -> float:
+        """Seconds by which a list that it gets lags behind because of its fault."""
+        return self.rule.fault.stale if self.rule else 0.0
+
+    @property
     def authorization(self) -> str:
         """The Authorization header in full, or ""."""
         return self.headers.get("authorization", "")

@@ -16,7 +16,7 @@ from mcp_backups.text import age, plural, stamp
 from mcp_backups.tools.answers import fitted
 from mcp_backups.tools.observation import AccountObservation, observe_for
 from mcp_backups.tools.reading import AnyServerId, cell
-from mcp_backups.tools.tool import Call
+from mcp_backups.tools.tool import ToolCall
 
 MaxAgeHours = Annotated[
     int,
@@ -41,7 +41,7 @@ _MOST_ORPHANS = 20
 _SUMMED = ("good", "completed", "in_progress", "stuck", "failed", "doubtful")
 
 
-async def check_backups(call: Call, max_age_hours: MaxAgeHours = 24, server_id: AnyServerId = 0) -> FleetReport:
+async def check_backups(call: ToolCall, max_age_hours: MaxAgeHours = 24, server_id: AnyServerId = 0) -> FleetReport:
     """Check whether every VPS.org server has a fresh, good backup (snapshot), and which backup to restore each to.
 
     Use it for a morning or scheduled check, before a restore, and to find servers whose backups are stale, failed,

@@ -49,7 +49,7 @@ class AccountObservation(NamedTuple):
         return flags or None
 
 
-async def observe(
+async def observe_account(
     api: VpsClient,
     read_doubts: ReadDoubts,
     server_id: int = 0,
@@ -89,7 +89,7 @@ async def observe_for(
         ApiError: The backups could not be read, or not in time.
     """
     with context.reading():
-        return await observe(
+        return await observe_account(
             context.api,
             partial(known_doubts, context),
             server_id,

@@ -28,7 +28,7 @@ from mcp_backups.operations import follow
 from mcp_backups.text import stamp
 from mcp_backups.tools.answers import fitted, operation_answer, row
 from mcp_backups.tools.observation import observe_for
-from mcp_backups.tools.tool import Call
+from mcp_backups.tools.tool import ToolCall
 
 AnyServerId = Annotated[
     int, Field(ge=0, le=MAX_ID, description="Server id, up to 2^53-1; 0 (default) for every server.")
@@ -60,7 +60,7 @@ _SHARED_FIELDS = ("type", "status", "description")
 
 
 async def list_backups(
-    call: Call,
+    call: ToolCall,
     server_id: AnyServerId = 0,
     server_name: ServerNameFilter = "",
     backup_type: TypeFilter = "any",
@@ -87,9 +87,8 @@ async def list_backups(
         server_id = server_named(server_name, backups, servers)
     elif server_id:
         require_server(server_id, backups, servers)
-    of_it = [backup for backup in backups.rows if server_id in (0, backup.server_id)]
-    rows = [backup for backup in of_it if _fits(backup, backup_type, status)]
-    rows.sort(key=_place, reverse=True)
+    fitting = (each for each in backups.rows if server_id in (0, each.server_id) and _fits(each, backup_type, status))
+    rows = sorted(fitting, key=_place, reverse=True)
     rest = [backup for backup in rows if _place(backup) < after] if after else rows
     missing = observed.missing_for(server_id)
     asked = ServerName(id=server_id, name=name_of(server_id, backups, servers)) if server_id else None
@@ -112,7 +111,7 @@ async def list_backups(
     return fitted(page, page_text, min(limit, len(rest)))
 
 
-async def get_operation(call: Call, operation_id: OperationId, wait_seconds: WaitSeconds = 0) -> OperationAnswer:
+async def get_operation(call: ToolCall, operation_id: OperationId, wait_seconds: WaitSeconds = 0) -> OperationAnswer:
     """Show what became of a backup, delete or restore operation: planned, running, succeeded, failed or unknown.
 
     Use it after a write that was accepted, is preparing, or whose outcome is unknown, instead of repeating that write:

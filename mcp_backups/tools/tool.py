@@ -36,7 +36,7 @@ _MOST_FAULTS = 10
 _DIGITS = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
-class Call(NamedTuple):
+class ToolCall(NamedTuple):
     """One call of a tool: what it works with, how it tells that it goes on, and who is behind it."""
 
     context: Context
@@ -67,7 +67,7 @@ class Tool:
     run: Callable[..., Awaitable[BaseModel]]
     text: Callable[[Any], str]
 
-    async def __call__(self, call: Call, arguments: Mapping[str, Any]) -> BaseModel:
+    async def __call__(self, call: ToolCall, arguments: Mapping[str, Any]) -> BaseModel:
         """Check the arguments and run.
 
         Raises:
@@ -112,7 +112,7 @@ def make_tool(
     safety: Safety,
     idempotent: bool = True,
 ) -> Tool:
-    """A row of the tool table, from a function `(call: Call, **arguments) -> Model`."""
+    """A row of the tool table, from a function `(call: ToolCall, **arguments) -> Model`."""
     hints = get_type_hints(run, include_extras=True)
     fields: dict[str, Any] = {
         name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)

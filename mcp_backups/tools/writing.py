@@ -9,7 +9,7 @@ from mcp_backups.models import MAX_ID, OperationAnswer
 from mcp_backups.retention import Keep
 from mcp_backups.tools.answers import operation_answer
 from mcp_backups.tools.reading import WaitSeconds
-from mcp_backups.tools.tool import Call
+from mcp_backups.tools.tool import ToolCall
 
 ServerId = Annotated[int, Field(ge=1, le=MAX_ID, description="Server id from list_backups, 1 to 2^53-1.")]
 BackupId = Annotated[int, Field(ge=1, le=MAX_ID, description="Backup id from list_backups, 1 to 2^53-1.")]
@@ -28,14 +28,16 @@ SafetyBackup = Annotated[
     bool, Field(description="Make a safety backup first unless one under an hour old exists; default true.")
 ]
 Confirm = Annotated[bool, Field(description="true only after the user agreed to the plan; false (default) only plans.")]
-Kept = Annotated[int, Field(ge=0, le=1000, description="How many this rule keeps, 0 (default, no such rule) to 1000.")]
+KeepCount = Annotated[
+    int, Field(ge=0, le=1000, description="How many this rule keeps, 0 (default, no such rule) to 1000.")
+]
 PlanId = Annotated[
     str, Field(max_length=40, description='operation_id of the plan being confirmed; "" (default) for a new plan.')
 ]
 
 
 async def create_backup(
-    call: Call,
+    call: ToolCall,
     server_id: ServerId,
     description: Description = "",
     wait_seconds: WaitSeconds = 0,
@@ -60,7 +62,7 @@ async def create_backup(
 
 
 async def delete_backup(
-    call: Call, backup_id: BackupId, confirm: Confirm = False, operation_id: PlanId = ""
+    call: ToolCall, backup_id: BackupId, confirm: Confirm = False, operation_id: PlanId = ""
 ) -> OperationAnswer:
     """Delete one backup (snapshot) of a VPS.org server for good; it cannot be undone.
 
@@ -75,7 +77,7 @@ async def delete_backup(
 
 
 async def restore_server(
-    call: Call,
+    call: ToolCall,
     server_id: ServerId,
     backup_id: BackupId,
     safety_backup: SafetyBackup = True,
@@ -102,12 +104,12 @@ async def restore_server(
 
 
 async def prune_backups(
-    call: Call,
+    call: ToolCall,
     server_id: ServerId,
-    keep_last: Kept = 0,
-    keep_daily: Kept = 0,
-    keep_weekly: Kept = 0,
-    keep_monthly: Kept = 0,
+    keep_last: KeepCount = 0,
+    keep_daily: KeepCount = 0,
+    keep_weekly: KeepCount = 0,
+    keep_monthly: KeepCount = 0,
     confirm: Confirm = False,
     operation_id: PlanId = "",
 ) -> OperationAnswer:

@@ -137,6 +137,20 @@ def test_a_status_means_what_the_table_says(status: int) -> None:
     assert write.retry == (status == 429)
 
 
+PLAINLY_REFUSES_A_DELETE = {*range(300, 400), 400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 429}
+
+
+@pytest.mark.parametrize("foreign", [True, False])
+@pytest.mark.parametrize("status", [*range(100, 200), *range(300, 600), 600, 999])
+def test_a_delete_counts_as_refused_by_few_statuses(status: int, foreign: bool) -> None:
+    verdict = classify(status, write=True, deletes=True, foreign=foreign)
+    other = classify(status, write=True, foreign=foreign)
+    assert verdict is not None
+    assert other is not None
+    is_plain = status in PLAINLY_REFUSES_A_DELETE and (status, foreign) != (404, True)
+    assert verdict == (other if is_plain else other._replace(failure=AMBIGUOUS))
+
+
 @pytest.mark.parametrize("status", range(200, 300))
 def test_a_2xx_status_is_no_failure(status: int) -> None:
     assert classify(status, write=True) is None
@@ -157,7 +171,7 @@ def test_a_2xx_status_is_no_failure(status: int) -> None:
 def test_a_404_denies_an_object_a_page_or_the_whole_api(
     status: int, lookup: Lookup, html: bool, error: type[Exception]
 ) -> None:
-    verdict = classify(status, write=False, html=html, lookup=lookup)
+    verdict = classify(status, write=False, foreign=html, lookup=lookup)
     assert verdict is not None
     assert (verdict.failure, verdict.retry, verdict.error) == (REFUSED, False, error)
 

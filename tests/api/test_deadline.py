@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from mcp_backups.api.attempts import Attempts
 from mcp_backups.api.bodies import nothing
-from mcp_backups.api.call import Call, Result
+from mcp_backups.api.call import ApiCall, ResultT
 from mcp_backups.api.link import Link, Progress
 from mcp_backups.errors import ApiError, Failure, UpstreamTimeoutError
 
@@ -15,7 +15,7 @@ from .stage import DEADLINE, PATIENCE, BareServer, Time, answer, error_of, says
 
 pytestmark = pytest.mark.anyio
 
-DELETE = Call("DELETE", "/backups/501/", "delete backup 501", nothing, needs_body=False)
+DELETE = ApiCall("DELETE", "/backups/501/", "delete backup 501", nothing, needs_body=False)
 
 
 class StuckLink(Link):
@@ -25,7 +25,7 @@ class StuckLink(Link):
         super().__init__("http://vps.test", None, None, DEADLINE)
         self.events = events
 
-    async def send(self, call: Call[Result], progress: Progress) -> httpx2.Response:
+    async def send(self, call: ApiCall[ResultT], progress: Progress) -> httpx2.Response:
         for event in self.events:
             await progress.trace(event, None)
         await anyio.sleep(PATIENCE)

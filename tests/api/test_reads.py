@@ -225,7 +225,7 @@ async def test_a_long_wait_is_told_not_waited(
     raised = await error_of(client.list_backups())
     assert isinstance(raised, error)
     assert raised.retry_after == 86399
-    assert raised.next_step == "Try again after 86399 s, from 2025-01-17T07:59:59Z on, in 23 h."
+    assert raised.next_step == "Try again after 86399 s, from 2025-01-17T07:59:59Z on, in 23 h 59 min."
     assert time.slept == []
     assert vps.count("GET") == 1
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_backups.api import bodies
-from mcp_backups.api.bodies import TWICE, Lost, Row, RowReader, backups, servers
+from mcp_backups.api.bodies import TWICE, Lost, RowReader, backups, servers
 from mcp_backups.api.classify import BodyCutError, BodyError, BodyUnreadableError
-from mcp_backups.models import MAX_ID, NO_SERVER, UNREADABLE, Account, Backup, Server
+from mcp_backups.models import MAX_ID, NO_SERVER, UNREADABLE, Account, Backup, Row, Server
 
 from .stage import backup
 

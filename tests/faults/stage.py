@@ -89,6 +89,8 @@ Act = Callable[[Bench, tuple[Spoil, ...]], Awaitable[Answer]]
 
 
 async def a_list(bench: Bench, spoils: tuple[Spoil, ...]) -> Answer:
+    """A list that is not the session's first: that one also asks, once, which servers there are."""
+    assert not (await bench.agent.call("list_backups", limit=1)).is_error
     bench.spoil(*spoils)
     return await bench.agent.call("list_backups", limit=100)
 

@@ -147,15 +147,28 @@ async def test_a_next_page_on_another_host_is_asked_of_vps_org_alone(bench: Benc
     }
 
 
+def of(server_id: int, **changes: Any) -> Fault:
+    """The newest backup of that server, changed, in every list."""
+
+    def edit(page: dict[str, Any]) -> dict[str, Any]:
+        rows = page["results"]
+        place = next((n for n, row in enumerate(rows) if (row.get("server") or {}).get("id") == server_id), None)
+        if place is not None and "backup_type" in rows[place]:
+            rows[place] |= changes
+        return page
+
+    return Fault.edited(edit)
+
+
 DENIED = [
     Case(
         "F46",
         "bad-row-at-plan",
         a_delete_plan,
-        (on_get(first_row(id=True)),),
+        (on_get(of(WEB, id=True), None),),
         "policy_denied",
         "nothing",
-        1,
+        2,
         0,
         0,
         gist=("incomplete",),
@@ -164,10 +177,10 @@ DENIED = [
         "F46",
         "bad-row-at-execution",
         a_delete,
-        (on_get(first_row(id=True)),),
+        (on_get(of(WEB, id=True), None),),
         "policy_denied",
         "nothing",
-        1,
+        2,
         0,
         0,
         gist=("incomplete",),
@@ -176,10 +189,10 @@ DENIED = [
         "F46",
         "page-missing-at-execution",
         a_delete,
-        (on_get(edited(count=99)),),
+        (on_get(edited(count=99), None),),
         "policy_denied",
         "nothing",
-        1,
+        2,
         0,
         0,
         gist=("incomplete",),
@@ -228,19 +241,6 @@ async def test_rows_of_other_servers_are_dropped_where_one_was_asked_for_and_cos
 
 
 # One odd row, and what it costs whom. The first row is of the database server, the target of the web server.
-
-
-def of(server_id: int, **changes: Any) -> Fault:
-    """The newest backup of that server, changed, in every list."""
-
-    def edit(page: dict[str, Any]) -> dict[str, Any]:
-        rows = page["results"]
-        place = next((n for n, row in enumerate(rows) if (row.get("server") or {}).get("id") == server_id), None)
-        if place is not None and "backup_type" in rows[place]:
-            rows[place] |= changes
-        return page
-
-    return Fault.edited(edit)
 
 
 NOBODYS: list[dict[str, Any]] = [
@@ -295,11 +295,19 @@ async def test_of_the_server_of_a_row_that_cannot_be_read_nothing_is_deleted_and
 
 
 @pytest.mark.parametrize("changes", ANYBODYS, ids=ascii)
-async def test_a_row_whose_server_cannot_be_read_may_be_of_any(bench: Bench, changes: dict[str, Any]) -> None:
-    bench.spoil(on_get(of(DB, **changes), None))
+async def test_a_row_whose_server_cannot_be_read_may_be_of_any_in_whose_own_list_it_stands(
+    bench: Bench, changes: dict[str, Any]
+) -> None:
+    bench.spoil(on_get(of(WEB, **changes), None))
     answer = await bench.agent.call("delete_backup", backup_id=TARGET)
     assert answer.code == "policy_denied", answer.text
-    assert "row of backup 453 could not be read (server)" in answer.text
+    assert "row of backup 501 could not be read (server)" in answer.text
+    bench.emulator.clear_faults()
+    bench.spoil(on_get(of(DB, **changes), None))
+    answer = await bench.agent.call("delete_backup", backup_id=TARGET)
+    assert answer.status == "needs_confirmation", answer.text
+    asked = [request.target.partition("?")[2] for request in bench.emulator.requests]
+    assert asked == ["page_size=100", f"server_id={WEB}&page_size=100"]
 
 
 @pytest.mark.parametrize("changes", [*NOBODYS[:2], *ODD], ids=ascii)

@@ -14,7 +14,7 @@ from mcp_backups.errors import ConfigError
 from mcp_backups.ledger import Ledger, Liveness
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import Operation
-from mcp_backups.operations.reconcile import Verdict, settle_by_word
+from mcp_backups.operations.reconcile import SettledAs, settle_by_word
 from mcp_backups.sandbox import Emulator, Fault
 from tests.faults.conftest import OpenBench
 from tests.faults.stage import (
@@ -58,7 +58,10 @@ async def test_a_delete_that_may_still_arrive_is_unknown_until_it_cannot_any_mor
     assert early.status == "unknown"
     bench.clock.advance(seconds=32)
     late = await bench.agent.call("get_operation", operation_id=operation.id)
-    assert (late.status, late.data["changed"]) == (("succeeded", "done") if arrives else ("failed", "nothing"))
+    assert (late.status, late.data["changed"]) == (("succeeded", "done") if arrives else ("unknown", "unknown"))
+    bench.clock.advance(hours=24)
+    last = await bench.agent.call("get_operation", operation_id=operation.id)
+    assert (last.status, last.data["changed"]) == (("succeeded", "done") if arrives else ("failed", "nothing"))
 
 
 async def test_a_refusal_does_not_make_an_earlier_unanswered_delete_certain(bench: Bench) -> None:
@@ -135,7 +138,9 @@ async def test_a_list_that_lags_behind_a_new_backup_does_not_make_it_failed(benc
     lagging = await bench.agent.call("get_operation", operation_id=started.operation)
     again = await bench.agent.call("create_backup", server_id=WEB, description="before the update")
     assert [lagging.status, again.status, again.operation] == ["accepted", "accepted", started.operation]
-    bench.clock.advance(minutes=3)
+    bench.clock.advance(minutes=29)
+    assert (await bench.agent.call("get_operation", operation_id=started.operation)).status == "accepted"
+    bench.clock.advance(minutes=1)
     gone = await bench.agent.call("get_operation", operation_id=started.operation)
     assert (gone.status, gone.data["changed"]) == ("failed", "done")
     assert "Nothing was changed" not in gone.text
@@ -213,7 +218,10 @@ async def test_a_404_after_an_unsure_answer_is_not_believed_while_the_backup_is_
     answer = await bench.agent.call("delete_backup", **confirmation)
     assert (answer.code, changed(answer)) == ("outcome_unknown", "unknown")
     bench.emulator.clear_faults()
-    bench.clock.advance(minutes=3)
+    bench.clock.advance(hours=23)
+    early = await bench.agent.call("get_operation", operation_id=confirmation["operation_id"])
+    assert (early.status, early.data["changed"]) == ("unknown", "unknown")
+    bench.clock.advance(hours=1)
     looked = await bench.agent.call("get_operation", operation_id=confirmation["operation_id"])
     assert (looked.status, looked.data["changed"]) == ("failed", "nothing")
 
@@ -287,7 +295,7 @@ async def _by_word(bench: Bench) -> AsyncIterator[Callable[..., Any]]:
 
 @pytest.mark.parametrize("verdict", ["succeeded", "failed"])
 async def test_the_operators_word_settles_an_unknown_restore_and_opens_its_server(
-    emulator: Emulator, bench_on: OpenBench, verdict: Verdict
+    emulator: Emulator, bench_on: OpenBench, verdict: SettledAs
 ) -> None:
     async with bench_on(emulator, restores_per_hour=9) as bench:
         await a_restore(bench, (on_post(LOST),))

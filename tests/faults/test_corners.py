@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp_backups.operations.plan import StaleError
 
 from mcp_backups.actions import create as create_module
 from mcp_backups.ledger import Ledger, Liveness
 from mcp_backups.operations import destroy as destroy_module
+from mcp_backups.operations.observe import StaleError
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator, Fault
 from tests.faults.conftest import OpenBench

@@ -246,7 +246,7 @@ DELETES = [
         0,
         2,
         "succeeded",
-        ("no longer has it",),
+        ("absent from the complete list",),
         applied=True,
     ),
     Case(
@@ -307,12 +307,12 @@ DELETES = [
         "500-thrice",
         a_delete,
         (on_delete(Fault.status(500), 3),),
-        "upstream_unavailable",
-        "nothing",
+        "outcome_unknown",
+        "unknown",
         (0, 5),
         0,
         3,
-        gist=("still listed",),
+        gist=("still listed so far", "for up to 24 h"),
         applied=False,
     ),
     Case(
@@ -373,6 +373,16 @@ DELETES = [
         1,
         "accepted",
     ),
+    *(
+        Case("F11", what, a_delete, (on_delete(fault),), "outcome_unknown", "unknown", (0, 3), 0, 1)
+        for what, fault in {
+            "200-web-page": Fault.status(200, "<html>maintenance</html>"),
+            "200-success-false": Fault.status(200, {"success": False}),
+            "202-errors": Fault.status(202, {"errors": ["No."]}),
+            "200-status-error": Fault.status(200, {"status": "error"}),
+            "200-error": Fault.status(200, {"error": "No."}),
+        }.items()
+    ),
     Case(
         "F20",
         "429-then-204",
@@ -398,6 +408,65 @@ async def test_a_delete_is_settled_by_the_list_and_sent_again_only_while_that_sh
     assert (operation.changed, operation.status) == (changed(answer), operation.status)
     if case.status == "succeeded":
         assert TARGET not in bench.emulator.fleet.backups
+
+
+JSON_NO = {"detail": "Legal hold."}
+PLAIN_REFUSALS = {
+    **{str(status): Fault.status(status, JSON_NO) for status in (300, 304, 307, 399)},
+    **{str(status): Fault.status(status, JSON_NO) for status in (400, 401, 403, 404, 405, 409, 410, 413, 415, 422)},
+    **{f"{status}-page": Fault.status(status, "<html>No.</html>") for status in (302, 400, 401, 403, 405, 409, 410)},
+    "429": throttled("86399"),
+}
+ODD_REFUSALS = {
+    **{str(status): Fault.status(status, JSON_NO) for status in (402, 406, 407, 411, 412, 414, 416, 417, 418, 421)},
+    **{str(status): Fault.status(status, JSON_NO) for status in (423, 424, 426, 428, 431, 444, 451, 460, 498, 499)},
+    "402-page": Fault.status(402, "<html>Pay.</html>"),
+    "404-page": Fault.status(404, "<html>Not found</html>"),
+    "404-page-as-json": Fault.status(404, b"<!DOCTYPE html>", content_type="application/json"),
+    "404-text": Fault.status(404, b"404 page not found", content_type="text/plain"),
+    "404-empty": Fault.status(404),
+    "404-cut": Fault.status(404, b'{"detail": "Not', content_type="application/json"),
+    "101": Fault.raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
+}
+
+
+async def doubtful(bench: Bench) -> list[int]:
+    """The backups that the list marks as not to be counted on."""
+    listed = await bench.agent.call("list_backups", server_id=WEB, limit=100)
+    return [row["id"] for row in listed.data["backups"] if "doubtful" in row.get("flags", ())]
+
+
+@pytest.mark.parametrize("what", PLAIN_REFUSALS)
+async def test_a_delete_that_is_plainly_refused_leaves_no_doubt(bench: Bench, what: str) -> None:
+    answer = await a_delete(bench, (on_delete(PLAIN_REFUSALS[what], None),))
+    assert (changed(answer), bench.requests()[2]) == ("nothing", 1), answer.text
+    assert [operation.status for operation in bench.operations()] == ["failed"]
+    assert await doubtful(bench) == []
+
+
+@pytest.mark.parametrize("what", ODD_REFUSALS)
+async def test_a_delete_that_is_not_plainly_refused_leaves_its_backup_in_doubt(bench: Bench, what: str) -> None:
+    """What did not come from the API, or not before the deletion began, may have let it through."""
+    answer = await a_delete(bench, (on_delete(ODD_REFUSALS[what], None),))
+    assert (answer.code, changed(answer)) == ("outcome_unknown", "unknown"), answer.text
+    assert "still listed so far" in answer.text
+    assert ('VPS.org said: "Legal hold."' in answer.text) == what.isdecimal() * (what != "101")
+    assert bench.requests()[2] == (3 if what in {"101", "406"} or what.startswith("404") else 1)
+    (operation,) = bench.operations()
+    assert operation.status == "unknown"
+    assert await doubtful(bench) == [TARGET]
+    bench.clock.advance(hours=24)
+    assert (await bench.agent.call("get_operation", operation_id=operation.id)).status == "failed"
+    assert await doubtful(bench) == []
+
+
+@pytest.mark.parametrize("what", ["402", "418", "423", "451", "404-page", "404-empty"])
+async def test_a_delete_that_took_effect_though_its_answer_sounded_like_a_refusal_is_seen(
+    bench: Bench, what: str
+) -> None:
+    answer = await a_delete(bench, (on_delete(replace(ODD_REFUSALS[what], apply=True)),))
+    assert (answer.code, answer.status, changed(answer)) == ("", "succeeded", "done"), answer.text
+    assert bench.requests()[2] == 1
 
 
 LATE = Fault.status(504).late(6)

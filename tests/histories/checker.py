@@ -2,14 +2,16 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from mcp_backups.operations.operation import UNSETTLED, Operation
 from mcp_backups.sandbox import Received
+from tests.histories.claims import false_claims
 from tests.histories.truth import WatchedFleet
-from tests.histories.world import Said, World
+from tests.histories.world import World, backup_of
 
 OK = frozenset({"accepted", "succeeded"})
-OPEN_END = frozenset({"sending", "approved"})
+CUT_OFF = frozenset({"sending", "approved"})
 
 
 @dataclass(frozen=True)
@@ -41,35 +43,44 @@ def verdict_on(
 
 def judge(world: World) -> Verdict:
     """Everything that is wrong with a history that has come to its end."""
-    requests, operations = world.emulator.requests, world.recorded()
-    wrong = check_operations(world.fleet, requests, operations, marked=world.settings.mark_backups)
-    wrong += [problem for said in world.said for problem in _claims(said, requests)]
-    wrong += _last_backups(world)
+    requests, operations, now = world.emulator.requests, world.ledger, world.clock.now()
+    wrong = check_operations(world.fleet, requests, operations, now, marked=world.settings.mark_backups)
+    wrong += [problem for said in world.said for problem in false_claims(said, requests)]
+    wrong += _early_no(world, {each.id: each for each in operations})
     return verdict_on(wrong, world.steps, len(world.said), requests, operations)
 
 
 def check_operations(
-    fleet: WatchedFleet, requests: list[Received], operations: list[Operation], *, marked: bool
+    fleet: WatchedFleet, requests: list[Received], operations: list[Operation], now: datetime, *, marked: bool
 ) -> list[str]:
-    """What of the ledger is not as VPS.org has it."""
-    wrong = [f"LOST: {each.id} ended as {each.status}" for each in operations if each.status in OPEN_END]
-    wrong += _creates(fleet, [each for each in operations if each.action == "create_backup"], marked=marked)
+    """What of the ledger is not as VPS.org has it, once nothing is late or in doubt any more."""
+    wrong = [f"LOST: {each.id} ended as {each.status}" for each in operations if each.status in CUT_OFF]
+    wrong += [f"LAST: {backup} was the last proven backup of server {server}" for server, backup in fleet.emptied]
+    good = fleet.good(now)
+    wrong += _creates(fleet, good, [each for each in operations if each.action == "create_backup"], marked=marked)
     wrong += _deletes(fleet, requests, [each for each in operations if each.action == "delete_backup"])
     return wrong + _restores(fleet, requests, [each for each in operations if each.action == "restore_server"])
 
 
-def _creates(fleet: WatchedFleet, creates: list[Operation], *, marked: bool) -> list[str]:
+def _creates(fleet: WatchedFleet, good: dict[int, int], creates: list[Operation], *, marked: bool) -> list[str]:
     wrong = []
     for each in creates:
         made = [number for number, description in fleet.made if each.id in description]
         if not marked:
             made = [number for number, _ in fleet.made if number == each.backup_id]
+        told = f"{each.id} is {each.status} with backup {each.backup_id}"
         if len(made) > 1:
             wrong.append(f"DOUBLED: {each.id} made {made}")
         if each.status in OK and made != [each.backup_id]:
-            wrong.append(f"FALSE: {each.id} is {each.status} with backup {each.backup_id}, but made {made}")
+            wrong.append(f"FALSE: {told}, but made {made}")
         if each.status not in OK and each.changed == "nothing" and made:
-            wrong.append(f"LOST: {each.id} is {each.status}, but made {made}")
+            wrong.append(f"LOST: {told}, but made {made}")
+        if each.status == "succeeded" and each.backup_id in fleet.backups and each.backup_id not in good:
+            wrong.append(f"FALSE: {told}, but that is not good")
+        if each.status == "failed" and each.backup_id in good:
+            wrong.append(f"FALSE: {told}, but that is good")
+        if each.status == "unknown" and any(number in fleet.backups for number in made):
+            wrong.append(f"LOST: {told}, but made {made}, as the list shows")
     sent = sum(each.sent is not None for each in creates)
     if len(fleet.made) > sent:
         wrong.append(f"DOUBLED: {len(fleet.made)} backups of {sent} intents")
@@ -84,19 +95,22 @@ def _deletes(fleet: WatchedFleet, requests: list[Received], deletes: list[Operat
     by_backup: dict[int, list[Operation]] = {}
     for each in deletes:
         by_backup.setdefault(each.backup_id, []).append(each)
-        if each.status in OK and each.backup_id in fleet.backups:
-            wrong.append(f"FALSE: {each.id} is {each.status}, but backup {each.backup_id} is there")
+        told = f"{each.id} is {each.status}"
+        if each.status == "succeeded" and each.backup_id in fleet.backups:
+            wrong.append(f"FALSE: {told}, but backup {each.backup_id} is there")
+        if each.status in {"accepted", "unknown"}:
+            wrong.append(f"LOST: {told}, but backup {each.backup_id} has stayed or gone")
     wrong += [
         f"LOST: backup {number} was deleted, and no operation says so"
         for number in fleet.gone
         if not any(each.changed != "nothing" for each in by_backup.get(number, []))
     ]
-    for request in requests:
-        if request.method == "DELETE":
-            number = int(request.path.split("/")[2])
-            if not any(each.sent for each in by_backup.get(number, [])):
-                wrong.append(f"UNRECORDED: DELETE of {number} without an intent")
-    return wrong
+    sent = {backup_of(request) for request in requests if request.method == "DELETE"}
+    return wrong + [
+        f"UNRECORDED: DELETE of {number} without an intent"
+        for number in sent
+        if not any(each.sent for each in by_backup.get(number, []))
+    ]
 
 
 def _restores(fleet: WatchedFleet, requests: list[Received], restores: list[Operation]) -> list[str]:
@@ -122,28 +136,13 @@ def _restores(fleet: WatchedFleet, requests: list[Received], restores: list[Oper
     return wrong if known == len(fleet.restores) else [*wrong, "UNRECORDED: a restore without an operation"]
 
 
-def _claims(said: Said, requests: list[Received]) -> list[str]:
-    """What a call said of its own effect, when no other was under way."""
-    if not said.alone:
-        return []
-    wanted = {"create_backup": "/backups/", "restore_server": "/servers/"}.get(said.tool, "/backups/")
-    writes = [
-        request
-        for request in requests[slice(*said.requests)]
-        if request.method != "GET" and request.path.startswith(wanted)
-    ]
-    applied, told = sum(request.applied for request in writes), said.claim
-    if told == "nothing" and applied:
-        return [f"FALSE: {said.tool} {said.arguments} said that nothing was changed: {said.answer.text[:300]}"]
-    if told == "done" and said.tool != "prune_backups" and applied != 1:
-        return [f"FALSE: {said.tool} {said.arguments} said it was done, {applied} times: {said.answer.text[:300]}"]
-    return []
-
-
-def _last_backups(world: World) -> list[str]:
-    """A server where nobody else changed anything has kept at least one good backup."""
-    return [
-        f"LAST: server {server_id} has no good backup left"
-        for server_id in world.fleet.servers
-        if server_id not in world.fleet.touched and not world.fleet.good_on(server_id, world.clock.now())
-    ]
+def _early_no(world: World, operations: dict[str, Operation]) -> list[str]:
+    """What was told for good to have changed nothing, and did in the end."""
+    wrong = []
+    for said in world.said:
+        data = said.answer.data
+        ended = operations.get(str(data.get("operation_id", "")))
+        was_final = data.get("changed") == "nothing" and data.get("status") in {"failed", "refused"}
+        if ended and was_final and ended.changed != "nothing":
+            wrong.append(f"FALSE: {ended.id} became {ended.status}, though it was said: {said.answer.text[:300]}")
+    return wrong

@@ -20,8 +20,8 @@ from tests.process import server_process
 from tests.stage import PROMPT, RealTime, Session, recorded, session
 
 LAST_POINT = 9
-DONE_FAULTS = ("answer lost", "500, done", "cut body", "closed")
-UNDONE_FAULTS = ("never arrived", "503")
+DONE_FAULTS = ("answer lost", "500, done", "cut body", "closed", "web page, done")
+UNDONE_FAULTS = ("never arrived", "503", "lost, 40 s late", "502, late", "web page")
 
 WRITES: dict[str, dict[str, Any]] = {
     "create_backup": {"description": "before the update"},
@@ -50,7 +50,7 @@ async def kill_one(random: Random, state_dir: Path, emulator: Emulator, time: Re
     emulator.clear_faults()
     wrong = await _again(emulator, time, state_dir, tool, arguments, steps)
     operations = recorded(state_dir)
-    wrong += check_operations(fleet, emulator.requests, operations, marked=True)
+    wrong += check_operations(fleet, emulator.requests, operations, time.now(), marked=True)
     return verdict_on(wrong, steps, 2, emulator.requests, operations)
 
 
@@ -59,6 +59,7 @@ def _fresh(emulator: Emulator) -> WatchedFleet:
     with emulator.lock:
         emulator.fleet = fleet
         emulator.requests.clear()
+        emulator.pending.clear()
         emulator.clear_faults()
     return fleet
 
@@ -98,10 +99,11 @@ async def _again(
     async with _successor(emulator, time, state_dir) as agent:
         answer = await agent.call(tool, **arguments)
         steps.append(f"again: {answer.text.splitlines()[0]}")
-    async with _successor(emulator, time, state_dir, minutes=4) as agent:
-        for operation in recorded(state_dir):
-            told = await agent.call("get_operation", operation_id=operation.id)
-            steps.append(f"4 minutes later: {told.text.splitlines()[0]}")
+    for minutes in (4, 25 * 60):
+        async with _successor(emulator, time, state_dir, minutes=minutes) as agent:
+            for operation in recorded(state_dir):
+                told = await agent.call("get_operation", operation_id=operation.id)
+                steps.append(f"{minutes} minutes later: {told.text.splitlines()[0]}")
     if sent_before and not answer.is_error and not answer.data["replayed"]:
         return [f"DOUBLED: {tool} was carried out again after it had been sent"]
     return []

@@ -19,11 +19,11 @@ from hypothesis.stateful import (
 
 from mcp_backups.settings import Settings
 from tests.histories.checker import Verdict, judge
-from tests.histories.faults import FAULTS, SLOW, Trouble
-from tests.histories.truth import SERVERS
+from tests.histories.faults import BEHAVIOURS, FAULTS, PLACES, SLOW, Trouble
+from tests.histories.truth import KINDS, SERVERS, TOKENS
 from tests.histories.world import Call, World, open_world, shared_memory
 
-PASSING = (1, 5, 61, 130, 180, 660, 1801, 7_300, 90_000)
+PASSING = (1, 5, 61, 130, 180, 660, 1801, 7_300, 30_000, 90_000)
 """Seconds that may pass: around every limit that the product knows."""
 STEPS = 30
 
@@ -59,36 +59,47 @@ class Wish:
 
 NOWHERE = 999
 """A backup that is not there."""
-NTH = st.integers(0, 11)
-SERVER = st.sampled_from(SERVERS)
-FLAGGED = st.sampled_from([{}, {"confirm": True}])
+NTHS = range(12)
+FLAGGED: tuple[dict[str, Any], ...] = ({}, {"confirm": True})
+KEEP_RULES = ({"keep_last": 1}, {"keep_last": 2}, {"keep_daily": 1}, {"keep_last": 1000, "keep_monthly": 1000})
+DESCRIPTIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"description": "nightly"},
+    {"description": "before the update", "wait_seconds": 45},
+    {"allow_duplicate": True},
+)
+
+CREATES = [Wish("create_backup", 0, {"server_id": each} | more) for each in SERVERS for more in DESCRIPTIONS]
+DELETES = [Wish("delete_backup", nth, flagged) for nth in NTHS for flagged in FLAGGED]
+RESTORES = [
+    Wish("restore_server", nth, {"safety_backup": safety} | flagged)
+    for nth in NTHS
+    for safety in (False, True)
+    for flagged in FLAGGED
+]
+PRUNES = [Wish("prune_backups", 0, {"server_id": each} | keep) for each in SERVERS for keep in KEEP_RULES]
+CONFIRMS, REPEATS = ([Wish(what, nth) for nth in NTHS] for what in ("confirm", "again"))
+WISHES = [*CREATES * 4, *DELETES * 2, *RESTORES, *CONFIRMS * 4, *REPEATS * 4, *PRUNES * 4]
+LOOKS = [
+    *(Wish("check_backups", 0, more) for more in ({}, {"max_age_hours": 200}, {"server_id": 2, "max_age_hours": 200})),
+    *(
+        Wish("list_backups", 0, more)
+        for more in ({}, {"server_id": 1}, {"server_id": 2}, {"server_name": "host-00003"})
+    ),
+]
+"""Tables, drawn from at one go: thousands of histories are to take minutes."""
+
+_TROUBLES = [
+    Trouble(name, method, 1 if name in SLOW else times, skip)
+    for name, method in PLACES
+    for times in (1, 1, 2, 3, None)
+    for skip in (0, 1)
+]
+TROUBLES = st.sampled_from([*[None] * len(_TROUBLES), *_TROUBLES])
+"""Something goes wrong half of the times."""
+
+NTH, SERVER = st.sampled_from(NTHS), st.sampled_from(SERVERS)
 CONFIRMED = st.sampled_from([True, True, False])
-CREATES = st.builds(
-    lambda server_id, more: Wish("create_backup", options={"server_id": server_id} | more),
-    SERVER,
-    st.sampled_from([{}, {"description": "nightly"}, {"description": "before the update"}, {"allow_duplicate": True}]),
-)
-DELETES = st.builds(Wish, st.just("delete_backup"), NTH, FLAGGED)
-RESTORES = st.builds(
-    lambda nth, safety, flagged: Wish("restore_server", nth, {"safety_backup": safety} | flagged),
-    NTH,
-    st.booleans(),
-    FLAGGED,
-)
-PRUNES = st.builds(
-    lambda server_id, keep: Wish("prune_backups", options={"server_id": server_id, "keep_last": keep}),
-    SERVER,
-    st.integers(1, 2),
-)
-CONFIRMS, REPEATS = st.builds(Wish, st.just("confirm"), NTH), st.builds(Wish, st.just("again"), NTH)
-WISHES = st.one_of(CREATES, DELETES, RESTORES, CONFIRMS, REPEATS, PRUNES)
-TROUBLES = st.none() | st.builds(
-    lambda name, method, times, skip: Trouble(name, method, 1 if name in SLOW else times, skip),
-    st.sampled_from([name for name in FAULTS if name != "held"]),
-    st.sampled_from(["POST", "DELETE", "GET", ""]),
-    st.sampled_from([1, 1, 2, 3, None]),
-    st.integers(0, 1),
-)
 
 
 class Histories(RuleBasedStateMachine):
@@ -110,11 +121,13 @@ class Histories(RuleBasedStateMachine):
         restores_per_hour=st.sampled_from([5, 1]),
         deletes_per_hour=st.sampled_from([100, 2]),
         mark_backups=st.sampled_from([True, True, True, True, False]),
+        kind=st.sampled_from(KINDS),
     )
-    def begin(self, **choices: Any) -> None:
+    def begin(self, kind: str = "plain", **choices: Any) -> None:
         folder = self.opened.enter_context(tempfile.TemporaryDirectory(dir=shared_memory()))
         account = Settings(state_dir=Path(folder) / "state", protected_backups=frozenset({1}), **choices)
-        self.world = self.opened.enter_context(open_world(account))
+        self.world = self.opened.enter_context(open_world(account, kind))
+        self.world.steps.append(f"{kind} {choices}")
         self.opened.callback(self.check)
 
     def ask(self, *wishes: Wish) -> None:
@@ -122,20 +135,20 @@ class Histories(RuleBasedStateMachine):
         self.world.calls += calls
         self.world.ask(*calls)
 
-    @rule(wish=CREATES, trouble=TROUBLES)
+    @rule(wish=st.sampled_from(CREATES), trouble=TROUBLES)
     def create(self, wish: Wish, trouble: Trouble | None = None) -> None:
         self.fault(trouble)
         self.ask(wish)
 
-    @rule(wish=DELETES, confirmed=CONFIRMED, trouble=TROUBLES)
+    @rule(wish=st.sampled_from(DELETES), confirmed=CONFIRMED, trouble=TROUBLES)
     def delete(self, wish: Wish, *, confirmed: bool = True, trouble: Trouble | None = None) -> None:
         self.plan(wish, confirmed, trouble)
 
-    @rule(wish=RESTORES, confirmed=CONFIRMED, trouble=TROUBLES)
+    @rule(wish=st.sampled_from(RESTORES), confirmed=CONFIRMED, trouble=TROUBLES)
     def restore(self, wish: Wish, *, confirmed: bool, trouble: Trouble | None) -> None:
         self.plan(wish, confirmed, trouble)
 
-    @rule(wish=PRUNES, confirmed=CONFIRMED, trouble=TROUBLES)
+    @rule(wish=st.sampled_from(PRUNES), confirmed=CONFIRMED, trouble=TROUBLES)
     def prune(self, wish: Wish, *, confirmed: bool, trouble: Trouble | None) -> None:
         self.plan(wish, confirmed, trouble)
 
@@ -147,34 +160,43 @@ class Histories(RuleBasedStateMachine):
         if confirmed and len(self.world.plans) > plans:
             self.ask(Wish("confirm", plans))
 
-    @rule(wish=CONFIRMS | REPEATS, trouble=TROUBLES)
+    @rule(wish=st.sampled_from([*CONFIRMS, *REPEATS]), trouble=TROUBLES)
     def go_on(self, wish: Wish, trouble: Trouble | None) -> None:
         self.fault(trouble)
         self.ask(wish)
 
-    @rule(wishes=st.lists(WISHES, min_size=2, max_size=3))
+    @rule(wishes=st.lists(st.sampled_from(WISHES), min_size=2, max_size=3))
     def ask_at_once(self, wishes: list[Wish]) -> None:
         self.ask(*wishes)
 
-    @rule(wish=WISHES, count=st.integers(2, 3))
+    @rule(wish=st.sampled_from(WISHES), count=st.integers(2, 3))
     def ask_the_same_at_once(self, wish: Wish, count: int) -> None:
         self.ask(*[wish] * count)
 
-    @rule(wish=WISHES, method=st.sampled_from(["POST", "DELETE", "GET"]), skip=st.integers(0, 1))
+    @rule(wish=st.sampled_from(WISHES), method=st.sampled_from(["POST", "DELETE", "GET"]), skip=st.integers(0, 1))
     def give_up(self, wish: Wish, method: str, skip: int) -> None:
         for call in wish.calls(self.world):
             self.world.calls.append(call)
             self.world.emulator.fail(FAULTS["held"], method=method, skip=skip)
             self.world.ask_and_cancel(call)
 
-    @rule(nth=NTH)
-    def look(self, nth: int) -> None:
+    @rule(nth=NTH, wait_seconds=st.sampled_from([0, 0, 45]))
+    def look(self, nth: int, wait_seconds: int) -> None:
         if ids := self.world.operations:
-            self.world.ask(("get_operation", {"operation_id": ids[nth % len(ids)]}))
+            self.world.ask(("get_operation", {"operation_id": ids[nth % len(ids)], "wait_seconds": wait_seconds}))
 
-    @rule(machine=st.booleans())
-    def restart(self, *, machine: bool) -> None:
-        self.world.restart(machine=machine)
+    @rule(wish=st.sampled_from(LOOKS), trouble=TROUBLES)
+    def look_around(self, wish: Wish, trouble: Trouble | None) -> None:
+        self.fault(trouble)
+        self.world.ask(*wish.calls(self.world))
+
+    @rule(values=st.sampled_from(BEHAVIOURS))
+    def behave(self, values: dict[str, Any]) -> None:
+        self.world.behave(**values)
+
+    @rule(machine=st.booleans(), token=st.sampled_from(["", "", "", *TOKENS]))
+    def restart(self, *, machine: bool, token: str) -> None:
+        self.world.restart(machine=machine, token=token)
 
     @rule(seconds=st.sampled_from(PASSING))
     def time_passes(self, seconds: int) -> None:
@@ -186,16 +208,19 @@ class Histories(RuleBasedStateMachine):
         self.world.clock.step(seconds=seconds)
         self.world.steps.append(f"the clock is wrong by {self.world.clock.wrong}")
 
-    @rule(what=st.sampled_from(["make", "delete", "rename"]), server_id=SERVER, nth=NTH)
+    @rule(what=st.sampled_from(["make", "make", "delete", "rename", "archive"]), server_id=SERVER, nth=NTH)
     def somebody_else(self, what: str, server_id: int, nth: int) -> None:
-        fleet, numbers = self.world.fleet, sorted(self.world.fleet.backups)
+        fleet, numbers, now = self.world.fleet, sorted(self.world.fleet.backups), self.world.clock.now()
         with self.world.emulator.lock, fleet.others():
             backup = fleet.backups[numbers[nth % len(numbers)]] if numbers else None
             self.world.steps.append(f"somebody else: {what} {backup.id if backup else ''}")
             if what == "make":
-                fleet.start_backup(server_id, "by hand", self.world.clock.now(), 8.0)
+                fleet.start_backup(server_id, "by hand", now, 8.0)
             elif backup and what == "delete":
-                fleet.delete_backup(backup.id)
+                fleet.delete_backup(backup.id, now)
+            elif backup and what == "archive":
+                backup.status, backup.ready_at = "archived", None
+                fleet.robbed.add(backup.server_id)
             elif backup:
                 backup.description = "renamed"
 

@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
+from mcp_backups.actions import delete
 from mcp_backups.api import classify
 from mcp_backups.errors import Failure
-from mcp_backups.operations import plan
 from mcp_backups.sandbox import Emulator, serve_in_thread
 from tests.histories.faults import Trouble
 from tests.histories.kills import kill_one
@@ -88,7 +88,7 @@ def test_a_server_that_takes_an_ambiguous_create_for_refused_is_found_out(
 def test_a_server_that_deletes_the_last_backup_is_found_out(
     monkeypatch: pytest.MonkeyPatch, history: Histories
 ) -> None:
-    monkeypatch.setattr(plan, "check_delete", lambda *_: None)
+    monkeypatch.setattr(delete, "check_delete", lambda *_: None)
     server_id = history.world.fleet.backups[2].server_id
     while left := [backup.id for backup in history.world.fleet.backups_of(server_id)]:
         history.delete(Wish("delete_backup", sorted(history.world.fleet.backups).index(left[0])))
@@ -102,6 +102,5 @@ def test_a_backup_that_no_operation_tells_of_is_found_out(history: Histories) ->
 
 
 def test_a_restore_and_a_delete_that_no_operation_tells_of_are_found_out(history: Histories) -> None:
-    fleet = history.world.fleet
-    fleet.delete_backup(2)
+    history.world.fleet.delete_backup(2, history.world.clock.now())
     ends_with(history, "LOST")

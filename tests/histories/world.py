@@ -3,29 +3,56 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from pydantic import SecretStr
 
 from mcp_backups.operations.operation import Operation
-from mcp_backups.sandbox import Emulator
+from mcp_backups.sandbox import Emulator, Received
 from mcp_backups.settings import Settings
 from mcp_backups.tools import TOOLS
 from tests.faults.stage import changed
-from tests.histories.faults import FAULTS, Trouble
-from tests.histories.truth import WatchedFleet, small_fleet
+from tests.histories.faults import FAULTS, USUAL, Trouble
+from tests.histories.truth import TOKENS, WatchedFleet, small_fleet
 from tests.stage import PROMPT, Answer, ManualClock, Session, recorded, session
 
 Call = tuple[str, dict[str, Any]]
 """A tool and its arguments."""
 
+DELETES = frozenset({"delete_backup", "prune_backups"})
+OPEN_END = frozenset({"unknown", "accepted"})
+"""Of a delete: it is not known yet whether its backup goes or stays."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What was so when an answer came.
+
+    Attributes:
+        there: Every backup, and its server.
+        good: Those that can be restored.
+        going: Those of which a delete was sent that has yet to take effect.
+        gone: Those that were deleted by a request.
+        lagged: Whether lists that were sent meanwhile were not of that moment.
+        spoiled: Whether something was wrong with an answer to a look.
+    """
+
+    there: dict[int, int]
+    good: dict[int, int]
+    going: frozenset[int]
+    gone: frozenset[int]
+    lagged: bool
+    spoiled: bool
+
 
 @dataclass
 class Said:
-    """One call and its answer, with the requests that VPS.org got meanwhile.
+    """One call and its answer, with the requests that VPS.org got meanwhile, and what was so then.
 
     Attributes:
         requests: From which to which, as indices into the emulator's book.
@@ -37,6 +64,7 @@ class Said:
     answer: Answer
     requests: tuple[int, int]
     alone: bool
+    truth: Truth
 
     @property
     def claim(self) -> str:
@@ -54,7 +82,9 @@ class World:
         plans: Confirmations that an agent was shown how to give.
         calls: Every write that was asked for, to be asked for again.
         operations: The ids that an agent was told.
+        tokens: Those that were used, the one in use last.
         steps: What happened, for the report of a failure.
+        ledger: What it tells in the end.
     """
 
     portal: BlockingPortal
@@ -67,22 +97,28 @@ class World:
     plans: list[Call] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     operations: list[str] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=lambda: [next(iter(TOKENS))])
+    lag: float = 0.0
     steps: list[str] = field(default_factory=list)
+    ledger: list[Operation] = field(default_factory=list)
     started: int = 0
     under_way: int = 0
     cancelling: anyio.CancelScope | None = None
 
     def start(self) -> None:
         """Start a server on the ledger as it is, and an agent that talks to it."""
-        served = _serve(self.emulator, self.settings, self.clock)
+        settings = self.settings.model_copy(update={"vps_api_token": SecretStr(self.tokens[-1])})
+        served = _serve(self.emulator, settings, self.clock)
         self.agent = self.running.enter_context(self.portal.wrap_async_context_manager(served))
 
-    def restart(self, *, machine: bool = False) -> None:
-        """End the server and start another on the same ledger."""
-        self.steps.append("restart")
+    def restart(self, *, machine: bool = False, token: str = "") -> None:
+        """End the server and start another on the same ledger, perhaps with another token."""
+        self.steps.append(f"restart{', another token' if token else ''}")
         self.running.close()
         if machine:
             self.clock.boot += " again"
+        if token:
+            self.tokens = [*(each for each in self.tokens if each != token), token]
         self.start()
 
     def ask(self, *calls: Call) -> None:
@@ -98,17 +134,44 @@ class World:
         self.emulator.fail(fault, method=trouble.method, times=trouble.times, skip=trouble.skip)
         self.steps.append(str(trouble))
 
+    def behave(self, **values: Any) -> None:
+        """From now on VPS.org behaves otherwise."""
+        self.emulator.change(**values)
+        self.lag = values.get("lag_seconds", self.lag)
+        self.steps.append(str(values))
+
     def end(self) -> None:
-        """No more faults; whatever was late arrives; a new server looks at everything that is open."""
+        """No more faults; whatever was late arrives; a new server looks at everything that was sent.
+
+        It looks again a day later at what is not settled by then, when no delete can be in doubt any more.
+        """
         self.emulator.clear_faults()
-        for _ in range(2):
-            self.clock.advance(minutes=3)
-            self.emulator.settle()
-        self.restart()
+        self.behave(**USUAL)
+        self._pass(timedelta(minutes=3))
+        last = max((moment for moment, _ in self.emulator.pending), default=self.clock.now())
+        self._pass(max(last - self.clock.now(), timedelta(0)) + timedelta(minutes=3))
         self.steps.append("the end")
-        for operation in self.recorded():
-            if operation.sent:
-                self.ask(("get_operation", {"operation_id": operation.id}))
+        for token in self.tokens:
+            self.restart(token=token)
+            self._look_at([each for each in self.recorded() if each.sent and not self._is_so(each)])
+        self.ledger = self.recorded()
+        if in_doubt := [each for each in self.ledger if each.action in DELETES and each.status in OPEN_END]:
+            self._pass(timedelta(hours=25))
+            self._look_at(in_doubt)
+            self.ledger = self.recorded()
+
+    def _is_so(self, operation: Operation) -> bool:
+        """Whether it was told to be what it is, so that another look tells nothing."""
+        is_delete = operation.action == "delete_backup"
+        return operation.status == "succeeded" and (operation.backup_id in self.fleet.backups) is not is_delete
+
+    def _look_at(self, operations: list[Operation]) -> None:
+        for operation in operations:
+            self.ask(("get_operation", {"operation_id": operation.id}))
+
+    def _pass(self, time: timedelta) -> None:
+        self.clock.passed += time.total_seconds()
+        self.emulator.settle()
 
     def recorded(self) -> list[Operation]:
         """What the ledger tells now."""
@@ -141,12 +204,31 @@ class World:
             self.under_way -= 1
         after = len(self.emulator.requests)
         self.steps.append(f"  {answer.text.splitlines()[0][:150]}")
-        self.said.append(Said(tool, arguments, answer, (before, after), alone and number == self.started))
+        alone = alone and number == self.started
+        self.said.append(Said(tool, arguments, answer, (before, after), alone, self._truth(before)))
         if not answer.is_error and "operation_id" in answer.data:
             self.operations.append(answer.operation)
             if answer.status in ("needs_confirmation", "preparing"):
                 own = {name: value for name, value in arguments.items() if name != "operation_id"}
                 self.plans.append((tool, own | {"confirm": True, "operation_id": answer.operation}))
+
+    def _truth(self, first_request: int) -> Truth:
+        with self.emulator.lock:
+            late = (request for _, request in self.emulator.pending if request.method == "DELETE")
+            looks = [each for each in self.emulator.requests[first_request:] if each.method == "GET" and each.rule]
+            return Truth(
+                there={backup.id: backup.server_id for backup in self.fleet.backups.values()},
+                good=self.fleet.good(self.clock.now()),
+                going=frozenset(backup_of(request) for request in late),
+                gone=frozenset(self.fleet.gone),
+                lagged=self.lag > 0 or any(each.stale for each in looks),
+                spoiled=bool(looks),
+            )
+
+
+def backup_of(delete: Received) -> int:
+    """The backup that a DELETE request names."""
+    return int(delete.path.split("/")[2])
 
 
 @asynccontextmanager
@@ -164,10 +246,10 @@ def shared_memory() -> Path | None:
 
 
 @contextmanager
-def open_world(settings: Settings) -> Iterator[World]:
-    """A small account, a server on it, and an agent."""
+def open_world(settings: Settings, kind: str = "plain") -> Iterator[World]:
+    """A small account of some kind, a server on it, and an agent."""
     clock = ManualClock()
-    fleet = small_fleet(clock.now())
+    fleet = small_fleet(clock.now(), kind)
 
     async def wait(_seconds: float) -> None:
         world.note_wait()

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.actions.prune import _execute, judge_all, outcome, prune
+from mcp_backups.actions.prune import _execute, outcome, prune
 from mcp_backups.errors import BudgetExhaustedError, BusyError, NotFoundError, PolicyDeniedError
 from mcp_backups.ledger import Liveness
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import Context, Entries
 from mcp_backups.operations.operation import Operation, PruneDetails, PruneItem
-from mcp_backups.operations.policy import Doubt, Inventory
+from mcp_backups.operations.policy import Doubt, Inventory, judge_all
 from mcp_backups.retention import Keep
 from mcp_backups.sandbox import Backup as Held
 from mcp_backups.sandbox import Emulator, Fault

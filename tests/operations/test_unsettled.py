@@ -10,7 +10,7 @@ from mcp_backups.errors import BackupsError, BusyError, ConfirmationInvalidError
 from mcp_backups.ledger import Ledger
 from mcp_backups.operations import Context
 from mcp_backups.operations.operation import Operation
-from mcp_backups.operations.reconcile import Verdict, settle_by_word, settle_left_open
+from mcp_backups.operations.reconcile import SettledAs, settle_by_word, settle_left_open
 from mcp_backups.sandbox import Emulator, Fault
 from tests.stage import ManualClock
 
@@ -34,7 +34,7 @@ async def left(context: Context, clock: ManualClock, action: str = "delete_backu
     return await context.record(operation(action, **known | fields))
 
 
-async def by_word(context: Context, operation_id: str, verdict: Verdict = "failed") -> Operation:
+async def by_word(context: Context, operation_id: str, verdict: SettledAs = "failed") -> Operation:
     return await settle_by_word(context.ledger, context.liveness, operation_id, verdict)
 
 
@@ -47,7 +47,7 @@ async def by_word(context: Context, operation_id: str, verdict: Verdict = "faile
 )
 @pytest.mark.parametrize("fields", [{}, {"status": "sending", "owner": DEAD}])
 async def test_what_the_operator_found_is_recorded_in_the_place_of_what_was_not_known(
-    context: Context, clock: ManualClock, fields: dict[str, Any], verdict: Verdict, error_code: str, error: str
+    context: Context, clock: ManualClock, fields: dict[str, Any], verdict: SettledAs, error_code: str, error: str
 ) -> None:
     before = await left(context, clock, **fields)
     settled = before.updated(

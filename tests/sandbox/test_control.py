@@ -59,6 +59,8 @@ async def test_faults_can_be_ordered_and_cleared_in_json() -> None:
         {"kind": "drip", "interval_seconds": 0.5, "where": "header"},
         {"kind": "endless_body"},
         {"kind": "gzip_bomb", "mebibytes": 1},
+        {"kind": "rows", "values": {"status": "available"}, "server_id": 12345},
+        {"kind": "lagging", "seconds": 30, "method": "GET", "times": None},
         {"kind": "raw", "data": "HTTP/1.1 200 OK\r\n", "apply": True, "times": None, "skip": 3},
     ],
 )
@@ -80,6 +82,8 @@ async def test_every_kind_of_fault_has_a_json_form(order: dict[str, object]) -> 
         b'{"kind": "status", "code": 503, "headers": []}',
         b'{"kind": "silence", "apply": "no"}',
         b'{"kind": "silence", "loud": true}',
+        b'{"kind": "rows", "values": ["status"]}',
+        b'{"kind": "lagging", "seconds": -1}',
         b'{"kind": "delay", "seconds": -1}',
         b'{"kind": "delay", "seconds": "1"}',
         b'{"kind": "delay", "seconds": 1, "path": "("}',
@@ -93,6 +97,35 @@ async def test_an_order_that_makes_no_sense_is_a_400_and_changes_nothing(order: 
     assert answer.status_code == 400
     assert answer.json()["detail"].startswith("Not a fault: ")
     assert len(emulator.faults) == 0
+
+
+async def test_its_behaviour_can_be_changed_in_json() -> None:
+    order = {"statuses": ["queued", "available"], "lag_seconds": 0, "backup_seconds": 2.5, "honour_filters": False}
+    async with Emulator() as emulator, client(emulator) as http, visitor(emulator) as control:
+        assert (await control.post("/behaviour", json=order)).status_code == 204
+        assert (await http.post("/backups/", json={"server_id": 12345})).json()["status"] == "queued"
+        assert (await http.get("/backups/", params={"server_id": 12360})).json()["count"] == 82
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        b"",
+        b"[]",
+        b'{"pages": 3}',
+        b'{"lag_seconds": -1}',
+        b'{"lag_seconds": "1"}',
+        b'{"statuses": ["queued"]}',
+        b'{"statuses": [1, 2]}',
+        b'{"honour_filters": 0}',
+        b'{"honour_filters": false, "lag_seconds": null}',
+    ],
+)
+async def test_a_behaviour_that_makes_no_sense_is_a_400_and_changes_nothing(order: bytes) -> None:
+    async with Emulator() as emulator, client(emulator) as http, visitor(emulator) as control:
+        answer = await control.post("/behaviour", content=order)
+        assert (answer.status_code, answer.json()["detail"][:17]) == (400, "Not a behaviour. ")
+        assert (await http.get("/backups/", params={"server_id": 12360})).json()["count"] == 0
 
 
 async def test_it_shows_the_fleet_without_passwords_and_tokens_and_finishes_what_runs() -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import re
 
 import httpx2
@@ -224,6 +225,83 @@ async def test_late_requests_arrive_in_the_order_of_their_times_when_all_is_fini
     assert arrived == [("first", "completed"), ("second", "completed")]
 
 
+UNSURE = {
+    "500": Fault.status(500),
+    "502": Fault.status(502, "<h1>Bad Gateway</h1>"),
+    "503": Fault.status(503),
+    "504": Fault.status(504),
+    "reset": Fault.reset_after(),
+    "silence": Fault.silence(),
+    "202": Fault.status(202, {"detail": "Deletion queued."}),
+    "a web page": Fault.status(200, "<html>We are working on it.</html>"),
+    "no in words": Fault.status(200, {"success": False}),
+    "a plain yes": Fault(),
+}
+
+
+@pytest.mark.parametrize("seconds", [15, 200, 3 * 3600])
+@pytest.mark.parametrize("answer", UNSURE)
+async def test_a_delete_can_take_effect_late_whatever_was_answered(answer: str, seconds: int, clock: Clock) -> None:
+    async with Emulator(now=clock) as emulator, client(emulator, timeout=0.3) as http:
+        emulator.fail(UNSURE[answer].late(seconds), method="DELETE")
+        with contextlib.suppress(httpx2.TransportError):
+            await http.delete("/backups/501/")
+        clock.advance(seconds - 0.1)
+        emulator.settle()
+        assert (501 in emulator.fleet.backups, len(emulator.pending)) == (True, 1)
+        clock.advance(0.1)
+        emulator.settle()
+        assert (501 in emulator.fleet.backups, emulator.pending) == (False, [])
+    assert emulator.requests[0].applied
+
+
+async def test_a_second_delete_of_what_goes_late_is_carried_out_at_once_and_the_first_finds_nothing(
+    clock: Clock,
+) -> None:
+    async with Emulator(now=clock) as emulator, client(emulator) as http:
+        emulator.fail(Fault.status(500).late(15))
+        answers = [await http.delete("/backups/501/") for _ in range(2)]
+        emulator.finish_all()
+    assert [answer.status_code for answer in answers] == [500, 204]
+    assert [request.applied for request in emulator.requests] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("values", "where", "changed"),
+    [
+        ({"status": "available"}, {}, 81),
+        ({"status": "archived"}, {"server_id": 12345}, 18),
+        ({"size_mb": None}, {"backup_id": 501}, 1),
+        ({"server": None}, {"backup_id": 501}, 1),
+        ({"created_at": "soon"}, {"server_id": 12346}, 25),
+        ({"id": True}, {"server_id": 12345, "backup_id": 501}, 1),
+        ({"id": True}, {"server_id": 12346, "backup_id": 501}, 0),
+    ],
+)
+async def test_rows_of_a_list_can_have_any_value(
+    values: dict[str, object], where: dict[str, int], changed: int
+) -> None:
+    async with Emulator() as emulator, client(emulator) as http:
+        usual = (await http.get("/backups/")).json()["results"]
+        emulator.fail(Fault.rows(values, **where), times=None)
+        shown = (await http.get("/backups/")).json()
+        servers = await http.get("/servers/")
+    others = [(row, as_usual) for row, as_usual in zip(shown["results"], usual, strict=True) if row != as_usual]
+    assert (len(others), shown["count"]) == (changed, 81)
+    assert all(row == as_usual | values for row, as_usual in others)
+    assert servers.json()["results"][0]["status"] == "active"
+
+
+async def test_a_list_can_lag_behind_once(clock: Clock) -> None:
+    async with Emulator(now=clock) as emulator, client(emulator) as http:
+        await http.delete("/backups/501/")
+        await http.post("/backups/", json={"server_id": 12345})
+        clock.advance(10)
+        emulator.fail(Fault.lagging(11), skip=1)
+        seen = [[row["id"] for row in (await http.get("/backups/")).json()["results"][:2]] for _ in range(3)]
+    assert seen == [[502, 499], [501, 499], [502, 499]]
+
+
 async def test_faults_can_be_composed_freely() -> None:
     naps = Naps()
     async with Emulator(sleep=naps) as emulator:
@@ -240,6 +318,8 @@ async def test_faults_can_be_composed_freely() -> None:
         lambda: Fault.status(99),
         lambda: Fault.status(1000),
         lambda: Fault(early=True),
+        lambda: Fault.lagging(-1),
+        lambda: Fault.status(500).late(-1),
         lambda: Fault.drip(1, "footer"),  # type: ignore[arg-type]
         lambda: Emulator().fail(Fault(), times=-1),
         lambda: Emulator().fail(Fault(), skip=-1),
