@@ -17,6 +17,7 @@ _MOST_PAGES = 2000
 _PAUSE_SECONDS = 0.02
 """Writes within this time are waited for together, and none is slowed down by the wait for the one before."""
 
+_READ = "SELECT seq FROM events LIMIT 1"
 _sync = getattr(os, "fdatasync", os.fsync)
 
 _open_files: dict[tuple[int, int], tuple[int, int]] = {}
@@ -37,6 +38,8 @@ class Checkpoint:
     def __init__(self, path: Path) -> None:
         self._key, self._file = _open(path)
         self._readers = [sqlite3.connect(path, isolation_level=None, check_same_thread=False) for _ in range(2)]
+        for reader in self._readers:
+            reader.execute(_READ).fetchone()  # opens it now: later another file might stand there
         self._reading: sqlite3.Connection | None = None
         self._moves = 0
         self._lock = threading.Lock()
@@ -53,7 +56,7 @@ class Checkpoint:
         with self._lock:
             reader = self._readers[self._readers[0] is self._reading]
             reader.execute("BEGIN")
-            reader.execute("SELECT seq FROM events LIMIT 1").fetchone()
+            reader.execute(_READ).fetchone()
             self._let_go()
             self._reading = reader
             self._moves += 1

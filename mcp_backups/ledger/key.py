@@ -2,6 +2,7 @@
 
 import hmac
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcp_backups.errors import ConfigError, LedgerLostError
+from mcp_backups.private import is_kept_private
 
 from .events import GENESIS
 
@@ -198,6 +200,9 @@ def _named_key(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_KEY_BYTES)
+        mode = 0 if os.name == "nt" else stat.S_IMODE(path.stat().st_mode)
+        if not is_kept_private(path, mode):
+            raise ConfigError("MCP_BACKUPS_KEY_FILE names a file that others may read; make it private (chmod 600).")
     except OSError:
         raise ConfigError("MCP_BACKUPS_KEY_FILE names a file that cannot be read.") from None
     if len(content) == KEY_BYTES:

@@ -183,11 +183,9 @@ class Ledger(Generic[Kept]):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        if entries.end and entries.end != self._end:
+        if entries.end != self._end:
             # Only now: a process that is killed before leaves what is remembered behind the ledger, never ahead of it.
-            self._end = entries.end
-            if self._memory:
-                self._memory.note(entries.end)
+            self._note(entries.end)
             self._is_behind = True
         if self._is_behind and self._checkpoint:
             with suppress(sqlite3.OperationalError):  # the next one moves it too
@@ -205,7 +203,13 @@ class Ledger(Generic[Kept]):
             known = max(end for end in (remembered, self._end, BEGINNING) if end)
             entries.check(known)
             self._version = version
+            self._note(entries.end)
         return entries
+
+    def _note(self, end: End | None) -> None:
+        self._end = end
+        if self._memory and end:
+            self._memory.note(end)
 
     def _connected(self) -> sqlite3.Connection:
         """The connection, if the files are still those that it was made to."""

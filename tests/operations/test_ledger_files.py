@@ -171,6 +171,11 @@ async def test_no_audit_holds_a_transaction_while_it_prints(state_dir: Path) -> 
 # The key
 
 
+def put_key(path: Path, content: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+
+
 async def test_the_key_and_what_is_remembered_are_for_the_owner_alone_and_the_key_is_in_no_ledger(
     state_dir: Path,
 ) -> None:
@@ -192,7 +197,7 @@ async def test_a_key_can_be_named_and_what_is_remembered_then_stands_beside_it(
 ) -> None:
     key_file = tmp_path / "keys" / "key"
     key_file.parent.mkdir()
-    key_file.write_bytes(content)
+    put_key(key_file, content)
     ledger = Ledger(state_dir, Operation, lambda: NOW, key_file)
     await ledger.write(saving(operation()))
     ledger.close()
@@ -206,7 +211,7 @@ async def test_a_key_can_be_named_and_what_is_remembered_then_stands_beside_it(
 
 async def test_without_the_key_that_was_named_nothing_more_is_recorded(state_dir: Path, tmp_path: Path) -> None:
     key_file = tmp_path / "key"
-    key_file.write_bytes(os.urandom(32))
+    put_key(key_file, os.urandom(32))
     ledger = Ledger(state_dir, Operation, lambda: NOW, key_file)
     await ledger.write(saving(operation()))
     ledger.close()
@@ -216,9 +221,16 @@ async def test_without_the_key_that_was_named_nothing_more_is_recorded(state_dir
             await Ledger(state_dir, Operation, lambda: NOW, named).write(saving(operation()))
 
 
+def test_a_named_key_that_others_may_read_is_none(tmp_path: Path) -> None:
+    put_key(tmp_path / "key", os.urandom(32))
+    (tmp_path / "key").chmod(0o644)
+    with pytest.raises(ConfigError, match="others may read"):
+        installation_key(tmp_path, tmp_path / "key")
+
+
 @pytest.mark.parametrize("content", [None, b"", b"short", b"too few characters\n"])
 def test_a_named_file_without_a_key_is_said_to_be_that(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
-        (tmp_path / "key").write_bytes(content)
+        put_key(tmp_path / "key", content)
     with pytest.raises(ConfigError, match="MCP_BACKUPS_KEY_FILE names a file that"):
         installation_key(tmp_path, tmp_path / "key")
