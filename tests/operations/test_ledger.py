@@ -263,12 +263,12 @@ async def test_writes_of_two_processes_at_once_are_all_kept_and_the_chain_stays_
 
 
 async def test_a_write_that_fails_after_another_process_wrote_costs_the_next_one_nothing(
-    ledger: Ledger, state_dir: Path
+    ledger: Ledger[Operation], state_dir: Path
 ) -> None:
-    def refuse(_: Transaction) -> None:
+    def refuse(_: Transaction[Operation]) -> None:
         raise BusyError("Not now.")
 
-    other, saved = Ledger(state_dir, lambda: NOW), [operation() for _ in range(3)]
+    other, saved = Ledger(state_dir, Operation, lambda: NOW), [operation() for _ in range(3)]
     await ledger.write(saving(saved[0]))
     await other.write(saving(saved[1]))
     for use in (ledger.write, ledger.read):

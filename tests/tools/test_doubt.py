@@ -132,7 +132,7 @@ async def delete_unsurely(agent: Session, emulator: Emulator, server_id: int, un
 async def test_an_unsure_deletion_takes_no_servers_last_backup_whenever_it_takes_effect(
     served: OpenWith, emulator: Emulator, clock: ManualClock, unsure: Unsure
 ) -> None:
-    """Told as not done, it let the other backup go too: 15 s later the server had none."""
+    """Result as not done, it let the other backup go too: 15 s later the server had none."""
     operations: dict[int, str] = {}
     async with served(unsure.connect) as agent:
         for server_id, after in SERVERS.items():
