@@ -217,8 +217,8 @@ async def _delete_all(context: Context, operation: Operation, report: ReportProg
             break
         try:
             made, error = await _delete_one(context, operation, item)
-        except BackupsError as obstacle:  # mostly nothing was sent for this one: the same call may go on with it
-            if combined(begun.values()) == "nothing" or obstacle.changed != "nothing":
+        except BackupsError as obstacle:  # nothing was sent for this one: the same call may go on with it
+            if combined(begun.values()) == "nothing":
                 raise
             return await _recorded(context, operation, begun, obstacle)
         begun[made.id] = made
@@ -239,7 +239,7 @@ async def _delete_one(context: Context, operation: Operation, item: PruneItem) -
     """What became of one more delete; and the error that it met, if it did.
 
     Raises:
-        BackupsError: Nothing was sent for it, and nothing refused; or what was sent could not be recorded.
+        BackupsError: Nothing was sent for it, and nothing refused.
     """
     begun = await context.ledger.write(lambda entries: _delete_for(context, entries, operation, item))
     try:
@@ -252,7 +252,9 @@ async def _delete_one(context: Context, operation: Operation, item: PruneItem) -
         try:
             made = await context.find(begun.id) or begun
         except LEDGER_AWAY:
-            raise error from None
+            if error.changed == "nothing":
+                raise error from None
+            made = begun.with_error(Status.UNKNOWN, error)
         if made.status in OPEN:
             raise
         return made, error

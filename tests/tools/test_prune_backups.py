@@ -792,6 +792,7 @@ async def test_a_ledger_that_fails_in_the_middle_ends_a_call_that_tells_what_is_
 
     emulator.fail(Fault.edited(lock_up), method="GET", skip=3)
     answer = await confirm(agent, operation)
+    assert not answer.is_error, answer.text
     assert emulator.count("DELETE") == 2
     assert (answer.status, outcomes(answer)) == ("unknown", {1004: "unknown", 1005: "deleted"})
     assert "came to be 'succeeded', but that could not be recorded." in answer.data["summary"]
