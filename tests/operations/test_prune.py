@@ -12,7 +12,7 @@ from mcp_backups.errors import BudgetExhaustedError, BusyError, NotFoundError, P
 from mcp_backups.ledger import Liveness
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import Context, Entries
-from mcp_backups.operations.operation import Operation, PruneDetails, PruneItem
+from mcp_backups.operations.operation import Operation, PruneDetails, PruneItem, new_id
 from mcp_backups.operations.policy import Doubt, Inventory, judge_all
 from mcp_backups.retention import Keep
 from mcp_backups.sandbox import Backup as Held
@@ -299,7 +299,12 @@ async def test_a_prune_that_a_living_process_is_at_is_busy_and_one_of_a_dead_pro
     plan = await pruned(context)
     other = Liveness(context.ledger.path.parent)
     with other.at_work(plan.id) as owner:
-        await context.record(plan.updated(status="preparing", approved_by="plan", owner=owner, sent=clock.moment()))
+        items = tuple(
+            item.model_copy(update={"operation_id": new_id() if item.fate == "delete" else ""})
+            for item in plan.of(PruneDetails).items
+        )
+        begun = plan.updated(status="preparing", approved_by="plan", owner=owner, sent=clock.moment(), items=items)
+        await context.record(begun)
         with pytest.raises(BusyError) as busy:
             await pruned(context, plan.id)
     other.leave()
