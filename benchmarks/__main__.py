@@ -35,19 +35,21 @@ def main() -> int:
 
 
 def _smoke() -> list[Figure]:
-    return _measure(starts=2, calls=4, memory=(20, 40), growth=(100, 2))
+    return _measure(starts=2, calls=4, memory=(20, 40), growth=(100, 2), operations=1_000)
 
 
 def _full() -> list[Figure]:
-    return _measure(starts=20, calls=200, memory=(1_000, 10_000), growth=(10_000, 10))
+    return _measure(starts=20, calls=200, memory=(1_000, 10_000), growth=(10_000, 10), operations=50_000)
 
 
-def _measure(starts: int, calls: int, memory: tuple[int, int], growth: tuple[int, int]) -> list[Figure]:
+def _measure(
+    starts: int, calls: int, memory: tuple[int, int], growth: tuple[int, int], operations: int
+) -> list[Figure]:
     figures = start_figures(starts)
     with TemporaryDirectory() as folder:
         figures += anyio.run(size_figures, Path(folder) / "sizes")
         figures += anyio.run(growth_figures, Path(folder) / "growth", *growth)
-        figures += anyio.run(ledger_figures, Path(folder) / "ledger", 5 * calls)
+        figures += anyio.run(ledger_figures, Path(folder) / "ledger", 5 * calls, operations)
     with emulated_account() as environment:
         figures += anyio.run(call_figures, environment, calls)
         figures += memory_figures(environment, *memory)

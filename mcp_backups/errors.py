@@ -146,12 +146,12 @@ class RateLimitedError(ApiError):
 
 class UnavailableError(ApiError):
     code = "upstream_unavailable"
-    advice = "Try again in a few minutes."
+    advice = "Try again in a few minutes, at most three times; then tell the user."
 
 
 class UpstreamTimeoutError(ApiError):
     code = "upstream_timeout"
-    advice = "Try again in a few minutes."
+    advice = "Try again in a few minutes, at most three times; then tell the user."
 
 
 class ProtocolError(ApiError):

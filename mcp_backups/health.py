@@ -210,9 +210,9 @@ def fleet_health(
         of_server[backup.server_id].append(backup)
     orphans = of_server.pop(0, [])
     # A server of which only the id could be read is there, whatever it is called.
-    named = {gap.server_id: "" for gap in servers.gaps if gap.server_id} if servers else {}
-    named |= {server.id: server.name for server in servers.rows} if servers else {}
-    gaps = [gap for gap in (*backups.gaps, *(servers.gaps if servers else ())) if gap.server_id not in ignored]
+    known, lost = (servers.rows, servers.gaps) if servers else ((), ())
+    named = {gap.server_id: "" for gap in lost if gap.server_id} | {server.id: server.name for server in known}
+    gaps = [gap for gap in (*backups.gaps, *lost) if gap.server_id not in ignored]
     found = of_server.keys() | named
     health = [
         server_health(
@@ -227,13 +227,12 @@ def fleet_health(
         )
         for server_id in found.difference(ignored)
     ]
-    certain = servers is None or all(gap.server_id for gap in servers.gaps)
     return FleetHealth(
         servers=tuple(sorted(health, key=_worst_first)),
         max_age=max_age,
         now=now,
         missing=(*(gap.what for gap in gaps), *(() if doubts is not None else (LEDGER_UNREAD,))),
-        verdict=_fleet_verdict(health, certain=certain and doubts is not None),
+        verdict=_fleet_verdict(health, certain=doubts is not None and all(gap.server_id for gap in lost)),
         orphans=tuple(orphans),
         ignored=len(found.intersection(ignored)),
     )

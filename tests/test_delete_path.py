@@ -4,7 +4,7 @@ import anyio
 
 from tests.delete_path import functions_by_file
 
-FILES, FUNCTIONS = 30, 236
+FILES, FUNCTIONS = 33, 290
 """What is run through today; whoever needs fewer, lowers these."""
 
 

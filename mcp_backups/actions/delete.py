@@ -8,6 +8,7 @@ from mcp_backups.errors import (
     ApiError,
     ConfigError,
     ConflictError,
+    NotFoundError,
     OutcomeUnknownError,
     RejectedError,
     TargetChangedError,
@@ -144,6 +145,9 @@ async def send(context: Context, operation: Operation) -> Operation:
             if may_have_acted(error):
                 unsure = error
             elif unsure is None:
+                if isinstance(error, NotFoundError) and await _is_listed(context, operation) is False:
+                    # Listed a moment ago, and gone now: perhaps by this very request, which something sent twice.
+                    return operation.updated(status=Status.SUCCEEDED, evidence=SEEN_GONE)
                 raise
             is_refused = error is not unsure
         else:

@@ -170,6 +170,7 @@ async def _judged(context: Context, draft: Operation, inventory: Inventory) -> O
 
 async def _execute(report: ReportProgress, context: Context, operation: Operation, approved_by: ApprovedBy) -> Result:
     """Carry on with a prune that was consented to, if no other call is at it."""
+    check_prune(context.settings, operation.server_id)  # a rule that holds for each of them is told once
     if context.liveness.is_here(operation.id):
         raise _busy(operation)
     with context.liveness.at_work(operation.id) as owner:
@@ -216,8 +217,8 @@ async def _delete_all(context: Context, operation: Operation, report: ReportProg
             break
         try:
             made, error = await _delete_one(context, operation, item)
-        except BackupsError as obstacle:  # mostly nothing was sent for this one: the same call may go on with it
-            if combined(begun.values()) == "nothing" or obstacle.changed != "nothing":
+        except BackupsError as obstacle:  # nothing was sent for this one: the same call may go on with it
+            if combined(begun.values()) == "nothing":
                 raise
             return await _recorded(context, operation, begun, obstacle)
         begun[made.id] = made
@@ -238,7 +239,7 @@ async def _delete_one(context: Context, operation: Operation, item: PruneItem) -
     """What became of one more delete; and the error that it met, if it did.
 
     Raises:
-        BackupsError: Nothing was sent for it, and nothing refused; or what was sent could not be recorded.
+        BackupsError: Nothing was sent for it, and nothing refused.
     """
     begun = await context.ledger.write(lambda entries: _delete_for(context, entries, operation, item))
     try:
@@ -251,7 +252,9 @@ async def _delete_one(context: Context, operation: Operation, item: PruneItem) -
         try:
             made = await context.find(begun.id) or begun
         except LEDGER_AWAY:
-            raise error from None
+            if error.changed == "nothing":
+                raise error from None
+            made = begun.with_error(Status.UNKNOWN, error)
         if made.status in OPEN:
             raise
         return made, error
@@ -355,7 +358,8 @@ def outcome(made: Operation) -> Outcome | Literal[""]:
         return "deleted"
     if made.status in OPEN | {Status.EXPIRED}:
         return ""
-    return "gone" if made.error_code == NotFoundError.code else "not deleted"
+    # Gone, where no list had it any more; where VPS.org denied one that was listed, that is a refusal.
+    return "gone" if made.error_code == NotFoundError.code and made.sent is None else "not deleted"
 
 
 def may_change(operation: Operation) -> bool:
@@ -411,7 +415,7 @@ def summary(result: Result) -> str:
     operation, details = result.operation, result.operation.of(PruneDetails)
     deletes = result.deletes
     gone = [each for each in deletes if outcome(each) == "deleted"]
-    told = listed([each.backup_id for each in gone], _NAMED) or "none"
+    told = _told([each.backup_id for each in gone], details)
     others = {"Gone already": "gone", "Refused": "not deleted", "Not known": "unknown"}
     named = {
         head: listed([each.backup_id for each in deletes if outcome(each) == kind], _NAMED)
@@ -428,6 +432,15 @@ def summary(result: Result) -> str:
         rest="".join(f" {head}: {ids}." for head, ids in named.items() if ids),
     )
     return text.replace("  ", " ")
+
+
+def _told(gone: list[int], details: PruneDetails) -> str:
+    """Which are gone, oldest first; many by the last of them where they are the oldest of the plan without a gap."""
+    oldest = [item.backup for item in reversed(details.planned("delete"))][: len(gone)]
+    if len(gone) > _NAMED and gone == [backup.id for backup in oldest]:
+        last = oldest[-1]
+        return f"the {len(gone)} oldest of the plan, the last being backup {last.id} of {stamp(last.created_at)}"
+    return listed(gone, _NAMED) or "none"
 
 
 def facts(result: Result, _now: datetime) -> Facts:

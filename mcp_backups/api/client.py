@@ -4,6 +4,7 @@ import random
 import ssl
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode
@@ -183,13 +184,20 @@ class VpsClient:
         return await self._attempts.run(call)
 
     def _fetch(self, request: ListRequest[Row], action: str, reader: RowReader[Row]) -> Fetch[Row]:
-        def read(body: Body) -> Page[Row]:
-            return bodies.read_page(body, reader)
+        # Most pages that are got once more are the same to the byte, and need not be read once more.
+        known: dict[tuple[str, int], Page[Row]] = {}
+
+        def read(query: str, body: Body) -> Page[Row]:
+            key = query, hash(body.content)
+            if key not in known:
+                known[key] = bodies.read_page(body, reader)
+            return known[key]
 
         async def fetch(query: str) -> Page[Row]:
             lookup = Lookup.ADDRESS if query == request.query else Lookup.PAGE
             too_large = _SMALLER if request.server_id or request.path != "/backups/" else ""
-            call = ApiCall("GET", request.path, action, read, query=query, lookup=lookup, too_large=too_large)
+            reading = partial(read, query)
+            call = ApiCall("GET", request.path, action, reading, query=query, lookup=lookup, too_large=too_large)
             return await self._run(call)
 
         return fetch

@@ -2,6 +2,7 @@
 
 import hmac
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcp_backups.errors import ConfigError, LedgerLostError
+from mcp_backups.private import is_kept_private
 
 from .events import GENESIS
 
@@ -63,6 +65,7 @@ class Remembered:
     def __init__(self, path: Path, key: bytes) -> None:
         self.path = path
         self._key = key
+        self._written, self._ends_written = b"", dict[int, End]()
 
     def read(self) -> End | None:
         """The end, None if there is no such file.
@@ -88,10 +91,16 @@ class Remembered:
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
         try:
             with _locked(file):
-                ends = self._ends(os.read(file, _SLOT + _SLOT_BYTES))
+                content = os.read(file, _SLOT + _SLOT_BYTES)
+                ends = self._ends_written if content == self._written else self._ends(content)
                 if end > max(ends.values(), default=BEGINNING):
-                    os.lseek(file, min(_SLOTS, key=lambda slot: ends.get(slot, BEGINNING)), os.SEEK_SET)
-                    os.write(file, self._slot(end))
+                    older = min(_SLOTS, key=lambda slot: ends.get(slot, BEGINNING))
+                    slot = self._slot(end)
+                    os.lseek(file, older, os.SEEK_SET)
+                    os.write(file, slot)
+                    content = content.ljust(older, b"\0")
+                    self._written = content[:older] + slot + content[older + len(slot) :]
+                    self._ends_written = ends | {older: end}
         finally:
             os.close(file)
 
@@ -191,6 +200,9 @@ def _named_key(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_KEY_BYTES)
+        mode = 0 if os.name == "nt" else stat.S_IMODE(path.stat().st_mode)
+        if not is_kept_private(path, mode):
+            raise ConfigError("MCP_BACKUPS_KEY_FILE names a file that others may read; make it private (chmod 600).")
     except OSError:
         raise ConfigError("MCP_BACKUPS_KEY_FILE names a file that cannot be read.") from None
     if len(content) == KEY_BYTES:

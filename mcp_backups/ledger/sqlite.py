@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from mcp_backups.errors import BackupsError, BusyError, LedgerLostError, LedgerUnavailableError
 
+from .checkpoint import Checkpoint
 from .events import GENESIS
 from .key import (
     BEGINNING,
@@ -113,6 +114,7 @@ class Ledger(Generic[Kept]):
         self._files: _Files | None = None
         self._version = 0
         self._end: End | None = None
+        self._checkpoint: Checkpoint | None = None
         self._is_behind = False
         self._is_stopped = False
         self._lock = threading.Lock()
@@ -156,9 +158,14 @@ class Ledger(Generic[Kept]):
             self._close()
 
     def _close(self) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.close()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        if self._checkpoint is not None:
+            self._checkpoint.let_go_of_file()
+            self._checkpoint = None
 
     def _run(self, work: Callable[[Transaction[Kept]], Value], begin: str) -> Value:
         with self._turn(), _as_ledger_errors():
@@ -176,15 +183,15 @@ class Ledger(Generic[Kept]):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        if entries.end and entries.end != self._end:
+        if entries.end != self._end:
             # Only now: a process that is killed before leaves what is remembered behind the ledger, never ahead of it.
-            self._end = entries.end
-            if self._memory:
-                self._memory.note(entries.end)
+            self._note(entries.end)
             self._is_behind = True
-        if self._is_behind:
-            self._checkpoint(connection)
-        self._files = self._stand()
+        if self._is_behind and self._checkpoint:
+            with suppress(sqlite3.OperationalError):  # the next one moves it too
+                self._is_behind = not self._checkpoint.move(connection)
+        if self._files:
+            self._files = self._files._replace(state=_status(str(self.path))[2:])
         return result
 
     def _checked(self, connection: sqlite3.Connection) -> Transaction[Kept]:
@@ -196,13 +203,13 @@ class Ledger(Generic[Kept]):
             known = max(end for end in (remembered, self._end, BEGINNING) if end)
             entries.check(known)
             self._version = version
+            self._note(entries.end)
         return entries
 
-    def _checkpoint(self, connection: sqlite3.Connection) -> None:
-        """Put what is recorded into the database itself: the side files can then be lost without a record."""
-        with suppress(sqlite3.OperationalError):  # it is recorded, and the next one moves it too
-            _, written, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            self._is_behind = moved < written
+    def _note(self, end: End | None) -> None:
+        self._end = end
+        if self._memory and end:
+            self._memory.note(end)
 
     def _connected(self) -> sqlite3.Connection:
         """The connection, if the files are still those that it was made to."""
@@ -233,12 +240,11 @@ class Ledger(Generic[Kept]):
         return self._connection
 
     def _stand(self) -> _Files:
-        shm = self.path.with_name(f"{_FILE}-shm")
-        is_cut = _status(shm)[1] > 0 and _status(shm)[2] < _LEAST_SHM_BYTES
+        database, wal, shm = (_status(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
+        is_cut = shm[1] > 0 and shm[2] < _LEAST_SHM_BYTES
         if is_cut and self._connection:
-            os.truncate(shm, _LEAST_SHM_BYTES)  # else the next look at it would end the process
-        database, wal = _status(self.path), _status(self.path.with_name(f"{_FILE}-wal"))
-        return _Files(database[:2], (wal[:2], (0, 0) if is_cut else _status(shm)[:2]), database[2:])
+            os.truncate(f"{self.path}-shm", _LEAST_SHM_BYTES)  # else the next look at it would end the process
+        return _Files(database[:2], (wal[:2], (0, 0) if is_cut else shm[:2]), database[2:])
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -290,7 +296,8 @@ class Ledger(Generic[Kept]):
         if term or self._end is None:
             self._end = term
         self._version = -1  # so that it is looked at before its first use
-        self._connection, self._files = connection, self._stand()
+        self._connection, self._checkpoint = connection, Checkpoint(self.path)
+        self._files = self._stand()
         return connection
 
     def _accept(self) -> str:
@@ -418,10 +425,10 @@ def _seal(connection: sqlite3.Connection, entries: Transaction[Kept], key: bytes
     connection.execute(f"PRAGMA user_version = {_VERSION}")
 
 
-def _status(path: Path) -> tuple[int, int, int, int]:
+def _status(path: str) -> tuple[int, int, int, int]:
     """Which file stands under that name, its size, and when it was last written to; zeros if there is none."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - several times in every transaction, and twice as fast
     except FileNotFoundError:
         return (0, 0, 0, 0)
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -66,7 +66,7 @@ async def _search(context: Context, server_id: int, backup_id: int) -> tuple[Lis
     except ResponseTooLargeError:
         every = Listing[Backup]((), (Gap("the list of all backups is larger than is read"),), to_its_end=False)
     target = _find(every, backup_id)
-    if target and every.complete_for(target.server_id):
+    if target and (not target.server_id or every.complete_for(target.server_id)):
         return every, target
     if target:
         whole = await api.list_backups(target.server_id)

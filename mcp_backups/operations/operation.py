@@ -1,6 +1,5 @@
 """An operation: one write, from its plan to its outcome."""
 
-import re
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -66,7 +65,6 @@ REPEAT_WINDOW = timedelta(minutes=10)
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _ID_LENGTH = 16
-OPERATION_ID = re.compile(r"op_[a-z2-7]{16}")
 
 _CHANGED: dict[Status, Changed] = {
     Status.SENDING: "unknown",
@@ -195,6 +193,7 @@ class Operation(_Frozen):
         evidence: How the outcome is known.
         error: The error's sentence, when it failed or was refused.
         advice: What the error said to do next.
+        said: VPS.org's own words for a refusal.
     """
 
     id: str
@@ -217,6 +216,7 @@ class Operation(_Frozen):
     error_code: str = ""
     error: str = ""
     advice: str = ""
+    said: str = ""
 
     @model_validator(mode="before")
     @classmethod
@@ -286,11 +286,13 @@ class Operation(_Frozen):
 
     def with_error(self, status: Status, error: BackupsError) -> Self:
         """A copy that ended so, with why."""
-        return self.updated(status=status, error_code=error.code, error=error.what, advice=error.next_step)
+        return self.updated(
+            status=status, error_code=error.code, error=error.what, advice=error.next_step, said=error.said
+        )
 
     def without_error(self, **changes: object) -> Self:
         """A copy of which something is known now, whatever error was told before."""
-        return self.updated(error_code="", error="", advice="", **changes)
+        return self.updated(error_code="", error="", advice="", said="", **changes)
 
 
 def new_id() -> str:

@@ -138,6 +138,10 @@ def check_prune(settings: Settings, server_id: int) -> None:
 
 def check_delete(settings: Settings, target: Backup, inventory: Inventory, also: Container[int] = ()) -> None:
     """Whether this backup may be deleted, all else being well; `also` are those that are to go before it."""
+    if not target.server_id:
+        raise PolicyDeniedError(
+            f"Backup {target.id} belongs to no server any more: nobody can tell here whether it is the last of one."
+        )
     _check_unprotected(settings, target.server_id)
     if target.id in settings.protected_backups:
         raise PolicyDeniedError(f"Backup {target.id} is protected.")

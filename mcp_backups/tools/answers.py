@@ -157,6 +157,8 @@ def _facts(result: Result, context: Context) -> Facts:
     facts = context.actions[operation.action].facts(result, context.now)
     if operation.evidence:
         facts["evidence"] = operation.evidence
+    if operation.said:
+        facts["vps_org_said"] = operation.said
     if result.server_status:
         facts["server_status"] = result.server_status
     if result.unseen:

@@ -262,6 +262,24 @@ async def test_writes_of_two_processes_at_once_are_all_kept_and_the_chain_stays_
     other.close()
 
 
+async def test_a_write_that_fails_after_another_process_wrote_costs_the_next_one_nothing(
+    ledger: Ledger[Operation], state_dir: Path
+) -> None:
+    def refuse(_: Transaction[Operation]) -> None:
+        raise BusyError("Not now.")
+
+    other, saved = Ledger(state_dir, Operation, lambda: NOW), [operation() for _ in range(3)]
+    await ledger.write(saving(saved[0]))
+    await other.write(saving(saved[1]))
+    for use in (ledger.write, ledger.read):
+        with pytest.raises(BusyError, match=r"Not now\."):
+            await use(refuse)
+    await ledger.write(saving(saved[2]))
+    assert len(await other.read(lambda entries: list(entries.events()))) == 3
+    assert await other.read(lambda entries: entries.verify()) == ""
+    other.close()
+
+
 async def test_processes_that_open_a_new_one_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
     for attempt in range(20):
         ledgers = [Ledger(tmp_path / str(attempt), Operation, lambda: NOW) for _ in range(4)]

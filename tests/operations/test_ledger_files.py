@@ -1,11 +1,11 @@
 """The ledger's files: what is recorded survives the loss of those beside it, and nobody waits for a reader."""
 
-import multiprocessing
 import os
 import shutil
-import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,26 +89,36 @@ async def test_a_side_file_that_is_lost_stops_the_writer_and_costs_no_record(sta
     assert ids(state_dir) == {each.id for each in saved}
 
 
-def _write_and_wait(folder: Path, saved: list[Operation], ready: "multiprocessing.synchronize.Event") -> None:
-    ledger = Ledger(folder, Operation, lambda: NOW)
-    for each in saved:
-        anyio.run(ledger.write, saving(each))
-    ready.set()
-    signal.pause()
+WRITER = """
+import sys, anyio
+from datetime import UTC, datetime
+from pathlib import Path
+from mcp_backups.clock import system_clock
+from mcp_backups.ledger import Ledger
+from mcp_backups.operations import DeleteDetails, Operation, Status, new_id
+ledger, moment = Ledger(Path(sys.argv[1]), Operation, lambda: datetime.now(UTC)), system_clock().moment()
+for _ in range(3):
+    plan = Operation(
+        id=new_id(), action="delete_backup", status=Status.PLANNED, details=DeleteDetails(), arguments={}, server_id=1,
+        created=moment,
+    )
+    anyio.run(ledger.write, lambda entries: entries.save(plan))
+    print(plan.id, flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
 @pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES.keys())
 def test_what_a_process_recorded_outlives_it_and_its_side_files(state_dir: Path, lose: Loss) -> None:
-    context = multiprocessing.get_context("forkserver")
-    saved, ready = [operation() for _ in range(3)], context.Event()
-    process = context.Process(target=_write_and_wait, args=(state_dir, saved, ready), daemon=True)
-    process.start()
-    assert ready.wait(30)
-    lose(state_dir / "ledger.sqlite3")
-    process.kill()
-    process.join(30)
-    assert ids(state_dir) == {each.id for each in saved}
+    with subprocess.Popen(
+        (sys.executable, "-c", WRITER, str(state_dir)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        saved = {process.stdout.readline().strip() for _ in range(3)}
+        lose(state_dir / "ledger.sqlite3")
+        process.kill()
+    assert ids(state_dir) == saved
 
 
 async def test_each_record_stands_in_the_database_itself(state_dir: Path, tmp_path: Path) -> None:
@@ -161,6 +171,11 @@ async def test_no_audit_holds_a_transaction_while_it_prints(state_dir: Path) -> 
 # The key
 
 
+def put_key(path: Path, content: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+
+
 async def test_the_key_and_what_is_remembered_are_for_the_owner_alone_and_the_key_is_in_no_ledger(
     state_dir: Path,
 ) -> None:
@@ -182,12 +197,12 @@ async def test_a_key_can_be_named_and_what_is_remembered_then_stands_beside_it(
 ) -> None:
     key_file = tmp_path / "keys" / "key"
     key_file.parent.mkdir()
-    key_file.write_bytes(content)
+    put_key(key_file, content)
     ledger = Ledger(state_dir, Operation, lambda: NOW, key_file)
     await ledger.write(saving(operation()))
     ledger.close()
-    assert {each.name for each in state_dir.iterdir()} == {"ledger.sqlite3", "ledger.lock"}
-    assert sorted(each.suffix for each in key_file.parent.iterdir()) == ["", ".end"]
+    assert {each.name async for each in anyio.Path(state_dir).iterdir()} == {"ledger.sqlite3", "ledger.lock"}
+    assert {each.suffix async for each in anyio.Path(key_file.parent).iterdir()} == {"", ".end"}
     shutil.rmtree(state_dir)
     with pytest.raises(LedgerUnavailableError, match="it is gone, though event 1 was recorded here"):
         await Ledger(state_dir, Operation, lambda: NOW, key_file).write(saving(operation()))
@@ -196,7 +211,7 @@ async def test_a_key_can_be_named_and_what_is_remembered_then_stands_beside_it(
 
 async def test_without_the_key_that_was_named_nothing_more_is_recorded(state_dir: Path, tmp_path: Path) -> None:
     key_file = tmp_path / "key"
-    key_file.write_bytes(os.urandom(32))
+    put_key(key_file, os.urandom(32))
     ledger = Ledger(state_dir, Operation, lambda: NOW, key_file)
     await ledger.write(saving(operation()))
     ledger.close()
@@ -206,9 +221,16 @@ async def test_without_the_key_that_was_named_nothing_more_is_recorded(state_dir
             await Ledger(state_dir, Operation, lambda: NOW, named).write(saving(operation()))
 
 
+def test_a_named_key_that_others_may_read_is_none(tmp_path: Path) -> None:
+    put_key(tmp_path / "key", os.urandom(32))
+    (tmp_path / "key").chmod(0o644)
+    with pytest.raises(ConfigError, match="others may read"):
+        installation_key(tmp_path, tmp_path / "key")
+
+
 @pytest.mark.parametrize("content", [None, b"", b"short", b"too few characters\n"])
 def test_a_named_file_without_a_key_is_said_to_be_that(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
-        (tmp_path / "key").write_bytes(content)
+        put_key(tmp_path / "key", content)
     with pytest.raises(ConfigError, match="MCP_BACKUPS_KEY_FILE names a file that"):
         installation_key(tmp_path, tmp_path / "key")

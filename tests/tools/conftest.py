@@ -1,4 +1,4 @@
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any
@@ -8,6 +8,17 @@ import pytest
 from mcp_backups.sandbox import Emulator
 from mcp_backups.sandbox.fleet import Backup
 from tests.stage import AgentWith, Era, MakeSettings, ManualClock, Session, session
+
+
+def in_turns(name: str, cases: Mapping[str, object]) -> pytest.MarkDecorator:
+    """`@in_turns("fault", FAULTS)`: the test once for each, in one era and the other in turns; the first in both."""
+    (first, case), *_ = cases.items()
+    rows = [pytest.param(case, "legacy", id=f"{first}-legacy")]
+    for number, (label, each) in enumerate(cases.items()):
+        era = "legacy" if number % 2 else "auto"
+        rows.append(pytest.param(each, era, id=f"{label}-{era}"))
+    return pytest.mark.parametrize((name, "era"), rows)
+
 
 AgentOn = Callable[..., AbstractAsyncContextManager[Session]]
 

@@ -161,7 +161,9 @@ async def test_an_error_is_text_alone_with_what_happened_what_changed_and_what_t
     what, changed, todo = answer.text.removeprefix(f"{code}: ").partition("Nothing was changed.")
     assert changed
     assert what.strip().endswith(".")
-    assert todo.strip().endswith(".")
+    step, _, said = todo.partition(" VPS.org said: ")
+    assert step.strip().endswith(".")
+    assert said == ('"no"' if code == "auth_failed" else "")
 
 
 @pytest.mark.parametrize(

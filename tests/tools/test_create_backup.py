@@ -52,7 +52,7 @@ async def test_waiting_tells_progress_and_ends_as_soon_as_the_backup_is_finished
 
 
 @pytest.mark.parametrize(
-    ("backup_seconds", "wait", "status"), [(120, 45, "accepted"), (44, 45, "succeeded"), (2, 1, "accepted")]
+    ("backup_seconds", "wait", "status"), [(120, 45, "accepted"), (40, 45, "succeeded"), (2, 1, "accepted")]
 )
 async def test_waiting_says_truthfully_whether_the_backup_is_finished(
     agent_on: AgentOn, clock: ManualClock, backup_seconds: float, wait: int, status: str
@@ -79,7 +79,7 @@ async def test_a_backup_is_awaited_in_as_few_calls_as_the_longest_wait_allows(
             answer = await agent.call("get_operation", operation_id=answer.operation, wait_seconds=45)
             calls, longest = calls + 1, max(longest, clock.passed - began)
     assert answer.status == "succeeded"
-    assert calls <= 1 + math.ceil(backup_seconds / 45)
+    assert calls <= 1 + math.ceil(backup_seconds / 40)  # the rest of a call is for its last look and its record
     assert longest < 45
 
 

@@ -17,13 +17,19 @@ pytestmark = pytest.mark.anyio
 
 Put = Callable[..., Any]
 
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "create_backup": {"server_id": 12345},
+    "delete_backup": {"backup_id": 501},
+    "restore_server": {"server_id": 12345, "backup_id": 501, "safety_backup": True},
+}
+
 
 @pytest.fixture
 def put(make_settings: MakeSettings, clock: ManualClock) -> Put:
     """`await put("create_backup", "sending")`: an operation that the ledger holds; returns its id."""
 
     async def into_ledger(action: str, status: str, **fields: Any) -> str:
-        arguments = {"backup_id": 501} if action == "delete_backup" else {"server_id": 12345}
+        arguments = ARGUMENTS[action]
         known: dict[str, Any] = {"server_id": 12345, "created": clock.moment(), "arguments": arguments}
         if status in {"accepted", "unknown", "succeeded"}:
             known["sent"] = clock.moment()

@@ -1,0 +1,313 @@
+"""A deletion that was not plainly refused: its backup is counted on for nothing until it is gone, or a day has passed.
+
+Every server here has two good backups, a young one that is deleted and an older one that must then stay.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+
+from mcp_backups.api import VpsClient
+from mcp_backups.errors import Failure, UnavailableError
+from mcp_backups.sandbox import Backup, Emulator, Fault
+from tests.stage import PROMPT, Answer, Connect, Era, MakeSettings, ManualClock, Session, recorded, session
+
+from .conftest import in_turns
+
+pytestmark = pytest.mark.anyio
+
+SERVERS = {12345: None, 12346: 15, 12351: 200, 12360: 20 * 3600, 12362: 0}
+"""When what was sent for a server takes effect, in seconds after its answer; None for never."""
+
+NEVER, AT_20_HOURS = 12345, 12360
+ROOM = {"deletes_per_hour": 100, "deletes_per_day": 100}
+
+
+def target(server_id: int) -> int:
+    return server_id * 10
+
+
+def other(server_id: int) -> int:
+    return server_id * 10 + 1
+
+
+@pytest.fixture
+async def emulator(clock: ManualClock) -> AsyncIterator[Emulator]:
+    async with Emulator(now=clock.now) as served:
+        served.fleet.backups.clear()
+        for server_id in SERVERS:
+            young, old = clock.now() - timedelta(minutes=20), clock.now() - timedelta(hours=50)
+            served.fleet.backups[target(server_id)] = Backup(target(server_id), server_id, young, "manual", size_mb=9)
+            served.fleet.backups[other(server_id)] = Backup(other(server_id), server_id, old, "manual", size_mb=8)
+        yield served
+
+
+def listed(emulator: Emulator, server_id: int) -> list[int]:
+    """What the account holds of a server now."""
+    emulator.settle()
+    return sorted(backup.id for backup in emulator.fleet.backups_of(server_id))
+
+
+def sent_for(emulator: Emulator, backup_id: int) -> int:
+    return emulator.count("DELETE", f"/backups/{backup_id}/")
+
+
+class CutOff(VpsClient):
+    """A client that cannot reach VPS.org any more once a deletion of a backup was sent."""
+
+    sent: frozenset[int] = frozenset()
+
+    async def delete_backup(self, backup_id: int) -> None:
+        if backup_id in self.sent:
+            raise UnavailableError("VPS.org could not be reached.", failure=Failure.NOT_SENT)
+        self.sent |= {backup_id}
+        await super().delete_backup(backup_id)
+
+
+@dataclass(frozen=True)
+class Unsure:
+    """How the attempts at one deletion end; what comes after the last of these is the last again."""
+
+    name: str
+    answers: tuple[Fault, ...]
+    attempts: int = 3
+    connect: Connect = PROMPT
+
+
+FAILED, HTML_404 = Fault.status(500), Fault.status(404, "<html>Not here.</html>")
+DENIED, MISSING = Fault.status(401, {"detail": "No."}), Fault.status(404, {"detail": "Not found."})
+FORBIDDEN = Fault.status(403, {"detail": "No."})
+YES_AS_A_PAGE = Fault.status(200, "<html>Back soon.</html>")
+WITHIN_A_MOMENT = partial(PROMPT, deadline=0.3)
+
+KINDS = [
+    *(Unsure(str(status), (Fault.status(status),)) for status in (500, 502, 503, 504, 520, 408, 418)),
+    Unsure("reset", (Fault.reset_after(),)),
+    Unsure("closed", (Fault.close_after(),)),
+    Unsure("silence", (Fault.silence(),), connect=WITHIN_A_MOMENT),
+    Unsure("garbled", (Fault.raw(b"HTTP/1.1 2oo\r\n\r\n"),)),
+    Unsure("a web page with 404", (HTML_404,)),
+    Unsure("a web page with 200", (YES_AS_A_PAGE,), 1),
+    Unsure("no in a 200", (Fault.status(200, {"success": False}),), 1),
+    Unsure("500, then a web page with 404", (FAILED, HTML_404)),
+    Unsure("500, then 404", (FAILED, MISSING), 2),
+    Unsure("500, then 401", (FAILED, DENIED), 2),
+    Unsure("500 twice, then 403", (FAILED, FAILED, FORBIDDEN), 3),
+    Unsure("500, then refused connections", (FAILED,), 1, partial(CutOff, jitter=lambda: 0.0)),
+]
+
+OpenWith = Callable[..., AbstractAsyncContextManager[Session]]
+
+
+@pytest.fixture
+def served(emulator: Emulator, clock: ManualClock, era: Era, make_settings: MakeSettings) -> OpenWith:
+    """`async with served(connect) as agent`: a server of its own each time, on the same ledger."""
+    return partial(session, emulator, make_settings(**ROOM), clock, era)
+
+
+async def planned(agent: Session, tool: str, **arguments: Any) -> dict[str, Any]:
+    answer = await agent.call(tool, **arguments)
+    assert answer.status == "needs_confirmation", answer.text
+    return arguments | {"confirm": True, "operation_id": answer.operation}
+
+
+async def delete_unsurely(agent: Session, emulator: Emulator, server_id: int, unsure: Unsure) -> tuple[str, Answer]:
+    """Delete the server's young backup, while that goes wrong so."""
+    confirmation = await planned(agent, "delete_backup", backup_id=target(server_id))
+    after, path = SERVERS[server_id], f"^/backups/{target(server_id)}/$"
+    for place, fault in enumerate(unsure.answers):
+        is_last = place == len(unsure.answers) - 1
+        never = after is None or fault in (DENIED, MISSING, FORBIDDEN)
+        timed = fault.late(after) if after and not never else replace(fault, apply=not never)
+        emulator.fail(timed, method="DELETE", path=path, times=None if is_last else 1)
+    return confirmation["operation_id"], await agent.call("delete_backup", **confirmation)
+
+
+@in_turns("unsure", {unsure.name: unsure for unsure in KINDS})
+async def test_an_unsure_deletion_takes_no_servers_last_backup_whenever_it_takes_effect(
+    served: OpenWith, emulator: Emulator, clock: ManualClock, unsure: Unsure
+) -> None:
+    """Result as not done, it let the other backup go too: 15 s later the server had none."""
+    operations: dict[int, str] = {}
+    async with served(unsure.connect) as agent:
+        for server_id, after in SERVERS.items():
+            operations[server_id], answer = await delete_unsurely(agent, emulator, server_id, unsure)
+            if after == 0:  # it is seen to be gone
+                assert (answer.status, answer.data["changed"]) == ("succeeded", "done"), answer.text
+                continue
+            assert answer.code == "outcome_unknown", answer.text
+            assert "It is still listed so far; it may still be deleted, for up to 24 h." in answer.text
+            assert "It is not known whether anything was changed." in answer.text
+            assert sent_for(emulator, target(server_id)) == unsure.attempts
+            at_once = await agent.call("delete_backup", backup_id=other(server_id))
+            assert at_once.code == "policy_denied"
+    emulator.clear_faults()
+    clock.advance(minutes=31)  # by then no server is closed any more for what is unknown
+    async with served() as agent:
+        for server_id in SERVERS:
+            refused = await agent.call("delete_backup", backup_id=other(server_id))
+            assert refused.code == "policy_denied", refused.text
+            assert f"would leave server {server_id} with 0 good backups" in refused.text
+    clock.advance(hours=24)
+    async with served() as agent:
+        for server_id, after in SERVERS.items():
+            told = await agent.call("get_operation", operation_id=operations[server_id])
+            expected = ("failed", "nothing") if after is None else ("succeeded", "done")
+            assert (told.status, told.data["changed"]) == expected, told.text
+            assert ("did not take effect within 24 h" in told.text) is (after is None)
+            again = await agent.call("delete_backup", backup_id=other(server_id))
+            assert (again.code or again.status) == ("needs_confirmation" if after is None else "policy_denied")
+    emulator.finish_all()
+    for server_id, after in SERVERS.items():
+        assert listed(emulator, server_id) == [target(server_id), other(server_id)][after is not None :]
+        assert sent_for(emulator, other(server_id)) == 0
+
+
+async def test_a_doubtful_backup_is_counted_on_for_nothing_and_no_status_of_it_is_final(
+    served: OpenWith, emulator: Emulator, clock: ManualClock
+) -> None:
+    async with served() as agent:
+        operation, unknown = await delete_unsurely(agent, emulator, NEVER, KINDS[0])
+        assert unknown.code == "outcome_unknown"
+    emulator.clear_faults()
+    for minutes in (31, 19 * 60):
+        clock.advance(minutes=minutes)
+        async with served() as agent:
+            await assert_counts_for_nothing(agent, NEVER, "doubtful")
+            looked = await agent.call("get_operation", operation_id=operation)
+            assert (looked.status, looked.data["changed"]) == ("unknown", "unknown")
+            assert "for up to 24 h" in looked.data["next_step"]
+    assert listed(emulator, NEVER) == [target(NEVER), other(NEVER)]
+    clock.advance(hours=5)
+    async with served() as agent:
+        lapsed = await agent.call("get_operation", operation_id=operation)
+        assert (lapsed.status, lapsed.data["changed"]) == ("failed", "nothing")
+        assert (await agent.call("restore_server", server_id=NEVER, backup_id=target(NEVER))).status == (
+            "needs_confirmation"
+        )
+        assert (await agent.call("delete_backup", backup_id=other(NEVER))).status == "needs_confirmation"
+        gone = emulator.fleet.backups.pop(target(NEVER))
+        seen = await agent.call("get_operation", operation_id=operation)
+        assert (seen.status, seen.data["changed"]) == ("succeeded", "done")
+        emulator.fleet.backups[gone.id] = gone
+        refused = await agent.call("delete_backup", backup_id=other(NEVER))
+        assert refused.code == "policy_denied"
+        again = await agent.call("get_operation", operation_id=operation)
+        assert (again.status, again.data["changed"]) == ("unknown", "unknown")
+        clock.advance(hours=23)
+        await assert_counts_for_nothing(agent, NEVER, "doubtful")
+        clock.advance(hours=1)
+        assert (await agent.call("get_operation", operation_id=operation)).status == "failed"
+        assert (await agent.call("delete_backup", backup_id=other(NEVER))).status == "needs_confirmation"
+    assert emulator.count("DELETE") == 3
+
+
+async def assert_counts_for_nothing(agent: Session, server_id: int, flag: str) -> None:
+    """No last one, no restore, no way back, no restore point, no place of a keep rule, no candidate of a prune."""
+    kept = await agent.call("delete_backup", backup_id=other(server_id))
+    assert (kept.code, "with 0 good backups" in kept.text) == ("policy_denied", True)
+    restore = await agent.call("restore_server", server_id=server_id, backup_id=target(server_id))
+    assert (restore.code, "may still take effect" in restore.text) == ("policy_denied", True)
+    way_back = await agent.call("restore_server", server_id=server_id, backup_id=other(server_id))
+    assert way_back.data["facts"]["safety_backup"] == "one is made first"
+    prune = await agent.call("prune_backups", server_id=server_id, keep_last=1)
+    assert (prune.status, prune.data["no_rule"]) == ("succeeded", [])
+    reasons = {row["id"]: row["reason"] for row in prune.data["kept"]}
+    assert reasons == {target(server_id): "left alone: its deletion was sent before", other(server_id): "keep-last 1"}
+    checked = await agent.call("check_backups", server_id=server_id)
+    (server,) = checked.data["servers"]
+    assert server["restore_to"] == other(server_id)
+    rows = {row["id"]: row.get("flags", ()) for row in (await agent.call("list_backups")).data["backups"]}
+    assert flag in rows[target(server_id)]
+    assert flag not in rows[other(server_id)]
+    assert (await agent.call("delete_backup", backup_id=target(server_id))).status == "needs_confirmation"
+
+
+async def test_a_doubtful_backup_may_be_deleted_again_after_half_an_hour(
+    served: OpenWith, emulator: Emulator, clock: ManualClock
+) -> None:
+    async with served() as agent:
+        first, _ = await delete_unsurely(agent, emulator, AT_20_HOURS, KINDS[0])
+        emulator.clear_faults()
+        closed = await agent.call("delete_backup", backup_id=target(AT_20_HOURS))
+        assert (closed.code, first in closed.text) == ("policy_denied", True)
+        clock.advance(minutes=30)
+        again = await planned(agent, "delete_backup", backup_id=target(AT_20_HOURS))
+        done = await agent.call("delete_backup", **again)
+        assert (done.status, done.data["changed"]) == ("succeeded", "done")
+        assert (await agent.call("get_operation", operation_id=first)).status == "succeeded"
+        clock.advance(hours=24)
+        assert (await agent.call("delete_backup", backup_id=other(AT_20_HOURS))).code == "policy_denied"
+    emulator.finish_all()
+    assert listed(emulator, AT_20_HOURS) == [other(AT_20_HOURS)]
+
+
+PLAIN = (301, 400, 401, 403, 404, 405, 409, 410, 413, 415, 422)
+
+
+@in_turns("refusal", {str(status): Fault.status(status, {"detail": "No."}) for status in PLAIN})
+async def test_what_vps_org_plainly_refuses_leaves_no_doubt(
+    served: OpenWith, emulator: Emulator, refusal: Fault
+) -> None:
+    async with served() as agent:
+        confirmation = await planned(agent, "delete_backup", backup_id=target(NEVER))
+        emulator.fail(refusal, method="DELETE")
+        refused = await agent.call("delete_backup", **confirmation)
+        assert refused.is_error
+        assert refused.code != "outcome_unknown"
+        assert "Nothing was changed." in refused.text
+        assert (await agent.call("delete_backup", backup_id=other(NEVER))).status == "needs_confirmation"
+    assert sent_for(emulator, target(NEVER)) == 1
+    assert listed(emulator, NEVER) == [target(NEVER), other(NEVER)]
+
+
+YESES = {
+    "202": Fault.status(202, {"detail": "Queued."}),
+    "200": Fault.status(200, {"detail": "Later."}),
+    "204": Fault.status(204),
+    "200 empty": Fault.status(200),
+    "200 with its row": Fault.status(200, {"id": 1, "status": "deleting"}),
+}
+
+
+@in_turns("yes", YESES)
+async def test_a_deletion_that_was_accepted_and_is_still_listed_is_under_way_for_a_day(
+    served: OpenWith, emulator: Emulator, clock: ManualClock, yes: Fault
+) -> None:
+    """The other backup is the last one from the moment on at which VPS.org said yes."""
+    operations: dict[int, str] = {}
+    async with served() as agent:
+        for server_id in (NEVER, AT_20_HOURS):
+            operations[server_id], told = await delete_unsurely(agent, emulator, server_id, Unsure("", (yes,)))
+            assert (told.status, told.data["changed"] in {"done", "started"}) == ("accepted", True)
+            assert "has not been seen to be gone" in told.data["summary"]
+            assert f"Do not count on backup {target(server_id)}." in told.data["next_step"]
+            assert sent_for(emulator, target(server_id)) == 1
+        await assert_counts_for_nothing(agent, NEVER, "being_deleted")
+    emulator.clear_faults()
+    clock.advance(hours=19)
+    async with served() as agent:
+        await assert_counts_for_nothing(agent, AT_20_HOURS, "being_deleted")
+        clock.advance(hours=5)
+        never = await agent.call("get_operation", operation_id=operations[NEVER])
+        assert (never.status, never.data["changed"]) == ("failed", "nothing")
+        assert "did not take effect within 24 h" in never.text
+        assert (await agent.call("delete_backup", backup_id=other(NEVER))).status == "needs_confirmation"
+        late = await agent.call("get_operation", operation_id=operations[AT_20_HOURS])
+        assert (late.status, late.data["changed"]) == ("succeeded", "done")
+        assert (await agent.call("delete_backup", backup_id=other(AT_20_HOURS))).code == "policy_denied"
+    assert listed(emulator, AT_20_HOURS) == [other(AT_20_HOURS)]
+
+
+async def test_what_was_recorded_of_an_unsure_deletion_is_what_was_told(
+    served: OpenWith, emulator: Emulator, make_settings: MakeSettings
+) -> None:
+    async with served() as agent:
+        operation, _ = await delete_unsurely(agent, emulator, NEVER, KINDS[0])
+    (kept,) = [each for each in recorded(make_settings().state_dir) if each.id == operation]
+    assert (kept.status, kept.error_code, kept.changed) == ("unknown", "outcome_unknown", "unknown")

@@ -1,0 +1,155 @@
+"""A prune in which some backups cannot be deleted: the others are, and at the end it is told which is what."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mcp_backups.sandbox import Backup, Emulator, Fault
+from tests.stage import AgentWith, Answer, ManualClock, Session
+
+from .conftest import in_turns
+
+pytestmark = pytest.mark.anyio
+
+SERVER = 12360
+GO = (1002, 1003, 1004, 1005)
+"""What a prune to two of six backups deletes, the oldest last; and in the other order."""
+RULES = {"server_id": SERVER, "keep_last": 2}
+
+
+@pytest.fixture
+async def emulator(clock: ManualClock) -> AsyncIterator[Emulator]:
+    async with Emulator(now=clock.now) as served:
+        served.fleet.backups.clear()
+        for number in range(1000, 1006):
+            made = clock.now() - timedelta(hours=30 + 24 * (number - 1000))
+            served.fleet.backups[number] = Backup(number, SERVER, made, "manual", size_mb=100)
+        yield served
+
+
+async def plan(agent: Session) -> dict[str, Any]:
+    answer = await agent.call("prune_backups", **RULES)
+    assert answer.status == "needs_confirmation", answer.text
+    return RULES | {"confirm": True, "operation_id": answer.operation}
+
+
+def refuse(emulator: Emulator, number: int, status: int) -> None:
+    fault = Fault.status(status, {"detail": "Locked by a job."})
+    emulator.fail(fault, method="DELETE", path=f"^/backups/{number}/$", times=None)
+
+
+def rows(answer: Answer) -> dict[int, dict[str, Any]]:
+    return {row["id"]: row for row in answer.data["no_rule"]}
+
+
+def ids(numbers: set[int]) -> str:
+    """As they are told: the oldest first."""
+    return ", ".join(str(number) for number in sorted(numbers, reverse=True)) or "none"
+
+
+STUBBORN = {
+    "the oldest, 409": {1005: 409},
+    "the newest, 403": {1002: 403},
+    "in the middle, 422": {1004: 422},
+    "the oldest, 400": {1005: 400},
+    "the oldest, 404 though it is listed": {1005: 404},
+    "in the middle, 410": {1003: 410},
+    "the oldest, a redirect": {1005: 301},
+    "the oldest, 405": {1005: 405},
+    "two": {1005: 409, 1003: 403},
+    "three": {1005: 409, 1004: 409, 1002: 422},
+    "all": {1002: 409, 1003: 409, 1004: 403, 1005: 422},
+}
+
+
+@in_turns("stubborn", STUBBORN)
+async def test_one_that_is_refused_keeps_none_of_the_others(
+    agent_with: AgentWith, emulator: Emulator, stubborn: dict[int, int]
+) -> None:
+    """The oldest was refused each time, and no prune ever deleted anything."""
+    async with agent_with() as agent:
+        confirmation = await plan(agent)
+        for number, status in stubborn.items():
+            refuse(emulator, number, status)
+        answer = await agent.call("prune_backups", **confirmation)
+        deleted = set(GO) - set(stubborn)
+        assert (answer.status, answer.data["changed"]) == ("failed", "done" if deleted else "nothing"), answer.text
+        assert f"Deleted: {ids(deleted)}. Refused: {ids(set(stubborn))}." in answer.data["summary"]
+        for number, row in rows(answer).items():
+            assert row["outcome"] == ("not deleted" if number in stubborn else "deleted")
+            assert bool(row.get("reason")) is (number in stubborn)
+        assert sorted(emulator.fleet.backups) == [1000, 1001, *sorted(stubborn)]
+        assert {emulator.count("DELETE", f"/backups/{number}/") for number in GO} == {1}
+        again = await agent.call("prune_backups", **confirmation)
+        assert (again.status, again.data["replayed"], rows(again)) == ("failed", True, rows(answer))
+        assert emulator.count("DELETE") == len(GO)
+        emulator.clear_faults()
+        done = await agent.call("prune_backups", **await plan(agent))
+        assert (done.status, set(rows(done))) == ("succeeded", set(stubborn))
+    assert sorted(emulator.fleet.backups) == [1000, 1001]
+
+
+@in_turns("gone", {"the oldest": {1005}, "the newest": {1002}, "two": {1003, 1004}, "all": set(GO), "none": set()})
+async def test_one_that_vanished_meanwhile_is_told_as_gone_already(
+    agent_with: AgentWith, emulator: Emulator, gone: set[int]
+) -> None:
+    async with agent_with() as agent:
+        confirmation = await plan(agent)
+        for number in gone:
+            emulator.fleet.delete_backup(number)
+        answer = await agent.call("prune_backups", **confirmation)
+    deleted = set(GO) - gone
+    assert (answer.status, answer.data["changed"]) == ("succeeded", "done" if deleted else "nothing"), answer.text
+    assert (f"Gone already: {ids(gone)}." in answer.data["summary"]) is bool(gone)
+    for number, row in rows(answer).items():
+        assert row["outcome"] == ("gone" if number in gone else "deleted")
+    shown = str(confirmation["operation_id"])
+    assert all(shown in row["reason"] for number, row in rows(answer).items() if number in gone)
+    assert sorted(emulator.fleet.backups) == [1000, 1001]
+    assert emulator.count("DELETE") == len(deleted)
+
+
+@in_turns(
+    "fault",
+    {
+        "500": Fault.status(500),
+        "503": Fault.status(503),
+        "reset": Fault.reset_after(apply=False),
+        "closed": Fault.close_after(apply=False),
+        "garbled": Fault.raw(b"what?\r\n\r\n"),
+        "a web page with 404": Fault.status(404, "<html>Not here.</html>"),
+        "a web page with 200": Fault.status(200, "<html>Back soon.</html>"),
+    },
+)
+async def test_the_first_that_is_unknown_ends_a_prune_and_what_was_before_is_told(
+    agent_with: AgentWith, emulator: Emulator, clock: ManualClock, fault: Fault
+) -> None:
+    """One is gone already, one is refused, one is unknown, and one is left."""
+    async with agent_with() as agent:
+        confirmation = await plan(agent)
+        emulator.fleet.delete_backup(1005)
+        refuse(emulator, 1004, 409)
+        emulator.fail(fault, method="DELETE", path="^/backups/1003/$", times=None)
+        answer = await agent.call("prune_backups", **confirmation)
+        assert (answer.status, answer.data["changed"]) == ("unknown", "unknown"), answer.text
+        assert "stopped at backup 1003." in answer.data["summary"]
+        assert "Deleted: none. Gone already: 1005. Refused: 1004. Not known: 1003." in answer.data["summary"]
+        assert {number: row.get("outcome", "") for number, row in rows(answer).items()} == {
+            1005: "gone",
+            1004: "not deleted",
+            1003: "unknown",
+            1002: "",
+        }
+        assert emulator.count("DELETE", "/backups/1002/") == 0
+        assert sorted(emulator.fleet.backups) == [1000, 1001, 1002, 1003, 1004]
+        emulator.clear_faults()
+        emulator.fleet.delete_backup(1003)
+        clock.advance(hours=1)
+        later = await agent.call("get_operation", operation_id=confirmation["operation_id"])
+        assert (later.status, later.data["changed"]) == ("failed", "done")
+        assert "Deleted: 1003. Gone already: 1005. Refused: 1004." in later.data["summary"]
+        done = await agent.call("prune_backups", **await plan(agent))
+        assert (done.status, set(rows(done))) == ("succeeded", {1002, 1004})
+    assert sorted(emulator.fleet.backups) == [1000, 1001]

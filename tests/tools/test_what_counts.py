@@ -1,0 +1,211 @@
+"""Which backups count: by their status, by when they were made, and by when they expire."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from mcp_types import ElicitRequestParams, ElicitResult
+
+from mcp_backups.sandbox import Backup, Emulator
+from mcp_backups.text import stamp
+from tests.stage import Answer, Era, MakeSettings, ManualClock, Session, session
+
+from .conftest import in_turns
+
+pytestmark = pytest.mark.anyio
+
+SERVER, LASTING, ENDING = 12345, 10, 11
+Put = Callable[..., None]
+
+
+@pytest.fixture
+async def emulator(clock: ManualClock) -> AsyncIterator[Emulator]:
+    async with Emulator(now=clock.now) as served:
+        served.fleet.backups.clear()
+        yield served
+
+
+@pytest.fixture
+def put(emulator: Emulator, clock: ManualClock) -> Put:
+    """`put(7, hours=48)`: a good manual backup so old; `ends` is in how many hours it expires."""
+
+    def into_fleet(number: int, hours: float = 48, ends: float | None = None, **fields: Any) -> None:
+        made, expires = clock.now() - timedelta(hours=hours), None
+        if ends is not None:
+            expires = clock.now() + timedelta(hours=ends)
+        known: dict[str, Any] = {
+            "backup_type": "manual",
+            "size_mb": 100,
+            "expires_at": expires,
+            "description": "By hand",
+        }
+        emulator.fleet.backups[number] = Backup(number, SERVER, made, **known | fields)
+
+    return into_fleet
+
+
+async def confirmed(agent: Session, tool: str, answer: Answer, **arguments: Any) -> Answer:
+    return await agent.call(tool, **arguments, confirm=True, operation_id=answer.operation)
+
+
+# By status
+
+UNKNOWN_WORDS = (
+    "available",
+    "queued",
+    "creating",
+    "archived",
+    "error",
+    "",
+    "Completed",
+    "COMPLETED",
+    "FAILED",
+    "deleted",
+)
+
+
+@in_turns("hours", {f"{hours} h": hours for hours in (0.1, 25, 24 * 400)})
+async def test_no_prune_takes_what_is_not_known_to_be_completed_or_failed_however_old_it_is(
+    agent: Session, emulator: Emulator, put: Put, hours: float
+) -> None:
+    """`available` may be somebody's word for completed: taken for junk, it was the only backup of its server."""
+    for number, word in enumerate(UNKNOWN_WORDS, start=100):
+        put(number, hours, status=word, size_mb=7, description=f"Word {number}")
+    put(1, hours=48)
+    put(2, hours=72)
+    put(3, hours=48, status="failed", size_mb=None)
+    rules = {"server_id": SERVER, "keep_last": 1}
+    plan = await agent.call("prune_backups", **rules)
+    assert sorted(row["id"] for row in plan.data["no_rule"]) == [2, 3]
+    left = {row["id"]: row for row in plan.data["kept"] if row["id"] >= 100}
+    assert len(left) == len(UNKNOWN_WORDS)
+    for number, word in enumerate(UNKNOWN_WORDS, start=100):
+        row = left[number]
+        assert row["reason"] == "left alone: it is not known what its status means"
+        assert (row["status"], row["size_mb"], row["description"]) == (word or row["status"], 7, f"Word {number}")
+        assert row["age"] in plan.text
+    done = await confirmed(agent, "prune_backups", plan, **rules)
+    assert (done.status, done.data["changed"]) == ("succeeded", "done")
+    assert emulator.count("DELETE") == 2
+    assert sorted(emulator.fleet.backups) == [1, *range(100, 100 + len(UNKNOWN_WORDS))]
+
+
+async def test_where_nothing_is_known_to_be_completed_nothing_is_pruned_and_nothing_is_the_last_good_one(
+    agent: Session, emulator: Emulator, put: Put
+) -> None:
+    """One automatic backup, and one by hand of another word: every keep rule at its most once deleted that."""
+    put(1, backup_type="automatic", ends=24 * 20)
+    put(2, hours=25, status="available")
+    most = {"keep_last": 1000, "keep_daily": 1000, "keep_weekly": 1000, "keep_monthly": 1000}
+    plan = await agent.call("prune_backups", server_id=SERVER, **most)
+    assert (plan.status, plan.data["no_rule"], plan.data["changed"]) == ("succeeded", [], "nothing")
+    assert (await agent.call("delete_backup", backup_id=1)).code == "policy_denied"
+    assert {request.method for request in emulator.requests} == {"GET"}
+    assert sorted(emulator.fleet.backups) == [1, 2]
+
+
+# By when they were made
+
+
+@in_turns("minutes", {f"{minutes} min": minutes for minutes in (6, 120, 24 * 60, 2 * 24 * 60, 400 * 24 * 60)})
+async def test_a_backup_dated_in_the_future_is_not_restored_and_not_relied_on(
+    agent: Session, emulator: Emulator, put: Put, minutes: int
+) -> None:
+    """`Lost: everything written since` a time in the future says that nothing is lost."""
+    put(1, hours=-minutes / 60)
+    put(2, hours=48)
+    refused = await agent.call("restore_server", server_id=SERVER, backup_id=1)
+    assert (refused.code, "dated in the future" in refused.text) == ("policy_denied", True)
+    assert (await agent.call("delete_backup", backup_id=2)).code == "policy_denied"
+    plan = await agent.call("prune_backups", server_id=SERVER, keep_last=1)
+    assert {row["id"]: row["reason"] for row in plan.data["kept"]} == {
+        1: "left alone: dated in the future",
+        2: "keep-last 1",
+    }
+    other = await agent.call("restore_server", server_id=SERVER, backup_id=2)
+    assert other.data["facts"]["safety_backup"] == "one is made first"
+    (server,) = (await agent.call("check_backups", server_id=SERVER)).data["servers"]
+    assert server["restore_to"] == 2
+    assert {request.method for request in emulator.requests} == {"GET"}
+
+
+@in_turns("minutes", {f"{minutes} min": minutes for minutes in (0, 1, 4, 5)})
+async def test_no_loss_is_told_that_lies_in_the_future(
+    agent: Session, clock: ManualClock, put: Put, minutes: int
+) -> None:
+    """Clocks differ by minutes."""
+    put(1, hours=-minutes / 60)
+    plan = await agent.call("restore_server", server_id=SERVER, backup_id=1)
+    assert plan.data["facts"]["lost"] == f"everything written to the server since {stamp(clock.now())}"
+
+
+# By when they expire
+
+
+async def test_a_delete_says_in_plan_and_question_when_all_that_is_left_expires(
+    emulator: Emulator, clock: ManualClock, era: Era, make_settings: MakeSettings, put: Put
+) -> None:
+    """The only backup that lasts may go, if somebody is told what that means."""
+    put(LASTING)
+    put(ENDING, ends=25)
+    asked: list[str] = []
+
+    async def person(_: object, params: ElicitRequestParams) -> ElicitResult:
+        asked.append(params.message)
+        return ElicitResult(action="decline")
+
+    by = stamp(clock.now() + timedelta(hours=25))
+    async with session(emulator, make_settings(), clock, era, elicitation_callback=person) as agent:
+        plan = await agent.call("delete_backup", backup_id=LASTING)
+        facts = plan.data["facts"]
+        assert (facts["good_backups_left"], facts["newest_good_left"]) == (1, ENDING)
+        assert facts["all_left_expire_by"] == by
+        assert (await confirmed(agent, "delete_backup", plan, backup_id=LASTING)).code == "declined"
+        other = await agent.call("delete_backup", backup_id=ENDING)
+        assert "all_left_expire_by" not in other.data["facts"]
+    (question,) = asked
+    assert by in question
+    assert emulator.count("DELETE") == 0
+
+
+EXPIRIES: dict[str, tuple[int | None, int, int | None, bool]] = {
+    "equals, one ends tomorrow": (25, 0, ENDING, False),
+    "equals, one ends next year": (24 * 300, 0, ENDING, False),
+    "the newer ends tomorrow": (25, 1, LASTING, True),
+    "the newer ends next year": (24 * 300, 1, LASTING, True),
+    "both last": (None, 1, LASTING, False),
+    "the newer ends today": (23, 1, None, False),
+}
+"""In how many hours the newer ends, how many hours older the other is, which of them goes, and what is told."""
+
+
+@in_turns("expiry", EXPIRIES)
+async def test_a_prune_keeps_of_equals_what_lasts_and_says_when_all_that_is_left_expires(
+    emulator: Emulator,
+    clock: ManualClock,
+    era: Era,
+    make_settings: MakeSettings,
+    put: Put,
+    expiry: tuple[int | None, int, int | None, bool],
+) -> None:
+    newest_ends, hours_apart, goes, told = expiry
+    put(LASTING, hours=48 + hours_apart)
+    put(ENDING, hours=48, ends=newest_ends)
+    asked: list[str] = []
+
+    async def person(_: object, params: ElicitRequestParams) -> ElicitResult:
+        asked.append(params.message)
+        return ElicitResult(action="accept", content={"count": 1})
+
+    rules = {"server_id": SERVER, "keep_last": 1}
+    by = stamp(clock.now() + timedelta(hours=newest_ends or 0))
+    async with session(emulator, make_settings(), clock, era, elicitation_callback=person) as agent:
+        plan = await agent.call("prune_backups", **rules)
+        assert [row["id"] for row in plan.data["no_rule"]] == ([goes] if goes else [])
+        assert plan.data["facts"].get("all_left_expire_by") == (by if told else None)
+        if goes:
+            done = await confirmed(agent, "prune_backups", plan, **rules)
+            assert (done.status, done.data["approved_by"]) == ("succeeded", "person")
+            assert any(f"expire by {by}" in question for question in asked) is told
+    assert set(emulator.fleet.backups) == {LASTING, ENDING} - {goes}
