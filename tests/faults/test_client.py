@@ -1,5 +1,6 @@
 """What a client, an agent or its user may do wrong."""
 
+import json
 from typing import Any
 
 import anyio
@@ -178,7 +179,7 @@ async def test_a_call_that_is_cancelled_while_it_sends_is_still_recorded(
 
 @pytest.mark.parametrize("row", ["F80"])
 async def test_the_words_of_strangers_stay_in_the_fields_for_them(bench: Bench, row: str) -> None:
-    """They come back cleaned, as values of `description` and `server`, and never in a sentence of ours."""
+    """They come back cleaned, in fields and in the quotation that ends an error, and never in a sentence of ours."""
     backup, server = bench.emulator.fleet.backups[TARGET], bench.emulator.fleet.servers[WEB]
     for payload in PAYLOADS:
         backup.description = server.name = payload
@@ -196,4 +197,8 @@ async def test_the_words_of_strangers_stay_in_the_fields_for_them(bench: Bench, 
         assert len(listed.text.splitlines()) == 3 + shown + more
         assert all(line.isprintable() for answer in (listed, planned) for line in answer.text.splitlines())
         assert "EVIL" not in str(planned.data | {"backup": None, "server": None})
-        assert (refused.code, "EVIL" in refused.text) == ("invalid_argument", False)
+        ours, _, quoted = refused.text.partition(" VPS.org said: ")
+        assert (refused.code, "EVIL" in ours) == ("invalid_argument", False)
+        quotation = json.loads(quoted)  # it is the last thing in the text, and nothing in it ends it earlier
+        assert quotation.isprintable()
+        assert len(quotation) <= 200

@@ -1,5 +1,6 @@
 """What only happens when several calls or processes meet at the wrong moment."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -7,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.actions import create as create_module
 from mcp_backups.ledger import Ledger, Liveness
-from mcp_backups.operations import destroy as destroy_module
 from mcp_backups.operations.observe import StaleError
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator, Fault
@@ -99,11 +98,8 @@ async def test_a_call_that_came_second_to_one_that_failed_may_be_made_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Found under way when it was to be sent, and failed when it was looked at: there is nothing to return."""
-
-    def found_under_way(*_: Any, **__: Any) -> None:
-        return None
-
-    monkeypatch.setattr(create_module, "_intend", found_under_way)
+    found = iter([None, object(), None])  # before, when it was to be sent, and afterwards
+    monkeypatch.setattr("mcp_backups.actions.create.find_repeat", lambda *_: next(found))
     answer = await a_create(bench, ())
     assert (answer.code, changed(answer)) == ("busy", "nothing")
     assert (bench.requests()[1], bench.operations()) == (0, [])
@@ -114,7 +110,7 @@ async def test_a_target_that_never_stands_still_is_left_alone(bench: Bench, monk
         raise StaleError
 
     confirmation = await bench.plan("delete_backup", backup_id=TARGET)
-    monkeypatch.setattr(destroy_module, "check_fresh", never_fresh)
+    monkeypatch.setattr(sys.modules["mcp_backups.operations.execute"], "check_fresh", never_fresh)
     bench.spoil()
     answer = await bench.agent.call("delete_backup", **confirmation)
     assert (answer.code, changed(answer)) == ("busy", "nothing")

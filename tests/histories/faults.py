@@ -57,13 +57,16 @@ OF_WRITES: dict[str, Fault] = {
 }
 
 OF_DELETES: dict[str, Fault] = {
+    "402, late": Fault.status(402, {"detail": "Pay."}).late(90),
+    "404 page, hours late": Fault.status(404, PAGE).late(3 * HOUR),
+    "423, done": Fault.status(423, {"detail": "Locked."}, apply=True),
     "yes, late": Fault().late(200),
     "yes, hours late": Fault().late(20 * HOUR),
     "202, late": Fault.status(202, QUEUED).late(40),
     "202, never": Fault.status(202, QUEUED),
     "empty 200, late": Fault.status(200).late(HOUR),
 }
-"""A yes that is none, or not yet. Of a restore that could never be told from the truth."""
+"""A yes that is none, or not yet, and a no that is none. Of a restore that could never be told from the truth."""
 
 OF_LISTS: dict[str, Fault] = {
     "count too high": Fault.edited(lambda page: page | {"count": 999} if "count" in page else page),
