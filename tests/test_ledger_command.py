@@ -129,7 +129,7 @@ def test_without_a_ledger_there_is_nothing_to_accept_and_none_is_made(command: C
 def test_while_another_process_holds_the_ledger_it_is_busy(
     command: Call, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcp_backups.ledger.LOCK_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("mcp_backups.ledger.sqlite.LOCK_WAIT_SECONDS", 0.05)
     cut(1)(path)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")

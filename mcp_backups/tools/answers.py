@@ -93,7 +93,7 @@ def fitted(
 
 def operation_answer(result: Result, context: Context) -> OperationAnswer:
     """An operation as a model sees it."""
-    rows = max(len(items) for items in _prune_lists(result).values())
+    rows = max(map(len, _prune_lists(result).values()))
     return fitted(partial(_answer, result, context), operation_text, min(rows, _MOST_ROWS))
 
 
