@@ -24,7 +24,7 @@ from mcp_backups.tools.asking import Patience
 from mcp_backups.transport import open_context
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a test gives up waiting."""
 
 Era = Literal["auto", "legacy"]
