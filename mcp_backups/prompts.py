@@ -75,8 +75,8 @@ Clean up the manual backups of VPS.org server {server_id}. What is deleted is go
 2. {rules}
 3. Call prune_backups(server_id={server_id}, {keep}). It changes nothing yet and answers a plan that names each backup \
 with the rule that keeps it, or "no rule". Show the user the whole plan.
-4. Once the user agrees, repeat the call with confirm=true and the plan's operation_id. It stops at the first backup \
-that cannot be deleted; after outcome_unknown look with get_operation before anything else.
+4. Once the user agrees, repeat the call with confirm=true and the plan's operation_id. It goes on after a backup that \
+cannot be deleted, and stops where an outcome is unknown; then look with get_operation before anything else.
 5. Verify: list_backups(server_id={server_id}) shows what is left, and check_backups(server_id={server_id}) that the \
 server still has a good backup. Report both.
 """

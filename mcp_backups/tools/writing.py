@@ -115,10 +115,10 @@ async def prune_backups(
 ) -> OperationAnswer:
     """Clean up the manual backups (snapshots) of one VPS.org server by retention rules; deleted ones are gone for good.
 
-    Use it for old backups in bulk; for one use delete_backup. Keeps the union of the rules, at least one above 0;
-    automatic backups are left alone. Without confirm it changes nothing and returns a plan: each backup with the rule
-    that keeps it, or none. With confirm=true and the plan's operation_id it deletes the rest one by one, and stops at
-    the first that fails. Returns the operation.
+    Use it for old backups in bulk; for one use delete_backup. Keeps the union of the rules, in days, ISO weeks and
+    months of UTC; automatic backups and unknown statuses stay. Without confirm it changes nothing and returns a plan:
+    each backup with the rule that keeps it, or none. With confirm=true and the plan's operation_id it deletes the rest,
+    past refusals, until an outcome is unknown. Returns the operation.
     """
     keep = Keep(last=keep_last, daily=keep_daily, weekly=keep_weekly, monthly=keep_monthly)
     result = await prune.prune(
