@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Callable
@@ -355,6 +356,9 @@ MEMBERS = st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=4
 GAPS = st.sampled_from(["", " ", "\n", "\n  ", " // , }\n", "/* { */", "\r\n\t"])
 
 
+COMMENT_STARTS = re.compile(r"//|/\*")
+
+
 @given(MEMBERS, st.data())
 def test_what_is_dropped_goes_alone_whatever_stands_around_it(names: list[str], data: st.DataObject) -> None:
     def gap() -> str:
@@ -365,7 +369,7 @@ def test_what_is_dropped_goes_alone_whatever_stands_around_it(names: list[str], 
     gone = data.draw(st.sampled_from(names))
     after = jsonc.drop(text, [gone])
     assert jsonc.read(after) == {name: value for name, value in jsonc.read(text).items() if name != gone}
-    assert after.count("//") + after.count("/*") <= text.count("//") + text.count("/*")
+    assert len(COMMENT_STARTS.findall(after.replace("*/", ""))) <= len(COMMENT_STARTS.findall(text.replace("*/", "")))
     back = jsonc.put(after, [gone], [1])
     assert jsonc.read(back) == jsonc.read(after) | {gone: [jsonc.JsonNumber("1")]}
 

@@ -453,7 +453,7 @@ def test_no_row_breaks_the_reader(changes: dict[str, Any]) -> None:
 def test_an_account_tells_what_its_token_may_do() -> None:
     body = {"account": {"email": "a@example.com"}, "token": {"name": "ci\x1b[1m", "permissions": ["servers:*"], "x": 1}}
     assert bodies.read_account(bodies.Body(json.dumps(body).encode(), {})) == Account(
-        token_name="ci", permissions=("servers:*",)
+        token_name="ci", permissions=("servers:*",), email="a@example.com"
     )
 
 

@@ -21,7 +21,7 @@ Ask = Callable[..., Any]
 DELETE = """\
 Delete backup 499 for good? This cannot be undone.
 Server: 12345 "web-server-01"
-Backup: made 2026-11-21T12:00Z, age 45 h, size 4.4 GB, type "manual", status "completed"
+Backup: made 2026-11-21T12:00Z, age 1 d 21 h, size 4.4 GB, type "manual", status "completed"
 Its description: "Pre-update backup"
 Left on the server: 17 good backups; the newest is 501 of 2026-11-23T04:30Z"""
 

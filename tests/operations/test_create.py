@@ -56,7 +56,7 @@ async def test_the_intent_holds_all_by_which_the_backup_can_be_found_later(
         approved_by="not_required",
         created=MOMENT,
         sent=MOMENT,
-        credential=context.api.credential,
+        **context.identity._asdict(),
     )
     assert len(intended.id) == len(new_id())
 

@@ -86,7 +86,8 @@ YES_AS_A_PAGE = Fault.status(200, "<html>Back soon.</html>")
 WITHIN_A_MOMENT = partial(PROMPT, deadline=0.3)
 
 KINDS = [
-    *(Unsure(str(status), (Fault.status(status),)) for status in (500, 502, 503, 504, 520, 408, 418)),
+    *(Unsure(str(status), (Fault.status(status),)) for status in (500, 502, 503, 504, 520, 408)),
+    Unsure("418", (Fault.status(418),), attempts=1),
     Unsure("reset", (Fault.reset_after(),)),
     Unsure("closed", (Fault.close_after(),)),
     Unsure("silence", (Fault.silence(),), connect=WITHIN_A_MOMENT),
