@@ -161,7 +161,7 @@ def test_a_nightly_prune_goes_on_with_what_was_interrupted_until_the_budget_is_u
     for number in range(1000, 1014):
         made = now - timedelta(days=number - 998)
         account.fleet.backups[number] = Backup(number, 12360, made, "manual", size_mb=100, description="Nightly")
-    account.fail(Fault.status(403, {"detail": "not now"}), method="GET", skip=5)
+    account.fail(Fault.status(403, {"detail": "not now"}), method="GET", skip=6)
     command = [sys.executable, str(EXAMPLES / "nightly_retention.py"), "--keep-last", "2", "12360"]
     ended = finished([*command, "--", sys.executable, "-m", "mcp_backups"], of_account)
     assert (ended.returncode, ended.stderr) == (3, "")
