@@ -468,6 +468,7 @@ async def test_what_to_do_about_a_refusal_can_be_done_and_has_an_end(
     vps.fail(Fault.status(status, body), times=None)
     raised = await error_of(write(client))
     if write is WRITES["delete"] and (status not in PLAIN_OF_DELETE or (status, body) == (404, PAGE)):
+        assert isinstance(raised, ApiError)
         assert (raised.failure, raised.next_step) == (AMBIGUOUS, LOOK_FIRST)
     else:
         assert raised.next_step == next_step
