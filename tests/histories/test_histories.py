@@ -9,8 +9,9 @@ import pytest
 from mcp_backups.actions import delete
 from mcp_backups.api import classify
 from mcp_backups.errors import Failure
+from mcp_backups.operations import policy
 from mcp_backups.sandbox import Emulator, serve_in_thread
-from tests.histories.faults import Trouble
+from tests.histories.faults import OF_DELETES, OF_WRITES, Trouble
 from tests.histories.kills import kill_one
 from tests.histories.machine import Histories, Wish, run
 from tests.stage import RealTime
@@ -93,6 +94,53 @@ def test_a_server_that_deletes_the_last_backup_is_found_out(
     while left := [backup.id for backup in history.world.fleet.backups_of(server_id)]:
         history.delete(Wish("delete_backup", sorted(history.world.fleet.backups).index(left[0])))
     ends_with(history, "LAST")
+
+
+CHECK, LIST = Wish("check_backups", options={"max_age_hours": 200}), Wish("list_backups")
+
+
+def of_backup(backup_id: int) -> Wish:
+    return Wish("delete_backup", options={"backup_id": backup_id})
+
+
+@pytest.mark.parametrize(
+    ("wishes", "word"),
+    [
+        ((of_backup(5),), "LAST"),
+        ((of_backup(5),), "FALSE"),
+        ((CHECK,), "FALSE"),
+        ((LIST,), "FALSE"),
+    ],
+    ids=["it is the last", "so many are said to be left", "it is recommended", "it is listed like any other"],
+)
+@pytest.mark.parametrize("answer", ["503, a day late", "yes, hours late"])
+def test_a_server_that_counts_on_what_may_still_be_deleted_is_found_out(
+    answer: str, wishes: tuple[Wish, ...], word: str, monkeypatch: pytest.MonkeyPatch, history: Histories
+) -> None:
+    monkeypatch.setattr(policy, "_doubt", lambda *_: None)
+    history.delete(of_backup(2), trouble=Trouble(answer, "DELETE", 3))
+    history.time_passes(1801)
+    for wish in wishes:
+        history.plan(wish, confirmed=True, trouble=None)
+    ends_with(history, word)
+
+
+@pytest.mark.parametrize("answer", ["503, a day late", "202, late", "202, never", "web page"])
+def test_a_server_that_never_learns_what_became_of_a_delete_is_found_out(
+    answer: str, monkeypatch: pytest.MonkeyPatch, history: Histories
+) -> None:
+    monkeypatch.setattr(delete, "judge", lambda operation, *_: operation)
+    history.delete(of_backup(2), trouble=Trouble(answer, "DELETE", 3))
+    ends_with(history, "LOST")
+
+
+@pytest.mark.parametrize("name", OF_WRITES | OF_DELETES)
+def test_what_is_unsure_for_hours_is_told_as_it_is(name: str, history: Histories) -> None:
+    history.behave({"lag_seconds": 20.0})
+    history.clear(3, Trouble(name, "DELETE", 3), 1801)
+    history.look_around(CHECK, None)
+    history.teardown()
+    assert history.verdict.writes > 0
 
 
 def test_a_backup_that_no_operation_tells_of_is_found_out(history: Histories) -> None:

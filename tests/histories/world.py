@@ -212,7 +212,7 @@ class World:
         self.said.append(Said(tool, arguments, answer, (before, after), alone, self._truth(before)))
         if not answer.is_error and "operation_id" in answer.data:
             self.operations.append(answer.operation)
-            if answer.status in ("needs_confirmation", "preparing"):
+            if tool != "get_operation" and answer.status in ("needs_confirmation", "preparing"):
                 own = {name: value for name, value in arguments.items() if name != "operation_id"}
                 self.plans.append((tool, own | {"confirm": True, "operation_id": answer.operation}))
 
