@@ -9,7 +9,7 @@ import anyio
 from rich.table import Table
 from rich.text import Text
 
-from mcp_backups.api import VpsClient
+from mcp_backups.api import Network, VpsClient
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import ApiError
 from mcp_backups.health import Doubts, FleetHealth, FleetVerdict
@@ -68,7 +68,12 @@ def check(settings: Settings, max_age: timedelta, server_id: int, *, as_json: bo
 
 
 async def _read(settings: Settings, max_age: timedelta, server_id: int, clock: Clock) -> FleetHealth:
-    async with VpsClient(settings.vps_api_url, settings.vps_api_token, clock=clock) as api:
+    async with VpsClient(
+        settings.vps_api_url,
+        settings.vps_api_token,
+        clock=clock,
+        network=Network(settings.vps_api_ca_file, settings.vps_api_proxy),
+    ) as api:
 
         async def read_doubts(backups: Listing[Backup]) -> Doubts | None:
             try:

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 failed, 2 wrong usage or settings; `check` has 3 too."""
     options = _parser().parse_args(arguments)
     if logging.lastResort:  # what writes where no log is set up
-        logging.lastResort.setFormatter(LineFormatter(None))
+        logging.lastResort.setFormatter(LineFormatter())
     try:
         code = options.run(options) or 0
         sys.stdout.flush()
@@ -166,7 +166,7 @@ def _serve(options: argparse.Namespace) -> None:
     from mcp_backups.settings import load_settings
 
     settings = load_settings()
-    configure_logging(settings.log_level, settings.vps_api_token)
+    configure_logging(settings.log_level, *settings.secrets)
     import anyio
 
     from mcp_backups.transport import (
