@@ -189,7 +189,7 @@ class Ledger(Generic[Kept]):
             self._is_behind = True
         if self._is_behind and self._checkpoint:
             with suppress(sqlite3.OperationalError):  # the next one moves it too
-                self._is_behind = not self._checkpoint.move(connection)
+                self._is_behind = not self._checkpoint.move()
         if self._files:
             self._files = self._files._replace(state=_status(str(self.path))[2:])
         return result
