@@ -17,7 +17,9 @@ _MOST_PAGES = 2000
 _PAUSE_SECONDS = 0.02
 """Writes within this time are waited for together, and none is slowed down by the wait for the one before."""
 
-_READ = "SELECT seq FROM events LIMIT 1"
+_READ = "SELECT 1 FROM sqlite_schema LIMIT 1"
+"""Begins to read, with no page but the first."""
+
 _sync = getattr(os, "fdatasync", os.fsync)
 
 _open_files: dict[tuple[int, int], tuple[int, int]] = {}
