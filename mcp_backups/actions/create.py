@@ -160,7 +160,7 @@ def find_repeat(
     server_id, now = int(arguments["server_id"]), context.moment()
     sent = entries.sent("create_backup", server_id=server_id, statuses=EFFECTIVE, owner=context.identity)
     made = list(recent(sent, REPEAT_WINDOW, now))
-    deletes = entries.sent_for_backups("delete_backup", {each.backup_id for each in made}, EFFECTIVE)
+    deletes = entries.sent_for_backups("delete_backup", {each.backup_id for each in made}, EFFECTIVE, server_id)
     restores = entries.sent("restore_server", server_id=server_id, statuses=EFFECTIVE)
     gone = {each.backup_id for each in deletes if context.concerns(each)}.union(known_gone)
     restored = next((each.sent for each in restores if each.sent and context.concerns(each)), None)

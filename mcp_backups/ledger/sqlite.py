@@ -32,7 +32,8 @@ from .key import (
     put_aside,
     remembered,
 )
-from .transaction import UNDER_WAY, Kept, Known, Transaction, distrust
+from .rows import UNDER_WAY
+from .transaction import Kept, Known, Transaction, distrust
 
 __all__ = ["LOCK", "Ledger", "Transaction", "open_for_audit"]
 
@@ -363,6 +364,7 @@ class Ledger(Generic[Kept]):
         if term or self._end is None:
             self._end = term
         self._version = -1  # so that it is looked at before its first use
+        self._is_behind = True  # a new one has its tables in the log alone
         self._connection, self._checkpoint = connection, Checkpoint(self.path)
         self._files = self._stand()
         return connection

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from mcp_backups.errors import LedgerLostError, LedgerUnavailableError
 from mcp_backups.models import OPERATION_ID, Identity
@@ -22,6 +22,17 @@ from mcp_backups.text import plural
 from .documents import WHOLE, Fields, changed, changes, fields_of, pack, unpack
 from .events import GENESIS, OF_THE_LEDGER, Event
 from .key import End
+from .rows import (
+    COLUMNS,
+    COLUMNS_OF_0_1_0,
+    COLUMNS_OF_PLANS,
+    EVENT_COLUMNS,
+    EVENT_COLUMNS_OF_0_1_0,
+    UNDER_WAY,
+    Row,
+    event_of,
+    terms,
+)
 
 LOSS_ACCEPTED = "loss_accepted"
 """The status of an event that says that the operator went on although something was missing."""
@@ -45,47 +56,6 @@ _PLANS_DROPPED = 8
 
 _MOST_KNOWN = 1000
 """How many operations are kept in memory, so that none is read and checked again as long as it stays the same."""
-
-UNDER_WAY = "'approved', 'preparing', 'sending', 'unknown'"
-"""The statuses of what is not over, of which there is an index."""
-
-_ROW = "o.seq, o.id, o.action, o.status, o.server_id"
-_COLUMNS = f"{_ROW}, o.sent, o.event, o.document, o.backup_id, o.account, o.credential, lower(hex(o.mac))"
-_COLUMNS_OF_0_1_0 = f"{_ROW}, o.sent, o.event, o.document"
-_COLUMNS_OF_PLANS = f"{_ROW}, 0, 0, o.packed, o.backup_id, o.account, o.credential, lower(hex(o.mac))"
-
-_EVENT = "e.seq, e.at, e.operation_id, e.status"
-_EVENT_COLUMNS = f"{_EVENT}, iif(e.packed = x'', e.document, e.packed), e.hash, lower(hex(e.mac))"
-_EVENT_COLUMNS_OF_0_1_0 = f"{_EVENT}, e.document, e.hash, ''"
-
-
-class _Row(NamedTuple):
-    """By which an operation is found. Its document stands in events; that of a plan, and of 0.1.0, here."""
-
-    seq: int
-    id: str
-    action: str
-    status: str
-    server_id: int
-    sent: int
-    event: int
-    document: str | bytes
-    backup_id: int = 0
-    account: str = ""
-    credential: str = ""
-    mac: str = ""
-
-    def fits(self, fields: Fields) -> bool:
-        """Whether it can be found by what its document says."""
-        return (
-            (self.id, self.action, self.status, self.server_id)
-            == tuple(fields[name] for name in ("id", "action", "status", "server_id"))
-            and self.backup_id == fields.get("backup_id", 0)
-            and (self.account, self.credential) == (fields.get("account", ""), fields.get("credential", ""))
-            and bool(self.sent) == bool(fields.get("sent"))
-            and self.sent <= self.event
-            and bool(OPERATION_ID.fullmatch(self.id))
-        )
 
 
 class Document(Protocol):
@@ -119,7 +89,7 @@ class Document(Protocol):
 Kept = TypeVar("Kept", bound=Document)
 
 
-Known = dict[_Row, Kept]
+Known = dict[Row, Kept]
 """Operations that were read and checked, by their rows."""
 
 
@@ -169,7 +139,7 @@ class Transaction(Generic[Kept]):
         owner: Identity | None = None,
     ) -> list[Kept]:
         """Operations and plans that fit all that is given: newest first, by intent if `sent_only`, else by plan."""
-        condition, values = _terms(action, server_id, statuses, owner)
+        condition, values = terms(action, server_id, statuses, owner)
         if sent_only:
             rows = self._rows(
                 "operations", f"WHERE {condition} AND o.sent > 0 ORDER BY o.sent DESC LIMIT ?", values, limit
@@ -188,22 +158,25 @@ class Transaction(Generic[Kept]):
         owner: Identity | None = None,
     ) -> Iterator[Kept]:
         """What was sent and fits all that is given, newest first; each is read only when it is asked for."""
-        condition, values = _terms(action, server_id, statuses, owner)
+        condition, values = terms(action, server_id, statuses, owner)
         where = f"WHERE {condition} AND o.sent > 0 ORDER BY o.sent DESC"
         return map(self._read, self._rows("operations", where, values))
 
-    def sent_for_backups(self, action: str, backup_ids: Collection[int], statuses: Collection[str]) -> Iterator[Kept]:
+    def sent_for_backups(
+        self, action: str, backup_ids: Collection[int], statuses: Collection[str], server_id: int = 0
+    ) -> Iterator[Kept]:
         """What was sent for these backups, newest first."""
         if not self._is_sealed:  # 0.1.0 kept no index of that
-            return (each for each in self.sent(action, statuses=statuses) if each.backup_id in backup_ids)
-        condition, values = _terms(action, 0, statuses, None)
+            every = self.sent(action, server_id=server_id, statuses=statuses)
+            return (each for each in every if each.backup_id in backup_ids)
+        condition, values = terms(action, server_id, statuses, None)
         index = "INDEXED BY operations_by_backup WHERE o.backup_id IN (SELECT value FROM json_each(?)) AND o.sent > 0"
         where = f"{index} AND {condition} ORDER BY o.sent DESC"
         return map(self._read, self._rows("operations", where, [json.dumps(list(backup_ids)), *values]))
 
     def under_way(self, statuses: Collection[str], *, action: str | None = None, server_id: int = 0) -> list[Kept]:
         """What is in one of these statuses, all of which are in `UNDER_WAY`, newest first."""
-        condition, values = _terms(action, server_id, statuses, None)
+        condition, values = terms(action, server_id, statuses, None)
         where = f"INDEXED BY operations_under_way WHERE o.status IN ({UNDER_WAY}) AND {condition} ORDER BY o.seq DESC"
         return [self._read(row) for row in self._rows("operations", where, values)]
 
@@ -226,7 +199,7 @@ class Transaction(Generic[Kept]):
         """Record an operation as it is now, and that it came to be so; one that nobody has consented to as a plan."""
         document = operation.model_dump_json(exclude_defaults=True)
         row = self._row("operations", operation.id)
-        if row is None and not operation.approved_by:
+        if row is None and not (operation.approved_by or operation.sent):
             self._save_plan(operation, document)
             return operation
         event = self._append(operation.id, operation.status, self._difference(row, document) if row else document)
@@ -250,7 +223,7 @@ class Transaction(Generic[Kept]):
         self.end = self._end._replace(operations=self._end.operations + 1)
         return operation
 
-    def _difference(self, row: _Row, document: str) -> str:
+    def _difference(self, row: Row, document: str) -> str:
         """What to record of an operation that has events."""
         whole = int(self._parsed(row, self._checked(row, row.event)).get(WHOLE, row.event))
         said = {WHOLE: whole} | changes(self._document(row, whole), fields_of(document))
@@ -295,7 +268,7 @@ class Transaction(Generic[Kept]):
     def _events(self, condition: str, *values: object) -> list[Event]:
         query = f"SELECT {self._event_columns} FROM events e WHERE {condition}"  # noqa: S608
         rows = self._connection.execute(f"{query} ORDER BY seq LIMIT ?", [*values, _PAGE])
-        return [_event(*row) for row in rows.fetchall()]
+        return [event_of(*row) for row in rows.fetchall()]
 
     def verify(self) -> str:
         """Check the whole chain, and that every operation is as its last event says; in pages, so in little memory.
@@ -361,7 +334,7 @@ class Transaction(Generic[Kept]):
             (before.seq, _PAGE),
         ).fetchall():
             for columns_of_both in page:
-                event, row = _event(*columns_of_both[:7]), _Row(*columns_of_both[7:])
+                event, row = event_of(*columns_of_both[:7]), Row(*columns_of_both[7:])
                 if not self._follows(event, before):
                     return f"event {before.seq + 1} was changed or taken out", before
                 if event.operation_id != OF_THE_LEDGER and (fault := self._fault_of(row, event)):
@@ -377,7 +350,7 @@ class Transaction(Generic[Kept]):
             return False
         return self._key is None or event.mac == event.expected_mac(self._key, before.mac)
 
-    def _fault_of(self, row: _Row, event: Event) -> str:
+    def _fault_of(self, row: Row, event: Event) -> str:
         """What is wrong with the row of an event's operation, or an empty string."""
         name = _named(event.operation_id, event.seq)
         if row.id is None:
@@ -404,14 +377,14 @@ class Transaction(Generic[Kept]):
                     return f"operation {_named(operation_id, seq)} is not as its last event says"
         return ""
 
-    def _rows(self, table: str, where: str, values: Sequence[object], *more: object) -> Iterator[_Row]:
+    def _rows(self, table: str, where: str, values: Sequence[object], *more: object) -> Iterator[Row]:
         if table == "plans" and not self._is_sealed:
             return iter(())
-        columns = self._columns if table == "operations" else _COLUMNS_OF_PLANS
+        columns = self._columns if table == "operations" else COLUMNS_OF_PLANS
         rows = self._connection.execute(f"SELECT {columns} FROM {table} o {where}", [*values, *more])  # noqa: S608
-        return map(_Row._make, rows)
+        return (Row(*row) for row in rows)
 
-    def _row(self, table: str, operation_id: str) -> _Row | None:
+    def _row(self, table: str, operation_id: str) -> Row | None:
         return next(self._rows(table, "WHERE o.id = ?", [operation_id]), None)
 
     def _next(self) -> int:
@@ -420,7 +393,7 @@ class Transaction(Generic[Kept]):
             "SELECT MAX((SELECT COALESCE(MAX(seq), 0) FROM operations), (SELECT COALESCE(MAX(seq), 0) FROM plans))"
         )
 
-    def _read(self, row: _Row) -> Kept:
+    def _read(self, row: Row) -> Kept:
         """The operation of a row, checked by the MACs of what holds its document."""
         if row in self._known:
             return self._known[row]
@@ -432,7 +405,7 @@ class Transaction(Generic[Kept]):
         self._known[row] = operation
         return operation
 
-    def _fields(self, row: _Row) -> Fields:
+    def _fields(self, row: Row) -> Fields:
         if not row.event:
             return self._fields_of_plan(row)
         event = self._checked(row, row.event)
@@ -441,7 +414,7 @@ class Transaction(Generic[Kept]):
         fields = self._parsed(row, event)
         return changed(self._document(row, fields[WHOLE]), fields) if WHOLE in fields else fields
 
-    def _fields_of_plan(self, row: _Row) -> Fields:
+    def _fields_of_plan(self, row: Row) -> Fields:
         try:
             document = unpack(row.document) if isinstance(row.document, bytes) else ""
         except ValueError:
@@ -450,16 +423,16 @@ class Transaction(Generic[Kept]):
             raise _damaged(row)
         return fields_of(document)
 
-    def _document(self, row: _Row, seq: int) -> Fields:
+    def _document(self, row: Row, seq: int) -> Fields:
         return self._parsed(row, self._checked(row, seq))
 
-    def _parsed(self, row: _Row, event: Event) -> Fields:
+    def _parsed(self, row: Row, event: Event) -> Fields:
         try:
             return fields_of(event.document)
         except ValueError:
             raise _damaged(row) from None
 
-    def _checked(self, row: _Row, seq: int) -> Event:
+    def _checked(self, row: Row, seq: int) -> Event:
         """One event of an operation, if it is as it was recorded."""
         before, event = Event(0, "", "", "", "", GENESIS, GENESIS), None
         for each in self._events("seq BETWEEN ? AND ?", seq - 1, seq):
@@ -512,35 +485,18 @@ class Transaction(Generic[Kept]):
 
     @property
     def _columns(self) -> str:
-        return _COLUMNS if self._is_sealed else _COLUMNS_OF_0_1_0
+        return COLUMNS if self._is_sealed else COLUMNS_OF_0_1_0
 
     @property
     def _event_columns(self) -> str:
-        return _EVENT_COLUMNS if self._is_sealed else _EVENT_COLUMNS_OF_0_1_0
+        return EVENT_COLUMNS if self._is_sealed else EVENT_COLUMNS_OF_0_1_0
 
     @cached_property
     def _is_sealed(self) -> bool:
-        return self._key is not None or bool(self._number("PRAGMA user_version"))
+        return bool(self._number("PRAGMA user_version"))
 
     def _number(self, query: str, *values: object) -> int:
         return int(self._connection.execute(query, values).fetchone()[0])
-
-
-def _terms(
-    action: str | None, server_id: int, statuses: Collection[str], owner: Identity | None
-) -> tuple[str, list[object]]:
-    """A condition, and its values."""
-    terms: list[tuple[str, list[object]]] = [("1", [])]
-    if action:
-        terms.append(("o.action = ?", [action]))
-    if server_id:
-        terms.append(("o.server_id = ?", [server_id]))
-    if statuses:
-        terms.append((f"o.status IN ({','.join('?' * len(statuses))})", list(statuses)))
-    if owner:  # as `Identity.owns` says
-        ours = "(o.credential IN ('', ?) OR (o.account = ? AND o.account != ''))"
-        terms.append((ours, [owner.credential, owner.account]))
-    return " AND ".join(term for term, _ in terms), [value for _, values in terms for value in values]
 
 
 def _found_by(operation: Document) -> tuple[str, str, int, str, str]:
@@ -548,17 +504,7 @@ def _found_by(operation: Document) -> tuple[str, str, int, str, str]:
     return operation.id, operation.action, operation.server_id, operation.account, operation.credential
 
 
-def _event(seq: int, at: str, operation_id: str, status: str, document: str | bytes, hash_: str, mac: str) -> Event:
-    """An event as it was recorded; one that cannot be unpacked has a document that fits no MAC."""
-    if isinstance(document, bytes):
-        try:
-            document = unpack(document)
-        except ValueError:
-            document = ""
-    return Event(seq, at, operation_id, status, document, hash_, mac)
-
-
-def _damaged(row: _Row) -> LedgerUnavailableError:
+def _damaged(row: Row) -> LedgerUnavailableError:
     return distrust(f"operation {_named(row.id, row.event)} was changed")
 
 

@@ -327,7 +327,7 @@ class _Before(NamedTuple):
         last = next(restored, None)
         return cls(
             created=list(recent(concerned(entries.sent("create_backup", server_id=server_id)), _RECENT, now)),
-            deleted=list(concerned(entries.sent_for_backups("delete_backup", backup_ids, EFFECTIVE))),
+            deleted=list(concerned(entries.sent_for_backups("delete_backup", backup_ids, EFFECTIVE, server_id))),
             restored=[last, *recent(restored, _RECENT, now)] if last else [],
             prepared=[
                 (each, entries.get(each.of(RestoreDetails).safety_operation))

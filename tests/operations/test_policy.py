@@ -323,7 +323,7 @@ NEXT_RESTORES: list[tuple[int, list[Operation], timedelta | None]] = [
     (2, sent(10, server_id=12346) + sent(20), timedelta(minutes=40)),
     (3, sent(20), None),
     (3, sent(20, 50), timedelta(minutes=10)),
-    (2, [operation("restore_server", "unknown")], None),
+    (2, [operation("restore_server", "unknown", sent=None)], None),
 ]
 
 
@@ -343,7 +343,7 @@ def test_after_a_restore_the_next_is_possible_an_hour_after_the_oldest_that_uses
 def test_what_is_left_of_both_budgets_is_the_lesser(
     make_settings: MakeSettings, before: list[Operation], left: int
 ) -> None:
-    unsent = operation(status="unknown")
+    unsent = operation(status="unknown", sent=None)
     assert deletes_left(make_settings(deletes_per_hour=3, deletes_per_day=4), [*before, unsent], MOMENT) == left
 
 
