@@ -25,8 +25,10 @@ from mcp_backups.operations import (
     Result,
     Status,
     carry_out,
+    check_budget,
     check_server,
     check_write,
+    counted,
     follow,
     may_have_acted,
     new_id,
@@ -83,8 +85,11 @@ async def create(
         intended = intent(context, arguments, backups)
 
         def intend(entries: Entries, owner: str) -> Operation | None:
-            is_repeat = not allow_duplicate and find_repeat(context, entries, arguments, gone)
-            return None if is_repeat else entries.save(intended.updated(owner=owner))
+            if not allow_duplicate and find_repeat(context, entries, arguments, gone):
+                return None
+            sent = counted(context, entries, "create_backup")
+            check_budget(context.settings, "create_backup", server_id, sent, context.moment())
+            return entries.save(intended.updated(owner=owner))
 
         started = await carry_out(context, intended.id, intend)
         recorded = started or await context.ledger.read(lambda entries: find_repeat(context, entries, arguments, gone))

@@ -255,10 +255,10 @@ def test_a_closed_server_names_the_operation_to_look_at() -> None:
     assert closed.value.next_step == f"Call get_operation(operation_id={unknown.id!r})."
 
 
-def sent(*minutes: float, server_id: int = 12345) -> list[Operation]:
+def sent(*minutes: float, server_id: int = 12345, action: str = "delete_backup", **details: Any) -> list[Operation]:
     """What was sent so many minutes ago, by both clocks; newest first."""
     return [
-        operation(status="succeeded", server_id=server_id, sent=ago(minutes=each, ticking=each * 60))
+        operation(action, "succeeded", server_id=server_id, sent=ago(minutes=each, ticking=each * 60), **details)
         for each in sorted(minutes)
     ]
 
@@ -277,6 +277,13 @@ BUDGETS: list[tuple[dict[str, Any], str, list[Operation], str]] = [
     ({"restores_per_hour": 2}, "restore_server", sent(30), ""),
     ({"deletes_per_hour": 0}, "restore_server", [], ""),
     ({"restores_per_hour": 0}, "delete_backup", [], ""),
+    ({"creates_per_hour": 2}, "create_backup", sent(10, action="create_backup"), ""),
+    ({"creates_per_hour": 2}, "create_backup", sent(10, 20, action="create_backup"), "about 40 min"),
+    ({"creates_per_hour": 2}, "create_backup", sent(10, 60, action="create_backup"), ""),
+    ({"creates_per_hour": 1}, "create_backup", sent(10, 20, action="create_backup", is_safety=True), ""),
+    ({"creates_per_hour": 1}, "create_backup", sent(10, server_id=12346, action="create_backup"), "about 50 min"),
+    ({"creates_per_hour": 0}, "create_backup", [], "only the operator"),
+    ({"creates_per_hour": 0}, "delete_backup", [], ""),
 ]
 
 
