@@ -19,7 +19,7 @@ from mcp_backups.tools import TOOLS
 from tests.faults.stage import changed
 from tests.histories.faults import FAULTS, USUAL, Trouble
 from tests.histories.truth import TOKENS, WatchedFleet, small_fleet
-from tests.stage import PROMPT, Answer, ManualClock, Session, recorded, session
+from tests.stage import PATIENCE, PROMPT, Answer, ManualClock, Session, recorded, session
 
 Call = tuple[str, dict[str, Any]]
 """A tool and its arguments."""
@@ -85,6 +85,7 @@ class World:
         calls: Every write that was asked for, to be asked for again.
         operations: The ids that an agent was told.
         tokens: Those that were used, the one in use last.
+        deadline: Seconds after which a request is given up: few as long as some are answered with silence.
         steps: What happened, for the report of a failure.
         ledger: What it tells in the end.
     """
@@ -101,6 +102,7 @@ class World:
     operations: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=lambda: [next(iter(TOKENS))])
     lag: float = 0.0
+    deadline: float = 0.3
     steps: list[str] = field(default_factory=list)
     ledger: list[Operation] = field(default_factory=list)
     started: int = 0
@@ -110,7 +112,7 @@ class World:
     def start(self) -> None:
         """Start a server on the ledger as it is, and an agent that talks to it."""
         settings = self.settings.model_copy(update={"vps_api_token": SecretStr(self.tokens[-1])})
-        served = _serve(self.emulator, settings, self.clock)
+        served = _serve(self.emulator, settings, self.clock, self.deadline)
         self.agent = self.running.enter_context(self.portal.wrap_async_context_manager(served))
 
     def restart(self, *, machine: bool = False, token: str = "") -> None:
@@ -148,6 +150,7 @@ class World:
         It looks again much later at what is not settled by then, when no delete can be in doubt any more.
         """
         self.emulator.clear_faults()
+        self.deadline = PATIENCE
         self.behave(**USUAL)
         self._pass(timedelta(minutes=3))
         last = max((moment for moment, _ in self.emulator.pending), default=self.clock.now())
@@ -236,8 +239,8 @@ def backup_of(delete: Received) -> int:
 
 
 @asynccontextmanager
-async def _serve(emulator: Emulator, settings: Settings, clock: ManualClock) -> AsyncIterator[Session]:
-    async with session(emulator, settings, clock, "auto", partial(PROMPT, deadline=0.3)) as agent:
+async def _serve(emulator: Emulator, settings: Settings, clock: ManualClock, deadline: float) -> AsyncIterator[Session]:
+    async with session(emulator, settings, clock, "auto", partial(PROMPT, deadline=deadline)) as agent:
         # Other tests hold the answers to their schemas; to do so here would take half the time.
         agent.client.session._tool_output_schemas = {tool.name: None for tool in TOOLS}
         yield agent
