@@ -301,7 +301,7 @@ async def test_its_errors_are_for_callers_and_name_no_path(tmp_path: Path) -> No
 async def test_what_another_process_records_while_it_is_looked_is_not_taken_for_lost(
     ledger: Ledger[Operation], state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second, third = (operation() for _ in range(3))
+    first, second, third = (begun() for _ in range(3))
     await ledger.write(saving(first))
     other = Ledger(state_dir, Operation, lambda: NOW)
     await other.write(saving(second))

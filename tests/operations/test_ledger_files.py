@@ -239,8 +239,8 @@ def test_a_named_file_without_a_key_is_said_to_be_that(tmp_path: Path, content: 
 @pytest.mark.parametrize("content", [b"", b"short", b"x" * 31, b"x" * 33])
 async def test_a_key_of_another_length_is_none(state_dir: Path, content: bytes) -> None:
     ledger = Ledger(state_dir, Operation, lambda: NOW)
-    await ledger.write(saving(operation()))
+    await ledger.write(saving(begun()))
     ledger.close()
     (state_dir / "installation.key").write_bytes(content)
     with pytest.raises(LedgerLostError, match="The key of the ledger was changed"):
-        await Ledger(state_dir, Operation, lambda: NOW).write(saving(operation()))
+        await Ledger(state_dir, Operation, lambda: NOW).write(saving(begun()))
