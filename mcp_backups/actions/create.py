@@ -163,8 +163,8 @@ def find_repeat(
     there, and holds what the server is now.
     """
     server_id, now = int(arguments["server_id"]), context.moment()
-    sent = entries.sent("create_backup", server_id=server_id, statuses=EFFECTIVE, owner=context.identity)
-    made = list(recent(sent, REPEAT_WINDOW, now))
+    sent = entries.sent("create_backup", server_id=server_id, statuses=EFFECTIVE)
+    made = [each for each in recent(sent, REPEAT_WINDOW, now) if context.can_see(each)]
     deletes = entries.sent_for_backups("delete_backup", {each.backup_id for each in made}, EFFECTIVE, server_id)
     restores = entries.sent("restore_server", server_id=server_id, statuses=EFFECTIVE)
     gone = {each.backup_id for each in deletes if context.concerns(each)}.union(known_gone)

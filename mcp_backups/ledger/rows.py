@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import NamedTuple
 
-from mcp_backups.models import OPERATION_ID, Identity
+from mcp_backups.models import OPERATION_ID
 
 from .documents import Fields, unpack
 from .events import Event
@@ -50,9 +50,7 @@ class Row(NamedTuple):
         )
 
 
-def terms(
-    action: str | None, server_id: int, statuses: Collection[str], owner: Identity | None
-) -> tuple[str, list[object]]:
+def terms(action: str | None, server_id: int, statuses: Collection[str]) -> tuple[str, list[object]]:
     """A condition by which rows are found, and its values."""
     found: list[tuple[str, list[object]]] = [("1", [])]
     if action:
@@ -61,9 +59,6 @@ def terms(
         found.append(("o.server_id = ?", [server_id]))
     if statuses:
         found.append((f"o.status IN ({','.join('?' * len(statuses))})", list(statuses)))
-    if owner:  # as `Identity.owns` says
-        ours = "(o.credential IN ('', ?) OR (o.account = ? AND o.account != ''))"
-        found.append((ours, [owner.credential, owner.account]))
     return " AND ".join(term for term, _ in found), [value for _, values in found for value in values]
 
 

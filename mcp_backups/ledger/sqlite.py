@@ -230,13 +230,13 @@ class Ledger(Generic[Kept]):
         """Read while another call waits to write, which another process may keep it from for seconds."""
         files, end = self._files, self._end
         with _as_ledger_errors():
-            if self._is_stopped or files is None or self._stand()[:2] != files[:2]:
+            if self._is_stopped or end is None or files is None or self._stand()[:2] != files[:2]:
                 return self._run(work, "BEGIN")  # it is being opened
             with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
                 connection.execute("PRAGMA query_only = ON")
                 connection.execute("BEGIN")
                 entries = Transaction(connection, self._kind, self._wall, self._key, end)
-                entries.check(end or BEGINNING)
+                entries.check(end)
                 return work(entries)
 
     def _transact(

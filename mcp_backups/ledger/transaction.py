@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from mcp_backups.errors import LedgerLostError, LedgerUnavailableError
-from mcp_backups.models import OPERATION_ID, Identity
+from mcp_backups.models import OPERATION_ID
 from mcp_backups.text import plural
 
 from .documents import WHOLE, Fields, changed, changes, fields_of, pack, unpack
@@ -39,10 +39,10 @@ LOSS_ACCEPTED = "loss_accepted"
 
 
 _PAGE = 500
-_RECENT_EVENTS = 1000
+_RECENT_EVENTS = 500
 """So many of the last events, and the rows of their operations, are looked over whenever another process has written.
 
-That is far more than what budgets and other guards look back to, and takes some 10 ms.
+That is more than what budgets and other guards look back to, and takes some 10 ms.
 """
 
 PLANS_LAST = timedelta(days=30)
@@ -136,10 +136,9 @@ class Transaction(Generic[Kept]):
         statuses: Collection[str] = (),
         limit: int = 100,
         sent_only: bool = False,
-        owner: Identity | None = None,
     ) -> list[Kept]:
         """Operations and plans that fit all that is given: newest first, by intent if `sent_only`, else by plan."""
-        condition, values = terms(action, server_id, statuses, owner)
+        condition, values = terms(action, server_id, statuses)
         if sent_only:
             rows = self._rows(
                 "operations", f"WHERE {condition} AND o.sent > 0 ORDER BY o.sent DESC LIMIT ?", values, limit
@@ -155,10 +154,9 @@ class Transaction(Generic[Kept]):
         *,
         server_id: int = 0,
         statuses: Collection[str] = (),
-        owner: Identity | None = None,
     ) -> Iterator[Kept]:
         """What was sent and fits all that is given, newest first; each is read only when it is asked for."""
-        condition, values = terms(action, server_id, statuses, owner)
+        condition, values = terms(action, server_id, statuses)
         where = f"WHERE {condition} AND o.sent > 0 ORDER BY o.sent DESC"
         return map(self._read, self._rows("operations", where, values))
 
@@ -169,14 +167,14 @@ class Transaction(Generic[Kept]):
         if not self._is_sealed:  # 0.1.0 kept no index of that
             every = self.sent(action, server_id=server_id, statuses=statuses)
             return (each for each in every if each.backup_id in backup_ids)
-        condition, values = terms(action, server_id, statuses, None)
+        condition, values = terms(action, server_id, statuses)
         index = "INDEXED BY operations_by_backup WHERE o.backup_id IN (SELECT value FROM json_each(?)) AND o.sent > 0"
         where = f"{index} AND {condition} ORDER BY o.sent DESC"
         return map(self._read, self._rows("operations", where, [json.dumps(list(backup_ids)), *values]))
 
     def under_way(self, statuses: Collection[str], *, action: str | None = None, server_id: int = 0) -> list[Kept]:
         """What is in one of these statuses, all of which are in `UNDER_WAY`, newest first."""
-        condition, values = terms(action, server_id, statuses, None)
+        condition, values = terms(action, server_id, statuses)
         where = f"INDEXED BY operations_under_way WHERE o.status IN ({UNDER_WAY}) AND {condition} ORDER BY o.seq DESC"
         return [self._read(row) for row in self._rows("operations", where, values)]
 

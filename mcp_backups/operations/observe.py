@@ -129,8 +129,8 @@ def check_open(context: Context, entries: Entries, server_id: int) -> None:
 
 def counted(context: Context, entries: Entries, action: ActionName) -> list[Operation]:
     """The operations that a budget may have to count, newest first."""
-    sent = entries.sent(action, statuses=EFFECTIVE, owner=context.identity)
-    return list(recent(sent, DAY, context.moment()))
+    sent = recent(entries.sent(action, statuses=EFFECTIVE), DAY, context.moment())
+    return [each for each in sent if context.can_see(each)]
 
 
 def check_fresh(entries: Entries, operation: Operation, seen: Observation) -> None:
