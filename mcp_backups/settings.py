@@ -128,6 +128,9 @@ class Settings(BaseModel):
     restores_per_hour: Number = Field(
         default=1, ge=0, le=1000, description="Most restores of one server within an hour."
     )
+    creates_per_hour: Number = Field(
+        default=30, ge=0, le=100_000, description="Most backups made within an hour, safety backups not counted."
+    )
     require_safety_backup: Flag = Field(default=False, description="Refuse a restore without a safety backup.")
     mark_backups: Flag = Field(
         default=True,
