@@ -118,7 +118,7 @@ def _why(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "the message is nested too deeply"
     is_syntax = isinstance(error, json.JSONDecodeError)
-    return "the line is not one JSON object" if is_syntax else "a number in it has too many digits"
+    return "it is not one JSON object" if is_syntax else "a number in it has too many digits"
 
 
 def _checked(message: Any) -> Message | Refusal:
@@ -167,7 +167,7 @@ def _id_of(message: Message) -> str:
 
 def _batch(messages: list[Any]) -> list[Message | Refusal]:
     """Each request of a batch is refused by its id: no current protocol has batches, and half of one may destroy."""
-    why = "batches are not taken; send each message on a line of its own"
+    why = "batches are not taken; send each message by itself"
     requests = [each for each in messages if isinstance(each, dict) and "id" in each and "method" in each]
     return [Refusal(_id_of(each), INVALID_REQUEST, why) for each in requests or [{}]]
 
