@@ -16,7 +16,6 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from mcp_backups import __version__
-from mcp_backups.cli import _parser
 from mcp_backups.settings import Settings, setting_name
 from mcp_backups.tools import TOOLS
 from tests.process import PATIENCE
@@ -55,7 +54,7 @@ def loaded(path: Path) -> dict[str, Any]:
 def test_the_wheel_holds_the_package_its_types_and_its_licence_and_nothing_else(wheel: list[str]) -> None:
     about = f"mcp_backups-{__version__}.dist-info"
     meta = {f"{about}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
-    assert set(wheel) == MODULES | {"mcp_backups/py.typed"} | meta
+    assert set(wheel) == MODULES | {"mcp_backups/py.typed", "mcp_backups/opening.json"} | meta
 
 
 def test_the_sdist_holds_what_it_takes_to_build_and_to_test(built: Path) -> None:
@@ -157,16 +156,11 @@ def test_the_image_runs_as_nobody_special_and_keeps_its_state_in_a_volume() -> N
     assert command_in(told["ENTRYPOINT"]) == ["mcp-backups"]
 
 
-def test_the_images_health_check_is_a_command_that_works_without_a_token(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name, *arguments = command_in(dict(dockerfile())["HEALTHCHECK"])
-    assert name == "mcp-backups"
-    for variable in SETTINGS:
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("MCP_BACKUPS_STATE_DIR", str(tmp_path))
-    options = _parser().parse_args(arguments)
-    assert options.run(options) == 0
+def test_the_images_health_check_costs_nothing_and_tells_whether_its_state_can_be_written(tmp_path: Path) -> None:
+    command = command_in(dict(dockerfile())["HEALTHCHECK"])
+    assert command == ["test", "-w", "/state"]
+    for folder, code in ((tmp_path, 0), (tmp_path / "gone", 1)):
+        assert subprocess.run([*command[:-1], folder], check=False).returncode == code
 
 
 def test_what_the_image_copies_is_there_and_not_ignored() -> None:
