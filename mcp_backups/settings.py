@@ -141,6 +141,9 @@ class Settings(BaseModel):
         default=None,
         description="File that holds the installation's key, 32 random bytes or more; else one is made in that folder.",
     )
+    fast_start: Flag = Field(
+        default=True, description="Answer the beginning of a session over standard input before all is loaded."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", description="Least severe messages logged to standard error."
     )
