@@ -5,6 +5,7 @@ import os
 import re
 import stat
 from collections.abc import Collection, Mapping
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,7 +34,7 @@ CONFIG = PREFIX + "CONFIG"
 STATE_DIR = PREFIX + "STATE_DIR"
 DEFAULT_URL = "https://admin.vps.org/api/v1"
 
-Approval = Literal["auto", "plan", "human", "flag"]
+Approval = Literal["auto", "plan", "human", "operator", "flag"]
 
 _log = logging.getLogger(__name__)
 
@@ -55,15 +56,15 @@ def _flag(raw: object) -> object:
     return _FLAGS.get(raw.lower(), raw) if isinstance(raw, str) else raw
 
 
-def _ids(raw: object) -> object:
+def _listed(noun: str, raw: object) -> object:
     """`"12345, 12346"` as a list; anything else that is a list as it is."""
     if isinstance(raw, frozenset | set):
         return raw
     if isinstance(raw, str):
         raw = [part.strip() for part in raw.split(",")] if raw.strip(" ,") else []
-    _require(isinstance(raw, list | tuple), "must be a list of ids")
+    _require(isinstance(raw, list | tuple), f"must be a list of {noun}s")
     # Whoever sets an empty list may have meant "none of them", and would get "all of them".
-    _require(bool(raw), "is set, but names no id; take it out, or name some")
+    _require(bool(raw), f"is set, but names no {noun}; take it out, or name some")
     return raw
 
 
@@ -89,7 +90,9 @@ def _usual_state_dir() -> Path:
 Number = Annotated[int, BeforeValidator(_number), Field(strict=True)]
 Flag = Annotated[bool, BeforeValidator(_flag), Field(strict=True)]
 Location = Annotated[Path, BeforeValidator(_location)]
-Ids = Annotated[frozenset[Annotated[Number, Field(ge=1, le=MAX_ID)]], BeforeValidator(_ids)]
+Ids = Annotated[frozenset[Annotated[Number, Field(ge=1, le=MAX_ID)]], BeforeValidator(partial(_listed, "id"))]
+Name = Annotated[str, Field(strict=True, pattern=r"^[^\s,]+$", max_length=256)]
+Names = Annotated[frozenset[Name], BeforeValidator(partial(_listed, "name"))]
 
 
 class Settings(BaseModel):
@@ -109,7 +112,14 @@ class Settings(BaseModel):
     vps_api_url: str = Field(default=DEFAULT_URL, description="Base URL of the API; https, or http on this machine.")
     approval: Approval = Field(
         default="auto",
-        description="Who consents to a destructive operation: auto, plan, human or flag.",
+        description="Who consents to a destructive operation: auto, plan, human, operator or flag.",
+    )
+    approval_hours: Number = Field(
+        default=24, ge=1, le=168, description="Hours that an operation waits for an approver outside the chat."
+    )
+    approvers: Names = Field(
+        default=frozenset(),
+        description="System users and logins that may approve; whoever reaches it if it is not set.",
     )
     read_only: Flag = Field(default=False, description="Refuse every write.")
     servers: Ids = Field(default=frozenset(), description="Only these servers may be changed; all if it is not set.")

@@ -27,6 +27,7 @@ from mcp_backups.operations import (
     CANNOT_SEE,
     LEDGER_AWAY,
     OPEN,
+    PREPARING_LIFE,
     UNSETTLED,
     ApprovedBy,
     Arguments,
@@ -35,6 +36,7 @@ from mcp_backups.operations import (
     Entries,
     Facts,
     Inventory,
+    Leave,
     Observation,
     Operation,
     Person,
@@ -64,6 +66,7 @@ from mcp_backups.operations import (
     settle,
     still_open,
     supersede,
+    with_consent,
 )
 from mcp_backups.retention import Keep
 from mcp_backups.text import listed, plural, stamp
@@ -110,7 +113,7 @@ async def prune(
         "keep_monthly": keep.monthly,
     }
     request = Request("prune_backups", arguments, confirm, operation_id, person)
-    return await authorize(context, request, Steps(_plan, question, partial(_execute, report)))
+    return await authorize(context, request, Steps(_plan, partial(_execute, report)))
 
 
 def _keep(operation: Operation) -> Keep:
@@ -187,14 +190,30 @@ def _take_up(
         return None
     if current.owner not in {"", owner} and context.liveness.is_at_work(current.owner, current.id):
         raise _busy(current)
-    if current.status is Status.PLANNED:
+    if current.status is not Status.PREPARING:
+        approved = with_consent(entries, current, approved_by)
+        goes = {item.backup.id for item in covered(approved)}
         items = (
-            item.model_copy(update={"operation_id": new_id()}) if item.fate == "delete" else item
-            for item in current.of(PruneDetails).items
+            item.model_copy(update={"operation_id": new_id(), "fate": "delete"}) if item.backup.id in goes else item
+            for item in approved.of(PruneDetails).items
         )
-        current = entries.save(current.updated(status=Status.APPROVED, approved_by=approved_by, items=tuple(items)))
-    sent = current.sent or context.moment()
-    return entries.save(current.updated(status=Status.PREPARING, owner=owner, sent=sent))
+        leave = Leave(since=context.moment(), lasts=PREPARING_LIFE)
+        current = approved.updated(items=tuple(items), leave=leave, sent=context.moment())
+    return entries.save(current.updated(status=Status.PREPARING, owner=owner))
+
+
+def covered(operation: Operation) -> list[PruneItem]:
+    """What consent to it covers: an approver's also what only a later budget allows; newest first."""
+    is_for_approver = operation.status is Status.WAITING or operation.approved_by == "approver"
+    fates = {"delete", "later"} if is_for_approver else {"delete"}
+    return [item for item in operation.of(PruneDetails).items if item.fate in fates]
+
+
+def _check_room(context: Context, entries: Entries, operation: Operation) -> None:
+    """Whether the budget allows one more delete of a prune that an approver decided on, which waits for it else."""
+    if operation.approved_by == "approver":
+        sent = counted(context, entries, "delete_backup")
+        check_budget(context.settings, "delete_backup", operation.server_id, sent, context.moment())
 
 
 def _busy(operation: Operation) -> BusyError:
@@ -216,6 +235,7 @@ async def _delete_all(context: Context, operation: Operation, report: ReportProg
         if context.seconds_left < _DELETE_SECONDS:
             break
         try:
+            await context.ledger.read(partial(_check_room, context, operation=operation))
             made, error = await _delete_one(context, operation, item)
         except BackupsError as obstacle:  # nothing was sent for this one: the same call may go on with it
             if combined(begun.values()) == "nothing":
@@ -459,7 +479,9 @@ def facts(result: Result, _now: datetime) -> Facts:
     if later := len(details.planned("later")):
         told["left_for_later"] = later
         allowed = plural(details.room, "delete")
-        told["budget"] = f"allowed {allowed} when planned; the rest needs another prune later"
+        told["budget"] = (
+            f"allowed {allowed} when planned; the rest needs another prune, or an approver's yes to this one"
+        )
     return told
 
 
@@ -482,7 +504,7 @@ def next_step(result: Result, _now: datetime) -> str:
 def question(operation: Operation) -> Question:
     """What a person is asked before it."""
     details = operation.of(PruneDetails)
-    goes = [item.backup for item in details.planned("delete")]
+    goes = [item.backup for item in covered(operation)]
     counts = {name.replace("_", "-"): count for name, count in operation.arguments.items() if name != "server_id"}
     rules = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
     end = details.all_left_expire_by
@@ -495,4 +517,5 @@ def question(operation: Operation) -> Question:
         *([f"- and {plural(len(goes) - _NAMED, 'older backup')}"] if len(goes) > _NAMED else []),
         f"Kept: {len(details.planned('keep'))}, by the rules {rules}; {others}",
     ]
-    return Question("\n".join(lines), "count", "Type the number of backups to delete", len(goes))
+    later = ", with those left for later" if len(goes) > len(details.planned("delete")) else ""
+    return Question("\n".join(lines), "count", f"Type the number of backups to delete{later}", len(goes))

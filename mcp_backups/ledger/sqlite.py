@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from mcp_backups.errors import BackupsError, BusyError, LedgerLostError, LedgerUnavailableError
 
 from .checkpoint import Checkpoint
-from .events import GENESIS
+from .events import GENESIS, OF_THE_LEDGER
 from .key import (
     BEGINNING,
     LOCK,
@@ -32,7 +32,7 @@ from .key import (
     put_aside,
     remembered,
 )
-from .transaction import Kept, Transaction, distrust
+from .transaction import LOSS_ACCEPTED, Kept, Transaction, distrust
 
 __all__ = ["LOCK", "Ledger", "Transaction", "open_for_audit"]
 
@@ -78,6 +78,9 @@ _SEALED = (
     "ALTER TABLE operations ADD COLUMN account TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE operations ADD COLUMN credential TEXT NOT NULL DEFAULT ''",
 )
+
+_NOTES = f"CREATE INDEX IF NOT EXISTS events_of_ledger ON events (seq) WHERE operation_id = '{OF_THE_LEDGER}'"
+"""By which the last of a few notes is found among all events."""
 
 _UPGRADE = "The operator must upgrade mcp-backups here too. Reading still works."
 _RESTART = "The operator of mcp-backups must restart it. Reading still works."
@@ -290,6 +293,7 @@ class Ledger(Generic[Kept]):
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
                 _prepare(connection, self._kind, self._wall, self._key, known)
+                connection.execute(_NOTES)
             except BaseException:
                 connection.close()
                 raise
@@ -318,8 +322,8 @@ class Ledger(Generic[Kept]):
             if missing:
                 if trouble:
                     put_aside(folder, self._key_file)
-                connection = self._open(known.accepted())
-                self._transact(connection, lambda entries: entries.accept(missing), "BEGIN IMMEDIATE")
+                connection, about = self._open(known.accepted()), {"missing": missing}
+                self._transact(connection, lambda entries: entries.note(LOSS_ACCEPTED, about), "BEGIN IMMEDIATE")
             return missing
 
 

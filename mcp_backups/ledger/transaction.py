@@ -4,9 +4,10 @@
 chained to the one before.
 """
 
+import hmac
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
@@ -183,9 +184,28 @@ class Transaction(Generic[Kept]):
             self.end = self._end._replace(operations=self._end.operations + 1)
         return operation
 
-    def accept(self, missing: str) -> None:
-        """Record that the operator goes on without what is missing."""
-        self._append(OF_THE_LEDGER, LOSS_ACCEPTED, json.dumps({"missing": missing}))
+    def note(self, status: str, about: Mapping[str, str]) -> None:
+        """Record something that is not of one operation."""
+        self._append(OF_THE_LEDGER, status, json.dumps(about))
+
+    def last_note(self, *statuses: str) -> Event | None:
+        """The last of the notes of these statuses; None if there is none."""
+        ours = f"e.operation_id = '{OF_THE_LEDGER}' AND e.status IN ({','.join('?' * len(statuses))})"
+        row = self._connection.execute(
+            "SELECT e.seq, e.at, e.operation_id, e.status, e.document, e.hash, e.mac, p.mac FROM events e"  # noqa: S608
+            f" LEFT JOIN events p ON p.seq = e.seq - 1 WHERE {ours} ORDER BY e.seq DESC LIMIT 1",
+            statuses,
+        ).fetchone()
+        if row is None:
+            return None
+        event = Event(*row[:7])
+        if self._key is not None and event.mac != event.expected_mac(self._key, row[7] or GENESIS):
+            raise distrust(f"event {event.seq} was changed")
+        return event
+
+    def seal(self, text: str) -> str:
+        """The MAC of a text that is no event; only who has the key can make it."""
+        return hmac.digest(self._sealing_key, f"text {text}".encode(), "sha256").hex()
 
     def events(self, operation_id: str = "", after: int = 0) -> Iterator[Event]:
         """The event log, oldest first, got in pages; of one operation when its id is given."""
@@ -343,9 +363,7 @@ class Transaction(Generic[Kept]):
     def _append(self, operation_id: str, status: str, document: str) -> Event:
         end = self._end
         event = Event(end.seq + 1, self._wall().isoformat(), operation_id, status, document)
-        if self._key is None:
-            raise LedgerUnavailableError("The ledger can only be read here.")
-        event = event._replace(mac=event.expected_mac(self._key, end.mac))
+        event = event._replace(mac=event.expected_mac(self._sealing_key, end.mac))
         self._connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", event)
         self.end = end._replace(seq=event.seq, mac=event.mac)
         return event
@@ -355,6 +373,12 @@ class Transaction(Generic[Kept]):
         if self.end is None:
             raise LedgerUnavailableError("The ledger can only be read here.")
         return self.end
+
+    @property
+    def _sealing_key(self) -> bytes:
+        if self._key is None:
+            raise LedgerUnavailableError("The ledger can only be read here.")
+        return self._key
 
     def _mac_of(self, seq: int) -> str:
         row = self._connection.execute("SELECT mac FROM events WHERE seq = ?", (seq,)).fetchone()

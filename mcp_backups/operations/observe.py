@@ -11,6 +11,7 @@ from mcp_backups.errors import (
 )
 from mcp_backups.models import Backup, Gap, Listing
 from mcp_backups.operations.context import Context, Entries
+from mcp_backups.operations.freeze import check_not_frozen
 from mcp_backups.operations.operation import EFFECTIVE, OPEN, UNSETTLED, ActionName, Arguments, Operation, Status
 from mcp_backups.operations.policy import Inventory, check_budget, check_settled
 from mcp_backups.operations.reconcile import settle
@@ -108,12 +109,14 @@ def check_ledger(context: Context, entries: Entries, operation: Operation) -> No
 
 
 def check_open(context: Context, entries: Entries, server_id: int) -> None:
-    """Whether the outcome of everything that was sent for the server is known.
+    """Whether anything may be sent, and the outcome of everything that was sent for the server is known.
 
     Raises:
+        FrozenError: All changes are frozen.
         BusyError: Something is being sent at this moment.
         PolicyDeniedError: The outcome of something is not known.
     """
+    check_not_frozen(entries)
     unsettled = [each for each in entries.find(server_id=server_id, statuses=UNSETTLED) if context.concerns(each)]
     for each in unsettled:
         if each.status is Status.SENDING and context.is_being_sent(each):

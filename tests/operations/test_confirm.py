@@ -366,8 +366,8 @@ async def test_the_consent_that_a_waiting_plan_has_counts_unless_only_a_persons_
     counts = bool(approved_by) and (approval != "human" or approved_by == "person")
     if approval == "human" and not counts:
         with pytest.raises(DeclinedError):
-            await authorize(under(context, approval=approval), request, Steps(no_plan, question_of, note))
+            await authorize(under(context, approval=approval), request, Steps(no_plan, note))
         assert went_on == []
     else:
-        await authorize(under(context, approval=approval), request, Steps(no_plan, question_of, note))
+        await authorize(under(context, approval=approval), request, Steps(no_plan, note))
         assert went_on == [approved_by or "plan"]
