@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mcp_backups import __version__
+from mcp_backups.commands.usage import EXITS, HELP, count, hours, port, seconds
 from mcp_backups.errors import BackupsError, ConfigError
 from mcp_backups.logs import LineFormatter
 from mcp_backups.text import visible
-from mcp_backups.usage import EXITS, HELP, count, hours, port, seconds
 
 if TYPE_CHECKING:
     from mcp_backups.ledger import Ledger
@@ -198,7 +198,7 @@ def _sandbox(options: argparse.Namespace) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from mcp_backups.demo import run
+    from mcp_backups.commands.demo import run
 
     return run(as_json=options.json, svg=options.svg)
 
@@ -206,7 +206,7 @@ def _demo(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from datetime import timedelta
 
-    from mcp_backups.check import check
+    from mcp_backups.commands.check import check
     from mcp_backups.settings import load_settings
 
     _refuse_sandbox(options, "check")
@@ -215,14 +215,14 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from mcp_backups.doctor import doctor
+    from mcp_backups.commands.doctor import doctor
 
     _refuse_sandbox(options, "doctor")
     return doctor(as_json=options.json)
 
 
 def _config(options: argparse.Namespace) -> int:
-    from mcp_backups.clients import configure, list_clients
+    from mcp_backups.commands.config import configure, list_clients
 
     if not options.client:
         return list_clients()
@@ -241,7 +241,7 @@ def _refuse_sandbox(options: argparse.Namespace, command: str) -> None:
 
 
 def _operations(options: argparse.Namespace) -> int:
-    from mcp_backups.audit import show_operations
+    from mcp_backups.commands.audit import show_operations
     from mcp_backups.settings import load_settings
 
     _refuse_sandbox(options, "operations")
@@ -286,7 +286,7 @@ def _ledger() -> Iterator["Ledger[Operation]"]:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from mcp_backups.audit import export_events, show_events, verify
+    from mcp_backups.commands.audit import export_events, show_events, verify
     from mcp_backups.settings import load_settings
 
     _refuse_sandbox(options, "audit")

@@ -20,15 +20,15 @@ from mcp_types import (
 from mcp_types import Tool as ToolDefinition
 
 from mcp_backups import __version__
-from mcp_backups.boundary import RequestContext, name_the_fault
-from mcp_backups.completion import complete
 from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError
 from mcp_backups.ledger import KEY_BYTES
 from mcp_backups.operations import Context
-from mcp_backups.prompts import get_prompt, list_prompts
-from mcp_backups.resources import list_resource_templates, list_resources, read_resource
 from mcp_backups.tools import TOOLS, Tool, ToolCall
 from mcp_backups.tools.asking import PATIENCE, ClientUser, Patience, QuestionPendingError, Seal
+from mcp_backups.tools.boundary import RequestContext, name_the_fault
+from mcp_backups.tools.completion import complete
+from mcp_backups.tools.prompts import get_prompt, list_prompts
+from mcp_backups.tools.resources import list_resource_templates, list_resources, read_resource
 
 log = logging.getLogger(__name__)
 

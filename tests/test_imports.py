@@ -15,39 +15,34 @@ NAME = PACKAGE.name
 LAYERS = (
     {"errors", "text", "clock"},
     {"models", "private", "spelling"},
-    {"settings", "health", "logs", "reports", "terminal"},
+    {"settings", "health", "logs"},
     {"retention"},
     {"ledger"},
     {"api"},
     {"operations"},
     {"actions"},
     {"tools"},
-    {"boundary"},
-    {"prompts", "resources"},
-    {"completion"},
     {"server", "stdio"},
     {"web"},
     {"transport"},
-    {"audit", "check"},
-    {"demo"},
-    {"clients", "doctor", "usage"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 )
 """Each part imports from the layers above it in this table, and from itself."""
 
 EMULATOR = "sandbox"
-EMULATOR_USERS = {"transport", "demo", "cli"}
+EMULATOR_USERS = {"transport", "commands", "cli"}
 
 ONLY_IN = {
     "httpx2": {"api"},
-    "mcp": {"boundary", "server", "stdio", "web", "demo", "tools"},
-    "mcp_types": {"boundary", "completion", "prompts", "resources", "server", "stdio", "demo", "tools"},
+    "mcp": {"server", "stdio", "web", "commands", "tools"},
+    "mcp_types": {"server", "stdio", "commands", "tools"},
     "sqlite3": {"ledger"},
     "h11": {"sandbox"},
-    "tomlkit": {"clients"},
+    "tomlkit": {"commands"},
     "uvicorn": {"web"},
-    "rich": {"audit", "check", "demo", "terminal"},
+    "rich": {"commands"},
 }
 """Which parts may know of what others made."""
 

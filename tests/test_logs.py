@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mcp_backups.cli import main
+from mcp_backups.commands.terminal import open_console
 from mcp_backups.logs import LineFormatter, configure_logging
-from mcp_backups.terminal import open_console
 from tests.process import server_process
 
 HOSTILE = [

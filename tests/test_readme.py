@@ -16,7 +16,7 @@ from mcp_types import ElicitRequestParams, ElicitResult
 
 from mcp_backups import __version__, errors
 from mcp_backups.cli import _parser
-from mcp_backups.clients.catalogue import CLIENTS
+from mcp_backups.commands.config.catalogue import CLIENTS
 from mcp_backups.sandbox import Emulator
 from mcp_backups.settings import CONFIG, Settings, setting_name
 from mcp_backups.tools import TOOLS

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-import mcp_backups.clients
-import mcp_backups.demo
-import mcp_backups.doctor
+import mcp_backups.commands.config
+import mcp_backups.commands.demo
+import mcp_backups.commands.doctor
 import mcp_backups.transport  # noqa: F401 - all are there before their files may no longer be read
 from mcp_backups.cli import main
 from mcp_backups.private import folder_fault

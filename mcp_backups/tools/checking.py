@@ -11,11 +11,11 @@ from pydantic import Field
 from mcp_backups.api.servers import is_absent, require_server
 from mcp_backups.health import FleetHealth, ServerHealth, Verdict, fleet_health
 from mcp_backups.models import Listing
-from mcp_backups.reports import FleetReport, LeanServerRow, ServerRow
 from mcp_backups.text import age, plural, stamp
 from mcp_backups.tools.answers import fitted
 from mcp_backups.tools.observation import AccountObservation, observe_for
 from mcp_backups.tools.reading import AnyServerId, cell
+from mcp_backups.tools.reports import FleetReport, LeanServerRow, ServerRow
 from mcp_backups.tools.tool import ToolCall
 
 MaxAgeHours = Annotated[

@@ -53,7 +53,12 @@ def _of_what_is_there(said: Said) -> Iterator[str]:
         yield "it is not there"
     left = data.get("facts", {}).get("good_backups_left", 0)
     counted = truth.good.keys() - {backup_id} - truth.going
-    if status == "needs_confirmation" and left > sum(truth.good[each] == data["server"]["id"] for each in counted):
+    is_new = said.tool != "get_operation"  # a plan looked at later tells what was so when it was made
+    if (
+        is_new
+        and status == "needs_confirmation"
+        and left > sum(truth.good[each] == data["server"]["id"] for each in counted)
+    ):
         yield f"of {sorted(counted)} so many cannot be left"
     back = _UNDO.search(data.get("undo") or "")
     if back and not truth.spoiled and (int(back[1]) not in truth.there or int(back[1]) in truth.going):

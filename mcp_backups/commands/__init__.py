@@ -1,0 +1,1 @@
+"""What a person runs: one module or folder for each command, or for those of one subject."""

@@ -1,0 +1,263 @@
+"""What the ledger holds, for people: shown, verified, exported. Needs no token, and creates nothing."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from pydantic import ValidationError
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mcp_backups.commands.terminal import ACCENT, open_console, printable
+from mcp_backups.ledger import OF_THE_LEDGER, Event, open_for_audit
+from mcp_backups.operations import Operation
+from mcp_backups.settings import Settings
+from mcp_backups.text import age, plural, safe_text
+
+BAD_NEWS = frozenset({"failed", "refused", "declined", "unknown", "expired"})
+
+_LONGEST_WORD = 40
+
+
+@dataclass(frozen=True)
+class Record:
+    """The event log as it was read.
+
+    Attributes:
+        events: Oldest first.
+        fault: What is wrong with the chain; empty when it is intact.
+    """
+
+    events: tuple[Event, ...]
+    fault: str
+
+    @property
+    def verdict(self) -> str:
+        """One line on whether the log can be trusted."""
+        return _verdict(len(self.events), self.fault)
+
+
+def read_record(folder: Path) -> Record | None:
+    """Read the whole event log in a folder; None when there is no ledger.
+
+    Raises:
+        LedgerUnavailableError: It cannot be read. A broken chain can.
+    """
+    with open_for_audit(folder, Operation) as ledger:
+        return None if ledger is None else Record(tuple(ledger.events()), ledger.verify())
+
+
+def show_events(settings: Settings, operation_id: str = "") -> int:
+    """Print the event log, operation by operation, and whether its chain is intact. Returns the exit code."""
+    with open_for_audit(settings.state_dir, Operation, settings.key_file) as ledger:
+        if ledger is None:
+            return _nothing_yet(sys.stdout)
+        numbers: dict[str, list[int]] = {}
+        for event in ledger.events(operation_id):
+            numbers.setdefault(event.operation_id, []).append(event.seq)
+        if operation_id and not numbers:
+            return _unknown(operation_id)
+        console = open_console()
+        for of_one in numbers.values():
+            console.print(events_view(ledger.events_at(of_one)))
+            console.print()
+        fault = ledger.verify()
+        verdict = _verdict(ledger.last_event(), fault)
+    console.print(Text(verdict, style="bold red" if fault else ACCENT))
+    return 0
+
+
+def export_events(settings: Settings, operation_id: str = "") -> int:
+    """Print every event as a JSON line, as it is recorded. Returns the exit code.
+
+    `mac` is the HMAC-SHA256 of `[previous mac, seq, at, operation_id, status, document]` as Python's `json.dumps`
+    writes it; the first event's previous one is 64 zeros. The key is the HMAC-SHA256 of `mcp-backups ledger` by the
+    installation's. Where version 0.1.0 wrote the event, `hash` is the SHA-256 of the same with the hash before.
+    """
+    with open_for_audit(settings.state_dir, Operation, settings.key_file) as ledger:
+        if ledger is None:
+            return _nothing_yet(sys.stderr)
+        found = not operation_id
+        for event in ledger.events(operation_id):
+            found = True
+            sys.stdout.write(json.dumps(event._asdict()) + "\n")
+        if not found:
+            return _unknown(operation_id)
+        if fault := ledger.verify():
+            _say(_verdict(ledger.last_event(), fault), sys.stderr)
+    return 0
+
+
+def verify(settings: Settings) -> int:
+    """Print one line on whether the event log is whole. Returns the exit code: 1 when it is not."""
+    with open_for_audit(settings.state_dir, Operation, settings.key_file) as ledger:
+        if ledger is None:
+            return _nothing_yet(sys.stdout)
+        fault = ledger.verify()
+        _say(_verdict(ledger.last_event(), fault), sys.stdout)
+    return 1 if fault else 0
+
+
+def show_operations(settings: Settings, limit: int, *, as_json: bool) -> int:
+    """Print the last operations as they are now, newest first. Returns the exit code.
+
+    Args:
+        settings: Where the ledger is.
+        limit: How many at most, 1 or more.
+        as_json: Print JSON lines instead of a table.
+    """
+    with open_for_audit(settings.state_dir, Operation, settings.key_file) as ledger:
+        operations = None if ledger is None else ledger.find(limit=limit)
+    if operations is None:
+        return _nothing_yet(sys.stderr if as_json else sys.stdout)
+    if as_json:
+        for operation in operations:
+            sys.stdout.write(json.dumps(_flat(operation)) + "\n")
+    else:
+        open_console().print(_operations_table(operations, datetime.now(UTC)))
+    return 0
+
+
+def histories(events: Iterable[Event]) -> Iterator[tuple[str, Operation | None, list[str]]]:
+    """Of each operation, in the order in which these began: its id, how it is now, and the states it went through."""
+    for operation_id, group in _by_operation(events).items():
+        yield operation_id, _operation(group[-1]), list(dict.fromkeys(printable(event.status) for event in group))
+
+
+def _by_operation(events: Iterable[Event]) -> dict[str, list[Event]]:
+    groups: dict[str, list[Event]] = {}
+    for event in events:
+        groups.setdefault(event.operation_id, []).append(event)
+    return groups
+
+
+def events_view(events: Iterable[Event]) -> RenderableType:
+    """Events told operation by operation, in the order in which these began."""
+    parts: list[RenderableType] = []
+    for group in _by_operation(events).values():
+        parts += [Text(), _heading(group), Padding(_steps(group), (0, 0, 0, 2), expand=False)]
+    return Group(*parts[1:])
+
+
+def _heading(events: list[Event]) -> Text:
+    operation = next((known for event in reversed(events) if (known := _operation(event))), None)
+    heading = Text.assemble((_short(events[0].operation_id), "bold"))
+    if operation is not None:
+        heading.append(f"  {operation.action}", ACCENT)
+        heading.append(f"  {printable(operation.server_name)} ({operation.server_id})")
+        heading.append(f"  backup {operation.backup_id}" if operation.backup_id else "")
+    return heading
+
+
+def _steps(events: list[Event]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", style="dim", min_width=3, no_wrap=True)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(min_width=9, no_wrap=True)
+    table.add_column()
+    approved_by = ""
+    for event in events:
+        operation = _operation(event)
+        remarks = list(_remarks(operation, approved_by)) if operation else [_remark_of_ledger(event)]
+        approved_by = operation.approved_by if operation else approved_by
+        style = "red" if event.status in BAD_NEWS else ""
+        table.add_row(
+            str(event.seq),
+            printable(event.at[:19].replace("T", " ") + "Z"),
+            Text(_short(event.status), style=style),
+            printable("; ".join(remarks)),
+        )
+    return table
+
+
+def _remarks(operation: Operation, known_approval: str) -> Iterator[str]:
+    """Who approved it, where that is new, and how its outcome is known."""
+    if operation.approved_by and operation.approved_by != known_approval:
+        yield f"approved by: {operation.approved_by}"
+    if operation.evidence:
+        yield f"evidence: {operation.evidence}"
+    if operation.error:
+        yield f"{operation.error_code}: {operation.error}"
+
+
+def _remark_of_ledger(event: Event) -> str:
+    """What an event tells that is not an operation's."""
+    if event.operation_id == OF_THE_LEDGER:
+        with suppress(ValueError, KeyError, TypeError):
+            return f"the operator accepted: {safe_text(json.loads(event.document)['missing'])}"
+    return "its document cannot be read"
+
+
+def _short(word: str) -> str:
+    """An id or a status as a ledger holds it that may have been changed."""
+    return printable(word[:_LONGEST_WORD])
+
+
+def _operation(event: Event) -> Operation | None:
+    try:
+        return Operation.model_validate_json(event.document)
+    except ValidationError:
+        return None
+
+
+def _operations_table(operations: Iterable[Operation], now: datetime) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("age", "operation", "action", "status"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("server", no_wrap=True, overflow="ellipsis")
+    table.add_column("backup", justify="right", no_wrap=True)
+    table.add_column("by", no_wrap=True)
+    for operation in operations:
+        table.add_row(
+            age(operation.created.wall, now),
+            printable(operation.id),
+            Text(operation.action.split("_")[0], style=ACCENT),
+            Text(operation.status, style="red" if operation.status in BAD_NEWS else ""),
+            printable(operation.server_name) or str(operation.server_id),
+            str(operation.backup_id or ""),
+            operation.approved_by.replace("not_required", "-"),
+        )
+    return table
+
+
+def _flat(operation: Operation) -> dict[str, str | int | None]:
+    return {
+        "operation_id": operation.id,
+        "action": operation.action,
+        "status": operation.status,
+        "changed": operation.changed,
+        "server_id": operation.server_id,
+        "server": operation.server_name,
+        "backup_id": operation.backup_id or None,
+        "approved_by": operation.approved_by,
+        "planned_at": operation.created.wall.isoformat(),
+        "sent_at": operation.sent.wall.isoformat() if operation.sent else None,
+        "evidence": operation.evidence,
+        "error_code": operation.error_code,
+        "error": operation.error,
+    }
+
+
+def _nothing_yet(stream: TextIO) -> int:
+    _say("There is no ledger yet: nothing has been recorded.", stream)
+    return 0
+
+
+def _verdict(events: int, fault: str) -> str:
+    return f"{plural(events, 'event')}, " + (f"chain BROKEN: {fault}" if fault else "chain intact")
+
+
+def _unknown(operation_id: str) -> int:
+    _say(f"The ledger has no events of {printable(operation_id)}.", sys.stderr)
+    return 1
+
+
+def _say(line: str, stream: TextIO) -> None:
+    stream.write(line + "\n")

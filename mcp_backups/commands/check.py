@@ -1,0 +1,125 @@
+"""`mcp-backups check`: whether every server has a fresh good backup, for a terminal, cron and CI."""
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+
+import anyio
+from rich.table import Table
+from rich.text import Text
+
+from mcp_backups.api import VpsClient
+from mcp_backups.clock import Clock, system_clock
+from mcp_backups.commands.terminal import ACCENT, open_console, printable
+from mcp_backups.errors import ApiError
+from mcp_backups.health import Doubts, FleetHealth, FleetVerdict
+from mcp_backups.ledger import open_for_audit
+from mcp_backups.models import Backup, Identity, Listing
+from mcp_backups.operations import LEDGER_AWAY, Operation, doubts_in
+from mcp_backups.settings import Settings
+from mcp_backups.tools.checking import fleet_of, fleet_report, orphans_told
+from mcp_backups.tools.observation import observe_account
+from mcp_backups.tools.reports import FleetReport, ServerRow
+
+EXIT_CODES: dict[FleetVerdict, int] = {"ok": 0, "not_ok": 1, "cannot_tell": 3}
+"""`cannot_tell`: while nothing is known to be wrong, VPS.org or the ledger could not be read, or there is no server.
+
+2 is kept for wrong usage and settings.
+"""
+
+_STYLES: dict[str, str] = {
+    "ok": "",
+    "at_risk": ACCENT,
+    "stale": "red",
+    "no_good_backup": "bold red",
+    "cannot_tell": "red",
+    "orphaned": ACCENT,
+}
+_NOTHING = {"cannot_tell": "cannot tell what to restore.", "orphaned": "no server to restore."}
+
+
+def check(settings: Settings, max_age: timedelta, server_id: int, *, as_json: bool, clock: Clock | None = None) -> int:
+    """Print what every server's backups are worth. Returns the exit code.
+
+    Args:
+        settings: The account.
+        max_age: What the newest good backup of each server must be younger than; whole hours.
+        server_id: The one server to check, 0 for all.
+        as_json: Print one JSON object, also when VPS.org cannot be read.
+        clock: Where time comes from; the machine's if none is given.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+    try:
+        fleet = anyio.run(_read, settings, max_age, server_id, clock or system_clock())
+    except ApiError as error:
+        _print_failure(error, as_json=as_json)
+        return EXIT_CODES["cannot_tell"]
+    report = fleet_report(fleet, in_full=True)
+    if as_json:
+        sys.stdout.write(report.model_dump_json() + "\n")
+    elif sys.stdout.isatty():
+        _print_table(report)
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in _lines(report))
+    return EXIT_CODES[fleet.verdict]
+
+
+async def _read(settings: Settings, max_age: timedelta, server_id: int, clock: Clock) -> FleetHealth:
+    async with VpsClient(settings.vps_api_url, settings.vps_api_token, clock=clock) as api:
+
+        async def read_doubts(backups: Listing[Backup]) -> Doubts | None:
+            try:
+                with open_for_audit(settings.state_dir, Operation, settings.key_file) as entries:
+                    return {} if entries is None else doubts_in(entries, backups, Identity(api.address), api.moment())
+            except LEDGER_AWAY:
+                return None
+
+        observed = await observe_account(api, read_doubts, server_id)
+        return fleet_of(observed, max_age, server_id, settings.ignored_servers)
+
+
+def _print_failure(error: ApiError, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps({"verdict": "cannot_tell", "summary": str(error)}) + "\n")
+    else:
+        sys.stderr.write(f"cannot_tell: {error}\n")
+
+
+def _lines(report: FleetReport) -> Iterator[str]:
+    """A line a server, so that they can be searched and counted."""
+    yield f"{report.verdict}: {report.summary} {report.as_of}"
+    yield from _remarks(report)
+    for row in report.servers:
+        yield f"{row.verdict}: {row.server_id} {printable(row.server)}: {_told(row)} {row.reason}"
+
+
+def _told(row: ServerRow) -> str:
+    if row.restore_to:
+        return f"restore to {row.restore_to} of {row.created_at} ({row.age})."
+    return _NOTHING.get(row.verdict, "nothing to restore.")
+
+
+def _remarks(report: FleetReport) -> Iterator[str]:
+    for clause in report.missing:
+        yield f"incomplete: {clause}"
+    if report.orphaned_backups:
+        yield f"orphaned: {orphans_told(report)}"
+
+
+def _print_table(report: FleetReport) -> None:
+    console = open_console()
+    console.print(Text(f"{report.verdict}: {report.summary}", style="" if report.verdict == "ok" else "bold red"))
+    for remark in _remarks(report):
+        console.print(Text(remark, style="red" if report.missing else ACCENT))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("verdict", "server", "name", "restore to", "made (UTC)", "age"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("reason")
+    for row in report.servers:
+        backup = str(row.restore_to or "-")
+        cells = (str(row.server_id), printable(row.server), backup, row.created_at or "-", row.age or "-", row.reason)
+        table.add_row(Text(row.verdict, style=_STYLES[row.verdict]), *(Text(each) for each in cells))
+    console.print(table)

@@ -1,0 +1,97 @@
+"""Settings and ledger: what is on this machine."""
+
+import os
+from pathlib import Path
+
+from mcp_backups.clock import Clock
+from mcp_backups.commands.doctor.finding import Finding
+from mcp_backups.commands.terminal import printable
+from mcp_backups.errors import BusyError, ConfigError, LedgerLostError, LedgerUnavailableError
+from mcp_backups.ledger import Ledger, open_for_audit
+from mcp_backups.operations.operation import OPEN, UNSETTLED, Operation
+from mcp_backups.settings import Settings, config_path, setting_name
+from mcp_backups.text import plural
+
+_ACCEPT = "Look for the missing part, and put it back if you can; else `mcp-backups ledger accept` goes on without it."
+_BEGIN_ANEW = (
+    "Keep a copy of it as evidence, move it away, and say `mcp-backups ledger accept` to begin a new one; until then"
+    " nothing is changed."
+)
+
+
+def examine_settings(settings: Settings) -> Finding:
+    """Each setting that is not at its default, with where it comes from; a secret is only said to be set."""
+    sources = {name: _source(settings, name) for name in Settings.model_fields}
+    details = tuple(
+        f"{setting_name((name,))} = {_shown(getattr(settings, name))} ({source})"
+        for name, source in sources.items()
+        if source != "default"
+    )
+    file = config_path()
+    origin = f"settings file {printable(str(file))}" if file else "no settings file"
+    return Finding("settings", "ok", f"{len(details)} of {len(sources)} set; {origin}.", details=details)
+
+
+def _source(settings: Settings, name: str) -> str:
+    if name == "vps_api_token" and settings.vps_api_token_file:
+        return "token file"
+    if setting_name((name,)) in {each.upper() for each, value in os.environ.items() if value}:
+        return "environment"
+    return "settings file" if name in settings.model_fields_set else "default"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, frozenset):
+        return ", ".join(str(each) for each in sorted(value))
+    return printable(str(value).lower() if isinstance(value, bool) else str(value))
+
+
+async def examine_ledger(folder: Path, clock: Clock, key_file: Path | None = None) -> Finding:
+    """Whether the ledger is whole and can be written to, which a transaction that writes nothing tells."""
+    here = printable(str(folder))
+    try:
+        with open_for_audit(folder, Operation, key_file) as entries:
+            if entries is None:
+                return _no_ledger(folder)
+            damage = entries.damage()
+            if fault := damage or entries.missing():
+                todo = _BEGIN_ANEW if damage else _ACCEPT
+                return Finding("ledger", "failure", f"That in {here} cannot be trusted: {fault}.", todo)
+            events = entries.last_event()
+            waiting = entries.find(statuses=OPEN | UNSETTLED)
+        await _write_nothing(folder, clock, key_file)
+    except (LedgerUnavailableError, BusyError, ConfigError) as error:
+        busy = isinstance(error, BusyError)
+        todo = "Try again." if busy else "See to it that this user may write there, and that the disk is not full."
+        todo = _ACCEPT if isinstance(error, LedgerLostError) else todo
+        return Finding("ledger", "warning" if busy else "failure", f"{error.what} It is in {here}.", todo)
+    now = clock.moment()
+    live = [operation for operation in waiting if not operation.is_expired(now)]
+    unsettled = [operation for operation in live if operation.status in UNSETTLED]
+    what = (
+        f"In {here}: {plural(events, 'event')}, chain intact, can be written to; {plural(len(live), 'operation')} open."
+    )
+    todo = (
+        "Call get_operation to look; `mcp-backups operations settle` records what you found out." if unsettled else ""
+    )
+    return Finding("ledger", "warning" if unsettled else "ok", what, todo, tuple(_line(each) for each in live))
+
+
+def _no_ledger(folder: Path) -> Finding:
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return Finding("ledger", "ok", f"None yet; it will be made in {printable(str(folder))}.")
+    todo = "Set MCP_BACKUPS_STATE_DIR to a folder that can; without a ledger nothing is changed."
+    return Finding("ledger", "failure", f"It cannot be made in {printable(str(folder))}.", todo)
+
+
+async def _write_nothing(folder: Path, clock: Clock, key_file: Path | None) -> None:
+    ledger = Ledger(folder, Operation, clock.wall, key_file)
+    try:
+        await ledger.write(lambda _entries: None)
+    finally:
+        ledger.close()
+
+
+def _line(operation: Operation) -> str:
+    return f"{printable(operation.id)}: {operation.action} on server {operation.server_id} is {operation.status}"
