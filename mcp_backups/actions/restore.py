@@ -23,7 +23,6 @@ from mcp_backups.operations import (
     Entries,
     Facts,
     Inventory,
-    Leave,
     Observation,
     Operation,
     Person,
@@ -200,8 +199,8 @@ async def _start_safety(
         check_ledger(context, entries, current)
         under_way = _under_way(context, entries, arguments, current)
         approved = with_consent(entries, current, approved_by)
-        leave = Leave(since=context.moment(), lasts=PREPARING_LIFE)
-        entries.save(approved.updated(status=Status.PREPARING, leave=leave, safety_operation=(under_way or safety).id))
+        waits_for = (under_way or safety).id
+        entries.save(approved.entering(Status.PREPARING, context.moment(), PREPARING_LIFE, safety_operation=waits_for))
         return None if under_way else entries.save(safety.updated(owner=owner))
 
     def current(entries: Entries) -> Operation:

@@ -12,14 +12,13 @@ from .approval import (
     pending,
     pending_one,
     there_now,
-    with_consent,
 )
 from .authorize import authorize, outcome_of_other
 from .consent import Person, Question, Reply, backup_line, can_be_typed, server_line, target_lines
 from .context import Action, Context, Entries, Facts, ReportProgress, Request, Result, Steps, doubts_in
 from .execute import carry_out, execute, may_have_acted, record_plan
 from .freeze import Freeze, frozen, set_frozen
-from .observe import Observation, check_ledger, check_open, counted, observe, still_open
+from .observe import Observation, check_ledger, check_open, check_room, counted, observe, still_open, with_consent
 from .operation import (
     EFFECTIVE,
     OPEN,
@@ -33,7 +32,6 @@ from .operation import (
     CreateDetails,
     Decision,
     DeleteDetails,
-    Leave,
     Operation,
     PruneDetails,
     PruneItem,
@@ -84,7 +82,6 @@ __all__ = [
     "Facts",
     "Freeze",
     "Inventory",
-    "Leave",
     "Observation",
     "Operation",
     "Pending",
@@ -113,6 +110,7 @@ __all__ = [
     "check_open",
     "check_prune",
     "check_restore",
+    "check_room",
     "check_server",
     "check_write",
     "combined",

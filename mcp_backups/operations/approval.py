@@ -23,10 +23,8 @@ from mcp_backups.operations.operation import (
     APPROVED_LIFE,
     OPEN,
     ActionName,
-    ApprovedBy,
     Arguments,
     Decision,
-    Leave,
     Operation,
     PruneDetails,
     PruneItem,
@@ -145,16 +143,9 @@ async def ask_approvers(context: Context, operation: Operation) -> Operation:
                 "Tell the user; once some of them are decided, call again with the same arguments.",
             )
         lasts = timedelta(hours=context.settings.approval_hours)
-        return entries.save(current.updated(status=Status.WAITING, leave=Leave(since=context.moment(), lasts=lasts)))
+        return entries.save(current.entering(Status.WAITING, context.moment(), lasts))
 
     return await context.ledger.write(put)
-
-
-def with_consent(entries: Entries, current: Operation, approved_by: ApprovedBy) -> Operation:
-    """Record who consented; of an approver that is recorded by then."""
-    if current.status is Status.APPROVED:
-        return current
-    return entries.save(current.updated(status=Status.APPROVED, approved_by=approved_by))
 
 
 # The one who decides
@@ -163,6 +154,7 @@ def with_consent(entries: Entries, current: Operation, approved_by: ApprovedBy) 
 def render(actions: Mapping[str, Action], operation: Operation) -> RenderedPlan:
     """A plan as an approver is shown it."""
     action, details = actions[operation.action], operation.details
+    shown = Result(operation.as_planned, approver="approver")
     asked = action.question(operation)
     others = {"server's name": operation.server_name}
     facts: Facts = {"server": operation.server_id}
@@ -178,8 +170,8 @@ def render(actions: Mapping[str, Action], operation: Operation) -> RenderedPlan:
     return RenderedPlan(
         operation_id=operation.id,
         call=operation.call,
-        summary=action.summary(Result(operation.as_planned)),
-        facts=facts | action.facts(Result(operation.as_planned), operation.created.latest),
+        summary=action.summary(shown),
+        facts=facts | action.facts(shown, operation.created.latest),
         backups=details.items if isinstance(details, PruneDetails) else (),
         written_by_others={name: text for name, text in others.items() if text},
         label="Type the backup's id to delete it for good" if is_flag else asked.label,
@@ -238,9 +230,10 @@ async def decide(context: Context, operation_id: str, decision: Decision, *, app
         if not approve:
             declined = current.updated(approved_by="", decision=decision, leave=None)
             return entries.save(declined.with_error(Status.DECLINED, DeclinedError("An approver declined it.")))
-        leave = Leave(since=context.moment(), lasts=APPROVED_LIFE)
         return entries.save(
-            current.updated(status=Status.APPROVED, approved_by="approver", decision=decision, leave=leave)
+            current.entering(
+                Status.APPROVED, context.moment(), APPROVED_LIFE, approved_by="approver", decision=decision
+            )
         )
 
     return await context.ledger.write(record)

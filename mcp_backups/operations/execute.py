@@ -21,11 +21,18 @@ from mcp_backups.errors import (
     PolicyDeniedError,
     TargetChangedError,
 )
-from mcp_backups.operations.approval import with_consent
 from mcp_backups.operations.authorize import outcome_of_other
 from mcp_backups.operations.context import Context, Entries, Result
 from mcp_backups.operations.freeze import check_not_frozen
-from mcp_backups.operations.observe import Observation, StaleError, check_fresh, check_ledger, observe, still_open
+from mcp_backups.operations.observe import (
+    Observation,
+    StaleError,
+    check_fresh,
+    check_ledger,
+    observe,
+    still_open,
+    with_consent,
+)
 from mcp_backups.operations.operation import (
     EFFECTIVE,
     REPEAT_WINDOW,

@@ -204,6 +204,10 @@ class PruneDetails(_Frozen):
         """The items of one fate, newest first."""
         return [item for item in self.items if item.fate == fate]
 
+    def covered(self, *, by_approver: bool) -> list[PruneItem]:
+        """What consent covers, newest first: an approver's also what only a later budget allows."""
+        return [item for item in self.items if item.fate == "delete" or (by_approver and item.fate == "later")]
+
 
 AnyDetails = CreateDetails | DeleteDetails | RestoreDetails | PruneDetails
 Details = TypeVar("Details", CreateDetails, DeleteDetails, RestoreDetails, PruneDetails)
@@ -295,6 +299,11 @@ class Operation(_Frozen):
         return _CHANGED.get(self.status, "nothing")
 
     @property
+    def is_for_approver(self) -> bool:
+        """Whether an approver decides on it outside the chat, or did."""
+        return self.status is Status.WAITING or self.approved_by == "approver"
+
+    @property
     def as_planned(self) -> Self:
         """The same as when it was only planned."""
         return self.updated(status=Status.PLANNED)
@@ -336,6 +345,10 @@ class Operation(_Frozen):
         if special:
             own["details"] = type(self.details).model_validate(dict(self.details) | special)
         return self.model_validate(dict(self) | own)
+
+    def entering(self, status: Status, now: Moment, lasts: timedelta, **changes: object) -> Self:
+        """A copy in a state in which it may stay for so long from now on."""
+        return self.updated(status=status, leave=Leave(since=now, lasts=lasts), **changes)
 
     def with_error(self, status: Status, error: BackupsError) -> Self:
         """A copy that ended so, with why."""
