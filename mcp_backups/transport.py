@@ -31,7 +31,11 @@ _GRACE_SECONDS = 25.0
 
 @asynccontextmanager
 async def open_context(
-    settings: Settings, clock: Clock | None = None, connect: Callable[..., VpsClient] = VpsClient
+    settings: Settings,
+    clock: Clock | None = None,
+    connect: Callable[..., VpsClient] = VpsClient,
+    *,
+    serving: bool = True,
 ) -> AsyncIterator[Context]:
     """Everything that the tools work with, on the account that the settings name.
 
@@ -39,6 +43,7 @@ async def open_context(
         settings: The account and the policy.
         clock: Where time comes from; the machine's if none is given.
         connect: Makes the client, from its address, token and clock.
+        serving: Whether tools are called; then what was left open before is looked into.
     """
     clock = clock or system_clock()
     ledger = Ledger(settings.state_dir, Operation, clock.wall, settings.key_file)
@@ -49,7 +54,8 @@ async def open_context(
             anyio.create_task_group() as background,
         ):
             context = Context(settings, api, ledger, liveness, clock, ACTIONS)
-            background.start_soon(settle_left_open, context)
+            if serving:
+                background.start_soon(settle_left_open, context)
             yield context
             background.cancel_scope.cancel()
     finally:
