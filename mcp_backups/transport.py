@@ -12,7 +12,7 @@ import anyio
 from pydantic import SecretStr
 
 from mcp_backups.actions import ACTIONS
-from mcp_backups.api import VpsClient
+from mcp_backups.api import Network, VpsClient
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import BackupsError
 from mcp_backups.ledger import Ledger, Liveness, installation_key
@@ -44,7 +44,12 @@ async def open_idle_context(
     ledger = Ledger(settings.state_dir, Operation, clock.wall, settings.key_file)
     liveness = Liveness(settings.state_dir)
     try:
-        async with connect(settings.vps_api_url, settings.vps_api_token, clock=clock) as api:
+        async with connect(
+            settings.vps_api_url,
+            settings.vps_api_token,
+            clock=clock,
+            network=Network(settings.vps_api_ca_file, settings.vps_api_proxy),
+        ) as api:
             yield Context(settings, api, ledger, liveness, clock, ACTIONS)
     finally:
         liveness.leave()

@@ -150,7 +150,6 @@ def waiting() -> Iterator[Histories]:
     """A history in which an approver decides."""
     machine = Histories()
     machine.begin(approval="operator", deletes_per_hour=100, restores_per_hour=5)
-    machine.ask(LIST)  # the first request of a process takes longer than a history waits
     yield machine
     machine.opened.close()
 

@@ -26,7 +26,7 @@ from mcp_backups.transport import open_idle_context
 from tests.faults.stage import changed
 from tests.histories.faults import FAULTS, USUAL, Trouble
 from tests.histories.truth import TOKENS, WatchedFleet, small_fleet
-from tests.stage import PROMPT, Answer, ManualClock, Session, on_emulator, recorded, session
+from tests.stage import PATIENCE, PROMPT, Answer, ManualClock, Session, on_emulator, recorded, session
 
 Call = tuple[str, dict[str, Any]]
 """A tool and its arguments."""
@@ -93,6 +93,7 @@ class World:
         calls: Every write that was asked for, to be asked for again.
         operations: The ids that an agent was told.
         tokens: Those that were used, the one in use last.
+        deadline: Seconds after which a request is given up: few as long as some are answered with silence.
         steps: What happened, for the report of a failure.
         ledger: What it tells in the end.
         decisions: What approvers decided last on each operation: whether they approved it.
@@ -112,6 +113,7 @@ class World:
     operations: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=lambda: [next(iter(TOKENS))])
     lag: float = 0.0
+    deadline: float = 0.3
     steps: list[str] = field(default_factory=list)
     ledger: list[Operation] = field(default_factory=list)
     decisions: dict[str, bool] = field(default_factory=dict)
@@ -124,7 +126,7 @@ class World:
     def start(self) -> None:
         """Start a server on the ledger as it is, and an agent that talks to it."""
         settings = self.settings.model_copy(update={"vps_api_token": SecretStr(self.tokens[-1])})
-        served = _serve(self.emulator, settings, self.clock)
+        served = _serve(self.emulator, settings, self.clock, self.deadline)
         self.agent = self.running.enter_context(self.portal.wrap_async_context_manager(served))
 
     def restart(self, *, machine: bool = False, token: str = "") -> None:
@@ -172,6 +174,7 @@ class World:
         It looks again much later at what is not settled by then, when no delete can be in doubt any more.
         """
         self.emulator.clear_faults()
+        self.deadline = PATIENCE
         self.behave(**USUAL)
         self._pass(timedelta(minutes=3))
         last = max((moment for moment, _ in self.emulator.pending), default=self.clock.now())
@@ -280,8 +283,8 @@ def backup_of(delete: Received) -> int:
 
 
 @asynccontextmanager
-async def _serve(emulator: Emulator, settings: Settings, clock: ManualClock) -> AsyncIterator[Session]:
-    async with session(emulator, settings, clock, "auto", partial(PROMPT, deadline=0.3)) as agent:
+async def _serve(emulator: Emulator, settings: Settings, clock: ManualClock, deadline: float) -> AsyncIterator[Session]:
+    async with session(emulator, settings, clock, "auto", partial(PROMPT, deadline=deadline)) as agent:
         # Other tests hold the answers to their schemas; to do so here would take half the time.
         agent.client.session._tool_output_schemas = {tool.name: None for tool in TOOLS}
         yield agent
