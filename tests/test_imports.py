@@ -21,7 +21,7 @@ LAYERS = (
     {"api"},
     {"operations"},
     {"actions"},
-    {"tools"},
+    {"tools", "notify"},
     {"server", "stdio"},
     {"web"},
     {"transport"},
@@ -43,6 +43,7 @@ ONLY_IN = {
     "tomlkit": {"commands"},
     "uvicorn": {"web"},
     "rich": {"commands"},
+    "apprise": {"notify"},
 }
 """Which parts may know of what others made."""
 
