@@ -16,6 +16,7 @@ from mcp_backups.api import Network, VpsClient
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import BackupsError
 from mcp_backups.ledger import Ledger, Liveness, installation_key
+from mcp_backups.notify import keep_told, through_apprise
 from mcp_backups.operations import Context, Operation
 from mcp_backups.operations.reconcile import settle_left_open
 from mcp_backups.server import build_server
@@ -30,10 +31,10 @@ _GRACE_SECONDS = 25.0
 
 
 @asynccontextmanager
-async def open_context(
+async def open_idle_context(
     settings: Settings, clock: Clock | None = None, connect: Callable[..., VpsClient] = VpsClient
 ) -> AsyncIterator[Context]:
-    """Everything that the tools work with, on the account that the settings name.
+    """Everything that operations work with, on the account that the settings name; nothing goes on by itself.
 
     Args:
         settings: The account and the policy.
@@ -44,22 +45,32 @@ async def open_context(
     ledger = Ledger(settings.state_dir, Operation, clock.wall, settings.key_file)
     liveness = Liveness(settings.state_dir)
     try:
-        async with (
-            connect(
-                settings.vps_api_url,
-                settings.vps_api_token,
-                clock=clock,
-                network=Network(settings.vps_api_ca_file, settings.vps_api_proxy),
-            ) as api,
-            anyio.create_task_group() as background,
-        ):
-            context = Context(settings, api, ledger, liveness, clock, ACTIONS)
-            background.start_soon(settle_left_open, context)
-            yield context
-            background.cancel_scope.cancel()
+        async with connect(
+            settings.vps_api_url,
+            settings.vps_api_token,
+            clock=clock,
+            network=Network(settings.vps_api_ca_file, settings.vps_api_proxy),
+        ) as api:
+            yield Context(settings, api, ledger, liveness, clock, ACTIONS)
     finally:
         liveness.leave()
         ledger.close()
+
+
+@asynccontextmanager
+async def open_context(
+    settings: Settings, clock: Clock | None = None, connect: Callable[..., VpsClient] = VpsClient
+) -> AsyncIterator[Context]:
+    """The same for a server; in the background it looks what was left open before, and tells people what is new."""
+    async with (
+        open_idle_context(settings, clock, connect) as context,
+        anyio.create_task_group() as background,
+    ):
+        background.start_soon(settle_left_open, context)
+        if settings.notify:
+            background.start_soon(keep_told, context, through_apprise(settings.notify))
+        yield context
+        background.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -74,6 +85,7 @@ async def open_sandbox_context(settings: Settings, backup_seconds: float) -> Asy
             "vps_api_token": SecretStr(emulator.token),
             "state_dir": Path(stack.enter_context(TemporaryDirectory(prefix="mcp-backups-"))),
             "key_file": None,
+            "notify": (),
         }
         yield await stack.enter_async_context(open_context(settings.model_copy(update=here)))
 

@@ -21,6 +21,7 @@ from mcp_backups.operations import (
     Entries,
     Facts,
     Operation,
+    Question,
     ReportProgress,
     Result,
     Status,
@@ -351,6 +352,15 @@ def summary(result: Result) -> str:
 def facts(_result: Result, _now: datetime) -> Facts:
     """Nothing but what is told of every operation."""
     return {}
+
+
+def question(operation: Operation) -> Question:
+    """Never called: a backup loses nothing, so nobody is asked.
+
+    Raises:
+        TypeError: Always.
+    """
+    raise TypeError(f"{operation.id}: making a backup needs no consent")
 
 
 def next_step(result: Result, now: datetime) -> str:

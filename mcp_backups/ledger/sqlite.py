@@ -33,7 +33,7 @@ from .key import (
     remembered,
 )
 from .tables import SCHEMA, SEALED
-from .transaction import Kept, Known, Transaction, distrust
+from .transaction import LOSS_ACCEPTED, Kept, Known, Transaction, distrust
 
 __all__ = ["LOCK", "Ledger", "Transaction", "open_for_audit"]
 
@@ -344,8 +344,8 @@ class Ledger(Generic[Kept]):
             if missing:
                 if trouble:
                     put_aside(folder, self._key_file)
-                connection = self._open(known.accepted())
-                self._transact(connection, lambda entries: entries.accept(missing), "BEGIN IMMEDIATE")
+                connection, about = self._open(known.accepted()), {"missing": missing}
+                self._transact(connection, lambda entries: entries.note(LOSS_ACCEPTED, about), "BEGIN IMMEDIATE")
             return missing
 
 

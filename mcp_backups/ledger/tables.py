@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from mcp_backups.models import OPERATION_ID
 
-from .events import Event, Fields, unpack
+from .events import OF_THE_LEDGER, Event, Fields, unpack
 
 UNDER_WAY = "'approved', 'preparing', 'sending', 'unknown'"
 """The statuses of what is not over, of which there is an index."""
@@ -56,6 +56,7 @@ SEALED = (
     "CREATE INDEX operations_by_server ON operations (server_id, action, sent)",
     "CREATE INDEX operations_by_backup ON operations (backup_id) WHERE sent > 0",
     f"CREATE INDEX operations_under_way ON operations (server_id) WHERE status IN ({UNDER_WAY})",
+    f"CREATE INDEX events_of_ledger ON events (seq) WHERE operation_id = '{OF_THE_LEDGER}'",
     """CREATE TABLE plans (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -102,7 +103,7 @@ class OperationRow(NamedTuple):
 
 
 class Document(Protocol):
-    """What the ledger keeps, which is an operation. It knows of it only what it indexes, and who consented."""
+    """What the ledger keeps, which is an operation. It knows of it only what it indexes, and who decided."""
 
     @property
     def id(self) -> str: ...
@@ -122,6 +123,8 @@ class Document(Protocol):
     def credential(self) -> str: ...
     @property
     def approved_by(self) -> str: ...
+    @property
+    def decision(self) -> object | None: ...
 
     def model_dump_json(self, *, exclude_defaults: bool = ...) -> str: ...
 

@@ -1,15 +1,15 @@
 """One transaction on the ledger: its rows and events, each checked by a MAC with the installation's key.
 
 `events` is append-only, each chained to the one before, and begins with consent. `operations` has a row for each
-operation that somebody consented to, by which it is found: it names its last event and bears that event's MAC. `plans`
-holds those that nobody has consented to.
+operation that somebody decided on, by which it is found: it names its last event and bears that event's MAC. `plans`
+holds those that nobody has decided on.
 """
 
 import heapq
 import hmac
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice
@@ -166,10 +166,10 @@ class Transaction(Generic[Kept]):
         )
 
     def save(self, operation: Kept) -> Kept:
-        """Record an operation as it is now, and that it came to be so; one that nobody has consented to as a plan."""
+        """Record an operation as it is now, and that it came to be so; one that nobody has decided on as a plan."""
         document = operation.model_dump_json(exclude_defaults=True)
         row = self._row("operations", operation.id)
-        if row is None and not (operation.approved_by or operation.sent):
+        if row is None and not (operation.approved_by or operation.decision or operation.sent):
             self._save_plan(operation, document)
             return operation
         event = self._append(operation.id, operation.status, self._difference(row, document) if row else document)
@@ -216,13 +216,33 @@ class Transaction(Generic[Kept]):
         )
         self._connection.execute(
             "DELETE FROM plans WHERE seq IN (SELECT seq FROM plans ORDER BY seq LIMIT ?)"
-            " AND (at < ? OR (SELECT COUNT(*) FROM plans) > ?)",
+            " AND (at < ? OR (SELECT COUNT(*) FROM plans) > ? AND status <> 'waiting')",
             (_PLANS_DROPPED, (now - PLANS_LAST).isoformat(), _MOST_PLANS),
         )
 
-    def accept(self, missing: str) -> None:
-        """Record that the operator goes on without what is missing."""
-        self._append(OF_THE_LEDGER, LOSS_ACCEPTED, json.dumps({"missing": missing}))
+    def note(self, status: str, about: Mapping[str, str]) -> None:
+        """Record something that is not of one operation."""
+        self._append(OF_THE_LEDGER, status, json.dumps(about))
+
+    def last_note(self, *statuses: str) -> Event | None:
+        """The last of the notes of these statuses; None if there is none, as before anything was sealed."""
+        if not self._is_sealed:
+            return None
+        ours = f"e.operation_id = '{OF_THE_LEDGER}' AND e.status IN ({','.join('?' * len(statuses))})"
+        row = self._connection.execute(
+            f"SELECT {self._event_columns} FROM events e WHERE {ours} ORDER BY e.seq DESC LIMIT 1",  # noqa: S608
+            statuses,
+        ).fetchone()
+        if row is None:
+            return None
+        event = event_of(*row)
+        if self._key is not None and not self.are_as_recorded([event]):
+            raise distrust(f"event {event.seq} was changed")
+        return event
+
+    def seal(self, text: str) -> str:
+        """The MAC of a text that is no event; only who has the key can make it."""
+        return hmac.digest(self._sealing_key, f"text {text}".encode(), "sha256").hex()
 
     def events(self, operation_id: str = "", after: int = 0) -> Iterator[Event]:
         """The event log, oldest first, got in pages; of one operation when its id is given."""
@@ -420,9 +440,7 @@ class Transaction(Generic[Kept]):
     def _append(self, operation_id: str, status: str, document: str) -> Event:
         end = self._end
         event = Event(end.seq + 1, self._wall().isoformat(), operation_id, status, document)
-        if self._key is None:
-            raise LedgerUnavailableError("The ledger can only be read here.")
-        event = event._replace(mac=event.expected_mac(self._key, end.mac))
+        event = event._replace(mac=event.expected_mac(self._sealing_key, end.mac))
         self._connection.execute(
             "INSERT INTO events (seq, at, operation_id, status, document, hash, packed, mac)"
             " VALUES (?, ?, ?, ?, '', '', ?, ?)",
@@ -445,6 +463,12 @@ class Transaction(Generic[Kept]):
             event.mac == event.expected_mac(self._key, self._mac_of(event.seq - 1) if event.seq > 1 else GENESIS)
             for event in events
         )
+
+    @property
+    def _sealing_key(self) -> bytes:
+        if self._key is None:
+            raise LedgerUnavailableError("The ledger can only be read here.")
+        return self._key
 
     def _mac_of(self, seq: int) -> str:
         row = self._connection.execute("SELECT lower(hex(mac)) FROM events WHERE seq = ?", (seq,)).fetchone()

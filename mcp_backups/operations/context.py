@@ -125,6 +125,10 @@ class Action(Protocol):
         """What the caller can do next; empty where that is the same for all actions."""
         ...
 
+    def question(self, operation: Operation) -> Question:
+        """What to ask a person about a plan: the same words as long as the plan is the same."""
+        ...
+
 
 class Request(NamedTuple):
     """A destructive call as it came in.
@@ -147,12 +151,10 @@ class Steps(NamedTuple):
 
     Attributes:
         plan: Looks what the request would do and records that as a plan.
-        question: What to ask a person about it: the same words as long as the plan is the same.
         execute: Carries out a plan that was consented to.
     """
 
     plan: Callable[["Context", Request], Awaitable[Operation]]
-    question: Callable[[Operation], Question]
     execute: Callable[["Context", Operation, ApprovedBy], Awaitable[Result]]
 
 

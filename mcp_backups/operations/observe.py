@@ -11,7 +11,17 @@ from mcp_backups.errors import (
 )
 from mcp_backups.models import Backup, Gap, Listing
 from mcp_backups.operations.context import Context, Entries, recent
-from mcp_backups.operations.operation import EFFECTIVE, OPEN, UNSETTLED, ActionName, Arguments, Operation, Status
+from mcp_backups.operations.freeze import check_not_frozen
+from mcp_backups.operations.operation import (
+    EFFECTIVE,
+    OPEN,
+    UNSETTLED,
+    ActionName,
+    ApprovedBy,
+    Arguments,
+    Operation,
+    Status,
+)
 from mcp_backups.operations.policy import DAY, Inventory, check_budget, check_settled
 from mcp_backups.operations.reconcile import settle
 
@@ -106,17 +116,23 @@ def _absence(backups: Listing[Backup], backup_id: int, server_id: int) -> NotFou
 def check_ledger(context: Context, entries: Entries, operation: Operation) -> None:
     """Whether the operator's rules allow it, by what was done before. Raises as `check_open`, or PolicyDeniedError."""
     check_open(context, entries, operation.server_id)
-    sent = counted(context, entries, operation.action)
-    check_budget(context.settings, operation.action, operation.server_id, sent, context.moment())
+    check_room(context, entries, operation.action, operation.server_id)
+
+
+def check_room(context: Context, entries: Entries, action: ActionName, server_id: int) -> None:
+    """Whether the budgets allow one more now. Raises `BudgetExhaustedError`."""
+    check_budget(context.settings, action, server_id, counted(context, entries, action), context.moment())
 
 
 def check_open(context: Context, entries: Entries, server_id: int) -> None:
-    """Whether the outcome of everything that was sent for the server is known.
+    """Whether anything may be sent, and the outcome of everything that was sent for the server is known.
 
     Raises:
+        FrozenError: All changes are frozen.
         BusyError: Something is being sent at this moment.
         PolicyDeniedError: The outcome of something is not known.
     """
+    check_not_frozen(entries)
     unsettled = [each for each in entries.under_way(UNSETTLED, server_id=server_id) if context.concerns(each)]
     for each in unsettled:
         if each.status is Status.SENDING and context.is_being_sent(each):
@@ -155,3 +171,10 @@ def still_open(context: Context, entries: Entries, operation: Operation) -> Oper
     if current.is_expired(context.moment()):
         raise ConfirmationExpiredError(f"The plan {operation.id} is no longer valid.")
     return current
+
+
+def with_consent(entries: Entries, current: Operation, approved_by: ApprovedBy) -> Operation:
+    """Record who consented; of an approver that is recorded by then."""
+    if current.status is Status.APPROVED:
+        return current
+    return entries.save(current.updated(status=Status.APPROVED, approved_by=approved_by))

@@ -71,7 +71,9 @@ _APPROVAL: dict[Approval, str] = {
     "auto": "The user is asked where the client can ask; elsewhere a destructive call counts only with confirm=true "
     "and the operation_id of the plan that was shown.",
     "plan": "A destructive call counts only with confirm=true and the operation_id of the plan that was shown.",
-    "human": "A destructive call counts only after a person's answer; a client that cannot ask is refused.",
+    "human": "A destructive call counts only after a person's answer: the user's where the client can ask, else of "
+    "somebody who decides outside this chat.",
+    "operator": "A destructive call counts only after somebody has decided outside this chat.",
     "flag": "A destructive call counts with confirm=true.",
 }
 
