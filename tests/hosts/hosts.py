@@ -82,6 +82,7 @@ HOSTS = (
             "ANTHROPIC_BASE_URL": url,
             "ANTHROPIC_API_KEY": "none",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "ENABLE_TOOL_SEARCH": "false",  # the script calls tools by name, and looks for none
             "MCP_CONNECTION_NONBLOCKING": "0",  # else a busy machine's first request has no tools yet
         },
     ),
