@@ -76,6 +76,7 @@ def _parser() -> "_Parser":
 
     _add_servers(commands)
     _add_checks(commands)
+    _add_approvals(commands)
     _add_records(commands)
     return parser
 
@@ -133,6 +134,23 @@ def _add_checks(commands: "argparse._SubParsersAction[_Parser]") -> None:
     config.set_defaults(run=_config)
 
 
+def _add_approvals(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    approvals = _command(commands, "approvals")
+    approvals.add_argument("--json", action="store_true", help="print JSON lines")
+    approvals.add_argument("--watch", action="store_true", help="print it anew whenever it changes, until Ctrl-C")
+    approvals.set_defaults(run=_approvals)
+    for name, run in (("approve", _approve), ("decline", _decline)):
+        decision = _command(commands, name)
+        decision.add_argument("operation", help="its id")
+        if name == "decline":
+            decision.add_argument("--reason", default="", help="why; whoever asked is told")
+        decision.set_defaults(run=run)
+    freeze = _command(commands, "freeze")
+    freeze.add_argument("--reason", required=True, help="why; whoever asks for something is told")
+    freeze.set_defaults(run=_freeze)
+    _command(commands, "thaw").set_defaults(run=_thaw)
+
+
 def _add_records(commands: "argparse._SubParsersAction[_Parser]") -> None:
     operations = _command(commands, "operations")
     operations.add_argument("--limit", type=count, default=20, help="how many, 20 by default")
@@ -173,6 +191,12 @@ def _serve(options: argparse.Namespace) -> None:
 
     settings = load_settings()
     configure_logging(settings.log_level, *settings.secrets)
+    is_http = getattr(options, "http", False)
+    opened = None
+    if not is_http:
+        from mcp_backups.opening import open_session
+
+        opened = open_session(is_fast=settings.fast_start)
     import anyio
 
     from mcp_backups.transport import (
@@ -191,10 +215,10 @@ def _serve(options: argparse.Namespace) -> None:
         context, key = partial(open_sandbox_context, settings, options.backup_seconds), lambda: None
     gc.freeze()
     gc.enable()
-    if getattr(options, "http", False):
+    if is_http:
         anyio.run(serve_http, context, options.host, options.port, key)
     else:
-        anyio.run(serve_stdio, context, key)
+        anyio.run(serve_stdio, context, key, opened)
 
 
 def _sandbox(options: argparse.Namespace) -> None:
@@ -251,6 +275,48 @@ def _config(options: argparse.Namespace) -> int:
 def _refuse_sandbox(options: argparse.Namespace, command: str) -> None:
     if options.sandbox:
         raise ConfigError(f"{command} reads the account that the settings name; --sandbox does not go with it.")
+
+
+def _approvals(options: argparse.Namespace) -> int:
+    from mcp_backups.commands.approvals import show_approvals
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "approvals")
+    return show_approvals(load_settings(), as_json=options.json, watch=options.watch)
+
+
+def _approve(options: argparse.Namespace) -> int:
+    from mcp_backups.commands.approvals import approve, system_user
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "approve")
+    return approve(load_settings(), options.operation, system_user())
+
+
+def _decline(options: argparse.Namespace) -> int:
+    from mcp_backups.commands.approvals import decline, system_user
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "decline")
+    return decline(load_settings(), options.operation, options.reason, system_user())
+
+
+def _freeze(options: argparse.Namespace) -> int:
+    from mcp_backups.commands.approvals import system_user
+    from mcp_backups.commands.freeze import freeze
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "freeze")
+    return freeze(load_settings(), system_user(), options.reason)
+
+
+def _thaw(options: argparse.Namespace) -> int:
+    from mcp_backups.commands.approvals import system_user
+    from mcp_backups.commands.freeze import thaw
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "thaw")
+    return thaw(load_settings(), system_user())
 
 
 def _operations(options: argparse.Namespace) -> int:

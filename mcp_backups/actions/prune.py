@@ -6,6 +6,7 @@ became of them; it is kept nowhere else.
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from typing import Literal
@@ -27,6 +28,7 @@ from mcp_backups.operations import (
     CANNOT_SEE,
     LEDGER_AWAY,
     OPEN,
+    PREPARING_LIFE,
     UNSETTLED,
     ApprovedBy,
     Arguments,
@@ -52,6 +54,7 @@ from mcp_backups.operations import (
     check_complete,
     check_open,
     check_prune,
+    check_room,
     combined,
     counted,
     deletes_left,
@@ -64,6 +67,7 @@ from mcp_backups.operations import (
     settle,
     still_open,
     supersede,
+    with_consent,
 )
 from mcp_backups.retention import Keep
 from mcp_backups.text import listed, plural, stamp
@@ -102,15 +106,10 @@ async def prune(
     Raises:
         BackupsError: Nothing was deleted, or it is not known.
     """
-    arguments: Arguments = {
-        "server_id": server_id,
-        "keep_last": keep.last,
-        "keep_daily": keep.daily,
-        "keep_weekly": keep.weekly,
-        "keep_monthly": keep.monthly,
-    }
+    rules = {f"keep_{name}": count for name, count in asdict(keep).items()}
+    arguments: Arguments = {"server_id": server_id, **rules}
     request = Request("prune_backups", arguments, confirm, operation_id, person)
-    return await authorize(context, request, Steps(_plan, question, partial(_execute, report)))
+    return await authorize(context, request, Steps(_plan, partial(_execute, report)))
 
 
 def _keep(operation: Operation) -> Keep:
@@ -187,14 +186,15 @@ def _take_up(
         return None
     if current.owner not in {"", owner} and context.liveness.is_at_work(current.owner, current.id):
         raise _busy(current)
-    if current.status is Status.PLANNED:
+    if current.status is not Status.PREPARING:
+        approved, details = with_consent(entries, current, approved_by), current.of(PruneDetails)
+        now, goes = context.moment(), details.covered(by_approver=approved.is_for_approver)
         items = (
-            item.model_copy(update={"operation_id": new_id()}) if item.fate == "delete" else item
-            for item in current.of(PruneDetails).items
+            item.model_copy(update={"operation_id": new_id(), "fate": "delete"}) if item in goes else item
+            for item in details.items
         )
-        current = entries.save(current.updated(status=Status.APPROVED, approved_by=approved_by, items=tuple(items)))
-    sent = current.sent or context.moment()
-    return entries.save(current.updated(status=Status.PREPARING, owner=owner, sent=sent))
+        current = approved.entering(Status.PREPARING, now, PREPARING_LIFE, items=tuple(items), sent=now)
+    return entries.save(current.updated(owner=owner))
 
 
 def _busy(operation: Operation) -> BusyError:
@@ -216,6 +216,8 @@ async def _delete_all(context: Context, operation: Operation, report: ReportProg
         if context.seconds_left < _DELETE_SECONDS:
             break
         try:
+            if operation.is_for_approver:  # the rest of it waits for the budget
+                await context.ledger.read(partial(check_room, context, action="delete_backup", server_id=0))
             made, error = await _delete_one(context, operation, item)
         except BackupsError as obstacle:  # nothing was sent for this one: the same call may go on with it
             if combined(begun.values()) == "nothing":
@@ -412,10 +414,8 @@ _SUMMARY = {
 
 def summary(result: Result) -> str:
     """What happened, or would."""
-    operation, details = result.operation, result.operation.of(PruneDetails)
-    deletes = result.deletes
+    operation, details, deletes = result.operation, result.operation.of(PruneDetails), result.deletes
     gone = [each for each in deletes if outcome(each) == "deleted"]
-    told = _told([each.backup_id for each in gone], details)
     others = {"Gone already": "gone", "Refused": "not deleted", "Not known": "unknown"}
     named = {
         head: listed([each.backup_id for each in deletes if outcome(each) == kind], _NAMED)
@@ -426,7 +426,7 @@ def summary(result: Result) -> str:
         manual=len(details.items),
         to_delete=len(details.planned("delete")),
         deleted=len(gone),
-        gone=told,
+        gone=_told([each.backup_id for each in gone], details),
         stopped_at=deletes[-1].backup_id if deletes else 0,
         error=operation.error,
         rest="".join(f" {head}: {ids}." for head, ids in named.items() if ids),
@@ -458,8 +458,9 @@ def facts(result: Result, _now: datetime) -> Facts:
         told["all_left_expire_by"] = stamp(details.all_left_expire_by)
     if later := len(details.planned("later")):
         told["left_for_later"] = later
-        allowed = plural(details.room, "delete")
-        told["budget"] = f"allowed {allowed} when planned; the rest needs another prune later"
+        is_covered = result.approver == "approver" or result.operation.is_for_approver
+        rest = "the rest follows later" if is_covered else "the rest needs another prune later"
+        told["budget"] = f"allowed {plural(details.room, 'delete')} when planned; {rest}"
     return told
 
 
@@ -482,7 +483,7 @@ def next_step(result: Result, _now: datetime) -> str:
 def question(operation: Operation) -> Question:
     """What a person is asked before it."""
     details = operation.of(PruneDetails)
-    goes = [item.backup for item in details.planned("delete")]
+    goes = [item.backup for item in details.covered(by_approver=operation.is_for_approver)]
     counts = {name.replace("_", "-"): count for name, count in operation.arguments.items() if name != "server_id"}
     rules = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
     end = details.all_left_expire_by
@@ -495,4 +496,5 @@ def question(operation: Operation) -> Question:
         *([f"- and {plural(len(goes) - _NAMED, 'older backup')}"] if len(goes) > _NAMED else []),
         f"Kept: {len(details.planned('keep'))}, by the rules {rules}; {others}",
     ]
-    return Question("\n".join(lines), "count", "Type the number of backups to delete", len(goes))
+    later = ", with those left for later" if len(goes) > len(details.planned("delete")) else ""
+    return Question("\n".join(lines), "count", f"Type the number of backups to delete{later}", len(goes))

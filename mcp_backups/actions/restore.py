@@ -16,6 +16,7 @@ from mcp_backups.models import Backup
 from mcp_backups.operations import (
     CANNOT_SEE,
     LEDGER_AWAY,
+    PREPARING_LIFE,
     ApprovedBy,
     Arguments,
     Context,
@@ -48,6 +49,7 @@ from mcp_backups.operations import (
     still_open,
     supersede,
     target_lines,
+    with_consent,
 )
 from mcp_backups.text import stamp
 
@@ -76,7 +78,7 @@ async def restore(
     """
     arguments: Arguments = {"server_id": server_id, "backup_id": backup_id, "safety_backup": safety_backup}
     request = Request("restore_server", arguments, confirm, operation_id, person)
-    return await authorize(context, request, Steps(_plan, question, _execute))
+    return await authorize(context, request, Steps(_plan, _execute))
 
 
 # The plan
@@ -188,7 +190,7 @@ async def _start_safety(
 ) -> Operation:
     """Have the safety backup made; returns the restore that waits for it."""
     arguments: Arguments = {"server_id": operation.server_id, "description": _SAFETY_DESCRIPTION}
-    safety = create.intent(context, arguments, seen.inventory.backups)
+    safety = create.intent(context, arguments, seen.inventory.backups).updated(is_safety=True)
 
     def intend(entries: Entries, owner: str) -> Operation | None:
         current = still_open(context, entries, operation)
@@ -196,8 +198,9 @@ async def _start_safety(
             return None
         check_ledger(context, entries, current)
         under_way = _under_way(context, entries, arguments, current)
-        approved = entries.save(current.updated(status=Status.APPROVED, approved_by=approved_by))
-        entries.save(approved.updated(status=Status.PREPARING, safety_operation=(under_way or safety).id))
+        approved = with_consent(entries, current, approved_by)
+        waits_for = (under_way or safety).id
+        entries.save(approved.entering(Status.PREPARING, context.moment(), PREPARING_LIFE, safety_operation=waits_for))
         return None if under_way else entries.save(safety.updated(owner=owner))
 
     def current(entries: Entries) -> Operation:

@@ -10,12 +10,20 @@ from mcp_backups.errors import (
     ResponseTooLargeError,
 )
 from mcp_backups.models import Backup, Gap, Listing
-from mcp_backups.operations.context import Context, Entries
-from mcp_backups.operations.operation import EFFECTIVE, OPEN, UNSETTLED, ActionName, Arguments, Operation, Status
-from mcp_backups.operations.policy import Inventory, check_budget, check_settled
+from mcp_backups.operations.context import Context, Entries, recent
+from mcp_backups.operations.freeze import check_not_frozen
+from mcp_backups.operations.operation import (
+    EFFECTIVE,
+    OPEN,
+    UNSETTLED,
+    ActionName,
+    ApprovedBy,
+    Arguments,
+    Operation,
+    Status,
+)
+from mcp_backups.operations.policy import DAY, Inventory, check_budget, check_settled
 from mcp_backups.operations.reconcile import settle
-
-_RESTORES_COUNTED = 1000
 
 
 class Observation(NamedTuple):
@@ -108,18 +116,24 @@ def _absence(backups: Listing[Backup], backup_id: int, server_id: int) -> NotFou
 def check_ledger(context: Context, entries: Entries, operation: Operation) -> None:
     """Whether the operator's rules allow it, by what was done before. Raises as `check_open`, or PolicyDeniedError."""
     check_open(context, entries, operation.server_id)
-    sent = counted(context, entries, operation.action)
-    check_budget(context.settings, operation.action, operation.server_id, sent, context.moment())
+    check_room(context, entries, operation.action, operation.server_id)
+
+
+def check_room(context: Context, entries: Entries, action: ActionName, server_id: int) -> None:
+    """Whether the budgets allow one more now. Raises `BudgetExhaustedError`."""
+    check_budget(context.settings, action, server_id, counted(context, entries, action), context.moment())
 
 
 def check_open(context: Context, entries: Entries, server_id: int) -> None:
-    """Whether the outcome of everything that was sent for the server is known.
+    """Whether anything may be sent, and the outcome of everything that was sent for the server is known.
 
     Raises:
+        FrozenError: All changes are frozen.
         BusyError: Something is being sent at this moment.
         PolicyDeniedError: The outcome of something is not known.
     """
-    unsettled = [each for each in entries.find(server_id=server_id, statuses=UNSETTLED) if context.concerns(each)]
+    check_not_frozen(entries)
+    unsettled = [each for each in entries.under_way(UNSETTLED, server_id=server_id) if context.concerns(each)]
     for each in unsettled:
         if each.status is Status.SENDING and context.is_being_sent(each):
             raise BusyError(
@@ -131,8 +145,8 @@ def check_open(context: Context, entries: Entries, server_id: int) -> None:
 
 def counted(context: Context, entries: Entries, action: ActionName) -> list[Operation]:
     """The operations that a budget may have to count, newest first."""
-    most = max(context.settings.deletes_per_hour, context.settings.deletes_per_day, _RESTORES_COUNTED)
-    return entries.find(action=action, statuses=EFFECTIVE, sent_only=True, limit=most, owner=context.identity)
+    sent = recent(entries.sent(action, statuses=EFFECTIVE), DAY, context.moment())
+    return [each for each in sent if context.can_see(each)]
 
 
 def check_fresh(entries: Entries, operation: Operation, seen: Observation) -> None:
@@ -141,7 +155,7 @@ def check_fresh(entries: Entries, operation: Operation, seen: Observation) -> No
     Raises:
         StaleError: It must be looked again.
     """
-    if entries.last_write(operation.server_id) > seen.after:
+    if entries.has_written(operation.server_id, seen.after):
         raise StaleError
 
 
@@ -157,3 +171,10 @@ def still_open(context: Context, entries: Entries, operation: Operation) -> Oper
     if current.is_expired(context.moment()):
         raise ConfirmationExpiredError(f"The plan {operation.id} is no longer valid.")
     return current
+
+
+def with_consent(entries: Entries, current: Operation, approved_by: ApprovedBy) -> Operation:
+    """Record who consented; of an approver that is recorded by then."""
+    if current.status is Status.APPROVED:
+        return current
+    return entries.save(current.updated(status=Status.APPROVED, approved_by=approved_by))

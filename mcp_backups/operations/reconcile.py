@@ -8,6 +8,7 @@ from mcp_backups.errors import (
     BackupsError,
     BusyError,
     ConfigError,
+    ConfirmationExpiredError,
     ConfirmationInvalidError,
     InvalidArgumentError,
     LedgerUnavailableError,
@@ -30,6 +31,9 @@ LEDGER_AWAY = (BusyError, LedgerUnavailableError)
 
 _NOT_OVER = OPEN | UNSETTLED | {Status.ACCEPTED}
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 5.0
+_DECISION_SECONDS = 0.5
+"""How soon an approver's decision is seen, which the ledger tells."""
+
 _LAST_LOOK_SECONDS = 1.0
 """How long before a call must be answered the waiting ends."""
 
@@ -54,15 +58,19 @@ async def follow(context: Context, operation: Operation, wait_seconds: float, re
         if not _is_under_way(result) or waited >= end:
             return result
         await report(waited, wait_seconds, f"{operation.id} ({operation.action}): {operation.status}")
-        await context.clock.sleep(min(pause, end - waited))
-        pause = min(pause * 1.5, _LONGEST_WAIT)
+        if operation.status is Status.WAITING:
+            await context.clock.sleep(min(_DECISION_SECONDS, end - waited))
+            operation = await context.find(operation.id) or operation
+        else:
+            await context.clock.sleep(min(pause, end - waited))
+            pause = min(pause * 1.5, _LONGEST_WAIT)
 
 
 async def settle(context: Context, operation: Operation) -> Result:
     """Look once what became of an operation, and record what is new."""
     known = left_behind(context, operation)
     if operation.is_expired(context.moment()):
-        known = operation.updated(status=Status.EXPIRED)
+        known = _expired(operation)
     result = Result(known)
     action = context.actions[known.action]
     if action.may_change(known) and (context.can_see(known) or known.action == "prune_backups"):
@@ -80,6 +88,17 @@ async def settle(context: Context, operation: Operation) -> Result:
     except LEDGER_AWAY as obstacle:
         return result._replace(obstacle=obstacle)
     return result._replace(operation=recorded)
+
+
+def _expired(operation: Operation) -> Operation:
+    """The operation, which may stay so no longer."""
+    told = {
+        Status.WAITING: "No approver decided on it in time.",
+        Status.APPROVED: "It was approved, and then not carried out in time.",
+    }.get(operation.status, "")
+    return operation.updated(
+        status=Status.EXPIRED, error=told, error_code=ConfirmationExpiredError.code if told else ""
+    )
 
 
 def left_behind(context: Context, operation: Operation) -> Operation:
@@ -101,6 +120,8 @@ def _is_under_way(result: Result) -> bool:
     operation = result.operation
     if result.unseen == MADE_ELSEWHERE:
         return False
+    if operation.status is Status.WAITING:
+        return True
     if operation.status is Status.PREPARING:
         return result.safety is not None and result.safety.status is not Status.SUCCEEDED
     if operation.action == "restore_server":
@@ -116,7 +137,7 @@ async def settle_left_open(context: Context) -> None:
     try:
         if not context.ledger.exists():
             return
-        left = await context.ledger.read(lambda entries: entries.find(statuses=UNSETTLED))
+        left = await context.ledger.read(lambda entries: entries.under_way(UNSETTLED))
         for operation in reversed(left):
             if operation.status is Status.UNKNOWN or not context.is_being_sent(operation):
                 _tell(await settle(context, operation))

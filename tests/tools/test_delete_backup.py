@@ -291,13 +291,14 @@ async def test_where_a_plan_consents_confirm_alone_does_not(agent_with: AgentWit
         assert (await confirm(agent, 501, answer.operation)).status == "succeeded"
 
 
-async def test_where_only_a_person_consents_a_client_that_cannot_ask_is_refused(
+async def test_where_only_a_person_consents_a_client_that_cannot_ask_waits_for_an_approver(
     agent_with: AgentWith, emulator: Emulator
 ) -> None:
     async with agent_with(approval="human") as agent:
         operation = await plan(agent, 501)
-        assert_refused(await confirm(agent, 501, operation), "declined")
-        assert_refused(await agent.call("delete_backup", backup_id=501, confirm=True), "declined")
+        assert (await confirm(agent, 501, operation)).status == "needs_approval"
+        again = await agent.call("delete_backup", backup_id=501, confirm=True)
+        assert (again.status, again.operation) == ("needs_approval", operation)
     assert_nothing_was_deleted(emulator)
 
 
