@@ -156,10 +156,6 @@ def test_a_tag_of_another_version_is_not_released(tmp_path: Path) -> None:
         fill_in(tmp_path, Place("https://github.example", "some-one/backups", "v0.0.9"))
 
 
-def _name_of(requirement: str) -> str:
-    return re.split(r"[<>=!~;\[ ]", requirement)[0]
-
-
 def test_each_package_that_is_imported_is_asked_for() -> None:
     """One that comes by way of another may stop coming."""
     imported = {
@@ -170,11 +166,12 @@ def test_each_package_that_is_imported_is_asked_for() -> None:
         + ([node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else [])
     }
     others = imported - set(sys.stdlib_module_names) - {"mcp_backups", "__future__"}
-    needs = [each for each in requires("mcp-backups") or [] if not re.search("extra == .(dev|mutation)", each)]
-    asked = [_name_of(each) for each in needs if "extra ==" not in each]
+    for_developers = ("extra == 'dev'", "extra == 'mutation'")
+    needed = [each for each in requires("mcp-backups") or [] if not each.endswith(for_developers)]
+    asked = [re.split(r"[<>=!~;\[ ]", each)[0] for each in needed]
     found = packages_distributions()
     distributions = {name: {each.replace("_", "-").lower() for each in found[name]} for name in others}
-    assert {name for name in others if not distributions[name] & set(map(_name_of, needs))} == set()
+    assert {name for name in others if not distributions[name] & set(asked)} == set()
     assert {each for each in asked if not any(each in distributions[name] for name in others)} == set()
 
 
