@@ -68,7 +68,7 @@ async def _look(context: Context, before: Known | None) -> tuple[Known, list[str
         return {}, []
 
     def read(entries: Entries) -> tuple[Known, list[Operation]]:
-        now = {each.id: each for each in entries.find(statuses=_TOLD)}
+        now = {each.id: each for each in entries.under_way(_TOLD)}
         past = [entries.get(each) for each in before or {} if each not in now]
         return now, [each for each in past if each]
 
