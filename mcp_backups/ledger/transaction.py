@@ -35,10 +35,6 @@ from .tables import (
     terms,
 )
 
-LOSS_ACCEPTED = "loss_accepted"
-"""The status of an event that says that the operator went on although something was missing."""
-
-
 _PAGE = 500
 _RECENT_EVENTS = 500
 """So many of the last events, and the rows of their operations, are looked over whenever another process has written.
@@ -58,9 +54,7 @@ _PLANS_DROPPED = 8
 _MOST_KNOWN = 1000
 """How many operations are kept in memory, so that none is read and checked again as long as it stays the same."""
 
-
 Kept = TypeVar("Kept", bound=Document)
-
 
 Known = dict[OperationRow, Kept]
 """Operations that were read and checked, by their rows."""
@@ -210,7 +204,7 @@ class Transaction(Generic[Kept]):
         return found[0] if found else None
 
     def seal(self, text: str) -> str:
-        """The MAC of a text that is no event; only who has the key can make it."""
+        """The MAC of a text that is no event."""
         return hmac.digest(self._sealing_key, f"text {text}".encode(), "sha256").hex()
 
     def _difference(self, row: OperationRow, document: str) -> str:
