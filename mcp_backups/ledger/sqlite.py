@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from mcp_backups.errors import BackupsError, BusyError, LedgerLostError, LedgerUnavailableError
 
 from .checkpoint import Checkpoint
-from .events import GENESIS
+from .events import GENESIS, LOSS_ACCEPTED
 from .key import (
     BEGINNING,
     LOCK,
@@ -33,7 +33,7 @@ from .key import (
     remembered,
 )
 from .tables import SCHEMA, SEALED
-from .transaction import LOSS_ACCEPTED, Kept, Known, Transaction, distrust
+from .transaction import Kept, Known, Transaction, distrust
 
 __all__ = ["LOCK", "Ledger", "Transaction", "open_for_audit"]
 

@@ -7,7 +7,10 @@ from mcp_backups.models import OPERATION_ID
 
 from .events import OF_THE_LEDGER, Event, Fields, unpack
 
-UNDER_WAY = "'approved', 'preparing', 'sending', 'unknown'"
+WAITING = "waiting"
+"""The status of what an approver was asked about: nobody has consented to it, and it has to last as if somebody had."""
+
+UNDER_WAY = f"'{WAITING}', 'approved', 'preparing', 'sending', 'unknown'"
 """The statuses of what is not over, of which there is an index."""
 
 _ROW = "o.seq, o.id, o.action, o.status, o.server_id"
@@ -55,8 +58,8 @@ SEALED = (
     "DROP INDEX operations_by_server",
     "CREATE INDEX operations_by_server ON operations (server_id, action, sent)",
     "CREATE INDEX operations_by_backup ON operations (backup_id) WHERE sent > 0",
-    f"CREATE INDEX operations_under_way ON operations (server_id) WHERE status IN ({UNDER_WAY})",
     f"CREATE INDEX events_of_ledger ON events (seq) WHERE operation_id = '{OF_THE_LEDGER}'",
+    f"CREATE INDEX operations_under_way ON operations (server_id) WHERE status IN ({UNDER_WAY})",
     """CREATE TABLE plans (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -103,7 +106,7 @@ class OperationRow(NamedTuple):
 
 
 class Document(Protocol):
-    """What the ledger keeps, which is an operation. It knows of it only what it indexes, and who decided."""
+    """What the ledger keeps, which is an operation. It knows of it only what it indexes, and who consented."""
 
     @property
     def id(self) -> str: ...
@@ -123,8 +126,6 @@ class Document(Protocol):
     def credential(self) -> str: ...
     @property
     def approved_by(self) -> str: ...
-    @property
-    def decision(self) -> object | None: ...
 
     def model_dump_json(self, *, exclude_defaults: bool = ...) -> str: ...
 

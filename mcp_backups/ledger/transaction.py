@@ -1,8 +1,8 @@
 """One transaction on the ledger: its rows and events, each checked by a MAC with the installation's key.
 
-`events` is append-only, each chained to the one before, and begins with consent. `operations` has a row for each
-operation that somebody decided on, by which it is found: it names its last event and bears that event's MAC. `plans`
-holds those that nobody has decided on.
+`events` is append-only, each chained to the one before, and begins with consent, or when an approver is asked for it.
+`operations` has a row for each operation that has events, by which it is found: it names its last event and bears that
+event's MAC. `plans` holds the others.
 """
 
 import heapq
@@ -28,15 +28,12 @@ from .tables import (
     EVENT_COLUMNS,
     EVENT_COLUMNS_OF_0_1_0,
     UNDER_WAY,
+    WAITING,
     Document,
     OperationRow,
     event_of,
     terms,
 )
-
-LOSS_ACCEPTED = "loss_accepted"
-"""The status of an event that says that the operator went on although something was missing."""
-
 
 _PAGE = 500
 _RECENT_EVENTS = 500
@@ -57,9 +54,7 @@ _PLANS_DROPPED = 8
 _MOST_KNOWN = 1000
 """How many operations are kept in memory, so that none is read and checked again as long as it stays the same."""
 
-
 Kept = TypeVar("Kept", bound=Document)
-
 
 Known = dict[OperationRow, Kept]
 """Operations that were read and checked, by their rows."""
@@ -166,10 +161,10 @@ class Transaction(Generic[Kept]):
         )
 
     def save(self, operation: Kept) -> Kept:
-        """Record an operation as it is now, and that it came to be so; one that nobody has decided on as a plan."""
+        """Record an operation as it is now, and that it came to be so; one that nobody has consented to as a plan."""
         document = operation.model_dump_json(exclude_defaults=True)
         row = self._row("operations", operation.id)
-        if row is None and not (operation.approved_by or operation.decision or operation.sent):
+        if row is None and not (operation.approved_by or operation.sent or operation.status == WAITING):
             self._save_plan(operation, document)
             return operation
         event = self._append(operation.id, operation.status, self._difference(row, document) if row else document)
@@ -192,6 +187,25 @@ class Transaction(Generic[Kept]):
         )
         self.end = self._end._replace(operations=self._end.operations + 1)
         return operation
+
+    def note(self, status: str, about: Mapping[str, str]) -> None:
+        """Record something that is not of one operation."""
+        self._append(OF_THE_LEDGER, status, json.dumps(about))
+
+    def last_note(self, *statuses: str) -> Event | None:
+        """The last of the notes of these statuses; None if there is none, as before anything was sealed."""
+        if not self._is_sealed:
+            return None
+        ours = f"operation_id = '{OF_THE_LEDGER}' AND status IN ({','.join('?' * len(statuses))})"
+        last = f"seq = (SELECT seq FROM events WHERE {ours} ORDER BY seq DESC LIMIT 1)"  # noqa: S608
+        found = self._events(last, *statuses)
+        if self._key is not None and not self.are_as_recorded(found):
+            raise distrust(f"event {found[0].seq} was changed")
+        return found[0] if found else None
+
+    def seal(self, text: str) -> str:
+        """The MAC of a text that is no event."""
+        return hmac.digest(self._sealing_key, f"text {text}".encode(), "sha256").hex()
 
     def _difference(self, row: OperationRow, document: str) -> str:
         """What to record of an operation that has events."""
@@ -216,33 +230,9 @@ class Transaction(Generic[Kept]):
         )
         self._connection.execute(
             "DELETE FROM plans WHERE seq IN (SELECT seq FROM plans ORDER BY seq LIMIT ?)"
-            " AND (at < ? OR (SELECT COUNT(*) FROM plans) > ? AND status <> 'waiting')",
+            " AND (at < ? OR (SELECT COUNT(*) FROM plans) > ?)",
             (_PLANS_DROPPED, (now - PLANS_LAST).isoformat(), _MOST_PLANS),
         )
-
-    def note(self, status: str, about: Mapping[str, str]) -> None:
-        """Record something that is not of one operation."""
-        self._append(OF_THE_LEDGER, status, json.dumps(about))
-
-    def last_note(self, *statuses: str) -> Event | None:
-        """The last of the notes of these statuses; None if there is none, as before anything was sealed."""
-        if not self._is_sealed:
-            return None
-        ours = f"e.operation_id = '{OF_THE_LEDGER}' AND e.status IN ({','.join('?' * len(statuses))})"
-        row = self._connection.execute(
-            f"SELECT {self._event_columns} FROM events e WHERE {ours} ORDER BY e.seq DESC LIMIT 1",  # noqa: S608
-            statuses,
-        ).fetchone()
-        if row is None:
-            return None
-        event = event_of(*row)
-        if self._key is not None and not self.are_as_recorded([event]):
-            raise distrust(f"event {event.seq} was changed")
-        return event
-
-    def seal(self, text: str) -> str:
-        """The MAC of a text that is no event; only who has the key can make it."""
-        return hmac.digest(self._sealing_key, f"text {text}".encode(), "sha256").hex()
 
     def events(self, operation_id: str = "", after: int = 0) -> Iterator[Event]:
         """The event log, oldest first, got in pages; of one operation when its id is given."""
@@ -433,9 +423,7 @@ class Transaction(Generic[Kept]):
         return event
 
     def _mac_of_plan(self, operation_id: str, document: str) -> str:
-        if self._key is None:
-            raise LedgerUnavailableError("The ledger can only be read here.")
-        return hmac.digest(self._key, json.dumps(["plan", operation_id, document]).encode(), "sha256").hex()
+        return hmac.digest(self._sealing_key, json.dumps(["plan", operation_id, document]).encode(), "sha256").hex()
 
     def _append(self, operation_id: str, status: str, document: str) -> Event:
         end = self._end
@@ -455,6 +443,12 @@ class Transaction(Generic[Kept]):
             raise LedgerUnavailableError("The ledger can only be read here.")
         return self.end
 
+    @property
+    def _sealing_key(self) -> bytes:
+        if self._key is None:
+            raise LedgerUnavailableError("The ledger can only be read here.")
+        return self._key
+
     def are_as_recorded(self, events: Iterable[Event]) -> bool:
         """Whether nobody without the key has changed these events; the rest of the chain is not looked at."""
         if self._key is None:
@@ -463,12 +457,6 @@ class Transaction(Generic[Kept]):
             event.mac == event.expected_mac(self._key, self._mac_of(event.seq - 1) if event.seq > 1 else GENESIS)
             for event in events
         )
-
-    @property
-    def _sealing_key(self) -> bytes:
-        if self._key is None:
-            raise LedgerUnavailableError("The ledger can only be read here.")
-        return self._key
 
     def _mac_of(self, seq: int) -> str:
         row = self._connection.execute("SELECT lower(hex(mac)) FROM events WHERE seq = ?", (seq,)).fetchone()

@@ -111,7 +111,7 @@ async def test_only_the_last_word_counts_and_each_is_recorded_once(scene: Scene)
 @pytest.mark.parametrize(
     "change",
     [
-        "UPDATE events SET packed = x''",
+        "UPDATE events SET at = '2020-01-01T00:00:00+00:00'",
         "UPDATE events SET status = 'thawed'",
         "UPDATE events SET mac = x''",
     ],
