@@ -86,9 +86,9 @@ def _verdict_on_one(events: Sequence[Event], ledger: Entries) -> tuple[str, bool
     """One line on whether the events of one operation can be trusted, and whether they can."""
     if not events[0].seq:
         return "Nobody consented to it: a plan, which is no event of the chain.", True
-    if ledger.are_as_recorded(events):
-        return f"{plural(len(events), 'event')}, as recorded; mcp-backups audit --verify checks the whole chain", True
-    return f"{plural(len(events), 'event')}, CHANGED since they were recorded", False
+    if fault := ledger.fault_of(events):
+        return f"{plural(len(events), 'event')}, NOT to be trusted: {fault}", False
+    return f"{plural(len(events), 'event')}, as recorded; mcp-backups audit --verify checks the whole chain", True
 
 
 def export_events(settings: Settings, operation_id: str = "") -> int:

@@ -199,7 +199,7 @@ class Transaction(Generic[Kept]):
         ours = f"operation_id = '{OF_THE_LEDGER}' AND status IN ({','.join('?' * len(statuses))})"
         last = f"seq = (SELECT seq FROM events WHERE {ours} ORDER BY seq DESC LIMIT 1)"  # noqa: S608
         found = self._events(last, *statuses)
-        if self._key is not None and not self.are_as_recorded(found):
+        if self._key is not None and self.fault_of(found):
             raise distrust(f"event {found[0].seq} was changed")
         return found[0] if found else None
 
@@ -332,17 +332,16 @@ class Transaction(Generic[Kept]):
 
     def _fault_of(self, row: OperationRow, event: Event) -> str:
         """What is wrong with the row of an event's operation, or an empty string."""
-        name = _named(event.operation_id, event.seq)
         if row.id is None:
-            return f"operation {name} was taken out"
+            return f"operation {_named(event.operation_id, event.seq)} was taken out"
         if row.event > event.seq:
             return ""  # a later event tells
         try:
             is_so = (row.event, row.status, row.mac) == (event.seq, event.status, event.mac)
-            is_so = is_so and (row.fits(self._fields(row)) if self._is_sealed else row.document == event.document)
+            is_so = is_so and (row.fits(self._whole(row, event)) if self._is_sealed else row.document == event.document)
         except (ValueError, KeyError, TypeError, LedgerUnavailableError):
             is_so = False
-        return "" if is_so else f"operation {name} is not as its last event says"
+        return "" if is_so else f"operation {_named(event.operation_id, event.seq)} is not as its last event says"
 
     def _fault_of_rows(self) -> str:
         """The rows that no event tells of."""
@@ -391,6 +390,10 @@ class Transaction(Generic[Kept]):
         event = self._checked(row, row.event)
         if self._key is not None and event.mac != row.mac:
             raise _damaged(row)
+        return self._whole(row, event)
+
+    def _whole(self, row: OperationRow, event: Event) -> Fields:
+        """The fields of an operation as they were after an event of it."""
         fields = self._parsed(row, event)
         return changed(self._document(row, fields[WHOLE]), fields) if WHOLE in fields else fields
 
@@ -414,11 +417,8 @@ class Transaction(Generic[Kept]):
 
     def _checked(self, row: OperationRow, seq: int) -> Event:
         """One event of an operation, if it is as it was recorded."""
-        before, event = Event(0, "", "", "", "", GENESIS, GENESIS), None
-        for each in self._events("seq BETWEEN ? AND ?", seq - 1, seq):
-            before, event = event or before, each
-        is_so = event is not None and (event.seq, event.operation_id) == (seq, row.id)
-        if not (event and is_so and (self._key is None or event.mac == event.expected_mac(self._key, before.mac))):
+        event = next(iter(self._events("seq = ?", seq)), None)
+        if event is None or event.operation_id != row.id or not self._is_as_recorded(event):
             raise _damaged(row)
         return event
 
@@ -449,14 +449,16 @@ class Transaction(Generic[Kept]):
             raise LedgerUnavailableError("The ledger can only be read here.")
         return self._key
 
-    def are_as_recorded(self, events: Iterable[Event]) -> bool:
-        """Whether nobody without the key has changed these events; the rest of the chain is not looked at."""
+    def fault_of(self, events: Iterable[Event]) -> str:
+        """What is wrong with these events, as a clause; empty if nothing is. The rest of the chain is not looked at."""
+        if self._key is None and self._is_sealed:
+            return "the ledger's key cannot be read"
+        return "" if all(map(self._is_as_recorded, events)) else "changed since they were recorded"
+
+    def _is_as_recorded(self, event: Event) -> bool:
         if self._key is None:
-            return not self._is_sealed
-        return all(
-            event.mac == event.expected_mac(self._key, self._mac_of(event.seq - 1) if event.seq > 1 else GENESIS)
-            for event in events
-        )
+            return True
+        return event.mac == event.expected_mac(self._key, self._mac_of(event.seq - 1) if event.seq > 1 else GENESIS)
 
     def _mac_of(self, seq: int) -> str:
         row = self._connection.execute("SELECT lower(hex(mac)) FROM events WHERE seq = ?", (seq,)).fetchone()
