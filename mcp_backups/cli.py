@@ -186,7 +186,7 @@ def _serve(options: argparse.Namespace) -> None:
     gc.freeze()
     gc.enable()
     if getattr(options, "http", False):
-        anyio.run(serve_http, context, options.host, options.port, key)
+        anyio.run(serve_http, settings, context, options.host, options.port, key)
     else:
         anyio.run(serve_stdio, context, key)
 

@@ -57,7 +57,7 @@ def check(settings: Settings, max_age: timedelta, server_id: int, *, as_json: bo
     except ApiError as error:
         _print_failure(error, as_json=as_json)
         return EXIT_CODES["cannot_tell"]
-    report = fleet_report(fleet, in_full=True)
+    report = fleet_report(fleet, settings, in_full=True)
     if as_json:
         sys.stdout.write(report.model_dump_json() + "\n")
     elif sys.stdout.isatty():

@@ -12,7 +12,7 @@ from mcp_backups.operations.operation import (
     RestoreDetails,
     Status,
 )
-from mcp_backups.operations.policy import check_write
+from mcp_backups.operations.policy import check_write, policy_digest
 from mcp_backups.operations.reconcile import settle, supersede
 from mcp_backups.settings import Approval
 
@@ -95,6 +95,9 @@ async def _named(context: Context, request: Request, operation_id: str) -> Opera
     if operation.is_expired(context.moment()) or operation.status is Status.EXPIRED:
         ended = await settle(context, operation)
         raise ConfirmationExpiredError(f"The plan {operation.id} is no longer valid.{_done_before(ended)}")
+    if operation.status in OPEN and operation.policy != policy_digest(context.settings):
+        told = f"The rules here are no longer those under which the plan {operation.id} was made."
+        raise ConfirmationExpiredError(f"{told}{_done_before(await settle(context, operation))}")
     return operation
 
 
@@ -119,7 +122,7 @@ async def _answered(context: Context, request: Request) -> Operation:
     except ConfirmationInvalidError:
         raise DeclinedError(_OTHER_QUESTION) from None
     except ConfirmationExpiredError:
-        raise DeclinedError("The user was asked, and did not answer in time.") from None
+        raise DeclinedError("The question was put, and no answer came in time.") from None
 
 
 async def _repeated(context: Context, request: Request) -> Operation | None:
@@ -130,7 +133,11 @@ async def _repeated(context: Context, request: Request) -> Operation | None:
         done = entries.find(action=request.action, statuses=EFFECTIVE | {Status.PREPARING}, owner=context.identity)
         for operation in done:
             is_recent = operation.sent is not None and operation.sent.ago(now) < REPEAT_WINDOW
-            is_waiting = operation.status is Status.PREPARING and not operation.is_expired(now)
+            is_waiting = (
+                operation.status is Status.PREPARING
+                and not operation.is_expired(now)
+                and operation.policy == policy_digest(context.settings)
+            )
             if operation.arguments == request.arguments and (is_recent or is_waiting):
                 return operation
         return None

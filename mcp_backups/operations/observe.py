@@ -1,7 +1,8 @@
 """What is there before a destructive call, and whether the ledger lets it go on."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from mcp_backups.clock import Moment
 from mcp_backups.errors import (
     BusyError,
     ConfirmationExpiredError,
@@ -10,9 +11,10 @@ from mcp_backups.errors import (
     ResponseTooLargeError,
 )
 from mcp_backups.models import Backup, Gap, Listing
+from mcp_backups.operations.budget import budget_after, charged, check_budget, taken_back
 from mcp_backups.operations.context import Context, Entries
 from mcp_backups.operations.operation import EFFECTIVE, OPEN, UNSETTLED, ActionName, Arguments, Operation, Status
-from mcp_backups.operations.policy import Inventory, check_budget, check_settled
+from mcp_backups.operations.policy import Inventory, check_settled
 from mcp_backups.operations.reconcile import settle
 
 _RESTORES_COUNTED = 1000
@@ -103,8 +105,17 @@ def _absence(backups: Listing[Backup], backup_id: int, server_id: int) -> NotFou
 def check_ledger(context: Context, entries: Entries, operation: Operation) -> None:
     """Whether the operator's rules allow it, by what was done before. Raises as `check_open`, or PolicyDeniedError."""
     check_open(context, entries, operation.server_id)
-    sent = counted(context, entries, operation.action)
-    check_budget(context.settings, operation.action, operation.server_id, sent, context.moment())
+    if not is_taking_back(context, entries, operation):
+        sent = counted(context, entries, operation.action, operation.server_id)
+        check_budget(context.settings, operation.action, sent, context.moment())
+
+
+def limits(context: Context, entries: Entries, plan: Operation) -> dict[str, Any]:
+    """What limits a plan, as fields of its details: the budget after it, or what puts it outside of that."""
+    if before := is_taking_back(context, entries, plan):
+        return {"takes_back": before.id}
+    sent = counted(context, entries, plan.action, plan.server_id)
+    return {"budget": budget_after(context.settings, plan.action, 1, sent, plan.created)}
 
 
 def check_open(context: Context, entries: Entries, server_id: int) -> None:
@@ -124,10 +135,29 @@ def check_open(context: Context, entries: Entries, server_id: int) -> None:
     check_settled(server_id, unsettled, context.moment())
 
 
-def counted(context: Context, entries: Entries, action: ActionName) -> list[Operation]:
-    """The operations that a budget may have to count, newest first."""
-    most = max(context.settings.deletes_per_hour, context.settings.deletes_per_day, _RESTORES_COUNTED)
-    return entries.find(action=action, statuses=EFFECTIVE, sent_only=True, limit=most, owner=context.identity)
+def counted(context: Context, entries: Entries, action: ActionName, server_id: int) -> list[Moment]:
+    """When those were sent that a budget counts, newest first; restores on one server alone."""
+    if action == "restore_server":
+        restores = charged(restores_of(context, entries, server_id))
+        return [each.sent for each in restores if each.sent and context.can_see(each)]
+    most = max(context.settings.deletes_per_hour, context.settings.deletes_per_day, 1)
+    found = entries.find(action=action, statuses=EFFECTIVE, sent_only=True, limit=most, owner=context.identity)
+    return [each.sent for each in found if each.sent]
+
+
+def restores_of(context: Context, entries: Entries, server_id: int) -> list[Operation]:
+    """The restores of a server that took effect, or may have, whoever asked for them; newest first."""
+    found = entries.find(
+        action="restore_server", server_id=server_id, statuses=EFFECTIVE, sent_only=True, limit=_RESTORES_COUNTED
+    )
+    return [each for each in found if context.concerns(each)]
+
+
+def is_taking_back(context: Context, entries: Entries, operation: Operation) -> Operation | None:
+    """The restore that an operation takes back, outside the budget; None where it does not."""
+    if operation.action != "restore_server":
+        return None
+    return taken_back(operation.backup_id, restores_of(context, entries, operation.server_id))
 
 
 def check_fresh(entries: Entries, operation: Operation, seen: Observation) -> None:
