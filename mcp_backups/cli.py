@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mcp_backups import __version__
-from mcp_backups.commands.usage import EXITS, HELP, count, hours, port, seconds
+from mcp_backups.commands.usage import EXITS, HELP, count, hours, metrics_file, ping_url, port, seconds
 from mcp_backups.errors import BackupsError, ConfigError
 from mcp_backups.logs import LineFormatter
 from mcp_backups.text import visible
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 failed, 2 wrong usage or settings; `check` has 3 too."""
     options = _parser().parse_args(arguments)
     if logging.lastResort:  # what writes where no log is set up
-        logging.lastResort.setFormatter(LineFormatter(None))
+        logging.lastResort.setFormatter(LineFormatter())
     try:
         code = options.run(options) or 0
         sys.stdout.flush()
@@ -76,6 +76,7 @@ def _parser() -> "_Parser":
 
     _add_servers(commands)
     _add_checks(commands)
+    _add_approvals(commands)
     _add_records(commands)
     return parser
 
@@ -110,6 +111,12 @@ def _add_checks(commands: "argparse._SubParsersAction[_Parser]") -> None:
     check.add_argument("--max-age", type=hours, default=24, metavar="AGE", help="such as 36h or 7d; 24h by default")
     check.add_argument("--server", type=count, default=0, metavar="ID", help="one server alone; all by default")
     check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.add_argument(
+        "--prometheus", type=metrics_file, metavar="FILE", help="write a .prom file for the textfile collector too"
+    )
+    check.add_argument(
+        "--ping", type=ping_url, metavar="URL", help="tell a monitor such as healthchecks.io; @FILE holds that URL"
+    )
     check.set_defaults(run=_check)
 
     doctor = _command(commands, "doctor")
@@ -125,6 +132,23 @@ def _add_checks(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--sandbox", action="store_true", default=argparse.SUPPRESS, help="for a server on an emulated account"
     )
     config.set_defaults(run=_config)
+
+
+def _add_approvals(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    approvals = _command(commands, "approvals")
+    approvals.add_argument("--json", action="store_true", help="print JSON lines")
+    approvals.add_argument("--watch", action="store_true", help="print it anew whenever it changes, until Ctrl-C")
+    approvals.set_defaults(run=_approvals)
+    for name, run in (("approve", _approve), ("decline", _decline)):
+        decision = _command(commands, name)
+        decision.add_argument("operation", help="its id")
+        if name == "decline":
+            decision.add_argument("--reason", default="", help="why; whoever asked is told")
+        decision.set_defaults(run=run)
+    freeze = _command(commands, "freeze")
+    freeze.add_argument("--reason", required=True, help="why; whoever asks for something is told")
+    freeze.set_defaults(run=_freeze)
+    _command(commands, "thaw").set_defaults(run=_thaw)
 
 
 def _add_records(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -166,7 +190,13 @@ def _serve(options: argparse.Namespace) -> None:
     from mcp_backups.settings import load_settings
 
     settings = load_settings()
-    configure_logging(settings.log_level, settings.vps_api_token)
+    configure_logging(settings.log_level, *settings.secrets)
+    is_http = getattr(options, "http", False)
+    opened = None
+    if not is_http:
+        from mcp_backups.opening import open_session
+
+        opened = open_session(settings)
     import anyio
 
     from mcp_backups.transport import (
@@ -185,10 +215,10 @@ def _serve(options: argparse.Namespace) -> None:
         context, key = partial(open_sandbox_context, settings, options.backup_seconds), lambda: None
     gc.freeze()
     gc.enable()
-    if getattr(options, "http", False):
+    if is_http:
         anyio.run(serve_http, settings, context, options.host, options.port, key)
     else:
-        anyio.run(serve_stdio, context, key)
+        anyio.run(serve_stdio, context, key, opened)
 
 
 def _sandbox(options: argparse.Namespace) -> None:
@@ -211,7 +241,14 @@ def _check(options: argparse.Namespace) -> int:
 
     _refuse_sandbox(options, "check")
     settings = load_settings()
-    return check(settings, timedelta(hours=options.max_age), options.server, as_json=options.json)
+    return check(
+        settings,
+        timedelta(hours=options.max_age),
+        options.server,
+        as_json=options.json,
+        metrics=options.prometheus,
+        ping=options.ping,
+    )
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -238,6 +275,48 @@ def _config(options: argparse.Namespace) -> int:
 def _refuse_sandbox(options: argparse.Namespace, command: str) -> None:
     if options.sandbox:
         raise ConfigError(f"{command} reads the account that the settings name; --sandbox does not go with it.")
+
+
+def _approvals(options: argparse.Namespace) -> int:
+    from mcp_backups.commands.approvals import show_approvals
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "approvals")
+    return show_approvals(load_settings(), as_json=options.json, watch=options.watch)
+
+
+def _approve(options: argparse.Namespace) -> int:
+    from mcp_backups.commands.approvals import approve, system_user
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "approve")
+    return approve(load_settings(), options.operation, system_user())
+
+
+def _decline(options: argparse.Namespace) -> int:
+    from mcp_backups.commands.approvals import decline, system_user
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "decline")
+    return decline(load_settings(), options.operation, options.reason, system_user())
+
+
+def _freeze(options: argparse.Namespace) -> int:
+    from mcp_backups.commands.approvals import system_user
+    from mcp_backups.commands.freeze import freeze
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "freeze")
+    return freeze(load_settings(), system_user(), options.reason)
+
+
+def _thaw(options: argparse.Namespace) -> int:
+    from mcp_backups.commands.approvals import system_user
+    from mcp_backups.commands.freeze import thaw
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "thaw")
+    return thaw(load_settings(), system_user())
 
 
 def _operations(options: argparse.Namespace) -> int:

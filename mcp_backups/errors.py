@@ -22,6 +22,7 @@
     ├── PolicyDeniedError             a rule of the operator's forbids it
     │   ├── BudgetExhaustedError      too many within the hour or the day
     │   └── ReadOnlyError             nothing may be changed here
+    ├── FrozenError                   nothing is sent until the operator lifts that
     ├── BusyError                     another call is at it: wait
     ├── LedgerUnavailableError        nothing can be recorded, so nothing is sent
     │   └── LedgerLostError           part of what was recorded is missing: the operator decides
@@ -214,6 +215,13 @@ class BudgetExhaustedError(PolicyDeniedError):
 
 class ReadOnlyError(PolicyDeniedError):
     code = "read_only"
+
+
+class FrozenError(BackupsError):
+    """Unlike a refusal by a rule it ends no plan: what was approved may go on afterwards."""
+
+    code = "policy_denied"
+    advice = "Tell the user, and do not try again before they say that it is lifted."
 
 
 class BusyError(BackupsError):

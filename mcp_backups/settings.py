@@ -5,10 +5,12 @@ import os
 import re
 import stat
 from collections.abc import Collection, Mapping
+from functools import partial
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import platformdirs
 from pydantic import (
@@ -33,7 +35,7 @@ CONFIG = PREFIX + "CONFIG"
 STATE_DIR = PREFIX + "STATE_DIR"
 DEFAULT_URL = "https://admin.vps.org/api/v1"
 
-Approval = Literal["auto", "plan", "human", "flag"]
+Approval = Literal["auto", "plan", "human", "operator", "flag"]
 
 _log = logging.getLogger(__name__)
 
@@ -55,16 +57,27 @@ def _flag(raw: object) -> object:
     return _FLAGS.get(raw.lower(), raw) if isinstance(raw, str) else raw
 
 
-def _ids(raw: object) -> object:
+def _listed(noun: str, raw: object) -> object:
     """`"12345, 12346"` as a list; anything else that is a list as it is."""
     if isinstance(raw, frozenset | set):
         return raw
     if isinstance(raw, str):
         raw = [part.strip() for part in raw.split(",")] if raw.strip(" ,") else []
-    _require(isinstance(raw, list | tuple), "must be a list of ids")
+    _require(isinstance(raw, list | tuple), f"must be a list of {noun}s")
     # Whoever sets an empty list may have meant "none of them", and would get "all of them".
-    _require(bool(raw), "is set, but names no id; take it out, or name some")
+    _require(bool(raw), f"is set, but names no {noun}; take it out, or name some")
     return raw
+
+
+def _addresses(raw: object) -> object:
+    """Addresses with spaces between them as a list; each is a secret."""
+    listed = raw.split() if isinstance(raw, str) else list(raw) if isinstance(raw, list | tuple) else [None]
+    told = [each.get_secret_value() if isinstance(each, SecretStr) else each for each in listed]
+    _require(
+        all(isinstance(each, str) and re.fullmatch(r"[A-Za-z0-9.+-]+://\S+", each) for each in told),
+        "must be Apprise addresses, such as mailto://… and ntfy://…, with a space between two",
+    )
+    return tuple(told)
 
 
 def _location(raw: object) -> Path:
@@ -89,14 +102,17 @@ def _usual_state_dir() -> Path:
 Number = Annotated[int, BeforeValidator(_number), Field(strict=True)]
 Flag = Annotated[bool, BeforeValidator(_flag), Field(strict=True)]
 Location = Annotated[Path, BeforeValidator(_location)]
-Ids = Annotated[frozenset[Annotated[Number, Field(ge=1, le=MAX_ID)]], BeforeValidator(_ids)]
+Ids = Annotated[frozenset[Annotated[Number, Field(ge=1, le=MAX_ID)]], BeforeValidator(partial(_listed, "id"))]
+Addresses = Annotated[tuple[SecretStr, ...], BeforeValidator(_addresses)]
+Name = Annotated[str, Field(strict=True, pattern=r"^[^\s,]+$", max_length=256)]
+Names = Annotated[frozenset[Name], BeforeValidator(partial(_listed, "name"))]
 
 
 class Settings(BaseModel):
     """Every setting, with its default; the environment wins over the file.
 
     A TOML file uses the names as they stand. In the environment they are in capitals, and all
-    but the three `VPS_API_…` begin with `MCP_BACKUPS_`. Text is read as the number, flag or list that it spells;
+    but the five `VPS_API_…` begin with `MCP_BACKUPS_`. Text is read as the number, flag or list that it spells;
     numbers and flags of a TOML file must be that.
     """
 
@@ -107,10 +123,27 @@ class Settings(BaseModel):
         default=None, description="File that holds the API token; readable by its owner only, or a mounted secret."
     )
     vps_api_url: str = Field(default=DEFAULT_URL, description="Base URL of the API; https, or http on this machine.")
+    vps_api_ca_file: Location | None = Field(
+        default=None, description="File of certificates in PEM form that are trusted beside the system's."
+    )
+    vps_api_proxy: SecretStr | None = Field(
+        default=None, description="URL of the HTTP proxy that https goes through, with its password if it wants one."
+    )
     approval: Approval = Field(
         default="auto",
-        description="Who consents to a destructive operation: auto, plan, human or flag.",
+        description="Who consents to a destructive operation: auto, plan, human, operator or flag.",
     )
+    approval_hours: Number = Field(
+        default=24, ge=1, le=168, description="Hours that an operation waits for an approver outside the chat."
+    )
+    approvers: Names = Field(
+        default=frozenset(),
+        description="System users and logins that may approve; whoever reaches it if it is not set.",
+    )
+    notify: Addresses = Field(
+        default=(), description="Apprise addresses that are told what waits and what was decided; each is a secret."
+    )
+    console_url: str | None = Field(default=None, description="Address of the console, as those are told it.")
     read_only: Flag = Field(default=False, description="Refuse every write.")
     servers: Ids = Field(default=frozenset(), description="Only these servers may be changed; all if it is not set.")
     protected_servers: Ids = Field(default=frozenset(), description="Servers of which nothing is deleted or restored.")
@@ -122,6 +155,9 @@ class Settings(BaseModel):
     restores_per_hour: Number = Field(
         default=1, ge=0, le=1000, description="Most restores of one server within an hour."
     )
+    creates_per_hour: Number = Field(
+        default=30, ge=0, le=100_000, description="Most backups made within an hour, safety backups not counted."
+    )
     require_safety_backup: Flag = Field(default=False, description="Refuse a restore without a safety backup.")
     mark_backups: Flag = Field(
         default=True,
@@ -132,9 +168,20 @@ class Settings(BaseModel):
         default=None,
         description="File that holds the installation's key, 32 random bytes or more; else one is made in that folder.",
     )
+    fast_start: Flag = Field(
+        default=True, description="Answer the beginning of a session over standard input before all is loaded."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", description="Least severe messages logged to standard error."
     )
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What is never to be shown: token, addresses, and the proxy's password as it is written and as it is meant."""
+        token = self.vps_api_token.get_secret_value() if self.vps_api_token else ""
+        password = urlsplit(self.vps_api_proxy.get_secret_value()).password if self.vps_api_proxy else ""
+        addresses = (address.get_secret_value() for address in self.notify)
+        return tuple(secret for secret in (token, password, unquote(password or ""), *addresses) if secret)
 
     @field_validator("vps_api_token")
     @classmethod
@@ -145,6 +192,14 @@ class Settings(BaseModel):
         if fault := _token_fault(value):
             raise ValueError(fault)
         return SecretStr(value)
+
+    @field_validator("console_url")
+    @classmethod
+    def _check_console_url(cls, url: str | None) -> str | None:
+        parts = urlsplit(url or "https://none")
+        is_plain = parts.scheme in {"https", "http"} and parts.hostname and "@" not in parts.netloc
+        _require(bool(is_plain) and (url or "").isprintable() and " " not in (url or ""), "must be an https:// URL")
+        return url
 
     @field_validator("vps_api_url")
     @classmethod
@@ -159,6 +214,21 @@ class Settings(BaseModel):
             parts.scheme == "https" or is_loopback(parts.hostname or ""), "must be https, unless it is on this machine"
         )
         return url.rstrip("/")
+
+    @field_validator("vps_api_proxy")
+    @classmethod
+    def _check_proxy(cls, proxy: SecretStr | None) -> SecretStr | None:
+        url = proxy.get_secret_value() if proxy else ""
+        if not url:
+            return None
+        parts = urlsplit(url)
+        is_address = url.isascii() and url.isprintable() and " " not in url and bool(parts.hostname)
+        _require(
+            is_address and parts.scheme in {"http", "https"}, "must be an address such as http://proxy.example.com:3128"
+        )
+        _require(_is_port_or_none(parts.netloc), "has a bad port")
+        _require(parts.path in {"", "/"} and not {"?", "#"} & set(url), "must not hold a path, query or fragment")
+        return proxy
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -183,6 +253,10 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     if settings.vps_api_token_file:
         token = SecretStr(_read_token(settings.vps_api_token_file))
         settings = settings.model_copy(update={"vps_api_token": token})
+    if settings.vps_api_ca_file:
+        _check_certificates(settings.vps_api_ca_file)
+    if settings.notify and find_spec("apprise") is None:
+        raise ConfigError("MCP_BACKUPS_NOTIFY needs what `pip install 'mcp-backups[notify]'` brings along.")
     check_state_dir(settings.state_dir)
     return settings
 
@@ -325,8 +399,14 @@ def _read_toml(path: Path, *, is_named: bool) -> dict[str, Any]:
                 f"{safe_text(name)} in the settings file is not a setting{_did_you_mean(name, Settings.model_fields)}"
                 " The names there are in small letters."
             )
-    if "vps_api_token" in values and not is_kept_private(path, mode):
-        raise ConfigError(f"{where} holds the token and can be read by others; make it private (chmod 600).")
+    secrets = {
+        "the token": "vps_api_token" in values,
+        "the proxy's password": "@" in str(values.get("vps_api_proxy")),
+        "addresses that are secrets": "notify" in values,
+    }
+    held = next((secret for secret, is_there in secrets.items() if is_there), "")
+    if held and not is_kept_private(path, mode):
+        raise ConfigError(f"{where} holds {held} and can be read by others; make it private (chmod 600).")
     return values
 
 
@@ -343,6 +423,20 @@ def _read_token(path: Path) -> str:
     if fault := _token_fault(token):
         raise ConfigError(f"{name} names a file of which the content {fault}.")
     return token
+
+
+def _check_certificates(path: Path) -> None:
+    import ssl  # noqa: PLC0415 - few starts have such a file
+
+    name = "VPS_API_CA_FILE"
+    if _mode(path, f"{name} names a file that") & stat.S_IWOTH:
+        raise ConfigError(f"{name} names a file that anyone may write to; take that right away (chmod o-w).")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise ConfigError(f"{name} names a file that holds no certificates in PEM form.") from None
+    except OSError:
+        raise ConfigError(f"{name} names a file that cannot be read.") from None
 
 
 def _mode(path: Path, where: str) -> int:

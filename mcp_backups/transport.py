@@ -12,15 +12,16 @@ import anyio
 from pydantic import SecretStr
 
 from mcp_backups.actions import ACTIONS
-from mcp_backups.api import VpsClient
+from mcp_backups.api import Network, VpsClient
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import BackupsError
 from mcp_backups.ledger import Ledger, Liveness, installation_key
+from mcp_backups.notify import keep_told, through_apprise
 from mcp_backups.operations import Context, Operation
 from mcp_backups.operations.reconcile import settle_left_open
 from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
-from mcp_backups.stdio import lines_of, serve_lines, take_over
+from mcp_backups.stdio import Opened, lines_of, serve_lines, take_over
 
 OpenContext = Callable[[], AbstractAsyncContextManager[Context]]
 GetKey = Callable[[], bytes | None]
@@ -30,10 +31,10 @@ _GRACE_SECONDS = 25.0
 
 
 @asynccontextmanager
-async def open_context(
+async def open_idle_context(
     settings: Settings, clock: Clock | None = None, connect: Callable[..., VpsClient] = VpsClient
 ) -> AsyncIterator[Context]:
-    """Everything that the tools work with, on the account that the settings name.
+    """Everything that operations work with, on the account that the settings name; nothing goes on by itself.
 
     Args:
         settings: The account and the policy.
@@ -44,17 +45,32 @@ async def open_context(
     ledger = Ledger(settings.state_dir, Operation, clock.wall, settings.key_file)
     liveness = Liveness(settings.state_dir)
     try:
-        async with (
-            connect(settings.vps_api_url, settings.vps_api_token, clock=clock) as api,
-            anyio.create_task_group() as background,
-        ):
-            context = Context(settings, api, ledger, liveness, clock, ACTIONS)
-            background.start_soon(settle_left_open, context)
-            yield context
-            background.cancel_scope.cancel()
+        async with connect(
+            settings.vps_api_url,
+            settings.vps_api_token,
+            clock=clock,
+            network=Network(settings.vps_api_ca_file, settings.vps_api_proxy),
+        ) as api:
+            yield Context(settings, api, ledger, liveness, clock, ACTIONS)
     finally:
         liveness.leave()
         ledger.close()
+
+
+@asynccontextmanager
+async def open_context(
+    settings: Settings, clock: Clock | None = None, connect: Callable[..., VpsClient] = VpsClient
+) -> AsyncIterator[Context]:
+    """The same for a server; in the background it looks what was left open before, and tells people what is new."""
+    async with (
+        open_idle_context(settings, clock, connect) as context,
+        anyio.create_task_group() as background,
+    ):
+        background.start_soon(settle_left_open, context)
+        if settings.notify:
+            background.start_soon(keep_told, context, through_apprise(settings.notify))
+        yield context
+        background.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -71,11 +87,12 @@ async def open_sandbox_context(settings: Settings, backup_seconds: float) -> Asy
             "vps_api_token": SecretStr(emulator.token),
             "state_dir": Path(stack.enter_context(TemporaryDirectory(prefix="mcp-backups-"))),
             "key_file": None,
+            "notify": (),
         }
         yield await stack.enter_async_context(open_context(settings.model_copy(update=here)))
 
 
-async def serve_stdio(context: OpenContext, key: GetKey = lambda: None) -> None:
+async def serve_stdio(context: OpenContext, key: GetKey = lambda: None, opened: Opened | None = None) -> None:
     """Serve one client over standard input and output until the input ends or a signal comes.
 
     A write under way is finished and recorded first, within a grace of 25 s.
@@ -83,16 +100,19 @@ async def serve_stdio(context: OpenContext, key: GetKey = lambda: None) -> None:
     Args:
         context: What the tools work with.
         key: Gets what seals questions to the user, see `build_server`.
+        opened: The client, where its beginning was answered already.
     """
-    incoming, outgoing = take_over()
+    if opened is None:
+        incoming, outgoing = take_over()
+        opened = Opened(lines_of(incoming), outgoing.write)
     closed = anyio.Event()
     async with anyio.create_task_group() as tasks:
         if sys.platform != "win32":
             tasks.start_soon(_end_on_signal, tasks.cancel_scope, closed)
         try:
-            async with context() as opened:
-                server = build_server(opened.settings, lambda: nullcontext(opened), sealing_key=key)
-                await serve_lines(server, lines_of(incoming), outgoing.write)
+            async with context() as served:
+                server = build_server(served.settings, lambda: nullcontext(served), sealing_key=key)
+                await serve_lines(server, opened)
         finally:
             closed.set()
         tasks.cancel_scope.cancel()

@@ -1,6 +1,8 @@
+import json
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +16,24 @@ from tests.stage import AgentWith, Era, MakeSettings, ManualClock, Session, sess
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: many tests wait for a process or a socket."""
     return (os.cpu_count() or 1) + 1
+
+
+@pytest.fixture(scope="session", autouse=True)
+def schemas_are_checked_once() -> Iterator[None]:
+    """Every client checks the schema of every tool that it calls, which is a fifth of all that the tests compute."""
+    validator: Any = import_module("jsonschema").Draft202012Validator  # it has no types
+    check = validator.check_schema
+    checked: set[str] = set()
+
+    def check_once(schema: dict[str, Any]) -> None:
+        as_text = json.dumps(schema)
+        if as_text not in checked:
+            check(schema)
+            checked.add(as_text)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validator, "check_schema", check_once)
+        yield
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ async def test_the_policy_is_that_in_force(agent_with: AgentWith) -> None:
         deletes_per_hour=4,
         deletes_per_day=5,
         restores_per_hour=6,
+        creates_per_hour=7,
         require_safety_backup=True,
         ignored_servers=frozenset({12384, 12360}),
     ) as agent:
@@ -72,10 +73,15 @@ async def test_the_policy_is_that_in_force(agent_with: AgentWith) -> None:
     assert policy["protected_backups"] == [499, 501]
     assert policy["ignored_servers"] == [12360, 12384]
     assert policy["safety_backup_required"] is True
-    assert policy["budgets"] == {"deletes_per_hour": 4, "deletes_per_day": 5, "restores_per_server_per_hour": 6}
+    assert policy["budgets"] == {
+        "deletes_per_hour": 4,
+        "deletes_per_day": 5,
+        "restores_per_server_per_hour": 6,
+        "creates_per_hour": 7,
+    }
 
 
-@pytest.mark.parametrize("approval", ["auto", "plan", "human", "flag"])
+@pytest.mark.parametrize("approval", ["auto", "plan", "human", "operator", "flag"])
 async def test_the_policy_never_tells_how_a_rule_could_be_lifted(agent_with: AgentWith, approval: str) -> None:
     """A model reads it: it names no environment variable, no file, no other value of a rule, and no secret."""
     async with agent_with(approval=approval) as agent:
@@ -84,7 +90,7 @@ async def test_the_policy_never_tells_how_a_rule_could_be_lifted(agent_with: Age
     assert [
         name for name in [*names, "MCP_BACKUPS_", "VPS_API_", "config.toml", "vps_sandbox", "http"] if name in text
     ] == []
-    others = {"auto", "plan", "human", "flag"} - {approval}
+    others = {"auto", "plan", "human", "operator", "flag"} - {approval}
     assert [other for other in others if f'"{other}"' in text] == []
 
 
@@ -238,7 +244,7 @@ async def test_the_last_operations_are_read_newest_first(agent: Session, clock: 
         "age": "0 min",
     }
     assert document["operations"][1]["age"] == "5 min"
-    assert document["operations"][1]["changed"] == "done"
+    assert document["operations"][1]["changed"] == "started"
 
 
 async def test_a_plan_that_no_longer_counts_is_not_called_planned(agent: Session, clock: ManualClock) -> None:

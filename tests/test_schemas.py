@@ -15,6 +15,8 @@ import pytest
 from mcp_backups.server import definition
 from mcp_backups.tools import TOOLS, Tool
 
+from .stage import Era, Session
+
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 LIST_BYTES = 24_000
 """What the whole list of tools may take, with hints and the schemas of answers."""
@@ -225,6 +227,16 @@ def test_all_the_definitions_together_are_small() -> None:
     assert len(json.dumps(parts, separators=(",", ":"), ensure_ascii=False).encode()) < ALL_BYTES
     whole = {"tools": [told(tool) for tool in TOOLS]}
     assert len(json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode()) < LIST_BYTES
+
+
+@pytest.mark.anyio
+async def test_lists_may_be_kept_for_a_minute_and_by_no_one_else(agent: Session, era: Era) -> None:
+    """They change with the server's version alone. Before 2026-07-28 there is no word for it."""
+    client = agent.client
+    lists = await client.list_tools(), await client.list_prompts()
+    for listed in (*lists, await client.list_resources(), await client.list_resource_templates()):
+        assert (listed.ttl_ms, listed.cache_scope) == (60_000 if era == "auto" else 0, "private")
+    assert (await client.read_resource("backups://policy")).ttl_ms == 0
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ async def delete(context: Context, backup_id: int, *, confirm: bool, operation_i
         BackupsError: Nothing was deleted, or it is not known.
     """
     request = Request("delete_backup", {"backup_id": backup_id}, confirm, operation_id, person)
-    return await authorize(context, request, Steps(_plan, question, execute_delete))
+    return await authorize(context, request, Steps(_plan, execute_delete))
 
 
 # The plan

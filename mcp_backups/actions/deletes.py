@@ -25,6 +25,7 @@ from mcp_backups.operations import (
     CANNOT_SEE,
     LEDGER_AWAY,
     OPEN,
+    PREPARING_LIFE,
     UNSETTLED,
     ApprovedBy,
     Context,
@@ -38,6 +39,7 @@ from mcp_backups.operations import (
     Result,
     Status,
     check_prune,
+    check_room,
     combined,
     execute,
     judge_all,
@@ -47,6 +49,7 @@ from mcp_backups.operations import (
     settle,
     still_open,
     supersede,
+    with_consent,
 )
 from mcp_backups.retention import Keep
 from mcp_backups.text import plural
@@ -96,14 +99,15 @@ def _take_up(
         return None
     if current.owner not in {"", owner} and context.liveness.is_at_work(current.owner, current.id):
         raise _busy(current)
-    if current.status is Status.PLANNED:
+    if current.status is not Status.PREPARING:
+        approved, details = with_consent(entries, current, approved_by), current.of(PruneDetails)
+        now, goes = context.moment(), details.covered(by_approver=approved.is_for_approver)
         items = (
-            item.model_copy(update={"operation_id": new_id()}) if item.fate == "delete" else item
-            for item in current.of(PruneDetails).items
+            item.model_copy(update={"operation_id": new_id(), "fate": "delete"}) if item in goes else item
+            for item in details.items
         )
-        current = entries.save(current.approved(approved_by, context.moment()).updated(items=tuple(items)))
-    sent = current.sent or context.moment()
-    return entries.save(current.updated(status=Status.PREPARING, owner=owner, sent=sent))
+        current = approved.entering(Status.PREPARING, now, PREPARING_LIFE, items=tuple(items), sent=now)
+    return entries.save(current.updated(owner=owner))
 
 
 def _busy(operation: Operation) -> BusyError:
@@ -125,6 +129,8 @@ async def _delete_all(context: Context, operation: Operation, report: ReportProg
         if context.seconds_left < _DELETE_SECONDS:
             break
         try:
+            if operation.is_for_approver:  # the rest of it waits for the budget
+                await context.ledger.read(partial(check_room, context, action="delete_backup", server_id=0))
             made, error = await _delete_one(context, operation, item)
         except BackupsError as obstacle:  # nothing was sent for this one: the same call may go on with it
             if combined(begun.values()) == "nothing":

@@ -77,7 +77,7 @@ async def prune(
         "older_than_days": keep.older_than_days,
     }
     request = Request("prune_backups", arguments, confirm, operation_id, person)
-    return await authorize(context, request, Steps(partial(_plan, can_show), question, partial(execute_prune, report)))
+    return await authorize(context, request, Steps(partial(_plan, can_show), partial(execute_prune, report)))
 
 
 # The plan
@@ -230,7 +230,8 @@ def facts(result: Result, _now: datetime) -> Facts:
     if details.all_left_expire_by:
         told["all_left_expire_by"] = stamp(details.all_left_expire_by)
     if details.planned("later"):
-        told["later_from"] = _later_from(details)
+        is_covered = result.approver == "approver" or result.operation.is_for_approver
+        told["later_from"] = _later_from(details) + (", by the same call" if is_covered else "")
     if details.budget and result.operation.status is Status.PLANNED:
         told["budget"] = in_words(details.budget, "delete")
     return told
@@ -266,7 +267,8 @@ def next_step(result: Result, _now: datetime) -> str:
 def question(operation: Operation) -> Question:
     """What a person is asked before it."""
     details = operation.of(PruneDetails)
-    goes, stay = details.planned("delete"), len(details.items) - len(details.planned("delete"))
+    goes = details.covered(by_approver=operation.is_for_approver)
+    stay = len(details.items) - len(goes)
     first, last = goes[-1].backup.created_at, goes[0].backup.created_at
     left = f"Left: {plural(stay, 'manual backup')}, and all automatic ones"
     if end := details.all_left_expire_by:
@@ -283,7 +285,8 @@ def question(operation: Operation) -> Question:
     )
     rules = {name.replace("_", "-"): count for name, count in operation.arguments.items() if name != "server_id"}
     told = ", ".join(f"{name} {count}" for name, count in rules.items() if count)
-    label = "Type the number of backups to delete"
+    later = ", with those left for later" if len(goes) > len(details.planned("delete")) else ""
+    label = f"Type the number of backups to delete{later}"
     return Question(text, "count", label, len(goes), f"The rules: {told}. {in_full(operation)}".strip())
 
 

@@ -75,7 +75,7 @@ async def restore(
     """
     arguments: Arguments = {"server_id": server_id, "backup_id": backup_id, "safety_backup": safety_backup}
     request = Request("restore_server", arguments, confirm, operation_id, person)
-    return await authorize(context, request, Steps(_plan, question, partial(execute_restore, waiting)))
+    return await authorize(context, request, Steps(_plan, partial(execute_restore, waiting)))
 
 
 # The plan

@@ -12,6 +12,7 @@ from mcp_backups.models import Backup
 from mcp_backups.operations import (
     LAST_LOOK_SECONDS,
     LEDGER_AWAY,
+    PREPARING_LIFE,
     ApprovedBy,
     Arguments,
     Context,
@@ -30,6 +31,7 @@ from mcp_backups.operations import (
     settle,
     still_open,
     supersede,
+    with_consent,
 )
 from mcp_backups.text import duration
 
@@ -159,7 +161,7 @@ async def _start_safety(
 ) -> Operation:
     """Have the safety backup made; returns the restore that waits for it."""
     arguments: Arguments = {"server_id": operation.server_id, "description": _DESCRIPTION}
-    safety = create.intent(context, arguments, seen.inventory.backups)
+    safety = create.intent(context, arguments, seen.inventory.backups).updated(is_safety=True)
 
     def intend(entries: Entries, owner: str) -> Operation | None:
         current = still_open(context, entries, operation)
@@ -167,8 +169,9 @@ async def _start_safety(
             return None
         check_ledger(context, entries, current)
         under_way = _under_way(context, entries, arguments, current)
-        approved = entries.save(current.approved(approved_by, context.moment()))
-        entries.save(approved.updated(status=Status.PREPARING, safety_operation=(under_way or safety).id))
+        approved = with_consent(entries, current, approved_by)
+        waits_for = (under_way or safety).id
+        entries.save(approved.entering(Status.PREPARING, context.moment(), PREPARING_LIFE, safety_operation=waits_for))
         return None if under_way else entries.save(safety.updated(owner=owner))
 
     def current(entries: Entries) -> Operation:

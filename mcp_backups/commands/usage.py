@@ -2,6 +2,8 @@
 
 import argparse
 import re
+from pathlib import Path
+from urllib.parse import urlsplit
 
 _LAST_PORT = 65535
 _MOST_HOURS = 8760
@@ -30,7 +32,11 @@ HELP = {
     ),
     "check": (
         "check that every server has a fresh good backup",
-        "For cron and CI. It reads the account that the settings name, and changes nothing.",
+        (
+            "For cron and CI. It reads the account that the settings name, and changes nothing. The monitor that --ping"
+            " names is told when it begins (URL/start) and how it ends (URL, or URL/fail); the exit code is that of the"
+            " check, whatever becomes of that."
+        ),
         "Exit codes: 0 every server has one, 1 not every, 2 wrong usage or settings, 3 it cannot be told.",
     ),
     "doctor": (
@@ -58,6 +64,37 @@ HELP = {
     "settle": (
         "record what became of an operation whose outcome is unknown",
         "Say what you found out by looking at VPS.org: the operation's server opens again for other operations.",
+        EXITS,
+    ),
+    "approvals": (
+        "list what waits for an approver",
+        (
+            "Operations that somebody has to decide on outside the chat, and those that are approved and not begun;"
+            " oldest first. Needs no token."
+        ),
+        EXITS,
+    ),
+    "approve": (
+        "approve an operation that waits",
+        (
+            "Shows the whole plan beside what is there now, and asks you to type your consent; so it needs a terminal."
+            " It is carried out when it is called again, within an hour, after everything was looked at again."
+        ),
+        "Exit codes: 0 approved, 1 not, 2 wrong usage or settings, or no terminal.",
+    ),
+    "decline": (
+        "decline an operation that waits, or take an approval back",
+        "Possible until the intent to send it is recorded. Whoever asked is told the reason.",
+        "Exit codes: 0 declined, 1 there is nothing to decide on, 2 wrong usage or settings.",
+    ),
+    "freeze": (
+        "send nothing that changes the account until `thaw`",
+        "It holds for every process on this ledger at once, for backups as well. Reading goes on.",
+        EXITS,
+    ),
+    "thaw": (
+        "lift a freeze",
+        "By whoever may approve, on a terminal. What was approved meanwhile is carried out when it is called again.",
         EXITS,
     ),
     "ledger": (
@@ -112,3 +149,23 @@ def hours(raw: str) -> int:
     if not 1 <= hours <= _MOST_HOURS:
         raise argparse.ArgumentTypeError("an age from 1h to 365d, such as 36h or 7d")
     return hours
+
+
+def metrics_file(raw: str) -> Path:
+    if not raw.endswith(".prom"):
+        raise argparse.ArgumentTypeError("a file whose name ends in .prom: the textfile collector reads no other")
+    return Path(raw)
+
+
+def ping_url(raw: str) -> str:
+    """An address, or what a file holds of which the name follows an @: other users see the arguments of a process."""
+    try:
+        url = Path(raw[1:]).read_text(encoding="ascii").strip() if raw.startswith("@") else raw
+        parts = urlsplit(url)
+        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
+        _ = parts.port  # reading it is what checks it
+    except (OSError, ValueError):
+        is_address = False
+    if not is_address or not url.isascii() or not url.isprintable() or " " in url:
+        raise argparse.ArgumentTypeError("an address that begins with https:// or http://, or @FILE that holds one")
+    return url

@@ -3,7 +3,7 @@
 `Ledger` and `Transaction` are the interface. Behind them another database can take SQLite's place.
 """
 
-from .events import OF_THE_LEDGER, Event
+from .events import OF_THE_LEDGER, Event, wholes
 from .key import KEY_BYTES, installation_key
 from .liveness import Liveness
 from .sqlite import Ledger, open_for_audit
@@ -19,4 +19,5 @@ __all__ = [
     "Transaction",
     "installation_key",
     "open_for_audit",
+    "wholes",
 ]

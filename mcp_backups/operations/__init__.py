@@ -3,26 +3,40 @@
 What is exported here is all that an action needs. Actions are known by one protocol, `Action`.
 """
 
+from .approval import (
+    Pending,
+    Present,
+    RenderedPlan,
+    check_approver,
+    decide,
+    pending,
+    pending_one,
+    there_now,
+)
 from .authorize import authorize, outcome_of_other
 from .budget import budget_after, check_budget, in_words, undo_allowed_from
 from .consent import MOST_IN_LINE, Person, Question, Reply, backup_line, can_be_typed, fitting, in_full, question_text
-from .context import Action, Context, Entries, Facts, ReportProgress, Request, Result, Steps, doubts_in
+from .context import Action, Context, Entries, Facts, ReportProgress, Request, Result, Steps, doubts_in, recent
 from .execute import carry_out, execute, may_have_acted, record_plan
+from .freeze import Freeze, frozen, set_frozen
 from .observe import (
     Observation,
     StaleError,
     check_ledger,
     check_open,
+    check_room,
     counted,
     is_taking_back,
     observe,
     restores_of,
     still_open,
+    with_consent,
 )
 from .operation import (
     EFFECTIVE,
     OPEN,
     PLAN_LIFE,
+    PREPARING_LIFE,
     REPEAT_WINDOW,
     UNSETTLED,
     ApprovedBy,
@@ -30,6 +44,7 @@ from .operation import (
     Arguments,
     Budget,
     CreateDetails,
+    Decision,
     DeleteDetails,
     Fate,
     Operation,
@@ -56,7 +71,6 @@ from .policy import (
     in_doubt,
     is_protected,
     judge_all,
-    policy_line,
 )
 from .reconcile import (
     CANNOT_SEE,
@@ -81,6 +95,7 @@ __all__ = [
     "MOST_IN_LINE",
     "OPEN",
     "PLAN_LIFE",
+    "PREPARING_LIFE",
     "PROVEN",
     "REPEAT_WINDOW",
     "UNSETTLED",
@@ -91,17 +106,22 @@ __all__ = [
     "Budget",
     "Context",
     "CreateDetails",
+    "Decision",
     "DeleteDetails",
     "Entries",
     "Facts",
     "Fate",
+    "Freeze",
     "Inventory",
     "Observation",
     "Operation",
+    "Pending",
     "Person",
+    "Present",
     "PruneDetails",
     "PruneItem",
     "Question",
+    "RenderedPlan",
     "Reply",
     "ReportProgress",
     "Request",
@@ -116,6 +136,7 @@ __all__ = [
     "budget_after",
     "can_be_typed",
     "carry_out",
+    "check_approver",
     "check_budget",
     "check_complete",
     "check_delete",
@@ -123,14 +144,17 @@ __all__ = [
     "check_open",
     "check_prune",
     "check_restore",
+    "check_room",
     "check_server",
     "check_write",
     "combined",
     "counted",
+    "decide",
     "doubts_in",
     "execute",
     "fitting",
     "follow",
+    "frozen",
     "in_doubt",
     "in_full",
     "in_words",
@@ -142,12 +166,17 @@ __all__ = [
     "new_id",
     "observe",
     "outcome_of_other",
-    "policy_line",
+    "pending",
+    "pending_one",
     "question_text",
+    "recent",
     "record_plan",
     "restores_of",
+    "set_frozen",
     "settle",
     "still_open",
     "supersede",
+    "there_now",
     "undo_allowed_from",
+    "with_consent",
 ]

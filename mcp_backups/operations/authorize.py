@@ -1,20 +1,21 @@
 """From a request to consent: what every destructive call goes through before anything is sent."""
 
+from itertools import chain
+
 from mcp_backups.errors import BusyError, ConfirmationExpiredError, ConfirmationInvalidError, DeclinedError
-from mcp_backups.operations.consent import Person, Question, approver, check_reply, consent
-from mcp_backups.operations.context import Context, Entries, Request, Result, Steps
+from mcp_backups.operations.approval import ask_approvers, asked_before
+from mcp_backups.operations.consent import Person, Question, approver, check_reply, consent, is_enough
+from mcp_backups.operations.context import Context, Entries, Request, Result, Steps, recent
 from mcp_backups.operations.operation import (
     EFFECTIVE,
     OPEN,
     REPEAT_WINDOW,
-    ApprovedBy,
     Operation,
     RestoreDetails,
     Status,
 )
 from mcp_backups.operations.policy import check_write, policy_digest
 from mcp_backups.operations.reconcile import settle, supersede
-from mcp_backups.settings import Approval
 
 _POLLS, _POLL_SECONDS = 100, 0.2
 
@@ -35,22 +36,18 @@ async def authorize(context: Context, request: Request, steps: Steps) -> Result:
         return await outcome_of_other(context, recorded.id)
     if recorded and recorded.status not in OPEN:
         return (await settle(context, recorded))._replace(replayed=True)
-    if recorded and request.confirm and _still_counts(recorded.approved_by, approval):
+    if recorded and request.confirm and is_enough(recorded.approved_by, approval):
         return await steps.execute(context, recorded, recorded.approved_by)
     needed = consent(approval, confirm=request.confirm, shown=bool(request.operation_id), can_ask=can_ask)
     operation = recorded or await steps.plan(context, request)
     if not needed or operation.status not in OPEN:  # a prune that finds nothing to delete needs no consent
         return Result(operation, approver=approver(approval, can_ask=can_ask))
-    if needed != "ask":
-        return await steps.execute(context, operation, needed)
-    approved_by = await _ask(context, request.person, operation, steps.question(operation))
-    # The time that a person took does not count.
-    return await steps.execute(context.for_a_call(), operation, approved_by)
-
-
-def _still_counts(approved_by: ApprovedBy, approval: Approval) -> bool:
-    """Whether the consent that an operation has is enough now: another process may have had a weaker rule."""
-    return bool(approved_by) and (approval != "human" or approved_by == "person")
+    if needed == "approver":
+        return Result(await ask_approvers(context, operation), approver="approver")
+    if needed == "ask":
+        await _ask(context, request.person, operation, context.actions[request.action].question(operation))
+        context = context.for_a_call()  # the time that a person took does not count
+    return await steps.execute(context, operation, "person" if needed == "ask" else needed)
 
 
 async def outcome_of_other(context: Context, operation_id: str) -> Result:
@@ -79,6 +76,8 @@ async def _recorded(context: Context, request: Request) -> Operation | None:
         return await _named(context, request, request.operation_id)
     if request.confirm and context.settings.approval == "flag":
         return await _repeated(context, request)
+    if approver(context.settings.approval, can_ask=request.person.can_be_asked) == "approver":
+        return await asked_before(context, request)
     return None
 
 
@@ -130,22 +129,19 @@ async def _repeated(context: Context, request: Request) -> Operation | None:
     now = context.moment()
 
     def find(entries: Entries) -> Operation | None:
-        done = entries.find(action=request.action, statuses=EFFECTIVE | {Status.PREPARING}, owner=context.identity)
-        for operation in done:
-            is_recent = operation.sent is not None and operation.sent.ago(now) < REPEAT_WINDOW
-            is_waiting = (
-                operation.status is Status.PREPARING
-                and not operation.is_expired(now)
-                and operation.policy == policy_digest(context.settings)
-            )
-            if operation.arguments == request.arguments and (is_recent or is_waiting):
+        waiting = entries.under_way({Status.PREPARING}, action=request.action)
+        done = entries.sent(request.action, statuses=EFFECTIVE)
+        rules = policy_digest(context.settings)
+        live = (each for each in waiting if not each.is_expired(now) and each.policy == rules)
+        for operation in chain(live, recent(done, REPEAT_WINDOW, now)):
+            if operation.arguments == request.arguments and context.can_see(operation):
                 return operation
         return None
 
     return await context.ledger.read(find)
 
 
-async def _ask(context: Context, person: Person, operation: Operation, asked: Question) -> ApprovedBy:
+async def _ask(context: Context, person: Person, operation: Operation, asked: Question) -> None:
     reply = await person.ask(operation.id, asked)
     try:
         check_reply(asked, reply)
@@ -153,4 +149,3 @@ async def _ask(context: Context, person: Person, operation: Operation, asked: Qu
         declined = operation.with_error(Status.DECLINED, no)
         await context.ledger.write(lambda entries: supersede(entries, operation, declined))
         raise
-    return "person"

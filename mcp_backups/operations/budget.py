@@ -1,4 +1,4 @@
-"""How many deletes and restores are allowed within an hour or a day. Pure: each check passes, or raises the refusal."""
+"""How many writes are allowed within an hour or a day. Pure: each check passes, or raises the refusal."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -9,7 +9,9 @@ from mcp_backups.operations.operation import ActionName, Budget, Operation, Rest
 from mcp_backups.settings import Settings
 from mcp_backups.text import duration, plural, stamp_after
 
-_HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+_NOUNS = {"create_backup": "new backup", "delete_backup": "delete", "restore_server": "restore"}
 
 
 def check_budget(settings: Settings, action: ActionName, sent: Sequence[Moment], now: Moment) -> None:
@@ -24,7 +26,7 @@ def check_budget(settings: Settings, action: ActionName, sent: Sequence[Moment],
     Raises:
         BudgetExhaustedError: It is not; says from when on it is.
     """
-    noun = action.partition("_")[0]
+    noun = _NOUNS[action]
     for most, window in _limits(settings, action):
         recent = [moment for moment in sent if moment.within(window, now)]
         if not most:
@@ -32,7 +34,7 @@ def check_budget(settings: Settings, action: ActionName, sent: Sequence[Moment],
         if len(recent) >= most:
             wait = max(recent[most - 1].left(window, now), timedelta(minutes=1))
             raise BudgetExhaustedError(
-                f"The budget of {plural(most, noun)} within {'an hour' if window == _HOUR else '24 h'} is used up.",
+                f"The budget of {plural(most, noun)} within {'an hour' if window == HOUR else '24 h'} is used up.",
                 f"The next is possible in {duration(wait)}, at {stamp_after(now.latest + wait)}; tell the user.",
             )
 
@@ -60,8 +62,9 @@ def in_words(budget: Budget, noun: str) -> str:
 def _limits(settings: Settings, action: ActionName) -> list[tuple[int, timedelta]]:
     """The most within each window."""
     return {
-        "restore_server": [(settings.restores_per_hour, _HOUR)],
-        "delete_backup": [(settings.deletes_per_hour, _HOUR), (settings.deletes_per_day, _DAY)],
+        "create_backup": [(settings.creates_per_hour, HOUR)],
+        "restore_server": [(settings.restores_per_hour, HOUR)],
+        "delete_backup": [(settings.deletes_per_hour, HOUR), (settings.deletes_per_day, DAY)],
     }[action]
 
 

@@ -6,12 +6,13 @@ from typing import Literal, NamedTuple, Protocol
 
 from mcp_backups.errors import DeclinedError
 from mcp_backups.models import COMPLETED, FAILED, IN_PROGRESS, MANUAL
-from mcp_backups.operations.operation import Approver, Operation
+from mcp_backups.operations.operation import ApprovedBy, Approver, Operation
 from mcp_backups.settings import Approval
 from mcp_backups.text import age, seen, size, stamp
 
-Consent = Literal["", "plan", "flag", "ask"]
-"""Nobody consents yet, the caller does that was shown the plan, the caller's flag does, a person must be asked."""
+Consent = Literal["", "plan", "flag", "ask", "approver"]
+"""Nobody consents yet, the caller does that was shown the plan, the caller's flag does, the user must be asked,
+or an approver outside the chat."""
 
 ANSWER_TIME = timedelta(minutes=5)
 """How long a person may think; an answer after that counts as none."""
@@ -119,16 +120,12 @@ def consent(approval: Approval, *, confirm: bool, shown: bool, can_ask: bool) ->
         confirm: The caller's `confirm`; without it nobody consents.
         shown: Whether the caller named the plan that it was shown.
         can_ask: Whether the client can put a question to its user.
-
-    Raises:
-        DeclinedError: Only a person may consent, and none can be asked.
     """
     if not confirm:
         return ""
-    if approval in {"auto", "human"} and can_ask:
-        return "ask"
-    if approval == "human":
-        raise DeclinedError("Here a person must consent, and this client offers no way to ask one.")
+    who = approver(approval, can_ask=can_ask)
+    if who != "caller":
+        return "ask" if who == "person" else who
     if shown:
         return "plan"
     return "flag" if approval == "flag" else ""
@@ -138,7 +135,13 @@ def approver(approval: Approval, *, can_ask: bool) -> Approver:
     """Who is to approve a plan that the caller was shown."""
     if approval in {"auto", "human"} and can_ask:
         return "person"
-    return "nobody" if approval == "human" else "caller"
+    return "approver" if approval in {"human", "operator"} else "caller"
+
+
+def is_enough(approved_by: ApprovedBy, approval: Approval) -> bool:
+    """Whether the consent that an operation has counts now: another process may have had a weaker rule."""
+    enough: dict[Approval, set[ApprovedBy]] = {"human": {"person", "approver"}, "operator": {"approver"}}
+    return bool(approved_by) and approved_by in enough.get(approval, {approved_by})
 
 
 def check_reply(asked: Question, reply: Reply) -> None:

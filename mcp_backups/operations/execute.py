@@ -23,7 +23,8 @@ from mcp_backups.errors import (
     TargetChangedError,
 )
 from mcp_backups.operations.authorize import outcome_of_other
-from mcp_backups.operations.context import Context, Entries, Result
+from mcp_backups.operations.context import Context, Entries, Result, recent
+from mcp_backups.operations.freeze import check_not_frozen
 from mcp_backups.operations.observe import (
     Observation,
     StaleError,
@@ -32,6 +33,7 @@ from mcp_backups.operations.observe import (
     limits,
     observe,
     still_open,
+    with_consent,
 )
 from mcp_backups.operations.operation import (
     EFFECTIVE,
@@ -93,9 +95,10 @@ async def record_plan(context: Context, draft: Operation, seen: Observation, che
 
     try:
         check(context, draft, seen)
-        return await context.ledger.write(save)
+        return await context.ledger.write_plan(save)
     except PolicyDeniedError as refusal:
-        await context.record(draft.with_error(Status.REFUSED, refusal))
+        refused = draft.with_error(Status.REFUSED, refusal)
+        await context.ledger.write_plan(lambda entries: entries.save(refused))
         raise
 
 
@@ -170,7 +173,7 @@ def _intend(
         _check_first(context, entries, current)
     check_fresh(entries, current, seen)
     check_ledger(context, entries, current)
-    approved = entries.save(current.approved(approved_by, context.moment()))
+    approved = with_consent(entries, current, approved_by)
     sending = approved.updated(status=Status.SENDING, sent=context.moment(), owner=owner)
     return entries.save(complete(context, entries, sending, seen) if complete else sending)
 
@@ -181,12 +184,9 @@ def _check_first(context: Context, entries: Entries, operation: Operation) -> No
     Raises:
         _SentBeforeError: Another with the same arguments was sent within the last 10 minutes.
     """
-    now = context.moment()
-    for each in entries.find(
-        action=operation.action, server_id=operation.server_id, statuses=EFFECTIVE, sent_only=True
-    ):
-        is_same = each.arguments == operation.arguments and context.can_see(each)
-        if is_same and each.sent and each.sent.ago(now) < REPEAT_WINDOW:
+    sent = entries.sent(operation.action, server_id=operation.server_id, statuses=EFFECTIVE)
+    for each in recent(sent, REPEAT_WINDOW, context.moment()):
+        if each.arguments == operation.arguments and context.can_see(each):
             raise _SentBeforeError(each.id)
 
 
@@ -209,9 +209,14 @@ async def carry_out(context: Context, operation_id: str, intend: Intend) -> Oper
         BackupsError: The request failed, or its outcome is not known; that too is recorded.
     """
     outcome = None
+
+    def begin(entries: Entries, owner: str) -> Operation | None:
+        check_not_frozen(entries)
+        return intend(entries, owner)
+
     await checkpoint_if_cancelled()  # the caller may have gone while nothing was waited for
     with anyio.CancelScope(shield=True), context.liveness.at_work(operation_id) as owner:
-        operation = await context.ledger.write(lambda entries: intend(entries, owner))
+        operation = await context.ledger.write(lambda entries: begin(entries, owner))
         if operation is not None:
             outcome = await _send(context, operation)
     return outcome

@@ -1,5 +1,6 @@
 """What is there before a destructive call, and whether the ledger lets it go on."""
 
+from itertools import islice
 from typing import Any, NamedTuple
 
 from mcp_backups.clock import Moment
@@ -11,9 +12,20 @@ from mcp_backups.errors import (
     ResponseTooLargeError,
 )
 from mcp_backups.models import Backup, Gap, Listing
-from mcp_backups.operations.budget import budget_after, charged, check_budget, taken_back
-from mcp_backups.operations.context import Context, Entries
-from mcp_backups.operations.operation import EFFECTIVE, OPEN, UNSETTLED, ActionName, Arguments, Operation, Status
+from mcp_backups.operations.budget import DAY, budget_after, charged, check_budget, taken_back
+from mcp_backups.operations.context import Context, Entries, recent
+from mcp_backups.operations.freeze import check_not_frozen
+from mcp_backups.operations.operation import (
+    EFFECTIVE,
+    OPEN,
+    UNSETTLED,
+    ActionName,
+    ApprovedBy,
+    Arguments,
+    CreateDetails,
+    Operation,
+    Status,
+)
 from mcp_backups.operations.policy import Inventory, check_settled
 from mcp_backups.operations.reconcile import settle
 
@@ -73,12 +85,17 @@ async def _search(context: Context, server_id: int, backup_id: int) -> tuple[Lis
     if target:
         whole = await api.list_backups(target.server_id)
         return whole, _find(whole, backup_id)
-    if server_id or every.to_its_end:
-        return every, None
-    servers = await api.list_servers()
+    if server_id:
+        return own if own.complete_for(server_id) else every, None
+    return (every, None) if every.to_its_end else await _search_each(context, backup_id)
+
+
+async def _search_each(context: Context, backup_id: int) -> tuple[Listing[Backup], Backup | None]:
+    """The same where the list of all cannot be read to its end: each server's own, one after the other."""
+    servers = await context.api.list_servers()
     gaps = list(servers.gaps)
     for server in servers.rows:
-        own = await api.list_backups(server.id)
+        own = await context.api.list_backups(server.id)
         if target := _find(own, backup_id):
             return own, target
         gaps += own.gaps
@@ -90,10 +107,10 @@ def _find(backups: Listing[Backup], backup_id: int) -> Backup | None:
 
 
 def _absence(backups: Listing[Backup], backup_id: int, server_id: int) -> NotFoundError | ProtocolError:
-    if backups.complete:
-        return NotFoundError(f"VPS.org has no backup {backup_id}.")
     if server_id and backups.complete_for(server_id):
         return NotFoundError(f"Server {server_id} has no backup {backup_id}.")
+    if backups.complete:
+        return NotFoundError(f"VPS.org has no backup {backup_id}.")
     missing = backups.missing_for(server_id)
     return ProtocolError(
         f"Backup {backup_id} is not in what could be read of the list of backups, but the list is incomplete "
@@ -106,8 +123,12 @@ def check_ledger(context: Context, entries: Entries, operation: Operation) -> No
     """Whether the operator's rules allow it, by what was done before. Raises as `check_open`, or PolicyDeniedError."""
     check_open(context, entries, operation.server_id)
     if not is_taking_back(context, entries, operation):
-        sent = counted(context, entries, operation.action, operation.server_id)
-        check_budget(context.settings, operation.action, sent, context.moment())
+        check_room(context, entries, operation.action, operation.server_id)
+
+
+def check_room(context: Context, entries: Entries, action: ActionName, server_id: int) -> None:
+    """Whether the budgets allow one more now. Raises `BudgetExhaustedError`."""
+    check_budget(context.settings, action, counted(context, entries, action, server_id), context.moment())
 
 
 def limits(context: Context, entries: Entries, plan: Operation) -> dict[str, Any]:
@@ -119,13 +140,15 @@ def limits(context: Context, entries: Entries, plan: Operation) -> dict[str, Any
 
 
 def check_open(context: Context, entries: Entries, server_id: int) -> None:
-    """Whether the outcome of everything that was sent for the server is known.
+    """Whether anything may be sent, and the outcome of everything that was sent for the server is known.
 
     Raises:
+        FrozenError: All changes are frozen.
         BusyError: Something is being sent at this moment.
         PolicyDeniedError: The outcome of something is not known.
     """
-    unsettled = [each for each in entries.find(server_id=server_id, statuses=UNSETTLED) if context.concerns(each)]
+    check_not_frozen(entries)
+    unsettled = [each for each in entries.under_way(UNSETTLED, server_id=server_id) if context.concerns(each)]
     for each in unsettled:
         if each.status is Status.SENDING and context.is_being_sent(each):
             raise BusyError(
@@ -138,19 +161,22 @@ def check_open(context: Context, entries: Entries, server_id: int) -> None:
 def counted(context: Context, entries: Entries, action: ActionName, server_id: int) -> list[Moment]:
     """When those were sent that a budget counts, newest first; restores on one server alone."""
     if action == "restore_server":
-        restores = charged(restores_of(context, entries, server_id))
-        return [each.sent for each in restores if each.sent and context.can_see(each)]
-    most = max(context.settings.deletes_per_hour, context.settings.deletes_per_day, 1)
-    found = entries.find(action=action, statuses=EFFECTIVE, sent_only=True, limit=most, owner=context.identity)
-    return [each.sent for each in found if each.sent]
+        found = charged(restores_of(context, entries, server_id))
+    else:
+        found = list(recent(entries.sent(action, statuses=EFFECTIVE), DAY, context.moment()))
+    return [
+        each.sent
+        for each in found
+        if each.sent
+        and context.can_see(each)
+        and not (isinstance(each.details, CreateDetails) and each.details.is_safety)
+    ]
 
 
 def restores_of(context: Context, entries: Entries, server_id: int) -> list[Operation]:
-    """The restores of a server that took effect, or may have, whoever asked for them; newest first."""
-    found = entries.find(
-        action="restore_server", server_id=server_id, statuses=EFFECTIVE, sent_only=True, limit=_RESTORES_COUNTED
-    )
-    return [each for each in found if context.concerns(each)]
+    """The last restores of a server that took effect, or may have, whoever asked for them; newest first."""
+    sent = entries.sent("restore_server", server_id=server_id, statuses=EFFECTIVE)
+    return list(islice((each for each in sent if context.concerns(each)), _RESTORES_COUNTED))
 
 
 def is_taking_back(context: Context, entries: Entries, operation: Operation) -> Operation | None:
@@ -166,7 +192,7 @@ def check_fresh(entries: Entries, operation: Operation, seen: Observation) -> No
     Raises:
         StaleError: It must be looked again.
     """
-    if entries.last_write(operation.server_id) > seen.after:
+    if entries.has_written(operation.server_id, seen.after):
         raise StaleError
 
 
@@ -182,3 +208,10 @@ def still_open(context: Context, entries: Entries, operation: Operation) -> Oper
     if current.is_expired(context.moment()):
         raise ConfirmationExpiredError(f"The plan {operation.id} is no longer valid.")
     return current
+
+
+def with_consent(entries: Entries, current: Operation, approved_by: ApprovedBy) -> Operation:
+    """Record who consented; of an approver that is recorded by then."""
+    if current.status is Status.APPROVED:
+        return current
+    return entries.save(current.updated(status=Status.APPROVED, approved_by=approved_by))

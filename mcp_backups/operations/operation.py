@@ -21,6 +21,8 @@ class Status(StrEnum):
 
     PLANNED = "planned"
     """Somebody was shown what it would do. It is sent only once somebody consents."""
+    WAITING = "waiting"
+    """Somebody asked for it, and an approver has yet to decide outside the chat."""
     APPROVED = "approved"
     """Somebody consented."""
     PREPARING = "preparing"
@@ -36,29 +38,31 @@ class Status(StrEnum):
     UNKNOWN = "unknown"
     """It was sent, and the answer is not certain. Only looking settles it."""
     DECLINED = "declined"
-    """A person said no, or could not be asked."""
+    """A person said no, or could not be asked; or an approver said no, or took an approval back."""
     EXPIRED = "expired"
-    """The plan was not confirmed, or not finished, in its time."""
+    """The plan was not confirmed, not decided on, or not finished, in its time."""
     REFUSED = "refused"
     """A rule stood against it, or what the plan showed was no longer so. Nothing was sent."""
 
 
-OPEN = frozenset({Status.PLANNED, Status.APPROVED, Status.PREPARING})
+OPEN = frozenset({Status.PLANNED, Status.WAITING, Status.APPROVED, Status.PREPARING})
 """Nothing has been sent for it yet, and something may be."""
 UNSETTLED = frozenset({Status.SENDING, Status.UNKNOWN})
 """The effect is not known."""
 EFFECTIVE = UNSETTLED | {Status.ACCEPTED, Status.SUCCEEDED}
 """The effect is there, or may be: what budgets count and what is not done again."""
 
-ApprovedBy = Literal["", "not_required", "plan", "flag", "person"]
-"""Who consented: nobody yet, nobody needed to, the caller who was shown the plan, the caller's flag, a person."""
+ApprovedBy = Literal["", "not_required", "plan", "flag", "person", "approver"]
+"""Who consented: nobody yet, nobody needed to, the caller who was shown the plan, the caller's flag, the client's user,
+an approver outside the chat."""
 
-Approver = Literal["caller", "person", "nobody"]
-"""Who can approve a plan: the caller by confirming, the user when asked, or nobody through this client."""
+Approver = Literal["caller", "person", "approver"]
+"""Who can approve a plan: the caller by confirming, the user when asked, or an approver outside the chat."""
 
 Arguments = dict[str, int | bool | str]
 
 PLAN_LIFE = timedelta(minutes=10)
+APPROVED_LIFE = timedelta(hours=1)
 PREPARING_LIFE = timedelta(hours=2)
 REPEAT_WINDOW = timedelta(minutes=10)
 """Within it, the same request again is the same operation."""
@@ -94,6 +98,36 @@ class Budget(_Frozen):
     more_from: datetime | None = None
 
 
+class Leave(_Frozen):
+    """How long an operation may stay in its present state.
+
+    Attributes:
+        since: When it came into it.
+        lasts: How long from then on.
+    """
+
+    since: Moment
+    lasts: timedelta
+
+
+class Decision(_Frozen):
+    """What an approver decided outside the chat; the operation's status tells which way.
+
+    Attributes:
+        by: The approver: a system user, or a login.
+        how: Where they decided.
+        at: When.
+        plan: The MAC of the plan as they were shown it.
+        reason: Why, in their own words, cleaned; empty if they gave none.
+    """
+
+    by: str
+    how: Literal["terminal", "console"]
+    at: Moment
+    plan: str
+    reason: str = ""
+
+
 class CreateDetails(_Frozen):
     """What is special about making a backup.
 
@@ -101,12 +135,14 @@ class CreateDetails(_Frozen):
         marked: Whether the operation's id stands in the description of the backup that it makes.
         baseline: Ids of the server's backups before the new one was asked for.
         baseline_complete: Whether those are all there were.
+        is_safety: Whether it is a restore's safety backup, for which there is no budget.
     """
 
     kind: Literal["create_backup"] = "create_backup"
     marked: bool = True
     baseline: tuple[int, ...] = ()
     baseline_complete: bool = True
+    is_safety: bool = False
 
 
 class DeleteDetails(_Frozen):
@@ -120,7 +156,8 @@ class DeleteDetails(_Frozen):
         way_back_of: The last restore of the server, which then could not be undone.
         being_restored_by: The restore that puts the backup back, and may not be done with it.
         listed_again: When the backup was seen listed after it had been seen to be gone.
-        lapsed: Whether the deletion was given up because its backup was still listed 24 h later.
+        lapsed: Whether the deletion was given up without a refusal: its backup was still listed 24 h later, or the
+            operator said so.
         budget: Of deletes, when it was planned.
     """
 
@@ -205,6 +242,10 @@ class PruneDetails(_Frozen):
         """The items of one fate, newest first."""
         return [item for item in self.items if item.fate == fate]
 
+    def covered(self, *, by_approver: bool) -> list[PruneItem]:
+        """What consent covers, newest first: an approver's also what only a later budget allows."""
+        return [item for item in self.items if item.fate == "delete" or (by_approver and item.fate == "later")]
+
 
 AnyDetails = CreateDetails | DeleteDetails | RestoreDetails | PruneDetails
 Details = TypeVar("Details", CreateDetails, DeleteDetails, RestoreDetails, PruneDetails)
@@ -220,13 +261,14 @@ class Operation(_Frozen):
         backup_id: The backup concerned; for one being made 0 until VPS.org has named it.
         backup: The backup as it was last seen: as the plan showed it, or as it came to be.
         details: What is special about this action.
+        leave: How long it may stay as it is, where that is not counted from its plan.
+        decision: What an approver decided last.
         sent: When the intent to send was recorded.
         owner: The process that sends, see `Liveness`.
         address: Of the API that it was planned for, see `Identity`.
         credential: Which token at which address it was planned with.
         account: Which account it was planned for.
         policy: A digest of the operator's rules that it was planned under, see `policy_digest`.
-        consented: When somebody consented.
         evidence: How the outcome is known.
         error: The error's sentence, when it failed or was refused.
         advice: What the error said to do next.
@@ -244,13 +286,14 @@ class Operation(_Frozen):
     details: Annotated[AnyDetails, Field(discriminator="kind")]
     approved_by: ApprovedBy = ""
     created: Moment
+    leave: Leave | None = None
+    decision: Decision | None = None
     sent: Moment | None = None
     owner: str = ""
     address: str = ""
     credential: str = ""
     account: str = ""
     policy: str = ""
-    consented: Moment | None = None
     evidence: str = ""
     error_code: str = ""
     error: str = ""
@@ -296,19 +339,38 @@ class Operation(_Frozen):
         return _CHANGED.get(self.status, "nothing")
 
     @property
-    def confirming_call(self) -> str:
-        """The tool call that confirms it, or goes on with it, as a model writes it."""
+    def is_for_approver(self) -> bool:
+        """Whether an approver decides on it outside the chat, or did."""
+        return self.status is Status.WAITING or self.approved_by == "approver"
+
+    @property
+    def as_planned(self) -> Self:
+        """The same as when it was only planned."""
+        return self.updated(status=Status.PLANNED)
+
+    @property
+    def call(self) -> str:
+        """The tool call that asked for it, as a model writes it."""
         given = (
             f"{name}={str(value).lower() if isinstance(value, bool) else value}"
             for name, value in self.arguments.items()
         )
-        return f"{self.action}({', '.join(given)}, confirm=true, operation_id={self.id!r})"
+        return f"{self.action}({', '.join(given)})"
+
+    @property
+    def confirming_call(self) -> str:
+        """The tool call that confirms it, or goes on with it, as a model writes it."""
+        return f"{self.call.removesuffix(')')}, confirm=true, operation_id={self.id!r})"
 
     def is_expired(self, now: Moment) -> bool:
         """Whether its plan no longer counts."""
-        is_begun = self.status is Status.PREPARING
-        since, life = (self.consented or self.created, PREPARING_LIFE) if is_begun else (self.created, PLAN_LIFE)
-        return self.status in OPEN and since.outlived(life, now)
+        return self.status in OPEN and self.life.since.outlived(self.life.lasts, now)
+
+    @property
+    def life(self) -> Leave:
+        """How long it may stay as it is, while it is open."""
+        lasts = PREPARING_LIFE if self.status is Status.PREPARING else PLAN_LIFE  # as it was before 0.2.0
+        return self.leave or Leave(since=self.created, lasts=lasts)
 
     def updated(self, **changes: object) -> Self:
         """A copy with some fields changed, its own or those of its details; checked as any other.
@@ -324,9 +386,9 @@ class Operation(_Frozen):
             own["details"] = type(self.details).model_validate(dict(self.details) | special)
         return self.model_validate(dict(self) | own)
 
-    def approved(self, by: ApprovedBy, now: Moment) -> Self:
-        """A copy to which somebody consented: now, unless it was before."""
-        return self.updated(status=Status.APPROVED, approved_by=by, consented=self.consented or now)
+    def entering(self, status: Status, now: Moment, lasts: timedelta, **changes: object) -> Self:
+        """A copy in a state in which it may stay for so long from now on."""
+        return self.updated(status=status, leave=Leave(since=now, lasts=lasts), **changes)
 
     def with_error(self, status: Status, error: BackupsError) -> Self:
         """A copy that ended so, with why."""

@@ -20,7 +20,7 @@ from mcp_backups.models import COMPLETED, MANUAL, Backup, Listing
 from mcp_backups.operations.operation import UNSETTLED, CreateDetails, DeleteDetails, Operation, PruneItem, Status
 from mcp_backups.retention import Keep, rulings
 from mcp_backups.settings import Settings
-from mcp_backups.text import listed, plural, stamp_after
+from mcp_backups.text import plural, stamp_after
 
 CLOSED_FOR = timedelta(minutes=30)
 """How long an unknown outcome closes its server to destructive operations, unless it is settled before."""
@@ -46,9 +46,6 @@ PROVEN = (
 )
 """What every refusal for want of proven backups ends with."""
 
-_NAMED = 5
-"""Ids that a model is told of a rule; beyond that it is how many."""
-
 _RULES = (
     "approval",
     "read_only",
@@ -59,6 +56,8 @@ _RULES = (
     "deletes_per_hour",
     "deletes_per_day",
     "restores_per_hour",
+    "creates_per_hour",
+    "approvers",
     "require_safety_backup",
 )
 """The settings that are rules: a plan counts only as long as they are as they were when somebody was shown it."""
@@ -148,33 +147,6 @@ def policy_digest(settings: Settings) -> str:
     told = {name: getattr(settings, name) for name in _RULES}
     rules = {name: sorted(value) if isinstance(value, frozenset) else value for name, value in told.items()}
     return hashlib.sha256(json.dumps(rules).encode()).hexdigest()[:16]
-
-
-def policy_line(settings: Settings) -> str:
-    """The rules in force in a sentence or two for a model, so that it need not run into them."""
-    if settings.read_only:
-        return "- Here mcp-backups is set to read only: it lists and checks, and changes nothing."
-    told = [
-        f"a delete leaves a server at least {plural(settings.keep_min, 'proven backup')}",
-        f"at most {settings.deletes_per_hour} deletes an hour and {settings.deletes_per_day} a day",
-        f"at most {plural(settings.restores_per_hour, 'restore')} of a server an hour, and its undo, once",
-    ]
-    if settings.require_safety_backup:
-        told.append("no restore without a safety backup")
-    for what, ids in {
-        "only these servers may be changed": settings.servers,
-        "nothing of these servers is deleted or restored": settings.protected_servers,
-        "these backups are not deleted": settings.protected_backups,
-    }.items():
-        if ids:
-            told.append(f"{what}: {listed(sorted(ids), _NAMED)}")
-    consent = {
-        "auto": "The user is asked where the client can ask; else confirm=true counts with a plan's operation_id",
-        "plan": "confirm=true counts with a plan's operation_id",
-        "human": "Only a person's answer to a question through the client confirms a plan",
-        "flag": "confirm=true counts",
-    }[settings.approval]
-    return f"- Policy: {'; '.join(told)}. {consent}."
 
 
 def check_write(settings: Settings) -> None:

@@ -10,6 +10,7 @@ from mcp_backups.errors import (
     BackupsError,
     BusyError,
     ConfigError,
+    ConfirmationExpiredError,
     ConfirmationInvalidError,
     InvalidArgumentError,
     LedgerUnavailableError,
@@ -17,7 +18,14 @@ from mcp_backups.errors import (
 from mcp_backups.ledger import Ledger, Liveness
 from mcp_backups.models import ACTIVE
 from mcp_backups.operations.context import RESTORING, Context, Entries, ReportProgress, Result
-from mcp_backups.operations.operation import OPEN, UNSETTLED, Operation, RestoreDetails, Status
+from mcp_backups.operations.operation import (
+    OPEN,
+    UNSETTLED,
+    DeleteDetails,
+    Operation,
+    RestoreDetails,
+    Status,
+)
 
 SettledAs = Literal["succeeded", "failed"]
 """What an operator can say of an operation: it took effect, or it did not."""
@@ -33,6 +41,9 @@ LEDGER_AWAY = (BusyError, LedgerUnavailableError)
 
 _NOT_OVER = OPEN | UNSETTLED | {Status.ACCEPTED}
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 5.0
+_DECISION_SECONDS = 0.5
+"""How soon an approver's decision is seen, which the ledger tells."""
+
 _UNMOVED = timedelta(seconds=10)
 """A server that goes on as active for so long after its restore was accepted is not expected to show more of it."""
 
@@ -60,15 +71,19 @@ async def follow(context: Context, operation: Operation, wait_seconds: float, re
         if not _is_under_way(result, context.moment()) or waited >= end:
             return result
         await report(waited, wait_seconds, f"{operation.id} ({operation.action}): {operation.status}")
-        await context.clock.sleep(min(pause, end - waited))
-        pause = min(pause * 1.5, _LONGEST_WAIT)
+        if operation.status is Status.WAITING:
+            await context.clock.sleep(min(_DECISION_SECONDS, end - waited))
+            operation = await context.find(operation.id) or operation
+        else:
+            await context.clock.sleep(min(pause, end - waited))
+            pause = min(pause * 1.5, _LONGEST_WAIT)
 
 
 async def settle(context: Context, operation: Operation) -> Result:
     """Look once what became of an operation, and record what is new."""
     known = left_behind(context, operation)
     if operation.is_expired(context.moment()):
-        known = operation.updated(status=Status.EXPIRED)
+        known = _expired(operation)
     result = Result(known)
     action = context.actions[known.action]
     if action.may_change(known) and (context.can_see(known) or known.action == "prune_backups"):
@@ -86,6 +101,17 @@ async def settle(context: Context, operation: Operation) -> Result:
     except LEDGER_AWAY as obstacle:
         return result._replace(obstacle=obstacle)
     return result._replace(operation=recorded)
+
+
+def _expired(operation: Operation) -> Operation:
+    """The operation, which may stay so no longer."""
+    told = {
+        Status.WAITING: "No approver decided on it in time.",
+        Status.APPROVED: "It was approved, and then not carried out in time.",
+    }.get(operation.status, "")
+    return operation.updated(
+        status=Status.EXPIRED, error=told, error_code=ConfirmationExpiredError.code if told else ""
+    )
 
 
 def left_behind(context: Context, operation: Operation) -> Operation:
@@ -107,6 +133,8 @@ def _is_under_way(result: Result, now: Moment) -> bool:
     operation = result.operation
     if result.unseen == MADE_ELSEWHERE:
         return False
+    if operation.status is Status.WAITING:
+        return True
     if operation.status is Status.PREPARING:
         return result.safety is not None and result.safety.status is not Status.SUCCEEDED
     if isinstance(operation.details, RestoreDetails) and operation.status is not Status.SENDING:
@@ -126,7 +154,7 @@ async def settle_left_open(context: Context) -> None:
     try:
         if not context.ledger.exists():
             return
-        left = await context.ledger.read(lambda entries: entries.find(statuses=UNSETTLED))
+        left = await context.ledger.read(lambda entries: entries.under_way(UNSETTLED))
         for operation in reversed(left):
             if operation.status is Status.UNKNOWN or not context.is_being_sent(operation):
                 _tell(await settle(context, operation))
@@ -178,7 +206,9 @@ def _settled(operation: Operation, verdict: SettledAs) -> Operation:
     if verdict == "succeeded":
         return known
     found = "The operator found that it did not take effect."
-    return known.updated(error_code="upstream_unavailable", error=found)
+    known = known.updated(error_code="upstream_unavailable", error=found)
+    # Nobody can know that a deletion which VPS.org did not refuse will never come: being seen gone corrects even this.
+    return known.updated(lapsed=True) if isinstance(known.details, DeleteDetails) else known
 
 
 def _tell(result: Result) -> None:

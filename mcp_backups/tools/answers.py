@@ -1,5 +1,6 @@
 """What the tools answer: an operation told as facts, and the same facts as text."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,7 +13,6 @@ from mcp_backups.models import Answer, Backup, BackupRow, OperationAnswer, Prune
 from mcp_backups.operations import (
     MADE_ELSEWHERE,
     OPEN,
-    PLAN_LIFE,
     Approver,
     Context,
     Facts,
@@ -23,12 +23,12 @@ from mcp_backups.operations import (
     Result,
     Status,
 )
-from mcp_backups.text import age, plural, stamp
+from mcp_backups.text import age, duration, plural, stamp
 
 MOST_CHARS = 7_900
 """Of an answer's text and JSON together, however the JSON is spaced: some hosts cut what is longer."""
 
-_MINUTE = timedelta(minutes=1)
+_MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
 _MOST_ROWS = 50
 """Rows of a prune that are shown of each kind, if they fit."""
 
@@ -39,6 +39,9 @@ _LISTS: dict[Fate, str] = {"delete": "to_delete", "keep": "kept", "later": "late
 """What an answer calls the backups of each fate."""
 
 AnyAnswer = TypeVar("AnyAnswer", bound=Answer)
+
+_STATUS = {Status.PLANNED: "needs_confirmation", Status.WAITING: "needs_approval"}
+"""What two states are called that ask something of the caller."""
 
 _FALLBACK = {
     Status.EXPIRED: "The plan is no longer valid.",
@@ -129,7 +132,7 @@ def _answer(result: Result, context: Context, least: int, rows: int) -> Operatio
     return OperationAnswer(
         operation_id=operation.id,
         action=operation.action,
-        status="needs_confirmation" if operation.status is Status.PLANNED else operation.status.value,
+        status=_STATUS.get(operation.status, operation.status.value),
         changed=result.changed,
         made=made(result) or None,
         server=ServerName(id=operation.server_id, name=operation.server_name),
@@ -185,7 +188,10 @@ def cell(value: str) -> str:
 
 def _summary(result: Result, context: Context) -> str:
     operation = result.operation
-    known = context.actions[operation.action].summary(result)
+    is_plan = operation.status in {Status.WAITING, Status.APPROVED}
+    known = context.actions[operation.action].summary(
+        result._replace(operation=operation.as_planned) if is_plan else result
+    )
     known = known or operation.error or _FALLBACK.get(operation.status, "")
     if result.changed != "nothing":
         return known
@@ -200,6 +206,8 @@ def _facts(result: Result, context: Context) -> Facts:
         facts["evidence"] = operation.evidence
     if operation.said:
         facts["vps_org_said"] = operation.said
+    if operation.decision and operation.decision.reason:
+        facts["approver_said"] = json.dumps(operation.decision.reason, ensure_ascii=False)
     if result.unseen:
         facts["not_checked_now"] = f"VPS.org could not be asked ({result.unseen}); this is what was known before."
     if result.obstacle:
@@ -253,6 +261,10 @@ def _short(description: str) -> str:
 
 
 _NEXT_STEP = {
+    Status.WAITING: "End your turn: this waits until {until} for somebody to decide outside this chat. Tell the user "
+    "to ask whoever looks after this server to decide on {id}. Later, {look} tells the decision; once it is approved, "
+    "call {again}.",
+    Status.APPROVED: "It is approved. Call {again} before {until} to have it done.",
     Status.SENDING: "Do not repeat it. Call {look} in a minute, at most three times; then tell the user.",
     Status.UNKNOWN: "Do not repeat it. Call {look} in 5 minutes, at most three times; then tell the user.",
     Status.SUCCEEDED: "None.",
@@ -261,7 +273,8 @@ _PLANNED: dict[Approver, str] = {
     "caller": "Show these facts to the user. If they agree, call {again} before {until}.",
     "person": "Show these facts to the user, then call {again} before {until}: the user is asked through the client, "
     "whose question shows only a part of them.",
-    "nobody": "Show these facts to the user. Here a person must approve it, and this client offers no way to ask one.",
+    "approver": "Show these facts to the user. To go on, call {again} before {until}; then somebody decides outside "
+    "this chat.",
 }
 _ELSEWHERE = (
     "Do not repeat it; tell the user. What became of it can be seen only with the token and the address that it was "
@@ -284,11 +297,14 @@ def _next_step(result: Result, context: Context) -> str:
         step = _NEXT_STEP.get(status, _ANEW)
     look = f"get_operation(operation_id={operation.id!r})"
     until = _until(operation, context.now)
-    return step.format(again=operation.confirming_call, look=look, tool=operation.action, until=until)
+    return step.format(again=operation.confirming_call, look=look, tool=operation.action, until=until, id=operation.id)
 
 
 def _until(operation: Operation, now: datetime) -> str:
-    """Until when a plan counts, `21:14Z (10 minutes)`: cut to the minute, so that what is told is in time."""
-    left = operation.created.latest + PLAN_LIFE - now
-    minutes = min(max(-(-left // _MINUTE), 1), PLAN_LIFE // _MINUTE)  # rounded up: a plan that was just made has all
-    return f"{operation.created.wall + PLAN_LIFE:%H:%M}Z ({plural(minutes, 'minute')})"
+    """Until when it counts, `21:14Z (10 minutes)`: cut to the minute, so that what is told is in time."""
+    since, lasts = operation.life.since, operation.life.lasts
+    left = since.latest + lasts - now
+    minutes = min(max(-(-left // _MINUTE), 1), lasts // _MINUTE)  # rounded up: a plan that was just made has all
+    if lasts > _HOUR:
+        return f"{stamp(since.wall + lasts)} ({duration(minutes * _MINUTE)})"
+    return f"{since.wall + lasts:%H:%M}Z ({plural(minutes, 'minute')})"

@@ -26,7 +26,7 @@ from mcp_backups.models import (
 from mcp_backups.operations import follow
 from mcp_backups.text import got, stamp, time_told
 from mcp_backups.tools.answers import cell, fitted, operation_answer, row
-from mcp_backups.tools.observation import observe_for
+from mcp_backups.tools.observation import AccountObservation, observe_for
 from mcp_backups.tools.tool import ToolCall
 
 AnyServerId = Annotated[
@@ -90,42 +90,46 @@ async def list_backups(
     read: absence then proves nothing. Fields that rows leave out are in defaults. Changes nothing.
     """
     check_one_server(server_id, server_name)
+    _span(created_after, created_before, call.context.now)  # what is no time is refused before anything is asked
     filters = "|".join(map(str, (server_id, server_name, backup_type, status, created_after, created_before, order)))
     after = _position(cursor, filters)
     # A name is looked up among all backups, lest it fit one server among the manual ones and another among all.
     asked_type = "" if server_name or backup_type == "any" else backup_type
     observed = await observe_for(call.context, server_id, asked_type, servers_anew=bool(server_name))
-    backups, servers, _, now = observed
-    begin = _bound("created_after", created_after, now) or _BEGINNING
-    end = _bound("created_before", created_before, now) or _END
-    if begin >= end:
-        raise InvalidArgumentError("created_after must be an earlier time than created_before.")
+    begin, end = _span(created_after, created_before, observed.now)
     server_id = observed.server_meant(server_id, server_name)
-    fitting = (each for each in backups.rows if server_id in (0, each.server_id) and _fits(each, backup_type, status))
-    rows = sorted((each for each in fitting if begin <= each.created_at < end), key=_place, reverse=order == "newest")
+    of_it = (each for each in observed.backups.rows if server_id in (0, each.server_id))
+    fitting = (each for each in of_it if _fits(each, backup_type, status) and begin <= each.created_at < end)
+    rows = sorted(fitting, key=_place, reverse=order == "newest")
     rest = [backup for backup in rows if not after or _follows(_place(backup), after, order)]
-    missing = observed.missing_for(server_id)
-    asked = ServerName(id=server_id, name=name_of(server_id, backups, servers)) if server_id else None
 
     def page(count: int) -> BackupPage:
-        shown = rest[:count]
+        shown, missing = rest[:count], observed.missing_for(server_id)
         defaults = _defaults(shown)
         return BackupPage(
             total=len(rows),
             returned=len(shown),
             complete=not missing,
             missing=missing,
-            as_of=stamp(now),
-            server=asked,
+            as_of=stamp(observed.now),
+            server=_asked(server_id, observed),
             order=None if order == "newest" else order,
             next_cursor=_cursor(shown[-1], filters) if len(rest) > len(shown) else "",
             defaults=defaults,
             backups=[
-                flagged(row(backup, now, defaults), observed.flags(backup, call.context.settings)) for backup in shown
+                flagged(row(each, observed.now, defaults), observed.flags(each, call.context.settings))
+                for each in shown
             ],
         )
 
     return fitted(page, page_text, min(limit, len(rest)))
+
+
+def _asked(server_id: int, observed: AccountObservation) -> ServerName | None:
+    """The one server that was asked for."""
+    if not server_id:
+        return None
+    return ServerName(id=server_id, name=name_of(server_id, observed.backups, observed.servers))
 
 
 def check_one_server(server_id: int, server_name: str) -> None:
@@ -136,6 +140,15 @@ def check_one_server(server_id: int, server_name: str) -> None:
     """
     if server_id and server_name:
         raise InvalidArgumentError("server_id and server_name are both given; give one of them.")
+
+
+def _span(created_after: str, created_before: str, now: datetime) -> tuple[datetime, datetime]:
+    """From when, and before when. Raises `InvalidArgumentError`."""
+    begin = _bound("created_after", created_after, now) or _BEGINNING
+    end = _bound("created_before", created_before, now) or _END
+    if begin >= end:
+        raise InvalidArgumentError("created_after must be an earlier time than created_before.")
+    return begin, end
 
 
 def _bound(name: str, raw: str, now: datetime) -> datetime | None:

@@ -70,7 +70,9 @@ _APPROVAL: dict[Approval, str] = {
     "auto": "The user is asked where the client can ask; elsewhere a destructive call counts only with confirm=true "
     "and the operation_id of the plan that was shown.",
     "plan": "A destructive call counts only with confirm=true and the operation_id of the plan that was shown.",
-    "human": "A destructive call counts only after a person's answer; a client that cannot ask is refused.",
+    "human": "A destructive call counts only after a person's answer: the user's where the client can ask, else of "
+    "somebody who decides outside this chat.",
+    "operator": "A destructive call counts only after somebody has decided outside this chat.",
     "flag": "A destructive call counts with confirm=true.",
 }
 
@@ -133,6 +135,7 @@ def _policy(settings: Settings) -> JsonObject:
             "deletes_per_hour": settings.deletes_per_hour,
             "deletes_per_day": settings.deletes_per_day,
             "restores_per_server_per_hour": settings.restores_per_hour,
+            "creates_per_hour": settings.creates_per_hour,
         },
         "budgets_mean": "What may be sent at most. Taking back the last restore of a server, once, is outside of them.",
         "decided_by": "The operator of mcp-backups alone; no argument of a tool changes a rule.",

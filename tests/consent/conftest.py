@@ -2,7 +2,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from mcp_backups.ledger import Ledger
+from mcp_backups.operations import Operation
 from mcp_backups.sandbox import Emulator, serve_in_thread
 from mcp_backups.sandbox.fleet import Backup
 from tests.consent.wire import MODERN, Caller, Line, Message, Transport, Web, process
@@ -91,6 +93,17 @@ class House:
         self, approval: str, *arguments: str, installation: str = ""
     ) -> "AbstractContextManager[subprocess.Popen[str]]":
         return process((*COMMAND, *arguments), self.environment(approval, installation))
+
+    def decide_what_waits(self, approval: str) -> None:
+        """Have approvers decline all that waits, so that more may."""
+        ledger = Ledger(self.folder(approval), Operation, lambda: datetime.now(UTC))
+        with closing(ledger):
+            ledger._run(
+                lambda entries: [
+                    entries.save(each.updated(status="declined")) for each in entries.find(statuses={"waiting"})
+                ],
+                "BEGIN IMMEDIATE",
+            )
 
     def new_backup(self) -> int:
         """One more good backup of web-server-01 (12345); its id."""

@@ -45,7 +45,7 @@ def test_each_request_is_taken_at_its_own_word(house: House, approval: str) -> N
     can, cannot = callers(house, approval)
     assert can.round("delete_backup", {"backup_id": backup_id, "confirm": True})["result"]["inputRequests"]
     answer = cannot.call("delete_backup", backup_id=backup_id, confirm=True)
-    assert (answer.code or answer.status) == ("declined" if approval == "human" else "needs_confirmation")
+    assert (answer.code or answer.status) == ("needs_approval" if approval == "human" else "needs_confirmation")
     assert house.deletes(backup_id) == 0
 
 
@@ -102,6 +102,6 @@ async def test_without_a_way_back_to_the_client_it_cannot_ask(
             agent = Session(client)
             answer: Answer = await agent.call("delete_backup", backup_id=499, confirm=True)
             tools = await client.list_tools()
-    assert (answer.code or answer.status) == ("declined" if approval == "human" else "needs_confirmation")
+    assert (answer.code or answer.status) == ("needs_approval" if approval == "human" else "needs_confirmation")
     assert "delete_backup" in {tool.name for tool in tools.tools}
     assert (user.asked, emulator.count("DELETE")) == ([], 0)

@@ -9,7 +9,7 @@ from mcp_backups.errors import DeclinedError
 from mcp_backups.operations.consent import Question, Reply, approver, check_reply, consent
 from mcp_backups.settings import Approval
 
-APPROVALS: tuple[Approval, ...] = ("auto", "plan", "human", "flag")
+APPROVALS: tuple[Approval, ...] = ("auto", "plan", "human", "operator", "flag")
 
 # approval, the plan was shown, the client can ask: whose consent a call with confirm=true carries or needs.
 TABLE: list[tuple[Approval, bool, bool, str]] = [
@@ -21,10 +21,14 @@ TABLE: list[tuple[Approval, bool, bool, str]] = [
     ("plan", True, False, "plan"),
     ("plan", False, True, ""),
     ("plan", True, True, "plan"),
-    ("human", False, False, "declined"),
-    ("human", True, False, "declined"),
+    ("human", False, False, "approver"),
+    ("human", True, False, "approver"),
     ("human", False, True, "ask"),
     ("human", True, True, "ask"),
+    ("operator", False, False, "approver"),
+    ("operator", True, False, "approver"),
+    ("operator", False, True, "approver"),
+    ("operator", True, True, "approver"),
     ("flag", False, False, "flag"),
     ("flag", True, False, "plan"),
     ("flag", False, True, "flag"),
@@ -43,11 +47,7 @@ def test_the_table_is_complete() -> None:
 def test_a_confirmed_call_carries_the_consent_that_the_operator_asks_for(
     approval: Approval, shown: bool, can_ask: bool, needed: str
 ) -> None:
-    if needed == "declined":
-        with pytest.raises(DeclinedError, match="a person must consent"):
-            consent(approval, confirm=True, shown=shown, can_ask=can_ask)
-    else:
-        assert consent(approval, confirm=True, shown=shown, can_ask=can_ask) == needed
+    assert consent(approval, confirm=True, shown=shown, can_ask=can_ask) == needed
 
 
 @pytest.mark.parametrize(("approval", "shown", "can_ask", "_"), TABLE)
@@ -63,7 +63,9 @@ def test_a_call_without_confirm_carries_none(approval: Approval, shown: bool, ca
         ("plan", True, "caller"),
         ("plan", False, "caller"),
         ("human", True, "person"),
-        ("human", False, "nobody"),
+        ("human", False, "approver"),
+        ("operator", True, "approver"),
+        ("operator", False, "approver"),
         ("flag", True, "caller"),
         ("flag", False, "caller"),
     ],

@@ -133,6 +133,7 @@ async def test_what_was_made_here_for_the_server_within_a_day_is_known(
         "status": "succeeded",
         "backup_id": 499,
         "created": clock.moment(),
+        "sent": clock.moment(),
     }
     await context.record(operation(**known | fields))
     clock.advance(hours=hours)
@@ -276,7 +277,9 @@ async def test_a_plan_says_what_is_lost_and_whether_it_can_be_undone(
     plan = restore.draft(context, arguments, await observe(context, arguments))
     assert (plan.status, plan.server_id, plan.server_name, plan.backup_id) == ("planned", 12345, "web-server-01", 499)
     assert plan.arguments == arguments
-    assert facts_of(plan) == {
+    facts = facts_of(plan)
+    assert ("undo_terms" in facts) is undone
+    assert {name: facts[name] for name in facts.keys() - {"undo_terms"}} == {
         "lost": "everything written to the server since 2026-11-21T12:00Z",
         "safety_backup": fact,
         "can_be_undone": undone,

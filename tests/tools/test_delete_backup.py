@@ -292,13 +292,14 @@ async def test_where_a_plan_consents_confirm_alone_does_not(agent_with: AgentWit
         assert (await confirm(agent, 501, answer.operation)).status == "succeeded"
 
 
-async def test_where_only_a_person_consents_a_client_that_cannot_ask_is_refused(
+async def test_where_only_a_person_consents_a_client_that_cannot_ask_waits_for_an_approver(
     agent_with: AgentWith, emulator: Emulator
 ) -> None:
     async with agent_with(approval="human") as agent:
         operation = await plan(agent, 501)
-        assert_refused(await confirm(agent, 501, operation), "declined")
-        assert_refused(await agent.call("delete_backup", backup_id=501, confirm=True), "declined")
+        assert (await confirm(agent, 501, operation)).status == "needs_approval"
+        again = await agent.call("delete_backup", backup_id=501, confirm=True)
+        assert (again.status, again.operation) == ("needs_approval", operation)
     assert_nothing_was_deleted(emulator)
 
 
@@ -553,3 +554,10 @@ async def test_a_list_read_before_another_delete_was_sent_proves_nothing(clock: 
         assert_refused(answers[0], "policy_denied")
         assert [backup.id for backup in emulator.fleet.backups_of(12360)] == [1]
         assert emulator.count("DELETE") == 1
+
+
+async def test_a_backup_that_belongs_to_no_server_is_never_deleted(trusted: Session, emulator: Emulator) -> None:
+    emulator.fail(Fault.rows({"server": None}, backup_id=499), method="GET", path="^/backups/$", times=None)
+    answer = await trusted.call("delete_backup", backup_id=499, confirm=True)
+    assert (answer.code, emulator.count("DELETE"), 499 in emulator.fleet.backups) == ("policy_denied", 0, True)
+    assert "Backup 499 belongs to no server any more" in answer.text

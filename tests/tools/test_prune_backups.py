@@ -840,13 +840,13 @@ async def test_where_the_flag_consents_the_same_call_without_an_id_goes_on(
     assert emulator.count("DELETE") == 4
 
 
-async def test_where_only_a_person_consents_a_client_that_cannot_ask_is_refused(
+async def test_where_only_a_person_consents_a_client_that_cannot_ask_waits_for_an_approver(
     agent_with: AgentWith, emulator: Emulator, put: Put
 ) -> None:
     put(4)
     async with agent_with(approval="human") as agent:
         operation = await plan(agent)
-        assert_refused(await confirm(agent, operation), "declined")
+        assert (await confirm(agent, operation)).status == "needs_approval"
     assert emulator.count("DELETE") == 0
 
 

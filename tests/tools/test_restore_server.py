@@ -592,12 +592,12 @@ async def test_where_the_flag_consents_the_same_call_goes_on_until_it_is_sent_an
     assert sent(emulator) == sends(restores=1, backups=1)
 
 
-async def test_where_only_a_person_consents_a_client_that_cannot_ask_is_refused(
+async def test_where_only_a_person_consents_a_client_that_cannot_ask_waits_for_an_approver(
     agent_with: AgentWith, emulator: Emulator
 ) -> None:
     async with agent_with(approval="human") as agent:
         operation = await plan(agent)
-        assert_refused(await restore(agent, operation), "declined")
+        assert (await restore(agent, operation)).status == "needs_approval"
     assert sent(emulator) == sends()
 
 
