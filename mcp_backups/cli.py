@@ -196,7 +196,7 @@ def _serve(options: argparse.Namespace) -> None:
     if not is_http:
         from mcp_backups.opening import open_session
 
-        opened = open_session(is_fast=settings.fast_start)
+        opened = open_session(settings)
     import anyio
 
     from mcp_backups.transport import (
@@ -216,7 +216,7 @@ def _serve(options: argparse.Namespace) -> None:
     gc.freeze()
     gc.enable()
     if is_http:
-        anyio.run(serve_http, context, options.host, options.port, key)
+        anyio.run(serve_http, settings, context, options.host, options.port, key)
     else:
         anyio.run(serve_stdio, context, key, opened)
 

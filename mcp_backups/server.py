@@ -22,9 +22,10 @@ from mcp_types import Tool as ToolDefinition
 
 from mcp_backups import __version__
 from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError
-from mcp_backups.instructions import INSTRUCTIONS
+from mcp_backups.instructions import instructions
 from mcp_backups.ledger import KEY_BYTES
 from mcp_backups.operations import Context
+from mcp_backups.settings import Settings
 from mcp_backups.tools import TOOLS, Tool, ToolCall
 from mcp_backups.tools.asking import PATIENCE, ClientUser, Patience, QuestionPendingError, Seal
 from mcp_backups.tools.boundary import RequestContext, name_the_fault
@@ -53,7 +54,13 @@ _A_MINUTE = CacheHint(ttl_ms=60_000, scope="private")
 _BY_NAME = {tool.name: tool for tool in TOOLS}
 
 
+def tools_for(*, read_only: bool) -> tuple[Tool, ...]:
+    """The tools that clients are told of: where nothing may be changed, those that read."""
+    return tuple(tool for tool in TOOLS if tool.safety == "reads" or not read_only)
+
+
 def build_server(
+    settings: Settings,
     context: Callable[[], AbstractAsyncContextManager[Context]],
     *,
     sealing_key: Callable[[], bytes | None] = lambda: None,
@@ -62,6 +69,7 @@ def build_server(
     """An MCP server.
 
     Args:
+        settings: The policy that clients are told of.
         context: Opens what the tools work with when the serving begins, and closes it when it ends.
         sealing_key: Gets, when it is first needed, what seals the part of a question that a client keeps until it
             answers: 32 bytes, shared by all processes that may be given the answer; None for a key of this one alone.
@@ -81,10 +89,10 @@ def build_server(
         SERVER_NAME,
         title="VPS.org backups",
         version=__version__,
-        instructions=INSTRUCTIONS,
+        instructions=instructions(settings),
         lifespan=lifespan,
         cache_hints=dict.fromkeys(_SAME_FOR_LONG, _A_MINUTE),
-        on_list_tools=_list_tools,
+        on_list_tools=partial(_list_tools, told=tools_for(read_only=settings.read_only)),
         on_call_tool=partial(_call_tool, patience=patience, seal=seal),
         on_list_prompts=list_prompts,
         on_get_prompt=get_prompt,
@@ -115,8 +123,10 @@ def definition(tool: Tool) -> ToolDefinition:
     )
 
 
-async def _list_tools(_: RequestContext, __: PaginatedRequestParams | None) -> ListToolsResult:
-    return ListToolsResult(tools=[definition(tool) for tool in TOOLS])
+async def _list_tools(
+    _: RequestContext, __: PaginatedRequestParams | None, *, told: tuple[Tool, ...]
+) -> ListToolsResult:
+    return ListToolsResult(tools=[definition(tool) for tool in told])
 
 
 async def _call_tool(
@@ -126,7 +136,9 @@ async def _call_tool(
         tool = _named(params.name)
         user = ClientUser(context, params, patience, seal)
         answer = await tool(
-            ToolCall(context.lifespan_context.for_a_call(), context.session.report_progress, user),
+            ToolCall(
+                context.lifespan_context.for_a_call(), context.session.report_progress, user, partial(_stands, context)
+            ),
             params.arguments or {},
         )
         text = tool.text(answer)
@@ -142,6 +154,12 @@ async def _call_tool(
         is_harmless = params.name in _BY_NAME and _BY_NAME[params.name].safety == "reads"
         return _error(InternalError(what) if is_harmless else InternalError(what, _LOOK, changed="unknown"))
     return CallToolResult(content=[TextContent(text=text)], structured_content=answer.model_dump(mode="json"))
+
+
+async def _stands(context: RequestContext) -> bool:
+    """Whether the connection that a call came by still stands; over standard input and output its end cancels it."""
+    is_disconnected = getattr(context.request, "is_disconnected", None)
+    return is_disconnected is None or not await is_disconnected()
 
 
 def _named(name: str) -> Tool:

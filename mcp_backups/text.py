@@ -127,6 +127,20 @@ def stamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="minutes").removesuffix("+00:00") + "Z"
 
 
+def stamp_after(moment: datetime) -> str:
+    """The first full minute that is not before a time, as `stamp` would tell it."""
+    return stamp(moment + _MINUTE - timedelta(microseconds=1))
+
+
+def time_told(raw: str) -> datetime | None:
+    """A time as ISO 8601, of UTC unless it says otherwise; None if it is none."""
+    try:
+        moment = datetime.fromisoformat(raw.strip())
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
 def age(moment: datetime, now: datetime) -> str:
     """How long ago `moment` was: `45 min`, `9 h 5 min`, `16 d 3 h`; `in 3 d` if it is to come."""
     passed = now - moment

@@ -79,7 +79,9 @@ async def open_sandbox_context(settings: Settings, backup_seconds: float) -> Asy
     from mcp_backups.sandbox import Emulator  # noqa: PLC0415 - the real server never needs it
 
     async with AsyncExitStack() as stack:
-        emulator = await stack.enter_async_context(Emulator(backup_seconds=backup_seconds))
+        emulator = await stack.enter_async_context(
+            Emulator(backup_seconds=backup_seconds, restore_seconds=backup_seconds)
+        )
         here = {
             "vps_api_url": emulator.base_url,
             "vps_api_token": SecretStr(emulator.token),
@@ -109,7 +111,7 @@ async def serve_stdio(context: OpenContext, key: GetKey = lambda: None, opened: 
             tasks.start_soon(_end_on_signal, tasks.cancel_scope, closed)
         try:
             async with context() as served:
-                server = build_server(lambda: nullcontext(served), sealing_key=key)
+                server = build_server(served.settings, lambda: nullcontext(served), sealing_key=key)
                 await serve_lines(server, opened)
         finally:
             closed.set()
@@ -127,10 +129,13 @@ async def _end_on_signal(serving: anyio.CancelScope, closed: anyio.Event) -> Non
             os._exit(0)
 
 
-async def serve_http(context: OpenContext, host: str, port: int, key: GetKey = lambda: None) -> None:
+async def serve_http(
+    settings: Settings, context: OpenContext, host: str, port: int, key: GetKey = lambda: None
+) -> None:
     """Serve any number of clients over Streamable HTTP on this machine, until a signal comes; see `web.serve`.
 
     Args:
+        settings: The policy that clients are told of.
         context: What the tools work with.
         host: A loopback address or `localhost`.
         port: 0 for a free one; the address is told on standard error.
@@ -141,7 +146,7 @@ async def serve_http(context: OpenContext, host: str, port: int, key: GetKey = l
     """
     from mcp_backups import web  # noqa: PLC0415 - serving over standard input and output never needs it
 
-    await web.serve(build_server(context, sealing_key=key), host, port)
+    await web.serve(build_server(settings, context, sealing_key=key), host, port)
 
 
 def sealing_key(folder: Path, key_file: Path | None = None) -> bytes | None:

@@ -82,7 +82,7 @@ def test_a_change_may_not_begin_when_there_is_no_backup(environment: dict[str, s
 def test_a_person_who_types_yes_has_the_backup_deleted(environment: dict[str, str]) -> None:
     ended = run(environment, "confirm_a_delete.py", "499", typed="yes\n")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.startswith("Delete backup 499 for good?")
+    assert ended.stdout.startswith("Delete backup 499 of server 12345 ")
     assert "\nsucceeded: Backup 499 of server 12345 is deleted." in ended.stdout
 
 
@@ -90,7 +90,7 @@ def test_a_person_who_types_yes_has_the_backup_deleted(environment: dict[str, st
 def test_anything_but_yes_deletes_nothing(environment: dict[str, str], typed: str) -> None:
     ended = run(environment, "confirm_a_delete.py", "499", typed=typed)
     assert (ended.returncode, ended.stderr) == (1, "")
-    assert "\ndeclined: The user was asked, and said no. Nothing was changed." in ended.stdout
+    assert "\ndeclined: The client answered no to the question." in ended.stdout
 
 
 def test_nobody_is_asked_about_what_the_rules_forbid(environment: dict[str, str]) -> None:
@@ -103,7 +103,7 @@ def test_nobody_is_asked_about_what_the_rules_forbid(environment: dict[str, str]
 def test_a_person_who_types_the_servers_name_has_it_restored_once_it_is_safe(environment: dict[str, str]) -> None:
     ended = run(environment, "ask_the_user.py", "12351", "383", typed="mail-server-01\n")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.startswith("Restore server 12351 to backup 383?")
+    assert ended.stdout.startswith('Restore server 12351 "mail-server-01" to backup 383?')
     assert ended.stdout.count("Type the server's name to restore it:") == 1
     assert ended.stdout.endswith("\nTo undo it: restore_server(server_id=12351, backup_id=502)\n")
 
@@ -111,8 +111,11 @@ def test_a_person_who_types_the_servers_name_has_it_restored_once_it_is_safe(env
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        ("mail-server-02\n", "declined: The user was asked, and the answer did not confirm it. Nothing was changed."),
-        ("\n", "declined: The user was asked, and said no. Nothing was changed."),
+        (
+            "mail-server-02\n",
+            "declined: The question was answered, and the answer did not confirm it. Nothing was changed.",
+        ),
+        ("\n", "declined: The client answered no to the question."),
     ],
 )
 def test_anything_but_the_servers_name_restores_nothing(environment: dict[str, str], typed: str, told: str) -> None:
@@ -125,8 +128,12 @@ def test_anything_but_the_servers_name_restores_nothing(environment: dict[str, s
     ("leave", "code", "told"),
     [
         (5, 0, ["Backup {} of server 12345 is deleted."] * 2),
-        (17, 1, ["Backup {} of server 12345 is deleted.", "Backup {} stays: 16 good backups would be left."]),
-        (18, 1, ["Backup {} stays: 17 good backups would be left.", "Backup {} stays: 17 good backups would be left."]),
+        (17, 1, ["Backup {} of server 12345 is deleted.", "Backup {} stays: 16 proven backups would be left."]),
+        (
+            18,
+            1,
+            ["Backup {} stays: 17 proven backups would be left.", "Backup {} stays: 17 proven backups would be left."],
+        ),
     ],
 )
 def test_a_runbook_deletes_what_its_own_rule_allows(

@@ -30,6 +30,7 @@ from mcp_backups.operations.operation import (
     PruneItem,
     Status,
 )
+from mcp_backups.operations.policy import policy_digest
 from mcp_backups.operations.reconcile import CANNOT_SEE, MADE_ELSEWHERE
 from mcp_backups.settings import Settings
 from mcp_backups.text import safe_text, seen, size, stamp
@@ -107,7 +108,10 @@ async def asked_before(context: Context, request: Request) -> Operation | None:
 
 def _same(context: Context, entries: Entries, action: ActionName, arguments: Arguments) -> Operation | None:
     found = _live(context, entries.under_way(_BEFORE_APPROVERS, action=action))
-    return next((each for each in found if each.arguments == arguments and context.can_see(each)), None)
+    rules = policy_digest(context.settings)
+    return next(
+        (each for each in found if each.arguments == arguments and each.policy == rules and context.can_see(each)), None
+    )
 
 
 def _live(context: Context, operations: Iterable[Operation]) -> list[Operation]:
@@ -296,5 +300,5 @@ async def there_now(context: Context, operation: Operation) -> Present:
 def _shown(operation: Operation) -> list[Backup]:
     """The backups that a plan would delete or restore."""
     if isinstance(operation.details, PruneDetails):
-        return [item.backup for item in operation.details.items if item.fate != "keep"]
+        return [item.backup for item in operation.details.items if item.fate in {"delete", "later"}]
     return [operation.backup] if operation.backup else []

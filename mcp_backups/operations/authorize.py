@@ -14,7 +14,7 @@ from mcp_backups.operations.operation import (
     RestoreDetails,
     Status,
 )
-from mcp_backups.operations.policy import check_write
+from mcp_backups.operations.policy import check_write, policy_digest
 from mcp_backups.operations.reconcile import settle, supersede
 
 _POLLS, _POLL_SECONDS = 100, 0.2
@@ -94,6 +94,9 @@ async def _named(context: Context, request: Request, operation_id: str) -> Opera
     if operation.is_expired(context.moment()) or operation.status is Status.EXPIRED:
         ended = await settle(context, operation)
         raise ConfirmationExpiredError(f"The plan {operation.id} is no longer valid.{_done_before(ended)}")
+    if operation.status in OPEN and operation.policy != policy_digest(context.settings):
+        told = f"The rules here are no longer those under which the plan {operation.id} was made."
+        raise ConfirmationExpiredError(f"{told}{_done_before(await settle(context, operation))}")
     return operation
 
 
@@ -118,7 +121,7 @@ async def _answered(context: Context, request: Request) -> Operation:
     except ConfirmationInvalidError:
         raise DeclinedError(_OTHER_QUESTION) from None
     except ConfirmationExpiredError:
-        raise DeclinedError("The user was asked, and did not answer in time.") from None
+        raise DeclinedError("The question was put, and no answer came in time.") from None
 
 
 async def _repeated(context: Context, request: Request) -> Operation | None:
@@ -128,7 +131,8 @@ async def _repeated(context: Context, request: Request) -> Operation | None:
     def find(entries: Entries) -> Operation | None:
         waiting = entries.under_way({Status.PREPARING}, action=request.action)
         done = entries.sent(request.action, statuses=EFFECTIVE)
-        live = (each for each in waiting if not each.is_expired(now))
+        rules = policy_digest(context.settings)
+        live = (each for each in waiting if not each.is_expired(now) and each.policy == rules)
         for operation in chain(live, recent(done, REPEAT_WINDOW, now)):
             if operation.arguments == request.arguments and context.can_see(operation):
                 return operation

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TypeGuard
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from mcp_backups.errors import (
     ApiError,
@@ -29,6 +30,7 @@ from mcp_backups.operations.observe import (
     StaleError,
     check_fresh,
     check_ledger,
+    limits,
     observe,
     still_open,
     with_consent,
@@ -89,7 +91,7 @@ async def record_plan(context: Context, draft: Operation, seen: Observation, che
 
     def save(entries: Entries) -> Operation:
         check_ledger(context, entries, draft)
-        return entries.save(draft)
+        return entries.save(draft.updated(**limits(context, entries, draft)))
 
     try:
         check(context, draft, seen)
@@ -121,8 +123,10 @@ async def execute(
         except (PolicyDeniedError, TargetChangedError, NotFoundError) as refusal:
             return await _refuse(context, operation, refusal)
 
-        def intend(entries: Entries, owner: str, seen: Observation = seen) -> Operation | None:
-            return _intend(context, entries, operation, seen, approved_by, owner, complete)
+        def intend(
+            entries: Entries, owner: str, plan: Operation = operation, seen: Observation = seen
+        ) -> Operation | None:
+            return _intend(context, entries, plan, seen, approved_by, owner, complete)
 
         try:
             if prepare and (waiting := await prepare(context, operation, approved_by, seen)):
@@ -133,6 +137,7 @@ async def execute(
         except _SentBeforeError as before:
             return await outcome_of_other(context, before.operation_id)
         except StaleError:
+            operation = await context.find(operation.id) or operation
             continue
         return Result(outcome) if outcome else await outcome_of_other(context, operation.id)
     raise BusyError(f"Other operations on server {operation.server_id} came in between, again and again.")
@@ -209,6 +214,7 @@ async def carry_out(context: Context, operation_id: str, intend: Intend) -> Oper
         check_not_frozen(entries)
         return intend(entries, owner)
 
+    await checkpoint_if_cancelled()  # the caller may have gone while nothing was waited for
     with anyio.CancelScope(shield=True), context.liveness.at_work(operation_id) as owner:
         operation = await context.ledger.write(lambda entries: begin(entries, owner))
         if operation is not None:

@@ -73,14 +73,29 @@ _ID_LENGTH = 16
 _CHANGED: dict[Status, Changed] = {
     Status.SENDING: "unknown",
     Status.UNKNOWN: "unknown",
-    Status.ACCEPTED: "done",
+    Status.ACCEPTED: "started",
     Status.SUCCEEDED: "done",
 }
 """What is known of the effect; every other status changed nothing."""
 
 
+_LEAST_KNOWN_FIRST: tuple[Changed, ...] = ("unknown", "started", "done")
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True)
+
+
+class Budget(_Frozen):
+    """What a budget allows once a plan is carried out.
+
+    Attributes:
+        left: How many more.
+        more_from: When there is more, if none is left then.
+    """
+
+    left: int
+    more_from: datetime | None = None
 
 
 class Leave(_Frozen):
@@ -143,6 +158,7 @@ class DeleteDetails(_Frozen):
         listed_again: When the backup was seen listed after it had been seen to be gone.
         lapsed: Whether the deletion was given up without a refusal: its backup was still listed 24 h later, or the
             operator said so.
+        budget: Of deletes, when it was planned.
     """
 
     kind: Literal["delete_backup"] = "delete_backup"
@@ -154,6 +170,14 @@ class DeleteDetails(_Frozen):
     being_restored_by: str = ""
     listed_again: Moment | None = None
     lapsed: bool = False
+    budget: Budget | None = None
+
+
+class StatusSeen(_Frozen):
+    """A server's status, as VPS.org showed it from a time on."""
+
+    status: str
+    at: datetime
 
 
 class RestoreDetails(_Frozen):
@@ -163,14 +187,25 @@ class RestoreDetails(_Frozen):
         way_back: The recent backup that the plan showed as the way back; None where one is made first, or none is.
         safety_operation: The operation that makes this restore's safety backup.
         undo_backup_id: The backup to restore to take it back, 0 if there is none.
-        undo_from: When the budget of restores allows that; None if it does at once.
+        undo_lost: Whether that backup is gone, or of no use any more.
+        takes_back: The restore that this one undoes, outside the budget; empty where it is an ordinary one.
+        budget: Of restores of the server, when it was planned; None where it is outside of that.
+        statuses: The server's status since the restore was sent, wherever it changed, oldest first.
     """
 
     kind: Literal["restore_server"] = "restore_server"
     way_back: Backup | None = None
     safety_operation: str = ""
     undo_backup_id: int = 0
-    undo_from: datetime | None = None
+    undo_lost: bool = False
+    takes_back: str = ""
+    budget: Budget | None = None
+    statuses: tuple[StatusSeen, ...] = ()
+
+
+Fate = Literal["delete", "keep", "later", "leave"]
+"""What a prune plans for a backup: delete it now, keep it by a rule, delete it with another prune, or leave it alone,
+since it is not known what it is worth, or it goes by itself."""
 
 
 class PruneItem(_Frozen):
@@ -178,14 +213,14 @@ class PruneItem(_Frozen):
 
     Attributes:
         backup: As the plan showed it.
-        reason: The rule that keeps it, or why it is not kept, or not now.
+        reason: The rule that keeps it, or why it is left alone; empty where nothing keeps it.
         fate: What the plan says.
         operation_id: The operation that deletes it, once that is approved; what became of it stands there.
     """
 
     backup: Backup
     reason: str
-    fate: Literal["keep", "delete", "later"]
+    fate: Fate
     operation_id: str = ""
 
 
@@ -194,16 +229,16 @@ class PruneDetails(_Frozen):
 
     Attributes:
         items: What is planned for each manual backup, newest first.
-        room: How many deletes the budgets allowed when it was planned.
+        budget: Of deletes, when it was planned.
         all_left_expire_by: When the last proven backup that would be left expires; None where one lasts.
     """
 
     kind: Literal["prune_backups"] = "prune_backups"
     items: tuple[PruneItem, ...] = ()
-    room: int = 0
+    budget: Budget | None = None
     all_left_expire_by: datetime | None = None
 
-    def planned(self, fate: Literal["keep", "delete", "later"]) -> list[PruneItem]:
+    def planned(self, fate: Fate) -> list[PruneItem]:
         """The items of one fate, newest first."""
         return [item for item in self.items if item.fate == fate]
 
@@ -233,6 +268,7 @@ class Operation(_Frozen):
         address: Of the API that it was planned for, see `Identity`.
         credential: Which token at which address it was planned with.
         account: Which account it was planned for.
+        policy: A digest of the operator's rules that it was planned under, see `policy_digest`.
         evidence: How the outcome is known.
         error: The error's sentence, when it failed or was refused.
         advice: What the error said to do next.
@@ -257,6 +293,7 @@ class Operation(_Frozen):
     address: str = ""
     credential: str = ""
     account: str = ""
+    policy: str = ""
     evidence: str = ""
     error_code: str = ""
     error: str = ""
@@ -372,13 +409,13 @@ def new_id() -> str:
 def combined(deletes: Iterable[Operation]) -> Changed:
     """What is known of the effect of several deletes together."""
     known = {delete.changed for delete in deletes}
-    return "unknown" if "unknown" in known else "done" if "done" in known else "nothing"
+    return next((each for each in _LEAST_KNOWN_FIRST if each in known), "nothing")
 
 
 def _details_of_0_1_0(document: Mapping[str, Any]) -> dict[str, Any]:
     """The details of an operation as version 0.1.0 recorded it."""
     facts = document.get("facts", {})
-    names = {"marked", "baseline", "baseline_complete", "safety_operation", "undo_backup_id", "undo_from", "items"}
+    names = {"marked", "baseline", "baseline_complete", "safety_operation", "undo_backup_id", "items"}
     told = {"good_left": "good_backups_left"} | {n: n for n in ("way_back_of", "being_restored_by", "part_of")}
     old = {name: document[name] for name in names & document.keys()}
     old |= {name: facts[fact] for name, fact in told.items() if fact in facts}

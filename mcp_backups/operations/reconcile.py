@@ -1,8 +1,10 @@
 """What became of an operation: settled by looking or by the operator's word, never by sending again."""
 
 import logging
+from datetime import timedelta
 from typing import Literal
 
+from mcp_backups.clock import Moment
 from mcp_backups.errors import (
     ApiError,
     BackupsError,
@@ -14,8 +16,16 @@ from mcp_backups.errors import (
     LedgerUnavailableError,
 )
 from mcp_backups.ledger import Ledger, Liveness
-from mcp_backups.operations.context import Context, Entries, ReportProgress, Result
-from mcp_backups.operations.operation import OPEN, UNSETTLED, DeleteDetails, Operation, Status
+from mcp_backups.models import ACTIVE
+from mcp_backups.operations.context import RESTORING, Context, Entries, ReportProgress, Result
+from mcp_backups.operations.operation import (
+    OPEN,
+    UNSETTLED,
+    DeleteDetails,
+    Operation,
+    RestoreDetails,
+    Status,
+)
 
 SettledAs = Literal["succeeded", "failed"]
 """What an operator can say of an operation: it took effect, or it did not."""
@@ -34,7 +44,10 @@ _FIRST_WAIT, _LONGEST_WAIT = 1.0, 5.0
 _DECISION_SECONDS = 0.5
 """How soon an approver's decision is seen, which the ledger tells."""
 
-_LAST_LOOK_SECONDS = 1.0
+_UNMOVED = timedelta(seconds=10)
+"""A server that goes on as active for so long after its restore was accepted is not expected to show more of it."""
+
+LAST_LOOK_SECONDS = 1.0
 """How long before a call must be answered the waiting ends."""
 
 _log = logging.getLogger(__name__)
@@ -50,12 +63,12 @@ async def follow(context: Context, operation: Operation, wait_seconds: float, re
         report: Result after each look.
     """
     start, pause = context.clock.ticks(), _FIRST_WAIT
-    end = min(wait_seconds, context.seconds_left - context.recording_seconds - _LAST_LOOK_SECONDS)
+    end = min(wait_seconds, context.seconds_to_read(before_sending=False) - LAST_LOOK_SECONDS)
     while True:
         result = await settle(context, operation)
         operation = operation if result.obstacle else result.operation  # what could not be recorded is found again
         waited = context.clock.ticks() - start
-        if not _is_under_way(result) or waited >= end:
+        if not _is_under_way(result, context.moment()) or waited >= end:
             return result
         await report(waited, wait_seconds, f"{operation.id} ({operation.action}): {operation.status}")
         if operation.status is Status.WAITING:
@@ -115,8 +128,8 @@ def supersede(entries: Entries, before: Operation, after: Operation) -> Operatio
     return entries.save(after) if current == before else current
 
 
-def _is_under_way(result: Result) -> bool:
-    """Whether waiting can tell more."""
+def _is_under_way(result: Result, now: Moment) -> bool:
+    """Whether waiting can tell more; of a restore, while its server has not been seen to be back."""
     operation = result.operation
     if result.unseen == MADE_ELSEWHERE:
         return False
@@ -124,8 +137,12 @@ def _is_under_way(result: Result) -> bool:
         return True
     if operation.status is Status.PREPARING:
         return result.safety is not None and result.safety.status is not Status.SUCCEEDED
-    if operation.action == "restore_server":
-        return operation.status is Status.SENDING
+    if isinstance(operation.details, RestoreDetails) and operation.status is not Status.SENDING:
+        statuses = [each.status for each in operation.details.statuses]
+        was_away = any(status != ACTIVE for status in statuses)
+        is_back = was_away and statuses[-1] == ACTIVE
+        end = RESTORING if was_away else _UNMOVED
+        return operation.status is Status.ACCEPTED and operation.since.within(end, now) and not is_back
     return operation.status in {Status.SENDING, Status.UNKNOWN, Status.ACCEPTED}
 
 

@@ -63,7 +63,7 @@ def test_a_no_counts_even_if_the_request_that_brings_it_declares_nothing(
     question = can.round("delete_backup", arguments | {"confirm": True})
     no = can.answered(question, lambda _: {"action": "decline"})
     answer = as_answer(cannot.round("delete_backup", arguments | {"confirm": True}, **no)["result"])
-    assert answer.text.startswith("declined: The user was asked, and said no.")
+    assert answer.text.startswith("declined: The client answered no to the question.")
     assert house.deletes(backup_id) == 0
 
 
@@ -94,7 +94,7 @@ async def test_without_a_way_back_to_the_client_it_cannot_ask(
     """Before 2026-07-28 a question is a request of the server's, for which these two forms of HTTP have no way."""
     user = agreeing()
     settings = on_emulator(make_settings(approval=approval), emulator)
-    server = build_server(partial(open_context, settings, clock.clock, PROMPT))
+    server = build_server(settings, partial(open_context, settings, clock.clock, PROMPT))
     app = server.streamable_http_app(**form)  # type: ignore[arg-type]
     async with server.session_manager.run(), httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) as http:
         over = streamable_http_client("http://127.0.0.1:8000/mcp", http_client=http)

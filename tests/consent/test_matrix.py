@@ -92,7 +92,9 @@ def test_a_delete_is_sent_exactly_when_the_readme_says_so(house: House, cell: Ce
 @pytest.mark.parametrize("cell", OVER_STDIO, ids=name)
 def test_a_restore_is_sent_exactly_when_the_readme_says_so(house: House, cell: Cell) -> None:
     backup_id = house.new_backup()
-    answer, asked = confirmed(house, cell, "restore_server", server_id=12345, backup_id=backup_id, safety_backup=False)
+    answer, asked = confirmed(
+        house, cell, "restore_server", server_id=12345, backup_id=backup_id, safety_backup=False, wait_seconds=0
+    )
     check(cell, answer, asked, house.restores(backup_id))
 
 
@@ -114,7 +116,7 @@ def check(cell: Cell, answer: Answer, asked: list[str], effects: int) -> None:
     assert effects == (expected == DONE or (expected == ASKED and reply == "accept"))
     if effects:
         by = "person" if expected == ASKED else "plan" if cell.how == WITH_PLAN else "flag"
-        assert (answer.data["changed"], answer.data["approved_by"]) == ("done", by)
+        assert (answer.data["changed"], answer.approved_by) == ("done", by)
     elif expected in {PLAN, WAITS}:
         assert answer.status == ("needs_confirmation" if expected == PLAN else "needs_approval")
     else:

@@ -62,7 +62,13 @@ NOWHERE = 999
 """A backup that is not there."""
 NTHS = range(12)
 FLAGGED: tuple[dict[str, Any], ...] = ({}, {"confirm": True})
-KEEP_RULES = ({"keep_last": 1}, {"keep_last": 2}, {"keep_daily": 1}, {"keep_last": 1000, "keep_monthly": 1000})
+KEEP_RULES = (
+    {"keep_last": 1},
+    {"keep_last": 2},
+    {"older_than_days": 1},
+    {"keep_daily": 1},
+    {"keep_last": 1000, "keep_monthly": 1000},
+)
 DESCRIPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"description": "nightly"},
