@@ -142,6 +142,17 @@ class Settings(BaseModel):
         default=None,
         description="File that holds the installation's key, 32 random bytes or more; else one is made in that folder.",
     )
+    console_url: str = Field(
+        default="", description="Where people reach the console behind its login, such as https://backups.example.com."
+    )
+    console_login_header: str = Field(
+        default="",
+        pattern=r"^([A-Za-z][A-Za-z0-9-]{0,63})?$",
+        description="Header in which a proxy tells who is logged in; it must drop any that comes from outside.",
+    )
+    console_secret_file: Location | None = Field(
+        default=None, description="File of the secret that the proxy sends as X-Mcp-Backups-Secret; for a TCP port."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", description="Least severe messages logged to standard error."
     )
@@ -169,6 +180,15 @@ class Settings(BaseModel):
             parts.scheme == "https" or is_loopback(parts.hostname or ""), "must be https, unless it is on this machine"
         )
         return url.rstrip("/")
+
+    @field_validator("console_url")
+    @classmethod
+    def _check_console_url(cls, url: str) -> str:
+        if not url:
+            return url
+        origin = cls._check_url(url).lower()
+        _require(not urlsplit(origin).path, "must end after the host and port")
+        return origin
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:

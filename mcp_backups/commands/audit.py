@@ -128,7 +128,7 @@ def show_operations(settings: Settings, limit: int, *, as_json: bool) -> int:
 def histories(events: Iterable[Event]) -> Iterator[tuple[str, Operation | None, list[str]]]:
     """Of each operation, in the order in which these began: its id, how it is now, and the states it went through."""
     for operation_id, group in _by_operation(events).items():
-        yield operation_id, _operation(group[-1]), list(dict.fromkeys(printable(event.status) for event in group))
+        yield operation_id, operation_of(group[-1]), list(dict.fromkeys(printable(event.status) for event in group))
 
 
 def _by_operation(events: Iterable[Event]) -> dict[str, list[Event]]:
@@ -147,7 +147,7 @@ def events_view(events: Iterable[Event]) -> RenderableType:
 
 
 def _heading(events: list[Event]) -> Text:
-    operation = next((known for event in reversed(events) if (known := _operation(event))), None)
+    operation = next((known for event in reversed(events) if (known := operation_of(event))), None)
     heading = Text.assemble((_short(events[0].operation_id), "bold"))
     if operation is not None:
         heading.append(f"  {operation.action}", ACCENT)
@@ -164,20 +164,20 @@ def _steps(events: list[Event]) -> Table:
     table.add_column()
     before: Operation | None = None
     for event in events:
-        operation = _operation(event)
-        remarks = list(_remarks(operation, before)) if operation else [_remark_of_ledger(event)]
+        operation = operation_of(event)
+        told = list(remarks(operation, before)) if operation else [remark_of_ledger(event)]
         before = operation or before
         style = "red" if event.status in BAD_NEWS else ""
         table.add_row(
             str(event.seq),
             printable(event.at[:19].replace("T", " ") + "Z"),
             Text(_short(event.status), style=style),
-            printable("; ".join(remarks)),
+            printable("; ".join(told)),
         )
     return table
 
 
-def _remarks(operation: Operation, before: Operation | None) -> Iterator[str]:
+def remarks(operation: Operation, before: Operation | None) -> Iterator[str]:
     """Who decided, where that is new since the event before, and how its outcome is known."""
     decision = operation.decision
     if decision and not (before and before.decision == decision):
@@ -191,7 +191,7 @@ def _remarks(operation: Operation, before: Operation | None) -> Iterator[str]:
         yield f"{operation.error_code}: {operation.error}"
 
 
-def _remark_of_ledger(event: Event) -> str:
+def remark_of_ledger(event: Event) -> str:
     """What an event tells that is not an operation's."""
     if event.operation_id == OF_THE_LEDGER:
         with suppress(ValueError, KeyError, TypeError):
@@ -207,7 +207,8 @@ def _short(word: str) -> str:
     return printable(word[:_LONGEST_WORD])
 
 
-def _operation(event: Event) -> Operation | None:
+def operation_of(event: Event) -> Operation | None:
+    """The operation as an event recorded it; None where it cannot be read."""
     try:
         return Operation.model_validate_json(event.document)
     except ValidationError:

@@ -125,8 +125,12 @@ class Transaction(Generic[Kept]):
         limit: int = 100,
         sent_only: bool = False,
         owner: Identity | None = None,
+        before: str = "",
     ) -> list[Kept]:
-        """Operations that fit all that is given: newest first, by intent if `sent_only`, else by plan."""
+        """Operations that fit all that is given: newest first, by intent if `sent_only`, else by plan.
+
+        With `before` only those that were planned before the operation of that id.
+        """
         terms: list[tuple[str, list[Any]]] = []
         if action:
             terms.append(("o.action = ?", [action]))
@@ -139,6 +143,8 @@ class Transaction(Generic[Kept]):
         if owner:  # as `Identity.owns` says
             ours = "(o.credential IN ('', ?) OR (o.account = ? AND o.account != ''))"
             terms.append((ours, [owner.credential, owner.account]))
+        if before:
+            terms.append(("o.seq < (SELECT seq FROM operations WHERE id = ?)", [before]))
         where = " AND ".join(term for term, _ in terms) or "1"
         order = "sent" if sent_only else "seq"
         values = [*(value for _, values in terms for value in values), limit]
