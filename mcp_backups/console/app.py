@@ -1,6 +1,7 @@
 """The addresses of the pages, and the frames that they are rendered in."""
 
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -54,6 +55,7 @@ async def _static(request: Request) -> Response:
     return FileResponse(_HERE / "static" / path.removeprefix("/"), media_type=_STATIC[path])
 
 
+@cache
 def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(_HERE / "templates"),

@@ -98,6 +98,8 @@ class Pages:
         The page that answers leads on by itself: a browser does not send a cookie that is strictly for the same site
         along with a redirect that began on another one, and the file that led here counts as that.
         """
+        if request.method != "GET":  # a HEAD must not use the address up
+            raise HTTPException(405, "An address is opened with GET.")
         access = self.access
         session = access.enter(request.query_params.get("once", "")) if isinstance(access, OneTimeAddress) else ""
         if not session or not isinstance(access, OneTimeAddress):

@@ -1,9 +1,9 @@
 """The fleet as a timeline: a row a server, a mark a backup. Pure: what was observed in, what is drawn out."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from mcp_backups.health import FleetHealth, ServerHealth, by_age, fault_of
 from mcp_backups.models import MANUAL, Backup
@@ -66,10 +66,8 @@ class Row(NamedTuple):
     @property
     def told(self) -> str:
         """The drawing in words, for whoever does not see it."""
-        counts: defaultdict[str, int] = defaultdict(int)
-        for mark in self.drawn:
-            counts[mark.kind.replace("_", " ")] += 1
-        kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        counts = Counter(mark.kind for mark in self.drawn)
+        kinds = ", ".join(f"{counts[kind]} {kind.replace('_', ' ')}" for kind in get_args(Kind) if counts[kind])
         return f"{plural(len(self.drawn), 'backup')} within 31 days" + (f": {kinds}" if kinds else "")
 
 

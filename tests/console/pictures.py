@@ -1,22 +1,35 @@
 """The pictures of the console in docs/: `python -m tests.console.pictures [FOLDER]`. Needs Chromium."""
 
 import sys
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import anyio
-from playwright.async_api import Page, async_playwright
 
 from mcp_backups.sandbox import Emulator
 from mcp_backups.settings import Settings
-from tests.console.browser import chromium
-from tests.console.stage import Desk, desk, let_in, serve_console
+from tests.console.browser import Scheme, chrome
+from tests.console.stage import Desk, desk
 from tests.stage import ManualClock
 
 DOCS = Path(__file__).parents[2] / "docs"
 
-WIDE, NARROW = {"width": 1280, "height": 860}, {"width": 360, "height": 740}
+
+class Picture(NamedTuple):
+    """One picture of one page."""
+
+    name: str
+    path: str
+    width: int
+    scheme: Scheme
+
+
+PICTURES = (
+    Picture("console-waiting", "/", 1280, "light"),
+    Picture("console-fleet", "/fleet", 1280, "light"),
+    Picture("console-phone", "/fleet", 360, "dark"),
+)
 
 
 async def furnish(stage: Desk) -> None:
@@ -34,29 +47,21 @@ async def furnish(stage: Desk) -> None:
     clock.advance(minutes=2)
 
 
-async def draw(folder: Path) -> None:
-    """Take a picture of each page."""
+async def draw(folder: Path, pictures: tuple[Picture, ...] = PICTURES, *, whole: bool = False) -> None:
+    """Take the pictures, each of what a window shows at first, or of whole pages."""
     clock = ManualClock()
     with TemporaryDirectory() as state:
         settings = Settings(state_dir=Path(state) / "state")
         async with (
             Emulator(now=clock.now) as emulator,
             desk(emulator, settings, clock) as stage,
-            serve_console(stage) as address,
-            async_playwright() as playwright,
-            chromium(playwright) as browser,
+            chrome(stage) as window,
         ):
-            cookies = [{"name": name, "value": value, "url": address} for name, value in let_in(stage).items()]
             await furnish(stage)
-            for path, name in (("/", "waiting"), ("/fleet", "fleet"), ("/operations", "operations"), ("/log", "log")):
-                for scheme in ("light", "dark"):
-                    for size, width in ((WIDE, "wide"), (NARROW, "narrow")):
-                        context = await browser.new_context(viewport=size, color_scheme=scheme)
-                        await context.add_cookies(cookies)
-                        page = await context.new_page()
-                        await page.goto(address + path)
-                        await page.screenshot(path=folder / f"{name}-{scheme}-{width}.png", full_page=True)
-                        await context.close()
+            for picture in pictures:
+                page = await window.tab(picture.width, picture.scheme)
+                await page.goto(window.address + picture.path)
+                await page.screenshot(path=folder / f"{picture.name}.png", full_page=whole)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """A console on an emulated account, with an agent whose deletes, restores and prunes wait for an approver."""
 
+import math
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +23,10 @@ PORT = 8766
 ORIGIN = f"http://127.0.0.1:{PORT}"
 USER = "ada"
 
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{ 7*7 }} \u202egro.live\u202c click https://evil.example"
+HOSTILE = (
+    "<script>alert(1)</script>\"'><img src=x onerror=alert(2)> {{ 7*7 }} \u202egro.live\u202c https://evil.example "
+    + "W" * 80
+)
 """What others may write, and must stand as text."""
 
 
@@ -85,3 +90,28 @@ def let_in(stage: Desk) -> dict[str, str]:
     return {stage.access.cookie: stage.access.enter(stage.access._once)}
 
 
+def stay(stage: Desk) -> None:
+    """Let whoever was let in stay for ever: another test is about how long that is."""
+    assert isinstance(stage.access, OneTimeAddress)
+    stage.access._session_until = math.inf
+
+
+FIELD = re.compile(r'action="(?P<action>[^"]+)"|name="(?P<name>form_token|plan)" value="(?P<value>[^"]*)"')
+
+
+def form(page: str, action: str) -> dict[str, str]:
+    """The hidden fields of the form that leads to an address."""
+    found: dict[str, dict[str, str]] = {}
+    for each in FIELD.finditer(page):
+        if each["action"]:
+            fields = found.setdefault(each["action"], {})
+        else:
+            fields[each["name"]] = each["value"]
+    return found[action]
+
+
+async def send(browser: httpx2.AsyncClient, operation_id: str, verb: str, **fields: str) -> httpx2.Response:
+    """Load what waits, fill in a form and send it, as a browser does; fields that are given stand in for its own."""
+    action = f"/operations/{operation_id}/{verb}"
+    own = form((await browser.get("/")).text, action)
+    return await browser.post(action, data=own | fields, headers={"Origin": ORIGIN})
