@@ -12,7 +12,7 @@ import anyio
 from pydantic import SecretStr
 
 from mcp_backups.actions import ACTIONS
-from mcp_backups.api import VpsClient
+from mcp_backups.api import Network, VpsClient
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import BackupsError
 from mcp_backups.ledger import Ledger, Liveness, installation_key
@@ -30,37 +30,44 @@ _GRACE_SECONDS = 25.0
 
 
 @asynccontextmanager
-async def open_context(
-    settings: Settings,
-    clock: Clock | None = None,
-    connect: Callable[..., VpsClient] = VpsClient,
-    *,
-    serving: bool = True,
+async def open_idle_context(
+    settings: Settings, clock: Clock | None = None, connect: Callable[..., VpsClient] = VpsClient
 ) -> AsyncIterator[Context]:
-    """Everything that the tools work with, on the account that the settings name.
+    """Everything that operations work with, on the account that the settings name; nothing goes on by itself.
 
     Args:
         settings: The account and the policy.
         clock: Where time comes from; the machine's if none is given.
         connect: Makes the client, from its address, token and clock.
-        serving: Whether tools are called; then what was left open before is looked into.
     """
     clock = clock or system_clock()
     ledger = Ledger(settings.state_dir, Operation, clock.wall, settings.key_file)
     liveness = Liveness(settings.state_dir)
     try:
-        async with (
-            connect(settings.vps_api_url, settings.vps_api_token, clock=clock) as api,
-            anyio.create_task_group() as background,
-        ):
-            context = Context(settings, api, ledger, liveness, clock, ACTIONS)
-            if serving:
-                background.start_soon(settle_left_open, context)
-            yield context
-            background.cancel_scope.cancel()
+        async with connect(
+            settings.vps_api_url,
+            settings.vps_api_token,
+            clock=clock,
+            network=Network(settings.vps_api_ca_file, settings.vps_api_proxy),
+        ) as api:
+            yield Context(settings, api, ledger, liveness, clock, ACTIONS)
     finally:
         liveness.leave()
         ledger.close()
+
+
+@asynccontextmanager
+async def open_context(
+    settings: Settings, clock: Clock | None = None, connect: Callable[..., VpsClient] = VpsClient
+) -> AsyncIterator[Context]:
+    """The same for a server, while it is looked in the background what was left open before. Arguments as above."""
+    async with (
+        open_idle_context(settings, clock, connect) as context,
+        anyio.create_task_group() as background,
+    ):
+        background.start_soon(settle_left_open, context)
+        yield context
+        background.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ import anyio
 
 from tests.delete_path import functions_by_file
 
-FILES, FUNCTIONS = 34, 300
+FILES, FUNCTIONS = 34, 305
 """What is run through today; whoever needs fewer, lowers these."""
 
 

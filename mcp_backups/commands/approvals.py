@@ -33,8 +33,8 @@ from mcp_backups.operations import (
     there_now,
 )
 from mcp_backups.settings import Settings
-from mcp_backups.text import age, listed, plural, quoted, safe_text, size, stamp
-from mcp_backups.transport import open_context
+from mcp_backups.text import age, listed, plural, quoted, size, stamp
+from mcp_backups.transport import open_idle_context
 
 _WATCH_SECONDS = 1.0
 _LOGIN_UID = Path("/proc/self/loginuid")
@@ -121,7 +121,7 @@ def decline(settings: Settings, operation_id: str, reason: str, by: str) -> int:
 
 def _in_context(settings: Settings, work: Callable[[Context], Awaitable[_Known]]) -> _Known:
     async def run() -> _Known:
-        async with open_context(settings, serving=False) as context:
+        async with open_idle_context(settings) as context:
             return await work(context.for_a_call())
 
     return anyio.run(run)
@@ -133,7 +133,7 @@ async def _look(operation_id: str, context: Context) -> tuple[Pending, Present]:
 
 
 async def _decide(one: Pending, by: str, context: Context, *, approve: bool, reason: str = "") -> Operation:
-    decision = Decision(by=safe_text(by), how="terminal", at=context.moment(), plan=one.mac, reason=safe_text(reason))
+    decision = Decision(by=by, how="terminal", at=context.moment(), plan=one.mac, reason=reason)
     return await decide(context, one.operation.id, decision, approve=approve)
 
 

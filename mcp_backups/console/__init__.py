@@ -4,6 +4,6 @@ Rendered here, without a line of script. It reads and decides; it never sends an
 """
 
 from .app import build_app
-from .serving import run
+from .serving import serve_console
 
-__all__ = ["build_app", "run"]
+__all__ = ["build_app", "serve_console"]

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from mcp_backups.console.access import SESSION_SECONDS, Access, OneTimeAddress, Visitor
 from mcp_backups.console.gate import read_form
-from mcp_backups.console.records import Filters, chosen_operations, read_log, shown_status, steps_of
+from mcp_backups.console.records import Filters, chosen_operations, history_of, read_log, shown_status
 from mcp_backups.console.timeline import Kind, rows, ticks
 from mcp_backups.errors import (
     ApiError,
@@ -235,7 +235,7 @@ class Pages:
             "summary": action.summary(result) or operation.error,
             "facts": action.facts(result, self.context.now),
             "items": operation.details.items if isinstance(operation.details, PruneDetails) else (),
-            "steps": await steps_of(self.context, operation_id),
+            "history": await history_of(self.context, operation_id),
         }
         return await self._page("operation.html", visitor, shown)
 

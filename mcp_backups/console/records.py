@@ -101,7 +101,7 @@ def _newest_first(entries: Entries, filters: Filters, statuses: frozenset[Status
             return
 
 
-class Step(NamedTuple):
+class LogEntry(NamedTuple):
     """An event, as people read it.
 
     Attributes:
@@ -132,15 +132,15 @@ class LogPage(NamedTuple):
         older: The number of the event that the next page ends before; 0 if there is none.
     """
 
-    steps: tuple[Step, ...] = ()
+    entries: tuple[LogEntry, ...] = ()
     total: int = 0
     fault: str = ""
     older: int = 0
 
 
-async def steps_of(context: Context, operation_id: str) -> list[Step]:
+async def history_of(context: Context, operation_id: str) -> list[LogEntry]:
     """The events of one operation, oldest first."""
-    return await context.ledger.read(lambda entries: list(_steps(entries.events(operation_id))))
+    return await context.ledger.read(lambda entries: list(_entries(entries.events(operation_id))))
 
 
 def read_log(folder: Path, key_file: Path | None, before: int = 0) -> LogPage:
@@ -156,15 +156,15 @@ def read_log(folder: Path, key_file: Path | None, before: int = 0) -> LogPage:
         end = min(before or total + 1, total + 1)
         first = max(1, end - _EVENTS_ON_A_PAGE)
         events = islice(entries.events(after=first - 1), end - first)
-        return LogPage(tuple(_steps(events))[::-1], total, entries.verify(), first if first > 1 else 0)
+        return LogPage(tuple(_entries(events))[::-1], total, entries.verify(), first if first > 1 else 0)
 
 
-def _steps(events: Iterator[Event]) -> Iterator[Step]:
+def _entries(events: Iterator[Event]) -> Iterator[LogEntry]:
     known: dict[str, Operation] = {}
     for event in events:
         operation = operation_of(event)
         told = remarks(operation, known.get(event.operation_id)) if operation else [remark_of_ledger(event)]
-        yield Step(event, operation, tuple(told))
+        yield LogEntry(event, operation, tuple(told))
         if operation:
             known[event.operation_id] = operation
 

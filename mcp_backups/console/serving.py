@@ -20,7 +20,7 @@ from mcp_backups.console.access import Login, OneTimeAddress, read_secret
 from mcp_backups.console.app import build_app
 from mcp_backups.errors import ConfigError
 from mcp_backups.settings import Settings, is_loopback
-from mcp_backups.transport import open_context
+from mcp_backups.transport import open_idle_context
 from mcp_backups.web import listen, loopback_names
 
 _CLOSING_SECONDS = 5
@@ -29,7 +29,9 @@ _SOCKET_MASK = 0o117
 """A Unix socket's file is for its owner and group: who may connect there is believed whom it names."""
 
 
-def run(settings: Settings, host: str, port: int, socket_path: Path | None = None, *, browser: bool = True) -> None:
+def serve_console(
+    settings: Settings, host: str, port: int, socket_path: Path | None = None, *, browser: bool = True
+) -> None:
     """Serve the console until a signal comes.
 
     Args:
@@ -100,7 +102,7 @@ def _is_served(path: Path) -> bool:
 
 
 async def _serve(settings: Settings, host: str, port: int, listening: list[socket.socket], *, browser: bool) -> None:
-    async with open_context(settings, serving=False) as context:
+    async with open_idle_context(settings) as context:
         if settings.console_login_header:
             secret = read_secret(settings.console_secret_file) if settings.console_secret_file else ""
             sys.stderr.write(f"mcp-backups serves the console for {settings.console_url}\n")

@@ -47,7 +47,7 @@ class Mark(NamedTuple):
         return self.backup.type == MANUAL
 
 
-class Row(NamedTuple):
+class TimelineRow(NamedTuple):
     """One server.
 
     Attributes:
@@ -78,13 +78,13 @@ class Tick(NamedTuple):
     label: str
 
 
-def rows(fleet: FleetHealth, observed: AccountObservation) -> list[Row]:
+def rows(fleet: FleetHealth, observed: AccountObservation) -> list[TimelineRow]:
     """A row for each server of the fleet, in its order: the worst first."""
     of_server: defaultdict[int, list[Backup]] = defaultdict(list)
     for backup in observed.backups.rows:
         of_server[backup.server_id].append(backup)
     return [
-        Row(
+        TimelineRow(
             server,
             tuple(_mark(each, observed) for each in sorted(of_server[server.server_id], key=by_age, reverse=True)),
         )

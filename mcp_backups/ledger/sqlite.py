@@ -177,9 +177,8 @@ class Ledger(Generic[Kept]):
     def _transact(
         self, connection: sqlite3.Connection, work: Callable[[Transaction[Kept]], Value], begin: str
     ) -> Value:
-        connection.execute(begin)
         try:
-            entries = self._checked(connection)
+            entries = self._begun(connection, begin)
             result = work(entries)
             connection.execute("COMMIT")
         except BaseException:
@@ -197,16 +196,25 @@ class Ledger(Generic[Kept]):
             self._files = self._files._replace(state=_status(str(self.path))[2:])
         return result
 
-    def _checked(self, connection: sqlite3.Connection) -> Transaction[Kept]:
+    def _begun(self, connection: sqlite3.Connection, begin: str) -> Transaction[Kept]:
         """A transaction on a ledger that holds what is remembered; looked at again once somebody else has written."""
-        entries = Transaction(connection, self._kind, self._wall, self._key, self._end)
-        version = int(connection.execute("PRAGMA data_version").fetchone()[0])
-        if version != self._version or self._end is None:
+        known: End | None = None
+        while True:
+            connection.execute(begin)
+            version = int(connection.execute("PRAGMA data_version").fetchone()[0])
+            entries = Transaction(connection, self._kind, self._wall, self._key, self._end)
+            if version == self._version and self._end is not None:
+                return entries
+            if known is not None:
+                break
+            # What is remembered is read first, and the ledger as it is after that. The other way round, an event that
+            # another process records between the two would seem to be missing.
+            connection.execute("ROLLBACK")
             remembered = self._memory.read() if self._memory else None
             known = max(end for end in (remembered, self._end, BEGINNING) if end)
-            entries.check(known)
-            self._version = version
-            self._note(entries.end)
+        entries.check(known)
+        self._version = version
+        self._note(entries.end)
         return entries
 
     def _note(self, end: End | None) -> None:

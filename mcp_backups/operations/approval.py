@@ -32,7 +32,7 @@ from mcp_backups.operations.operation import (
 )
 from mcp_backups.operations.reconcile import CANNOT_SEE, MADE_ELSEWHERE
 from mcp_backups.settings import Settings
-from mcp_backups.text import seen, size, stamp
+from mcp_backups.text import safe_text, seen, size, stamp
 
 MOST_WAITING = 20
 """How many operations of an account may wait for an approver."""
@@ -222,6 +222,8 @@ async def decide(context: Context, operation_id: str, decision: Decision, *, app
         BusyError, LedgerUnavailableError: It could not be recorded, and nothing has changed.
     """
     check_approver(context.settings, decision.by)
+    cleaned = {"by": safe_text(decision.by), "reason": safe_text(decision.reason)}
+    decision = decision.model_copy(update=cleaned)
 
     def record(entries: Entries) -> Operation:
         current = _decidable(context, entries, operation_id, approve=approve)

@@ -81,12 +81,17 @@ async def _search(context: Context, server_id: int, backup_id: int) -> tuple[Lis
     if target:
         whole = await api.list_backups(target.server_id)
         return whole, _find(whole, backup_id)
-    if server_id or every.to_its_end:
-        return every, None
-    servers = await api.list_servers()
+    if server_id:
+        return own if own.complete_for(server_id) else every, None
+    return (every, None) if every.to_its_end else await _search_each(context, backup_id)
+
+
+async def _search_each(context: Context, backup_id: int) -> tuple[Listing[Backup], Backup | None]:
+    """The same where the list of all cannot be read to its end: each server's own, one after the other."""
+    servers = await context.api.list_servers()
     gaps = list(servers.gaps)
     for server in servers.rows:
-        own = await api.list_backups(server.id)
+        own = await context.api.list_backups(server.id)
         if target := _find(own, backup_id):
             return own, target
         gaps += own.gaps
@@ -98,10 +103,10 @@ def _find(backups: Listing[Backup], backup_id: int) -> Backup | None:
 
 
 def _absence(backups: Listing[Backup], backup_id: int, server_id: int) -> NotFoundError | ProtocolError:
-    if backups.complete:
-        return NotFoundError(f"VPS.org has no backup {backup_id}.")
     if server_id and backups.complete_for(server_id):
         return NotFoundError(f"Server {server_id} has no backup {backup_id}.")
+    if backups.complete:
+        return NotFoundError(f"VPS.org has no backup {backup_id}.")
     missing = backups.missing_for(server_id)
     return ProtocolError(
         f"Backup {backup_id} is not in what could be read of the list of backups, but the list is incomplete "

@@ -139,7 +139,8 @@ class DeleteDetails(_Frozen):
         way_back_of: The last restore of the server, which then could not be undone.
         being_restored_by: The restore that puts the backup back, and may not be done with it.
         listed_again: When the backup was seen listed after it had been seen to be gone.
-        lapsed: Whether the deletion was given up because its backup was still listed 24 h later.
+        lapsed: Whether the deletion was given up without a refusal: its backup was still listed 24 h later, or the
+            operator said so.
     """
 
     kind: Literal["delete_backup"] = "delete_backup"

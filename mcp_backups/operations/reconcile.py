@@ -15,7 +15,7 @@ from mcp_backups.errors import (
 )
 from mcp_backups.ledger import Ledger, Liveness
 from mcp_backups.operations.context import Context, Entries, ReportProgress, Result
-from mcp_backups.operations.operation import OPEN, UNSETTLED, Operation, Status
+from mcp_backups.operations.operation import OPEN, UNSETTLED, DeleteDetails, Operation, Status
 
 SettledAs = Literal["succeeded", "failed"]
 """What an operator can say of an operation: it took effect, or it did not."""
@@ -189,7 +189,9 @@ def _settled(operation: Operation, verdict: SettledAs) -> Operation:
     if verdict == "succeeded":
         return known
     found = "The operator found that it did not take effect."
-    return known.updated(error_code="upstream_unavailable", error=found)
+    known = known.updated(error_code="upstream_unavailable", error=found)
+    # Nobody can know that a deletion which VPS.org did not refuse will never come: being seen gone corrects even this.
+    return known.updated(lapsed=True) if isinstance(known.details, DeleteDetails) else known
 
 
 def _tell(result: Result) -> None:

@@ -275,14 +275,13 @@ def test_a_certificate_that_is_not_trusted_is_a_failure_and_the_token_is_not_sen
 
 
 def test_a_certificate_that_is_trusted_is_said_to_be(
-    examine: Callable[..., dict[str, Finding]], clock: ManualClock
+    examine: Callable[..., dict[str, Finding]], clock: ManualClock, tmp_path: Path
 ) -> None:
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     with serve_in_thread(Emulator(now=clock.now, ssl=context)) as secure:
-        found = examine(partial(QUICK, verify=trusting), vps_api_url=secure.base_url)["network"]
+        found = examine(vps_api_url=secure.base_url, vps_api_ca_file=tmp_path / "ca.pem")["network"]
     assert (found.verdict, found.what) == ("ok", f"{secure.base_url} answers, and its certificate is trusted.")
 
 

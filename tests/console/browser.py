@@ -8,7 +8,7 @@ from typing import Literal
 
 from playwright.async_api import Browser, Page, async_playwright
 
-from tests.console.stage import Desk, let_in, serve_console
+from tests.console.stage import Desk, let_in, served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 """Debian's, Alpine's or Google's; None where there is none."""
@@ -62,7 +62,7 @@ async def chrome(stage: Desk, *, entered: bool = True) -> AsyncIterator[Chrome]:
         entered: Whether somebody opened the one-time address before.
     """
     cookies = let_in(stage) if entered else {}
-    async with serve_console(stage) as address, async_playwright() as playwright:
+    async with served(stage) as address, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
         try:
             yield Chrome(browser, address, cookies)

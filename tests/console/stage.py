@@ -15,7 +15,7 @@ from mcp_backups.console.serving import ConsoleServer
 from mcp_backups.operations import Context
 from mcp_backups.sandbox import Emulator
 from mcp_backups.settings import Settings
-from mcp_backups.transport import open_context
+from mcp_backups.transport import open_idle_context
 from mcp_backups.web import listen
 from tests.stage import PROMPT, ManualClock, Session, on_emulator, session
 
@@ -61,13 +61,13 @@ async def desk(
     settings = on_emulator(settings, emulator).model_copy(update={"approval": "operator"})
     async with (
         session(emulator, settings, clock) as agent,
-        open_context(settings, clock.clock, PROMPT, serving=False) as context,
+        open_idle_context(settings, clock.clock, PROMPT) as context,
     ):
         yield Desk(emulator, clock, context, access or OneTimeAddress(USER, PORT, clock.ticks), agent)
 
 
 @asynccontextmanager
-async def serve_console(stage: Desk) -> AsyncIterator[str]:
+async def served(stage: Desk) -> AsyncIterator[str]:
     """The same on a real socket; its address."""
     listening = listen("127.0.0.1", 0)
     address = f"http://127.0.0.1:{listening[0].getsockname()[1]}"

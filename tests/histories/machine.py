@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -121,7 +122,7 @@ class Histories(RuleBasedStateMachine):
         self.verdict = Verdict()
 
     @initialize(
-        approval=st.sampled_from(["plan", "plan", "flag"]),
+        approval=st.sampled_from(["plan", "plan", "flag", "operator", "operator"]),
         restores_per_hour=st.sampled_from([5, 1]),
         deletes_per_hour=st.sampled_from([100, 2]),
         mark_backups=st.sampled_from([True, True, True, True, False]),
@@ -163,6 +164,22 @@ class Histories(RuleBasedStateMachine):
         self.fault(trouble)
         if confirmed and len(self.world.plans) > plans:
             self.ask(Wish("confirm", plans))
+            if self.world.settings.approval == "operator":
+                self.world.decide(-1, approve=True)
+                self.ask(Wish("confirm", plans))
+
+    @precondition(lambda self: self.world.settings.approval == "operator")
+    @rule(nth=NTH, approve=st.booleans(), goes_on=st.booleans())
+    def decide(self, nth: int, *, approve: bool, goes_on: bool) -> None:
+        """An approver says yes, or no, or takes a yes back; and perhaps the agent goes on at once."""
+        self.world.decide(nth, approve=approve)
+        if goes_on:
+            self.ask(Wish("confirm", nth))
+
+    @rule(freeze=st.sampled_from([True, False, False]))
+    def freeze(self, *, freeze: bool) -> None:
+        if freeze or self.world.frozen:
+            self.world.freeze(freeze=freeze)
 
     @rule(server_id=SERVER, trouble=UNSURE, seconds=st.sampled_from([0, 0, 1801, 30_000]))
     def clear(self, server_id: int, trouble: Trouble, seconds: int) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from mcp_backups.errors import BackupsError, BusyError, LedgerUnavailableError
 from mcp_backups.ledger import Ledger, Transaction, open_for_audit
+from mcp_backups.ledger.key import End, Remembered
 from mcp_backups.operations.operation import Operation
 from tests.stage import NOW
 
@@ -296,3 +297,23 @@ async def test_its_errors_are_for_callers_and_name_no_path(tmp_path: Path) -> No
     with pytest.raises(BackupsError) as failed:
         await Ledger(tmp_path / "state", Operation, lambda: NOW).read(lambda entries: entries.find())
     assert str(tmp_path) not in str(failed.value)
+
+
+async def test_what_another_process_records_while_it_is_looked_is_not_taken_for_lost(
+    ledger: Ledger[Operation], state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (operation() for _ in range(3))
+    await ledger.write(saving(first))
+    other = Ledger(state_dir, Operation, lambda: NOW)
+    await other.write(saving(second))
+    read, left = Remembered.read, [third]
+
+    def read_late(memory: Remembered) -> End | None:
+        while left:
+            other._run(saving(left.pop()), "BEGIN IMMEDIATE")
+        return read(memory)
+
+    monkeypatch.setattr(Remembered, "read", read_late)
+    found = await ledger.read(lambda entries: entries.find())
+    other.close()
+    assert {each.id for each in found} == {first.id, second.id, third.id}

@@ -13,7 +13,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from mcp_backups.errors import ConfigError, LedgerUnavailableError
+from mcp_backups.errors import ConfigError, LedgerLostError, LedgerUnavailableError
 from mcp_backups.ledger import Ledger, Transaction, open_for_audit
 from mcp_backups.ledger.key import installation_key
 from mcp_backups.operations.operation import Operation
@@ -234,3 +234,13 @@ def test_a_named_file_without_a_key_is_said_to_be_that(tmp_path: Path, content: 
         put_key(tmp_path / "key", content)
     with pytest.raises(ConfigError, match="MCP_BACKUPS_KEY_FILE names a file that"):
         installation_key(tmp_path, tmp_path / "key")
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"x" * 31, b"x" * 33])
+async def test_a_key_of_another_length_is_none(state_dir: Path, content: bytes) -> None:
+    ledger = Ledger(state_dir, Operation, lambda: NOW)
+    await ledger.write(saving(operation()))
+    ledger.close()
+    (state_dir / "installation.key").write_bytes(content)
+    with pytest.raises(LedgerLostError, match="The key of the ledger was changed"):
+        await Ledger(state_dir, Operation, lambda: NOW).write(saving(operation()))

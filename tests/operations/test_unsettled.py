@@ -51,7 +51,12 @@ async def test_what_the_operator_found_is_recorded_in_the_place_of_what_was_not_
 ) -> None:
     before = await left(context, clock, **fields)
     settled = before.updated(
-        status=verdict, evidence="settled by the operator", error_code=error_code, error=error, advice=""
+        status=verdict,
+        evidence="settled by the operator",
+        error_code=error_code,
+        error=error,
+        advice="",
+        lapsed=verdict == "failed",  # no refusal: being seen gone corrects it
     )
     assert await by_word(context, before.id, verdict) == settled == await as_recorded(context, before)
 

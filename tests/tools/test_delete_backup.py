@@ -551,3 +551,10 @@ async def test_a_list_read_before_another_delete_was_sent_proves_nothing(clock: 
         assert_refused(answers[0], "policy_denied")
         assert [backup.id for backup in emulator.fleet.backups_of(12360)] == [1]
         assert emulator.count("DELETE") == 1
+
+
+async def test_a_backup_that_belongs_to_no_server_is_never_deleted(trusted: Session, emulator: Emulator) -> None:
+    emulator.fail(Fault.rows({"server": None}, backup_id=499), method="GET", path="^/backups/$", times=None)
+    answer = await trusted.call("delete_backup", backup_id=499, confirm=True)
+    assert (answer.code, emulator.count("DELETE"), 499 in emulator.fleet.backups) == ("policy_denied", 0, True)
+    assert "Backup 499 belongs to no server any more" in answer.text

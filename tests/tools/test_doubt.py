@@ -4,18 +4,22 @@ Every server here has two good backups, a young one that is deleted and an older
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcp_backups.api import VpsClient
 from mcp_backups.errors import Failure, UnavailableError
+from mcp_backups.ledger import Ledger, Liveness
+from mcp_backups.operations.operation import Operation
+from mcp_backups.operations.reconcile import settle_by_word
 from mcp_backups.sandbox import Backup, Emulator, Fault
-from tests.stage import PROMPT, Answer, Connect, Era, MakeSettings, ManualClock, Session, recorded, session
+from tests.stage import PROMPT, AgentWith, Answer, Connect, Era, MakeSettings, ManualClock, Session, recorded, session
 
 from .conftest import in_turns
 
@@ -312,3 +316,22 @@ async def test_what_was_recorded_of_an_unsure_deletion_is_what_was_told(
         operation, _ = await delete_unsurely(agent, emulator, NEVER, KINDS[0])
     (kept,) = [each for each in recorded(make_settings().state_dir) if each.id == operation]
     assert (kept.status, kept.error_code, kept.changed) == ("unknown", "outcome_unknown", "unknown")
+
+
+async def test_what_the_operator_took_for_not_done_is_corrected_once_it_is_seen_to_be_gone(
+    agent_with: AgentWith, emulator: Emulator, clock: ManualClock, state_dir: Path
+) -> None:
+    backup, hours = target(AT_20_HOURS), 20
+    emulator.fail(Fault.status(503).late(hours * 3600), method="DELETE", times=None)
+    async with agent_with(approval="flag", **ROOM) as agent:
+        await agent.call("delete_backup", backup_id=backup, confirm=True)
+        (operation,) = recorded(state_dir)
+        with closing(Ledger(state_dir, Operation, clock.wall)) as ledger:
+            await settle_by_word(ledger, Liveness(state_dir), operation.id, "failed")
+        before = await agent.call("get_operation", operation_id=operation.id)
+        assert (before.status, before.data["changed"]) == ("failed", "nothing")
+        assert backup in listed(emulator, AT_20_HOURS)
+        clock.advance(hours=hours + 1)
+        after = await agent.call("get_operation", operation_id=operation.id)
+    assert (after.status, after.data["changed"]) == ("succeeded", "done")
+    assert backup not in listed(emulator, AT_20_HOURS)
