@@ -6,6 +6,7 @@ import re
 import stat
 from collections.abc import Collection, Mapping
 from functools import partial
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -68,6 +69,17 @@ def _listed(noun: str, raw: object) -> object:
     return raw
 
 
+def _addresses(raw: object) -> object:
+    """Addresses with spaces between them as a list; each is a secret."""
+    listed = raw.split() if isinstance(raw, str) else list(raw) if isinstance(raw, list | tuple) else [None]
+    told = [each.get_secret_value() if isinstance(each, SecretStr) else each for each in listed]
+    _require(
+        all(isinstance(each, str) and re.fullmatch(r"[A-Za-z0-9.+-]+://\S+", each) for each in told),
+        "must be Apprise addresses, such as mailto://… and ntfy://…, with a space between two",
+    )
+    return tuple(told)
+
+
 def _location(raw: object) -> Path:
     """A path with its `~` expanded, which must then be absolute: a client starts servers in any folder."""
     if not isinstance(raw, str | Path):
@@ -91,6 +103,7 @@ Number = Annotated[int, BeforeValidator(_number), Field(strict=True)]
 Flag = Annotated[bool, BeforeValidator(_flag), Field(strict=True)]
 Location = Annotated[Path, BeforeValidator(_location)]
 Ids = Annotated[frozenset[Annotated[Number, Field(ge=1, le=MAX_ID)]], BeforeValidator(partial(_listed, "id"))]
+Addresses = Annotated[tuple[SecretStr, ...], BeforeValidator(_addresses)]
 Name = Annotated[str, Field(strict=True, pattern=r"^[^\s,]+$", max_length=256)]
 Names = Annotated[frozenset[Name], BeforeValidator(partial(_listed, "name"))]
 
@@ -127,6 +140,9 @@ class Settings(BaseModel):
         default=frozenset(),
         description="System users and logins that may approve; whoever reaches it if it is not set.",
     )
+    notify: Addresses = Field(
+        default=(), description="Apprise addresses that are told what waits and what was decided; each is a secret."
+    )
     read_only: Flag = Field(default=False, description="Refuse every write.")
     servers: Ids = Field(default=frozenset(), description="Only these servers may be changed; all if it is not set.")
     protected_servers: Ids = Field(default=frozenset(), description="Servers of which nothing is deleted or restored.")
@@ -148,8 +164,8 @@ class Settings(BaseModel):
         default=None,
         description="File that holds the installation's key, 32 random bytes or more; else one is made in that folder.",
     )
-    console_url: str = Field(
-        default="", description="Where people reach the console behind its login, such as https://backups.example.com."
+    console_url: str | None = Field(
+        default=None, description="Where people reach the console, such as https://backups.example.com."
     )
     console_login_header: str = Field(
         default="",
@@ -165,10 +181,11 @@ class Settings(BaseModel):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What is never to be shown: the token, and the proxy's password as it is written and as it is meant."""
+        """What is never to be shown: token, addresses, and the proxy's password as it is written and as it is meant."""
         token = self.vps_api_token.get_secret_value() if self.vps_api_token else ""
         password = urlsplit(self.vps_api_proxy.get_secret_value()).password if self.vps_api_proxy else ""
-        return tuple(secret for secret in (token, password, unquote(password or "")) if secret)
+        addresses = (address.get_secret_value() for address in self.notify)
+        return tuple(secret for secret in (token, password, unquote(password or ""), *addresses) if secret)
 
     @field_validator("vps_api_token")
     @classmethod
@@ -196,9 +213,9 @@ class Settings(BaseModel):
 
     @field_validator("console_url")
     @classmethod
-    def _check_console_url(cls, url: str) -> str:
-        if not url:
-            return url
+    def _check_console_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
         origin = cls._check_url(url).lower()
         _require(not urlsplit(origin).path, "must end after the host and port")
         return origin
@@ -243,6 +260,8 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         settings = settings.model_copy(update={"vps_api_token": token})
     if settings.vps_api_ca_file:
         _check_certificates(settings.vps_api_ca_file)
+    if settings.notify and find_spec("apprise") is None:
+        raise ConfigError("MCP_BACKUPS_NOTIFY needs what `pip install 'mcp-backups[notify]'` brings along.")
     check_state_dir(settings.state_dir)
     return settings
 
@@ -385,10 +404,14 @@ def _read_toml(path: Path, *, is_named: bool) -> dict[str, Any]:
                 f"{safe_text(name)} in the settings file is not a setting{_did_you_mean(name, Settings.model_fields)}"
                 " The names there are in small letters."
             )
-    secret = "the token" if "vps_api_token" in values else "the proxy's password"
-    has_secret = "vps_api_token" in values or "@" in str(values.get("vps_api_proxy"))
-    if has_secret and not is_kept_private(path, mode):
-        raise ConfigError(f"{where} holds {secret} and can be read by others; make it private (chmod 600).")
+    secrets = {
+        "the token": "vps_api_token" in values,
+        "the proxy's password": "@" in str(values.get("vps_api_proxy")),
+        "addresses that are secrets": "notify" in values,
+    }
+    held = next((secret for secret, is_there in secrets.items() if is_there), "")
+    if held and not is_kept_private(path, mode):
+        raise ConfigError(f"{where} holds {held} and can be read by others; make it private (chmod 600).")
     return values
 
 

@@ -16,6 +16,7 @@ from mcp_backups.api import Network, VpsClient
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import BackupsError
 from mcp_backups.ledger import Ledger, Liveness, installation_key
+from mcp_backups.notify import keep_told, through_apprise
 from mcp_backups.operations import Context, Operation
 from mcp_backups.operations.reconcile import settle_left_open
 from mcp_backups.server import build_server
@@ -60,12 +61,14 @@ async def open_idle_context(
 async def open_context(
     settings: Settings, clock: Clock | None = None, connect: Callable[..., VpsClient] = VpsClient
 ) -> AsyncIterator[Context]:
-    """The same for a server, while it is looked in the background what was left open before. Arguments as above."""
+    """The same for a server; in the background it looks what was left open before, and tells people what is new."""
     async with (
         open_idle_context(settings, clock, connect) as context,
         anyio.create_task_group() as background,
     ):
         background.start_soon(settle_left_open, context)
+        if settings.notify:
+            background.start_soon(keep_told, context, through_apprise(settings.notify))
         yield context
         background.cancel_scope.cancel()
 
@@ -82,6 +85,7 @@ async def open_sandbox_context(settings: Settings, backup_seconds: float) -> Asy
             "vps_api_token": SecretStr(emulator.token),
             "state_dir": Path(stack.enter_context(TemporaryDirectory(prefix="mcp-backups-"))),
             "key_file": None,
+            "notify": (),
         }
         yield await stack.enter_async_context(open_context(settings.model_copy(update=here)))
 

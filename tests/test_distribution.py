@@ -25,7 +25,11 @@ ROOT = Path(__file__).parent.parent
 MANIFEST = ROOT / "packaging" / "mcpb" / "manifest.json"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
-MODULES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "mcp_backups").rglob("*.py")}
+MODULES = {
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.py", "console/templates/*.html", "console/static/*.*")
+    for path in (ROOT / "mcp_backups").rglob(pattern)
+}
 SETTINGS = {setting_name((name,)): field for name, field in Settings.model_fields.items()}
 
 

@@ -21,7 +21,7 @@ LAYERS = (
     {"api"},
     {"operations"},
     {"actions"},
-    {"tools"},
+    {"tools", "notify"},
     {"server", "stdio"},
     {"web"},
     {"transport"},
@@ -46,6 +46,7 @@ ONLY_IN = {
     "starlette": {"web", "console"},
     "jinja2": {"console"},
     "rich": {"commands"},
+    "apprise": {"notify"},
 }
 """Which parts may know of what others made."""
 

@@ -248,8 +248,11 @@ class Pages:
 
     async def log(self, request: Request, visitor: Visitor) -> Response:
         """The event log, newest first, and whether it is whole."""
-        settings, before = self.context.settings, _number_in(request, "before")
-        page = await anyio.to_thread.run_sync(partial(read_log, settings.state_dir, settings.key_file, before))
+        settings, asked = self.context.settings, request.query_params
+        read = partial(
+            read_log, settings.state_dir, settings.key_file, _number_in(request, "before"), verify="verify" in asked
+        )
+        page = await anyio.to_thread.run_sync(read)
         return await self._page("log.html", visitor, {"log": page})
 
     # What all pages have

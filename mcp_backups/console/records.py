@@ -16,6 +16,9 @@ from mcp_backups.text import safe_text
 
 _ON_A_PAGE = 50
 _EVENTS_ON_A_PAGE = 100
+_CHECKED_AT_ONCE = 10_000
+"""Events of a chain that is checked unasked, which takes up to half a second."""
+
 _BATCH = 200
 _DAY = timedelta(days=1)
 
@@ -126,15 +129,15 @@ class LogPage(NamedTuple):
     """A page of the event log.
 
     Attributes:
-        steps: Newest first.
+        entries: Newest first.
         total: Events that there are.
-        fault: What is wrong with the chain; empty when it is whole.
+        fault: What is wrong with the chain, empty when it is intact; None when it was not checked.
         older: The number of the event that the next page ends before; 0 if there is none.
     """
 
     entries: tuple[LogEntry, ...] = ()
     total: int = 0
-    fault: str = ""
+    fault: str | None = None
     older: int = 0
 
 
@@ -143,8 +146,14 @@ async def history_of(context: Context, operation_id: str) -> list[LogEntry]:
     return await context.ledger.read(lambda entries: list(_entries(entries.events(operation_id))))
 
 
-def read_log(folder: Path, key_file: Path | None, before: int = 0) -> LogPage:
-    """The last events, or those before a number, with the whole chain checked; also where it is broken.
+def read_log(folder: Path, key_file: Path | None, before: int = 0, *, verify: bool = False) -> LogPage:
+    """The last events, also where the chain is broken.
+
+    Args:
+        folder: Where the ledger lives.
+        key_file: Holds the installation's key; None for one that was made in the folder.
+        before: Only events before this number; 0 for the last ones.
+        verify: Check the whole chain, however long it is; one that takes no time is checked anyway.
 
     Raises:
         LedgerUnavailableError, BusyError: It cannot be read at all.
@@ -156,7 +165,8 @@ def read_log(folder: Path, key_file: Path | None, before: int = 0) -> LogPage:
         end = min(before or total + 1, total + 1)
         first = max(1, end - _EVENTS_ON_A_PAGE)
         events = islice(entries.events(after=first - 1), end - first)
-        return LogPage(tuple(_entries(events))[::-1], total, entries.verify(), first if first > 1 else 0)
+        fault = entries.verify() if verify or total <= _CHECKED_AT_ONCE else None
+        return LogPage(tuple(_entries(events))[::-1], total, fault, first if first > 1 else 0)
 
 
 def _entries(events: Iterator[Event]) -> Iterator[LogEntry]:

@@ -103,7 +103,7 @@ def _is_served(path: Path) -> bool:
 
 async def _serve(settings: Settings, host: str, port: int, listening: list[socket.socket], *, browser: bool) -> None:
     async with open_idle_context(settings) as context:
-        if settings.console_login_header:
+        if settings.console_login_header and settings.console_url:
             secret = read_secret(settings.console_secret_file) if settings.console_secret_file else ""
             sys.stderr.write(f"mcp-backups serves the console for {settings.console_url}\n")
             login = Login(settings.console_login_header, secret)

@@ -195,7 +195,9 @@ class Transaction(Generic[Kept]):
         self._append(OF_THE_LEDGER, status, json.dumps(about))
 
     def last_note(self, *statuses: str) -> Event | None:
-        """The last of the notes of these statuses; None if there is none."""
+        """The last of the notes of these statuses; None if there is none, as before anything was sealed."""
+        if self._key is None and not self._is_sealed():
+            return None
         ours = f"e.operation_id = '{OF_THE_LEDGER}' AND e.status IN ({','.join('?' * len(statuses))})"
         row = self._connection.execute(
             "SELECT e.seq, e.at, e.operation_id, e.status, e.document, e.hash, e.mac, p.mac FROM events e"  # noqa: S608

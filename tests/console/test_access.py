@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from pydantic import ValidationError
 from starlette.requests import Request
 
 from mcp_backups.console.access import SECRET_HEADER, Login, OneTimeAddress, read_secret
@@ -246,6 +247,25 @@ def test_it_does_not_start_where_anybody_could_name_themselves(
     with pytest.raises(ConfigError) as refused:
         _check(make_settings(**settings), host, where)
     assert fault in refused.value.what
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["backups.example.com", "http://backups.example.com", "https://u@example.com", "https://example.com/console", "x"],
+)
+def test_the_address_behind_a_login_is_an_origin(make_settings: MakeSettings, url: str) -> None:
+    with pytest.raises(ValidationError):
+        make_settings(console_url=url)
+
+
+@pytest.mark.parametrize("header", ["X Forwarded", "X-User:", "é", "-x", "x" * 65])
+def test_the_header_of_a_login_is_a_name(make_settings: MakeSettings, header: str) -> None:
+    with pytest.raises(ValidationError):
+        make_settings(console_login_header=header)
+
+
+def test_the_address_behind_a_login_may_end_with_a_slash(make_settings: MakeSettings) -> None:
+    assert make_settings(console_url="https://Backups.example.com/").console_url == "https://backups.example.com"
 
 
 @pytest.mark.parametrize("content", [b"", b"too short", b"\xff" * 40, b"with a\0nul that is long", None])

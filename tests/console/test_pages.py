@@ -8,6 +8,7 @@ from typing import get_args
 import httpx2
 import pytest
 
+from mcp_backups.console import records
 from mcp_backups.console.timeline import Kind, rows, ticks
 from mcp_backups.health import fleet_health
 from mcp_backups.models import Backup, Listing, Server
@@ -217,6 +218,18 @@ async def test_the_log_is_shown_newest_first_and_verified(stage: Desk, browser: 
     assert shown == list(range(104, 0, -1))
     assert 'href="/log?before=5"' in newest
     assert "Older events" not in older
+
+
+@pytest.mark.anyio
+async def test_a_long_chain_is_checked_when_that_is_asked_for(
+    stage: Desk, browser: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "_CHECKED_AT_ONCE", 1)
+    await stage.ask("delete_backup", backup_id=499)
+    page = (await browser.get("/log")).text
+    assert "<strong>The chain was not checked</strong>" in page
+    assert 'href="/log?verify=yes"' in page
+    assert "<strong>The chain is intact.</strong> 2 events" in (await browser.get("/log?verify=yes")).text
 
 
 @pytest.mark.anyio
