@@ -100,9 +100,8 @@ class Pages:
         """
         if request.method != "GET":  # a HEAD must not use the address up
             raise HTTPException(405, "An address is opened with GET.")
-        access = self.access
-        session = access.enter(request.query_params.get("once", "")) if isinstance(access, OneTimeAddress) else ""
-        if not session or not isinstance(access, OneTimeAddress):
+        access, once = self.access, request.query_params.get("once", "")
+        if not isinstance(access, OneTimeAddress) or not (session := access.enter(once)):
             return self.message(request, "Not let in", access.refusal, status=401)
         answer = self._render("entered.html", {"visitor": None})
         answer.set_cookie(access.cookie, session, max_age=int(SESSION_SECONDS), httponly=True, samesite="strict")
@@ -120,7 +119,9 @@ class Pages:
         if not isinstance(error, BackupsError):
             raise error
         status = next(code for kind, code in _STATUS_OF.items() if isinstance(error, kind))
-        return self.message(request, "That did not work", error.what, error.next_step, status=status)
+        # What to do about VPS.org is told for whoever calls tools; a person looks again.
+        next_step = "Look again in a minute." if isinstance(error, ApiError) else error.next_step
+        return self.message(request, "That did not work", error.what, next_step, status=status)
 
     def only_for_visitors(self, page: Callable[["Pages", Request, Visitor], Awaitable[Response]]) -> Handler:
         """A page that is shown to whoever was let in, and to nobody else."""
@@ -186,13 +187,21 @@ class Pages:
 
         async def look(one: Pending) -> None:
             async with limit:
-                present = await there_now(self.context, one.operation)
+                present = await self._present(one.operation)
             cards[one.operation.id] = Card(one, present, faults.get(one.operation.id, ""))
 
+        if found:
+            await self.context.identify()  # once, before several looks need to know it
         async with anyio.create_task_group() as looks:
             for one in found:
                 looks.start_soon(look, one)
         return [cards[one.operation.id] for one in found]
+
+    async def _present(self, operation: Operation) -> Present:
+        try:
+            return await there_now(self.context, operation)
+        except BackupsError as error:  # of the ledger: the plan is shown all the same
+            return Present(unseen=error.code)
 
     # What there is, and what was done
 
@@ -244,7 +253,7 @@ class Pages:
             one = await pending_one(self.context, operation.id, approve=False)
         except (ConfirmationInvalidError, ConfirmationExpiredError):
             return None
-        return Card(one, await there_now(self.context, one.operation))
+        return Card(one, await self._present(one.operation))
 
     async def log(self, request: Request, visitor: Visitor) -> Response:
         """The event log, newest first, and whether it is whole."""

@@ -45,6 +45,7 @@ async def furnish(stage: Desk) -> None:
     await stage.ask("delete_backup", backup_id=499)
     await stage.ask("prune_backups", server_id=12346, keep_last=1)
     clock.advance(minutes=2)
+    await agent.call("create_backup", server_id=12360)
 
 
 async def draw(folder: Path, pictures: tuple[Picture, ...] = PICTURES, *, whole: bool = False) -> None:

@@ -102,6 +102,7 @@ async def test_operations_are_found_by_what_is_asked_newest_first(ledger: Ledger
 
     assert await find() == [made.id, other.id, sent.id, plan.id]
     assert await find(limit=2) == [made.id, other.id]
+    assert await find(limit=1, before=made.id) == [other.id]
     assert await find(action="create_backup") == [made.id]
     assert await find(server_id=12346) == [other.id]
     assert await find(statuses={"sending"}) == [sent.id, plan.id]
