@@ -12,6 +12,9 @@ from urllib.parse import unquote, urlsplit
 import httpx2
 import pytest
 
+from mcp_backups.cli import main
+from mcp_backups.console.serving import _listen_unix
+from mcp_backups.errors import ConfigError
 from tests.process import COMMAND, PATIENCE, environment
 
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets and /proc")
@@ -34,22 +37,8 @@ def console(state_dir: Path, *arguments: str, **settings: str) -> Iterator["subp
         process.communicate(timeout=PATIENCE)
 
 
-def run(state_dir: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [*COMMAND, "console", *arguments],
-        env=environment(state_dir, **settings),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-
-
 @needs_posix
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_on_this_machine_it_is_opened_through_a_file_and_ended_by_a_signal(
-    state_dir: Path, number: signal.Signals
-) -> None:
+def test_on_this_machine_it_is_opened_through_a_file_and_ended_by_a_signal(state_dir: Path) -> None:
     with console(state_dir, "--port", "0", "--no-browser", MCP_BACKUPS_LOG_LEVEL="DEBUG") as process:
         assert process.stderr
         told = process.stderr.readline()
@@ -66,7 +55,7 @@ def test_on_this_machine_it_is_opened_through_a_file_and_ended_by_a_signal(
             home = address[1].partition("/enter")[0]
             assert "Nothing waits for an approver." in browser.get(home + "/").text
         assert not page.exists()
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, out) == (0, "")
         assert once not in err
@@ -75,11 +64,9 @@ def test_on_this_machine_it_is_opened_through_a_file_and_ended_by_a_signal(
 @needs_posix
 def test_behind_a_login_it_listens_on_a_socket_of_owner_and_group(state_dir: Path, tmp_path: Path) -> None:
     where = tmp_path / "console.sock"
-    login = {
-        "MCP_BACKUPS_CONSOLE_LOGIN_HEADER": "Remote-User",
-        "MCP_BACKUPS_CONSOLE_URL": "https://backups.example.com",
-    }
-    with console(state_dir, "--socket", str(where), **login) as process:
+    login = {"CONSOLE_LOGIN_HEADER": "Remote-User", "CONSOLE_URL": "https://backups.example.com"}
+    settings = {f"MCP_BACKUPS_{name}": value for name, value in login.items()}
+    with console(state_dir, "--socket", str(where), **settings) as process:
         assert process.stderr
         assert process.stderr.readline() == "mcp-backups serves the console for https://backups.example.com\n"
         assert where.stat().st_mode & 0o777 == 0o660
@@ -89,34 +76,47 @@ def test_behind_a_login_it_listens_on_a_socket_of_owner_and_group(state_dir: Pat
             assert "</span>grace</p>" in proxy.get("/").text
             assert proxy.get("/", headers={"Remote-User": ""}).status_code == 401
             assert proxy.get("/", headers={"Host": "proxy"}).status_code == 421
-        taken = run(state_dir, "--socket", str(where), **login)
-        assert (taken.returncode, "--socket cannot be listened on" in taken.stderr) == (2, True)
-        assert where.exists()
-        process.kill()
-        process.wait(PATIENCE)
-    assert where.exists()
-    with console(state_dir, "--socket", str(where), **login) as process:
-        assert process.stderr
-        assert process.stderr.readline().startswith("mcp-backups serves")
-        with httpx2.Client(transport=httpx2.HTTPTransport(uds=str(where)), timeout=PATIENCE) as proxy:
-            assert proxy.get("http://proxy/").status_code == 421
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
     assert not where.exists()
 
 
+@needs_posix
+def test_a_socket_that_nobody_serves_any_more_is_taken_over_and_no_other(tmp_path: Path) -> None:
+    where = tmp_path / "console.sock"
+    with _listen_unix(where), pytest.raises(ConfigError) as taken:
+        _listen_unix(where)
+    assert taken.value.what.startswith("--socket cannot be listened on")
+    with _listen_unix(where):
+        assert where.is_socket()
+    for path in (tmp_path / "file", tmp_path / "none" / "console.sock"):
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(ConfigError):
+            _listen_unix(path)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (["--host", "0.0.0.0"], "--host must be an address of this machine, unless"),
-        (["--socket", "/tmp/x"], "--socket is for a login in front of the console"),
-        (["--port", "70000"], "a port is a number from 0 to 65535"),
+        (["console", "--host", "0.0.0.0"], "--host must be an address of this machine, unless"),
+        (["console", "--socket", "/nowhere/x"], "--socket is for a login in front of the console"),
+        (["--sandbox", "console"], "--sandbox does not go with it"),
     ],
 )
-def test_a_wrong_start_is_one_clear_line(state_dir: Path, arguments: list[str], fault: str) -> None:
-    ended = run(state_dir, *arguments)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert fault in ended.stderr.splitlines()[-1]
+def test_a_wrong_start_is_one_clear_line(
+    state_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    fault: str,
+) -> None:
+    monkeypatch.setenv("MCP_BACKUPS_STATE_DIR", str(state_dir))
+    assert main(arguments) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert fault in told.err
+    assert told.err.count("\n") == 1
     assert not state_dir.exists()
 
 
@@ -134,16 +134,3 @@ def test_a_missing_extra_is_one_clear_line(state_dir: Path) -> None:
         2,
         "mcp-backups: The console needs its extra: pip install 'mcp-backups[console]'.\n",
     )
-
-
-def test_the_sandbox_has_no_console(state_dir: Path) -> None:
-    ended = subprocess.run(
-        [*COMMAND, "--sandbox", "console"],
-        env=environment(state_dir),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert ended.returncode == 2
-    assert "--sandbox does not go with it" in ended.stderr
