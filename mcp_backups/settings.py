@@ -143,6 +143,17 @@ class Settings(BaseModel):
     notify: Addresses = Field(
         default=(), description="Apprise addresses that are told what waits and what was decided; each is a secret."
     )
+    console_url: str | None = Field(
+        default=None, description="Where people reach the console, such as https://backups.example.com."
+    )
+    console_login_header: str = Field(
+        default="",
+        pattern=r"^([A-Za-z][A-Za-z0-9-]{0,63})?$",
+        description="Header in which a proxy tells who is logged in; it must drop any that comes from outside.",
+    )
+    console_secret_file: Location | None = Field(
+        default=None, description="File of the secret that the proxy sends as X-Mcp-Backups-Secret; for a TCP port."
+    )
     read_only: Flag = Field(default=False, description="Refuse every write.")
     servers: Ids = Field(default=frozenset(), description="Only these servers may be changed; all if it is not set.")
     protected_servers: Ids = Field(default=frozenset(), description="Servers of which nothing is deleted or restored.")
@@ -163,17 +174,6 @@ class Settings(BaseModel):
     key_file: Location | None = Field(
         default=None,
         description="File that holds the installation's key, 32 random bytes or more; else one is made in that folder.",
-    )
-    console_url: str | None = Field(
-        default=None, description="Where people reach the console, such as https://backups.example.com."
-    )
-    console_login_header: str = Field(
-        default="",
-        pattern=r"^([A-Za-z][A-Za-z0-9-]{0,63})?$",
-        description="Header in which a proxy tells who is logged in; it must drop any that comes from outside.",
-    )
-    console_secret_file: Location | None = Field(
-        default=None, description="File of the secret that the proxy sends as X-Mcp-Backups-Secret; for a TCP port."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", description="Least severe messages logged to standard error."

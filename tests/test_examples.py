@@ -10,13 +10,18 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import anyio
 import pytest
 import yaml  # type: ignore[import-untyped]
+from pydantic import SecretStr
 
 from mcp_backups.commands.prometheus import metrics
 from mcp_backups.health import FleetHealth
+from mcp_backups.operations import Decision, Operation, decide, pending
 from mcp_backups.sandbox import Emulator, Fault, serve_in_thread
 from mcp_backups.sandbox.fleet import Backup
+from mcp_backups.settings import Settings
+from mcp_backups.transport import open_idle_context
 from tests.stage import NOW
 
 from .commands.test_check import DAY, keep_only
@@ -176,6 +181,30 @@ def test_a_nightly_prune_goes_on_with_what_was_interrupted_until_the_budget_is_u
     assert ended.stdout == "10 of 14 manual backups of server 12360 are deleted.\n"
     assert account.count("DELETE") == 10
     assert sorted(backup.id for backup in account.fleet.backups_of(12360)) == [1000, 1001, 1002, 1003]
+
+
+def test_a_delete_waits_for_an_approver_however_often_it_is_asked_for(
+    account: Emulator, of_account: dict[str, str]
+) -> None:
+    command = [sys.executable, str(EXAMPLES / "ask_an_approver.py"), "499", "--", sys.executable, "-m", "mcp_backups"]
+    first, again = finished(command, of_account), finished(command, of_account)
+    assert (first.returncode, first.stderr, account.count("DELETE")) == (3, "", 0)
+    assert (again.returncode, again.stdout) == (3, first.stdout)
+    settings = Settings(
+        state_dir=Path(of_account["MCP_BACKUPS_STATE_DIR"]),
+        vps_api_url=account.base_url,
+        vps_api_token=SecretStr(account.token),
+    )
+
+    async def decide_on_it() -> Operation:
+        async with open_idle_context(settings) as context:
+            (one,) = await pending(context)
+            decision = Decision(by="alice", how="terminal", at=context.moment(), plan=one.mac)
+            return await decide(context, one.operation.id, decision, approve=True)
+
+    assert first.stdout.startswith(anyio.run(decide_on_it).id)
+    ended = finished([*command[:2], "--wait-minutes", "1", *command[2:]], of_account)
+    assert (ended.returncode, "is deleted." in ended.stdout, account.count("DELETE")) == (0, True, 1)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell script")

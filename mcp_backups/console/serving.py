@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 
 import anyio
-import anyio.to_thread
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -116,7 +116,8 @@ async def _serve(settings: Settings, host: str, port: int, listening: list[socke
         with once.written(settings.state_dir, here) as page:
             sys.stderr.write(f"mcp-backups serves the console. Within 60 seconds, open {page.as_uri()}\n")
             if browser and _has_screen():
-                await anyio.to_thread.run_sync(webbrowser.open, page.as_uri())
+                # One that does not return before it is closed must keep nobody waiting.
+                Thread(target=webbrowser.open, args=[page.as_uri()], daemon=True).start()
             await ConsoleServer(build_app(context, once, origins)).serve(sockets=listening)
 
 

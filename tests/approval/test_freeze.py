@@ -4,9 +4,13 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.operations import frozen
+from mcp_backups.errors import LedgerUnavailableError
+from mcp_backups.ledger import open_for_audit
+from mcp_backups.operations import Entries, Operation, frozen
 from mcp_backups.sandbox import Fault
 from tests.approval.conftest import SERVER, TARGET, Scene
+from tests.operations.made import operation
+from tests.operations.tampering import write_as_0_1_0
 from tests.stage import recorded, session
 from tests.tools.refusals import assert_refused
 
@@ -102,3 +106,31 @@ async def test_only_the_last_word_counts_and_each_is_recorded_once(scene: Scene)
     assert (freeze.by, freeze.reason, freeze.since) == ("alice", "an incident", scene.clock.now())
     events = await scene.as_approver(lambda context: context.ledger.read(lambda entries: list(entries.events())))
     assert [event.status for event in events] == ["frozen", "thawed", "frozen"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE events SET document = replace(document, 'an incident', 'nothing')",
+        "UPDATE events SET status = 'thawed'",
+        "UPDATE events SET mac = ''",
+    ],
+)
+async def test_a_freeze_that_was_changed_is_not_believed(scene: Scene, change: str) -> None:
+    """However long ago it was recorded: only the last events are looked over whenever somebody else has written."""
+    await scene.freezes()
+
+    def look(entries: Entries) -> object:
+        entries._connection.execute(change)
+        return frozen(entries)
+
+    with pytest.raises(LedgerUnavailableError, match=r"The ledger cannot be trusted: event 1 was changed\."):
+        await scene.as_approver(lambda context: context.ledger.write(look))
+
+
+async def test_a_ledger_from_before_there_was_a_freeze_is_not_frozen(scene: Scene) -> None:
+    scene.settings.state_dir.mkdir(exist_ok=True)
+    write_as_0_1_0(scene.settings.state_dir / "ledger.sqlite3", [operation(status="declined")])
+    with open_for_audit(scene.settings.state_dir, Operation) as entries:
+        assert entries is not None
+        assert frozen(entries) is None

@@ -17,18 +17,19 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 class Picture(NamedTuple):
-    """One picture of one page."""
+    """One picture of the beginning of one page, so many pixels wide and high."""
 
     name: str
     path: str
     width: int
+    height: int
     scheme: Scheme
 
 
 PICTURES = (
-    Picture("console-waiting", "/", 1280, "light"),
-    Picture("console-fleet", "/fleet", 1280, "light"),
-    Picture("console-phone", "/fleet", 360, "dark"),
+    Picture("console-waiting", "/", 1280, 912, "light"),
+    Picture("console-fleet", "/fleet", 1280, 1450, "light"),
+    Picture("console-phone", "/fleet", 360, 740, "dark"),
 )
 
 
@@ -48,8 +49,8 @@ async def furnish(stage: Desk) -> None:
     await agent.call("create_backup", server_id=12360)
 
 
-async def draw(folder: Path, pictures: tuple[Picture, ...] = PICTURES, *, whole: bool = False) -> None:
-    """Take the pictures, each of what a window shows at first, or of whole pages."""
+async def draw(folder: Path) -> None:
+    """Take the pictures."""
     clock = ManualClock()
     with TemporaryDirectory() as state:
         settings = Settings(state_dir=Path(state) / "state")
@@ -59,10 +60,11 @@ async def draw(folder: Path, pictures: tuple[Picture, ...] = PICTURES, *, whole:
             chrome(stage) as window,
         ):
             await furnish(stage)
-            for picture in pictures:
+            for picture in PICTURES:
                 page = await window.tab(picture.width, picture.scheme)
+                await page.set_viewport_size({"width": picture.width, "height": picture.height})
                 await page.goto(window.address + picture.path)
-                await page.screenshot(path=folder / f"{picture.name}.png", full_page=whole)
+                await page.screenshot(path=folder / f"{picture.name}.png")
 
 
 if __name__ == "__main__":
