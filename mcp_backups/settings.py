@@ -165,6 +165,9 @@ class Settings(BaseModel):
     restores_per_hour: Number = Field(
         default=1, ge=0, le=1000, description="Most restores of one server within an hour."
     )
+    creates_per_hour: Number = Field(
+        default=30, ge=0, le=100_000, description="Most backups made within an hour, safety backups not counted."
+    )
     require_safety_backup: Flag = Field(default=False, description="Refuse a restore without a safety backup.")
     mark_backups: Flag = Field(
         default=True,
@@ -174,6 +177,9 @@ class Settings(BaseModel):
     key_file: Location | None = Field(
         default=None,
         description="File that holds the installation's key, 32 random bytes or more; else one is made in that folder.",
+    )
+    fast_start: Flag = Field(
+        default=True, description="Answer the beginning of a session over standard input before all is loaded."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", description="Least severe messages logged to standard error."

@@ -1,6 +1,7 @@
 """Streamable HTTP: what is listened on, whose requests are taken, and an end that lets calls finish."""
 
 import errno
+import json
 import logging
 import socket
 import sys
@@ -11,12 +12,14 @@ from typing import Any
 import uvicorn
 from mcp.server.lowlevel import Server
 from mcp.server.transport_security import TransportSecuritySettings
+from pydantic_core import from_json
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_backups.errors import ConfigError
 from mcp_backups.settings import is_loopback
-from mcp_backups.text import safe_text
+from mcp_backups.stdio import INVALID_REQUEST, PARSE_ERROR, Refusal, read_line
+from mcp_backups.text import safe_text, visible
 
 log = logging.getLogger(__name__)
 
@@ -131,13 +134,21 @@ class Gate:
         return None
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = object()
+        call, body = object(), b""
+        if scope["method"] == "POST":
+            whole = await _body(receive)
+            if whole is None:
+                return
+            read = _read(whole)
+            if isinstance(read, Response):
+                await read(scope, receive, send)
+                return
+            body = read
+            self.calls.add(call)
+        unread = [body]
 
         async def received() -> Message:
-            message = await receive()
-            if scope["method"] == "POST" and message["type"] == "http.request" and not message.get("more_body"):
-                self.calls.add(call)
-            return message
+            return {"type": "http.request", "body": unread.pop(), "more_body": False} if unread else await receive()
 
         async def sent(message: Message) -> None:
             if _QUESTION in message.get("body", b""):
@@ -148,6 +159,40 @@ class Gate:
             await self._app(scope, received, sent)
         finally:
             self.calls.discard(call)
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """All that a client sends, and of what is too large a little more than is taken; None if it left before the end."""
+    body, more = b"", True
+    while more and len(body) <= _MAX_BODY:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
+def _read(body: bytes) -> Response | bytes:
+    """A message for the SDK, or the answer to what is none: by its id, where that can be read, and in our words."""
+    if len(body) > _MAX_BODY:
+        return Response("Request body too large", status_code=413)
+    messages = read_line(body) or [Refusal("null", INVALID_REQUEST, "there is no message")]
+    if isinstance(messages[0], dict):
+        whole = json.dumps(messages[0]).encode()
+        try:
+            from_json(whole)
+        except ValueError:  # by which the SDK reads it, and to a smaller depth than we do
+            number = json.dumps(messages[0]["id"]) if "id" in messages[0] else None
+            messages = [Refusal(number, PARSE_ERROR, "the message is nested too deeply")]
+        else:
+            return whole
+    refusals = [each for each in messages if isinstance(each, Refusal)]
+    for each in refusals:
+        log.warning("refused a request: %s", visible(each.why))
+    lines = [each._replace(id=each.id or "null").line.strip() for each in refusals]
+    answer = lines[0] if len(lines) == 1 else b"[%s]" % b",".join(lines)
+    return Response(answer, status_code=400, media_type="application/json")
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:

@@ -243,14 +243,16 @@ def _span(call: ApiCall[ResultT], url: str, number: int) -> AbstractContextManag
         url: Where it goes.
         number: Which attempt it is, from 1.
     """
-    parts, template = urlsplit(url), re.sub("[0-9]+", "{id}", call.path)
+    template = re.sub("[0-9]+", "{id}", call.path)
     attributes: dict[str, str | int] = {
         "http.request.method": call.method,
-        "server.address": parts.hostname or "",
-        "server.port": parts.port or (443 if parts.scheme == "https" else 80),
         "url.full": url,
         "url.template": template,
     }
+    with contextlib.suppress(ValueError):  # an address that is none: sending to it says so
+        parts = urlsplit(url)
+        attributes["server.port"] = parts.port or (443 if parts.scheme == "https" else 80)
+        attributes["server.address"] = parts.hostname or ""
     if number > 1:
         attributes["http.request.resend_count"] = number - 1
     return _tracer.start_as_current_span(

@@ -244,7 +244,7 @@ class Pages:
             "summary": action.summary(result) or operation.error,
             "facts": action.facts(result, self.context.now),
             "items": operation.details.items if isinstance(operation.details, PruneDetails) else (),
-            "history": await history_of(self.context, operation_id),
+            "history": await history_of(self.context, operation),
         }
         return await self._page("operation.html", visitor, shown)
 

@@ -1,6 +1,6 @@
 """What the ledger holds, for the pages: operations by filters, and its events."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from mcp_backups.clock import Moment
-from mcp_backups.commands.audit import operation_of, remark_of_ledger, remarks
+from mcp_backups.commands.audit import events_of_plan, operations_of, remark_of_ledger, remarks
 from mcp_backups.ledger import OF_THE_LEDGER, Event, open_for_audit
 from mcp_backups.models import MAX_ID, OPERATION_ID
 from mcp_backups.operations import OPEN, Context, Entries, Operation, Status
@@ -141,9 +141,13 @@ class LogPage(NamedTuple):
     older: int = 0
 
 
-async def history_of(context: Context, operation_id: str) -> list[LogEntry]:
-    """The events of one operation, oldest first."""
-    return await context.ledger.read(lambda entries: list(_entries(entries.events(operation_id))))
+async def history_of(context: Context, operation: Operation) -> list[LogEntry]:
+    """The events of one operation, oldest first; of a plan how it is now."""
+
+    def read(entries: Entries) -> list[LogEntry]:
+        return list(_told(entries, list(entries.events(operation.id)) or events_of_plan(operation)))
+
+    return await context.ledger.read(read)
 
 
 def read_log(folder: Path, key_file: Path | None, before: int = 0, *, verify: bool = False) -> LogPage:
@@ -164,19 +168,33 @@ def read_log(folder: Path, key_file: Path | None, before: int = 0, *, verify: bo
         total = entries.last_event()
         end = min(before or total + 1, total + 1)
         first = max(1, end - _EVENTS_ON_A_PAGE)
-        events = islice(entries.events(after=first - 1), end - first)
+        events = list(islice(entries.events(after=first - 1), end - first))
+        told = tuple(_told(entries, events))[::-1]
         fault = entries.verify() if verify or total <= _CHECKED_AT_ONCE else None
-        return LogPage(tuple(_entries(events))[::-1], total, fault, first if first > 1 else 0)
+        return LogPage(told, total, fault, first if first > 1 else 0)
 
 
-def _entries(events: Iterator[Event]) -> Iterator[LogEntry]:
-    known: dict[str, Operation] = {}
+def _told(entries: Entries, events: Sequence[Event]) -> Iterator[LogEntry]:
+    """A part of the log, each event with its operation as it then was."""
+    of_one: dict[str, list[Event]] = {}
     for event in events:
-        operation = operation_of(event)
-        told = remarks(operation, known.get(event.operation_id)) if operation else [remark_of_ledger(event)]
-        yield LogEntry(event, operation, tuple(told))
-        if operation:
-            known[event.operation_id] = operation
+        of_one.setdefault(event.operation_id, []).append(event)
+    states = {
+        event.seq: (operation, before)
+        for group in of_one.values()
+        for event, operation, before in _states(entries, group)
+    }
+    for event in events:
+        operation, before = states[event.seq]
+        yield LogEntry(event, operation, tuple(remarks(operation, before) if operation else [remark_of_ledger(event)]))
+
+
+def _states(entries: Entries, events: Sequence[Event]) -> Iterator[tuple[Event, Operation | None, Operation | None]]:
+    """Events of one operation, which need not be all, with how it was after each, and after the one before."""
+    whole = entries.whole_before(events[0])
+    lead = [whole] if whole else []
+    operations = operations_of([*lead, *events])
+    yield from zip(events, operations[len(lead) :], [*([] if lead else [None]), *operations], strict=False)
 
 
 def _day(raw: str) -> date | None:

@@ -15,7 +15,7 @@ from .approval import (
 )
 from .authorize import authorize, outcome_of_other
 from .consent import Person, Question, Reply, backup_line, can_be_typed, server_line, target_lines
-from .context import Action, Context, Entries, Facts, ReportProgress, Request, Result, Steps, doubts_in
+from .context import Action, Context, Entries, Facts, ReportProgress, Request, Result, Steps, doubts_in, recent
 from .execute import carry_out, execute, may_have_acted, record_plan
 from .freeze import Freeze, frozen, set_frozen
 from .observe import Observation, check_ledger, check_open, check_room, counted, observe, still_open, with_consent
@@ -131,6 +131,7 @@ __all__ = [
     "outcome_of_other",
     "pending",
     "pending_one",
+    "recent",
     "record_plan",
     "server_line",
     "set_frozen",

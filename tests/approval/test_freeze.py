@@ -111,9 +111,9 @@ async def test_only_the_last_word_counts_and_each_is_recorded_once(scene: Scene)
 @pytest.mark.parametrize(
     "change",
     [
-        "UPDATE events SET document = replace(document, 'an incident', 'nothing')",
+        "UPDATE events SET at = '2020-01-01T00:00:00+00:00'",
         "UPDATE events SET status = 'thawed'",
-        "UPDATE events SET mac = ''",
+        "UPDATE events SET mac = x''",
     ],
 )
 async def test_a_freeze_that_was_changed_is_not_believed(scene: Scene, change: str) -> None:

@@ -293,8 +293,7 @@ async def test_who_decided_when_and_how_stands_in_the_audit(scene: Scene, run: R
     assert f"decided by alice (terminal) at 2026-11-23T09:30Z: {quoted('No: https://x.example/' + chr(34))}" in told
     assert 'frozen     by alice: "an incident"' in told
     assert "thawed     by alice" in told
-    assert "5 events" not in told
-    assert "chain intact" in told
+    assert "5 events, chain intact" in told
 
 
 async def test_a_freeze_is_said_once_and_lifted_once(run: Run) -> None:
