@@ -48,7 +48,7 @@ async def size_figures(folder: Path) -> list[Figure]:
 
 
 async def growth_figures(folder: Path, most: int, times: int) -> list[Figure]:
-    """The time of a first page as the account grows from 10 backups to `most`."""
+    """The time of a first page as the account grows from 10 backups to `most`, and our own CPU time of the largest."""
     figures, backups = [], 10
     while backups <= most:
         fleet = large_fleet(max(1, backups // 40), backups, utc_now())

@@ -1,4 +1,12 @@
-"""What the operator sets: where VPS.org is, with which token, and the policy. From the environment and a TOML file."""
+"""What the operator sets: where VPS.org is, with which token, and the policy. From the environment and a TOML file.
+
+pydantic checks the values. That the environment is read here and not by pydantic-settings has its reasons: that reads
+the process's own environment and not one that is handed in; it takes one of two spellings of a name and does not tell
+of the other, where two that differ must stop the start; it strips nothing, and drops an empty list, which must be
+refused, with what else is empty; and it sees neither names that are misspelt nor placeholders. A source of our own
+would have to do all that, and would leave it nothing but to take the prefix off, for two more packages and a third more
+time until the first answer.
+"""
 
 import logging
 import os
