@@ -102,7 +102,7 @@ async def test_a_plan_is_shown_whole_with_what_others_wrote_last(scene: Scene, r
     operation, _ = await wait_for(scene, "delete")
     _, told, _ = await run("approve", operation, types="\n")
     ours, others = told.split("Written by others, and no word of mcp-backups:")
-    for fact in (operation, "delete_backup(backup_id=499)", "can be undone", "good backups left", "until 2026-11-24"):
+    for fact in (operation, "delete_backup(backup_id=499)", "can be undone", "proven backups left", "until 2026-11-24"):
         assert fact in ours
     assert "as the plan shows it; 17 good backups would be left" in ours
     assert "evil" not in ours
