@@ -38,12 +38,12 @@ def skill() -> str:
 
 
 def _section(way: Way) -> Iterator[str]:
-    given = {"server_id": _SERVER} if "server_id" in way.arguments else {}
+    given = {"server_id": _SERVER} if "server" in way.arguments else {}
     yield f"## {way.title}\n"
     yield _to_fill_in(way.compose(given))
-    for name, value, when in (("time", _TIME, "a time is asked for"), ("backup_id", _BACKUP, "a backup is named")):
-        if name in way.arguments:
-            step = re.search(r"^2\. (.*)$", way.compose(given | {name: value}), re.MULTILINE)
+    for value, when in ((_TIME, "a time is asked for"), (_BACKUP, "a backup is named")):
+        if "point" in way.arguments:
+            step = re.search(r"^2\. (.*)$", way.compose(given | {"point": value}), re.MULTILINE)
             yield f"Step 2 where {when}: {_to_fill_in(step[1]) if step else ''}\n"
 
 
