@@ -35,12 +35,12 @@ _LOCK = "notify.lock"
 
 _log = logging.getLogger(__name__)
 
-_Noticed = dict[str, Operation]
+_Seen = dict[str, Operation]
 
 
 async def keep_told(context: Context, send: Send) -> None:
     """Tell what is new, until cancelled; whatever goes wrong with it is logged, and no more."""
-    known: _Noticed | None = None
+    known: _Seen | None = None
     lines: list[str] = []
     quiet_until = 0.0
     turn = _Turn(context.settings.state_dir)
@@ -62,13 +62,13 @@ async def keep_told(context: Context, send: Send) -> None:
         turn.end()
 
 
-async def _look(context: Context, before: _Noticed | None) -> tuple[_Noticed, list[str]]:
+async def _look(context: Context, before: _Seen | None) -> tuple[_Seen, list[str]]:
     """What is to be told of now, and a line for each thing that is new since the look before; none at the first."""
     if not context.ledger.exists():
         return {}, []
 
-    def read(entries: Entries) -> tuple[_Noticed, list[Operation]]:
-        now = {each.id: each for each in entries.find(statuses=_TOLD)}
+    def read(entries: Entries) -> tuple[_Seen, list[Operation]]:
+        now = {each.id: each for each in entries.under_way(_TOLD)}
         past = [entries.get(each) for each in before or {} if each not in now]
         return now, [each for each in past if each]
 

@@ -52,7 +52,7 @@ async def serve(server: Server[Any], host: str, port: int) -> None:
     """
     if not is_loopback(host):
         raise ConfigError("--host must be an address of this machine: anyone who reaches the server can use the token.")
-    listening = _listen(host, port)
+    listening = listen(host, port)
     port = listening[0].getsockname()[1]
     here = f"[{host}]" if ":" in host else host
     app = server.streamable_http_app(
@@ -62,13 +62,18 @@ async def serve(server: Server[Any], host: str, port: int) -> None:
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
     app.router.redirect_slashes = False  # it would redirect to whatever host the request names
-    gate = Gate(app, _names(here, port))
+    gate = Gate(app, loopback_names(here, port))
     config = uvicorn.Config(gate, log_config=None, ws="none", timeout_graceful_shutdown=_CLOSING_SECONDS)
     sys.stderr.write(f"mcp-backups serves http://{here}:{port}{PATH}\n")
     await _Server(config, gate).serve(sockets=listening)
 
 
-def _listen(host: str, port: int) -> list[socket.socket]:
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen there: of `localhost` one for each of IPv4 and IPv6.
+
+    Raises:
+        ConfigError: The port is taken.
+    """
     listening: list[socket.socket] = []
     for address in ("127.0.0.1", "::1") if host.lower() == "localhost" else (host,):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -88,7 +93,7 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     return listening
 
 
-def _names(here: str, port: int) -> frozenset[str]:
+def loopback_names(here: str, port: int) -> frozenset[str]:
     """What the Host header of a request may be. Clients leave out the port that http has anyway."""
     hosts = {"127.0.0.1", "localhost", "[::1]", here.lower()}
     return frozenset(f"{host}:{port}" for host in hosts) | (hosts if port == _HTTP_PORT else frozenset())

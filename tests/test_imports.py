@@ -26,6 +26,7 @@ LAYERS = (
     {"web", "opening"},
     {"transport"},
     {"commands"},
+    {"console"},
     {"cli"},
     {"__main__"},
 )
@@ -41,7 +42,9 @@ ONLY_IN = {
     "sqlite3": {"ledger"},
     "h11": {"sandbox"},
     "tomlkit": {"commands"},
-    "uvicorn": {"web"},
+    "uvicorn": {"web", "console"},
+    "starlette": {"web", "console"},
+    "jinja2": {"console"},
     "rich": {"commands"},
     "apprise": {"notify"},
 }

@@ -18,6 +18,9 @@ GENESIS = "0" * 64
 OF_THE_LEDGER = "ledger"
 """Stands in place of an operation's id where an event is about the ledger itself."""
 
+LOSS_ACCEPTED = "loss_accepted"
+"""The status of an event that says that the operator went on although something was missing."""
+
 
 class Event(NamedTuple):
     """One step of one operation, as it was recorded.
@@ -137,3 +140,12 @@ def fields_of(document: str) -> Fields:
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - for the reader it is one kind of fault
     return fields
+
+
+def whole_of(document: str) -> int:
+    """The number of the event to which a document says what is different; 0 for a whole one, and for none at all."""
+    try:
+        number = fields_of(document).get(WHOLE)
+    except ValueError:
+        return 0
+    return number if isinstance(number, int) else 0

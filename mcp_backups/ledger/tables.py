@@ -7,7 +7,10 @@ from mcp_backups.models import OPERATION_ID
 
 from .events import OF_THE_LEDGER, Event, Fields, unpack
 
-UNDER_WAY = "'approved', 'preparing', 'sending', 'unknown'"
+WAITING = "waiting"
+"""The status of what an approver was asked about: nobody has consented to it, and it has to last as if somebody had."""
+
+UNDER_WAY = f"'{WAITING}', 'approved', 'preparing', 'sending', 'unknown'"
 """The statuses of what is not over, of which there is an index."""
 
 _ROW = "o.seq, o.id, o.action, o.status, o.server_id"
@@ -55,8 +58,8 @@ SEALED = (
     "DROP INDEX operations_by_server",
     "CREATE INDEX operations_by_server ON operations (server_id, action, sent)",
     "CREATE INDEX operations_by_backup ON operations (backup_id) WHERE sent > 0",
-    f"CREATE INDEX operations_under_way ON operations (server_id) WHERE status IN ({UNDER_WAY})",
     f"CREATE INDEX events_of_ledger ON events (seq) WHERE operation_id = '{OF_THE_LEDGER}'",
+    f"CREATE INDEX operations_under_way ON operations (server_id) WHERE status IN ({UNDER_WAY})",
     """CREATE TABLE plans (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -103,7 +106,7 @@ class OperationRow(NamedTuple):
 
 
 class Document(Protocol):
-    """What the ledger keeps, which is an operation. It knows of it only what it indexes, and who decided."""
+    """What the ledger keeps, which is an operation. It knows of it only what it indexes, and who consented."""
 
     @property
     def id(self) -> str: ...
@@ -123,8 +126,6 @@ class Document(Protocol):
     def credential(self) -> str: ...
     @property
     def approved_by(self) -> str: ...
-    @property
-    def decision(self) -> object | None: ...
 
     def model_dump_json(self, *, exclude_defaults: bool = ...) -> str: ...
 
@@ -132,8 +133,13 @@ class Document(Protocol):
     def model_validate(cls, obj: Any, /) -> Self: ...
 
 
-def terms(action: str | None, server_id: int, statuses: Collection[str]) -> tuple[str, list[object]]:
-    """A condition by which rows are found, and its values."""
+_PLANNED_BEFORE = (
+    "o.seq < (SELECT seq FROM (SELECT seq, id FROM operations UNION ALL SELECT seq, id FROM plans) WHERE id = ?)"
+)
+
+
+def terms(action: str | None, server_id: int, statuses: Collection[str], before: str = "") -> tuple[str, list[object]]:
+    """A condition by which rows are found, and its values; `before` is the id of what was planned after them."""
     found: list[tuple[str, list[object]]] = [("1", [])]
     if action:
         found.append(("o.action = ?", [action]))
@@ -141,6 +147,8 @@ def terms(action: str | None, server_id: int, statuses: Collection[str]) -> tupl
         found.append(("o.server_id = ?", [server_id]))
     if statuses:
         found.append((f"o.status IN ({','.join('?' * len(statuses))})", list(statuses)))
+    if before:
+        found.append((_PLANNED_BEFORE, [before]))
     return " AND ".join(term for term, _ in found), [value for _, values in found for value in values]
 
 
@@ -152,3 +160,13 @@ def event_of(seq: int, at: str, operation_id: str, status: str, document: str | 
         except ValueError:
             document = ""
     return Event(seq, at, operation_id, status, document, hash_, mac)
+
+
+def found_by(operation: Document) -> tuple[str, str, int, str, str]:
+    """What of an operation stays as it is, and is there to be found by."""
+    return operation.id, operation.action, operation.server_id, operation.account, operation.credential
+
+
+def named(operation_id: str, number: int) -> str:
+    """An operation's id, for a sentence, where it is one; whatever else stands in its place is not repeated."""
+    return operation_id if OPERATION_ID.fullmatch(operation_id) else f"number {number}"

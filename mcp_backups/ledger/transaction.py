@@ -1,8 +1,8 @@
 """One transaction on the ledger: its rows and events, each checked by a MAC with the installation's key.
 
-`events` is append-only, each chained to the one before, and begins with consent. `operations` has a row for each
-operation that somebody decided on, by which it is found: it names its last event and bears that event's MAC. `plans`
-holds those that nobody has decided on.
+`events` is append-only, each chained to the one before, and begins with consent, or when an approver is asked for it.
+`operations` has a row for each operation that has events, by which it is found: it names its last event and bears that
+event's MAC. `plans` holds the others.
 """
 
 import heapq
@@ -19,7 +19,7 @@ from mcp_backups.errors import LedgerLostError, LedgerUnavailableError
 from mcp_backups.models import OPERATION_ID
 from mcp_backups.text import plural
 
-from .events import GENESIS, OF_THE_LEDGER, WHOLE, Event, Fields, changed, difference, fields_of, pack, unpack
+from .events import GENESIS, OF_THE_LEDGER, WHOLE, Event, Fields, changed, difference, fields_of, pack, unpack, whole_of
 from .key import End
 from .tables import (
     COLUMNS,
@@ -28,15 +28,14 @@ from .tables import (
     EVENT_COLUMNS,
     EVENT_COLUMNS_OF_0_1_0,
     UNDER_WAY,
+    WAITING,
     Document,
     OperationRow,
     event_of,
+    found_by,
+    named,
     terms,
 )
-
-LOSS_ACCEPTED = "loss_accepted"
-"""The status of an event that says that the operator went on although something was missing."""
-
 
 _PAGE = 500
 _RECENT_EVENTS = 500
@@ -57,9 +56,7 @@ _PLANS_DROPPED = 8
 _MOST_KNOWN = 1000
 """How many operations are kept in memory, so that none is read and checked again as long as it stays the same."""
 
-
 Kept = TypeVar("Kept", bound=Document)
-
 
 Known = dict[OperationRow, Kept]
 """Operations that were read and checked, by their rows."""
@@ -108,9 +105,10 @@ class Transaction(Generic[Kept]):
         statuses: Collection[str] = (),
         limit: int = 100,
         sent_only: bool = False,
+        before: str = "",
     ) -> list[Kept]:
         """Operations and plans that fit all that is given: newest first, by intent if `sent_only`, else by plan."""
-        condition, values = terms(action, server_id, statuses)
+        condition, values = terms(action, server_id, statuses, before)
         if sent_only:
             rows = self._rows(
                 "operations", f"WHERE {condition} AND o.sent > 0 ORDER BY o.sent DESC LIMIT ?", values, limit
@@ -166,10 +164,10 @@ class Transaction(Generic[Kept]):
         )
 
     def save(self, operation: Kept) -> Kept:
-        """Record an operation as it is now, and that it came to be so; one that nobody has decided on as a plan."""
+        """Record an operation as it is now, and that it came to be so; one that nobody has consented to as a plan."""
         document = operation.model_dump_json(exclude_defaults=True)
         row = self._row("operations", operation.id)
-        if row is None and not (operation.approved_by or operation.decision or operation.sent):
+        if row is None and not (operation.approved_by or operation.sent or operation.status == WAITING):
             self._save_plan(operation, document)
             return operation
         event = self._append(operation.id, operation.status, self._difference(row, document) if row else document)
@@ -188,10 +186,29 @@ class Transaction(Generic[Kept]):
         self._connection.execute(
             "INSERT INTO operations (seq, id, action, server_id, account, credential, document,"
             " status, backup_id, event, mac, sent) VALUES (?, ?, ?, ?, ?, ?, '', ?, ?, ?, ?, ?)",
-            (plan.seq if plan else self._next(), *_found_by(operation), *told, sent),
+            (plan.seq if plan else self._next(), *found_by(operation), *told, sent),
         )
         self.end = self._end._replace(operations=self._end.operations + 1)
         return operation
+
+    def note(self, status: str, about: Mapping[str, str]) -> None:
+        """Record something that is not of one operation."""
+        self._append(OF_THE_LEDGER, status, json.dumps(about))
+
+    def last_note(self, *statuses: str) -> Event | None:
+        """The last of the notes of these statuses; None if there is none, as before anything was sealed."""
+        if not self._is_sealed:
+            return None
+        ours = f"operation_id = '{OF_THE_LEDGER}' AND status IN ({','.join('?' * len(statuses))})"
+        last = f"seq = (SELECT seq FROM events WHERE {ours} ORDER BY seq DESC LIMIT 1)"  # noqa: S608
+        found = self._events(last, *statuses)
+        if self._key is not None and self.fault_of(found):
+            raise distrust(f"event {found[0].seq} was changed")
+        return found[0] if found else None
+
+    def seal(self, text: str) -> str:
+        """The MAC of a text that is no event."""
+        return hmac.digest(self._sealing_key, f"text {text}".encode(), "sha256").hex()
 
     def _difference(self, row: OperationRow, document: str) -> str:
         """What to record of an operation that has events."""
@@ -212,43 +229,24 @@ class Transaction(Generic[Kept]):
         self._connection.execute(
             "INSERT INTO plans (seq, id, action, server_id, account, credential, at, status, backup_id, packed, mac)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (self._next(), *_found_by(plan), now.isoformat(), *told),
+            (self._next(), *found_by(plan), now.isoformat(), *told),
         )
         self._connection.execute(
             "DELETE FROM plans WHERE seq IN (SELECT seq FROM plans ORDER BY seq LIMIT ?)"
-            " AND (at < ? OR (SELECT COUNT(*) FROM plans) > ? AND status <> 'waiting')",
+            " AND (at < ? OR (SELECT COUNT(*) FROM plans) > ?)",
             (_PLANS_DROPPED, (now - PLANS_LAST).isoformat(), _MOST_PLANS),
         )
-
-    def note(self, status: str, about: Mapping[str, str]) -> None:
-        """Record something that is not of one operation."""
-        self._append(OF_THE_LEDGER, status, json.dumps(about))
-
-    def last_note(self, *statuses: str) -> Event | None:
-        """The last of the notes of these statuses; None if there is none, as before anything was sealed."""
-        if not self._is_sealed:
-            return None
-        ours = f"e.operation_id = '{OF_THE_LEDGER}' AND e.status IN ({','.join('?' * len(statuses))})"
-        row = self._connection.execute(
-            f"SELECT {self._event_columns} FROM events e WHERE {ours} ORDER BY e.seq DESC LIMIT 1",  # noqa: S608
-            statuses,
-        ).fetchone()
-        if row is None:
-            return None
-        event = event_of(*row)
-        if self._key is not None and not self.are_as_recorded([event]):
-            raise distrust(f"event {event.seq} was changed")
-        return event
-
-    def seal(self, text: str) -> str:
-        """The MAC of a text that is no event; only who has the key can make it."""
-        return hmac.digest(self._sealing_key, f"text {text}".encode(), "sha256").hex()
 
     def events(self, operation_id: str = "", after: int = 0) -> Iterator[Event]:
         """The event log, oldest first, got in pages; of one operation when its id is given."""
         while page := self._events("seq > ? AND ? IN ('', operation_id)", after, operation_id):
             yield from page
             after = page[-1].seq
+
+    def whole_before(self, event: Event) -> Event | None:
+        """The event that holds the operation whole to which this one says what is different; None if it is itself."""
+        number = whole_of(event.document)
+        return next(iter(self._events("seq = ?", number)), None) if 0 < number < event.seq else None
 
     def beginnings(self) -> list[str]:
         """The ids that have events, in the order in which these began."""
@@ -342,17 +340,16 @@ class Transaction(Generic[Kept]):
 
     def _fault_of(self, row: OperationRow, event: Event) -> str:
         """What is wrong with the row of an event's operation, or an empty string."""
-        name = _named(event.operation_id, event.seq)
         if row.id is None:
-            return f"operation {name} was taken out"
+            return f"operation {named(event.operation_id, event.seq)} was taken out"
         if row.event > event.seq:
             return ""  # a later event tells
         try:
             is_so = (row.event, row.status, row.mac) == (event.seq, event.status, event.mac)
-            is_so = is_so and (row.fits(self._fields(row)) if self._is_sealed else row.document == event.document)
+            is_so = is_so and (row.fits(self._whole(row, event)) if self._is_sealed else row.document == event.document)
         except (ValueError, KeyError, TypeError, LedgerUnavailableError):
             is_so = False
-        return "" if is_so else f"operation {name} is not as its last event says"
+        return "" if is_so else f"operation {named(event.operation_id, event.seq)} is not as its last event says"
 
     def _fault_of_rows(self) -> str:
         """The rows that no event tells of."""
@@ -364,7 +361,7 @@ class Transaction(Generic[Kept]):
         ).fetchall():
             for seq, operation_id, recorded_id in page:
                 if operation_id != recorded_id:
-                    return f"operation {_named(operation_id, seq)} is not as its last event says"
+                    return f"operation {named(operation_id, seq)} is not as its last event says"
         return ""
 
     def _rows(self, table: str, where: str, values: Sequence[object], *more: object) -> Iterator[OperationRow]:
@@ -401,6 +398,10 @@ class Transaction(Generic[Kept]):
         event = self._checked(row, row.event)
         if self._key is not None and event.mac != row.mac:
             raise _damaged(row)
+        return self._whole(row, event)
+
+    def _whole(self, row: OperationRow, event: Event) -> Fields:
+        """The fields of an operation as they were after an event of it."""
         fields = self._parsed(row, event)
         return changed(self._document(row, fields[WHOLE]), fields) if WHOLE in fields else fields
 
@@ -424,18 +425,13 @@ class Transaction(Generic[Kept]):
 
     def _checked(self, row: OperationRow, seq: int) -> Event:
         """One event of an operation, if it is as it was recorded."""
-        before, event = Event(0, "", "", "", "", GENESIS, GENESIS), None
-        for each in self._events("seq BETWEEN ? AND ?", seq - 1, seq):
-            before, event = event or before, each
-        is_so = event is not None and (event.seq, event.operation_id) == (seq, row.id)
-        if not (event and is_so and (self._key is None or event.mac == event.expected_mac(self._key, before.mac))):
+        event = next(iter(self._events("seq = ?", seq)), None)
+        if event is None or event.operation_id != row.id or not self._is_as_recorded(event):
             raise _damaged(row)
         return event
 
     def _mac_of_plan(self, operation_id: str, document: str) -> str:
-        if self._key is None:
-            raise LedgerUnavailableError("The ledger can only be read here.")
-        return hmac.digest(self._key, json.dumps(["plan", operation_id, document]).encode(), "sha256").hex()
+        return hmac.digest(self._sealing_key, json.dumps(["plan", operation_id, document]).encode(), "sha256").hex()
 
     def _append(self, operation_id: str, status: str, document: str) -> Event:
         end = self._end
@@ -455,20 +451,22 @@ class Transaction(Generic[Kept]):
             raise LedgerUnavailableError("The ledger can only be read here.")
         return self.end
 
-    def are_as_recorded(self, events: Iterable[Event]) -> bool:
-        """Whether nobody without the key has changed these events; the rest of the chain is not looked at."""
-        if self._key is None:
-            return not self._is_sealed
-        return all(
-            event.mac == event.expected_mac(self._key, self._mac_of(event.seq - 1) if event.seq > 1 else GENESIS)
-            for event in events
-        )
-
     @property
     def _sealing_key(self) -> bytes:
         if self._key is None:
             raise LedgerUnavailableError("The ledger can only be read here.")
         return self._key
+
+    def fault_of(self, events: Iterable[Event]) -> str:
+        """What is wrong with these events, as a clause; empty if nothing is. The rest of the chain is not looked at."""
+        if self._key is None and self._is_sealed:
+            return "the ledger's key cannot be read"
+        return "" if all(map(self._is_as_recorded, events)) else "changed since they were recorded"
+
+    def _is_as_recorded(self, event: Event) -> bool:
+        if self._key is None:
+            return True
+        return event.mac == event.expected_mac(self._key, self._mac_of(event.seq - 1) if event.seq > 1 else GENESIS)
 
     def _mac_of(self, seq: int) -> str:
         row = self._connection.execute("SELECT lower(hex(mac)) FROM events WHERE seq = ?", (seq,)).fetchone()
@@ -493,18 +491,8 @@ class Transaction(Generic[Kept]):
         return int(self._connection.execute(query, values).fetchone()[0])
 
 
-def _found_by(operation: Document) -> tuple[str, str, int, str, str]:
-    """What of an operation stays as it is, and is there to be found by."""
-    return operation.id, operation.action, operation.server_id, operation.account, operation.credential
-
-
 def _damaged(row: OperationRow) -> LedgerUnavailableError:
-    return distrust(f"operation {_named(row.id, row.event)} was changed")
-
-
-def _named(operation_id: str, number: int) -> str:
-    """An operation's id, for a sentence, where it is one; whatever else stands in its place is not repeated."""
-    return operation_id if OPERATION_ID.fullmatch(operation_id) else f"number {number}"
+    return distrust(f"operation {named(row.id, row.event)} was changed")
 
 
 def distrust(fault: str) -> LedgerUnavailableError:

@@ -38,7 +38,6 @@ from mcp_backups.text import safe_text, seen, size, stamp
 MOST_WAITING = 20
 """How many operations of an account may wait for an approver."""
 
-_MOST_READ = 1000
 _BEFORE_APPROVERS = frozenset({Status.WAITING, Status.APPROVED})
 
 
@@ -108,14 +107,11 @@ async def asked_before(context: Context, request: Request) -> Operation | None:
 
 
 def _same(context: Context, entries: Entries, action: ActionName, arguments: Arguments) -> Operation | None:
-    found = _ours(context, entries.find(action=action, statuses=_BEFORE_APPROVERS, limit=_MOST_READ))
+    found = _live(context, entries.under_way(_BEFORE_APPROVERS, action=action))
     rules = policy_digest(context.settings)
-    return next((each for each in found if each.arguments == arguments and each.policy == rules), None)
-
-
-def _ours(context: Context, operations: Iterable[Operation]) -> list[Operation]:
-    """Those of this account that are still valid."""
-    return [each for each in _live(context, operations) if context.can_see(each)]
+    return next(
+        (each for each in found if each.arguments == arguments and each.policy == rules and context.can_see(each)), None
+    )
 
 
 def _live(context: Context, operations: Iterable[Operation]) -> list[Operation]:
@@ -144,10 +140,10 @@ async def ask_approvers(context: Context, operation: Operation) -> Operation:
             raise DeclinedError(told, "Call again without operation_id for a new plan.")
         if same := _same(context, entries, current.action, current.arguments):
             return same
-        waiting = _ours(context, entries.find(statuses={Status.WAITING}, limit=_MOST_READ))
-        if len(waiting) >= MOST_WAITING:
+        waiting = sum(context.can_see(each) for each in _live(context, entries.under_way({Status.WAITING})))
+        if waiting >= MOST_WAITING:
             raise BusyError(
-                f"{len(waiting)} operations wait for an approver already, and no more may.",
+                f"{waiting} operations wait for an approver already, and no more may.",
                 "Tell the user; once some of them are decided, call again with the same arguments.",
             )
         lasts = timedelta(hours=context.settings.approval_hours)
@@ -200,7 +196,7 @@ async def pending(context: Context) -> list[Pending]:
     """
 
     def read(entries: Entries) -> list[Pending]:
-        found = _live(context, entries.find(statuses=_BEFORE_APPROVERS, limit=_MOST_READ))
+        found = _live(context, entries.under_way(_BEFORE_APPROVERS))
         return [_pending(context, entries, each) for each in reversed(found)]
 
     return await context.ledger.read(read) if context.ledger.exists() else []
@@ -235,7 +231,7 @@ async def decide(context: Context, operation_id: str, decision: Decision, *, app
 
     def record(entries: Entries) -> Operation:
         current = _decidable(context, entries, operation_id, approve=approve)
-        if not hmac.compare_digest(_pending(context, entries, current).mac, decision.plan):
+        if not hmac.compare_digest(_pending(context, entries, current).mac.encode(), decision.plan.encode()):
             raise TargetChangedError(f"{current.id} is not the plan that was shown.", "Look at it again, then decide.")
         if not approve:
             declined = current.updated(approved_by="", decision=decision, leave=None)

@@ -57,10 +57,12 @@ _RULES = (
     "deletes_per_day",
     "restores_per_hour",
     "creates_per_hour",
-    "approvers",
     "require_safety_backup",
 )
-"""The settings that are rules: a plan counts only as long as they are as they were when somebody was shown it."""
+"""The settings that are rules: a plan counts only as long as they are as they were when somebody was shown it.
+
+Who may approve is judged when somebody does, by the settings of the process in which they do.
+"""
 
 _CHOOSE = "Call list_backups with the server's id, and choose a completed backup of that server."
 

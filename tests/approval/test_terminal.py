@@ -102,7 +102,7 @@ async def test_a_plan_is_shown_whole_with_what_others_wrote_last(scene: Scene, r
     operation, _ = await wait_for(scene, "delete")
     _, told, _ = await run("approve", operation, types="\n")
     ours, others = told.split("Written by others, and no word of mcp-backups:")
-    for fact in (operation, "delete_backup(backup_id=499)", "can be undone", "good backups left", "until 2026-11-24"):
+    for fact in (operation, "delete_backup(backup_id=499)", "can be undone", "proven backups left", "until 2026-11-24"):
         assert fact in ours
     assert "as the plan shows it; 17 good backups would be left" in ours
     assert "evil" not in ours
@@ -293,8 +293,7 @@ async def test_who_decided_when_and_how_stands_in_the_audit(scene: Scene, run: R
     assert f"decided by alice (terminal) at 2026-11-23T09:30Z: {quoted('No: https://x.example/' + chr(34))}" in told
     assert 'frozen     by alice: "an incident"' in told
     assert "thawed     by alice" in told
-    assert "5 events" not in told
-    assert "chain intact" in told
+    assert "5 events, chain intact" in told
 
 
 async def test_a_freeze_is_said_once_and_lifted_once(run: Run) -> None:

@@ -155,7 +155,7 @@ def test_a_file_that_cannot_be_written_is_told_after_the_check(
     (tmp_path / "folder.prom").mkdir()
     with pytest.raises(ConfigError, match=r"--prometheus names a file that cannot be written: \w+"):
         check(settings, DAY, 0, as_json=False, metrics=tmp_path / place, clock=clock.clock)
-    assert capsys.readouterr().out.startswith("ok: 2 of 2 servers")
+    assert capsys.readouterr().out.startswith("ok: Of 2 servers 2 have")
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "state") == ["file", "folder.prom"]
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from mcp_backups.sandbox import Fault
 from mcp_backups.transport import sealing_key
-from mcp_backups.web import _listen, _names
+from mcp_backups.web import listen, loopback_names
 from tests.consent.conftest import House
 from tests.consent.test_matrix import accept
 from tests.consent.test_replies import FORGED
@@ -108,8 +108,8 @@ def test_a_slash_at_the_end_does_not_matter(house: House) -> None:
 
 
 def test_a_client_may_leave_out_the_port_that_http_has_anyway() -> None:
-    assert {"localhost", "localhost:80", "127.0.0.1", "[::1]"} <= _names("127.0.0.1", 80)
-    assert {name.rpartition(":")[2] for name in _names("127.0.0.1", 8765)} == {"8765"}
+    assert {"localhost", "localhost:80", "127.0.0.1", "[::1]"} <= loopback_names("127.0.0.1", 80)
+    assert {name.rpartition(":")[2] for name in loopback_names("127.0.0.1", 8765)} == {"8765"}
 
 
 def test_localhost_is_both_of_ipv4_and_ipv6(house: House) -> None:
@@ -127,7 +127,7 @@ def _has_ipv6() -> bool:
 
 def test_no_answer_waits_for_another_packet_to_be_acknowledged() -> None:
     """Otherwise each on a kept connection takes 40 ms more."""
-    (listening,) = _listen("127.0.0.1", 0)
+    (listening,) = listen("127.0.0.1", 0)
     with listening, socket.create_connection(listening.getsockname()):
         connection, _ = listening.accept()
         with connection:

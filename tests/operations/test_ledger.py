@@ -14,7 +14,7 @@ import pytest
 from mcp_backups.errors import BackupsError, BusyError, LedgerUnavailableError
 from mcp_backups.ledger import Ledger, Transaction, open_for_audit
 from mcp_backups.ledger.key import End, Remembered
-from mcp_backups.operations.operation import Operation
+from mcp_backups.operations.operation import Operation, new_id
 from tests.stage import NOW
 
 from .made import MOMENT, begun
@@ -103,6 +103,8 @@ async def test_operations_are_found_by_what_is_asked_newest_first(ledger: Ledger
 
     assert await find() == [made.id, other.id, sent.id, plan.id]
     assert await find(limit=2) == [made.id, other.id]
+    assert await find(limit=1, before=made.id) == [other.id]
+    assert await find(before=new_id()) == []
     assert await find(action="create_backup") == [made.id]
     assert await find(server_id=12346) == [other.id]
     assert await find(statuses={"sending"}) == [sent.id, plan.id]

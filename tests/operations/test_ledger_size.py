@@ -251,7 +251,7 @@ def _until_locked(ledger: Ledger[Operation]) -> None:
 async def test_a_read_beside_a_write_trusts_no_more_than_any_other(ledger: Ledger[Operation]) -> None:
     await ledger.write(saving(begun(), begun()))
     sql("UPDATE operations SET status = 'failed' WHERE seq = 1")(ledger.path)
-    with ledger._lock, pytest.raises(LedgerUnavailableError, match="cannot be trusted"):
+    with ledger._turn(is_writing=True), pytest.raises(LedgerUnavailableError, match="cannot be trusted"):
         await ledger.read(lambda entries: entries.find(limit=1))
 
 
@@ -272,3 +272,17 @@ def test_what_is_recent_is_looked_for_no_further_than_to_some_in_a_row_that_are_
     sent = (begun(status="sending", sent=ago(minutes=each, ticking=60 * each), created=MOMENT) for each in minutes)
     assert len(list(recent(sent, timedelta(minutes=10), MOMENT))) == young
     assert len(list(sent)) == unread
+
+
+async def test_of_a_later_event_the_whole_one_before_is_found(ledger: Ledger[Operation]) -> None:
+    one = begun()
+    await ledger.write(lambda entries: [entries.save(each) for each in (one, one.updated(evidence="seen"))])
+
+    def check(entries: Transaction[Operation]) -> None:
+        first, second = entries.events()
+        assert entries.whole_before(second) == first
+        assert entries.whole_before(first) is None
+        for odd in ("", "[]", '{"whole":"1"}', '{"whole":9}', '{"whole":-1}'):
+            assert entries.whole_before(second._replace(document=odd)) is None
+
+    await ledger.read(check)

@@ -260,12 +260,13 @@ def test_the_rules_have_a_digest_that_only_they_change(make_settings: MakeSettin
     rules = {
         "approval": "flag", "read_only": True, "servers": {1}, "protected_servers": {1}, "protected_backups": {1},
         "keep_min": 2, "deletes_per_hour": 2, "deletes_per_day": 2, "restores_per_hour": 2, "creates_per_hour": 2,
-        "require_safety_backup": True, "approvers": {"ann"},
+        "require_safety_backup": True,
     }  # fmt: skip
     others = {"ignored_servers": {1}, "mark_backups": False, "log_level": "DEBUG", "vps_api_url": "https://example.org"}
     others |= {"vps_api_token": "vps_x", "vps_api_token_file": "/x", "state_dir": "/x", "key_file": "/x"}
     others |= {"vps_api_ca_file": "/x", "vps_api_proxy": "https://example.org", "fast_start": False}
     others |= {"approval_hours": 2, "notify": ["json://example.org"], "console_url": "https://example.org"}
+    others |= {"approvers": {"ann"}, "console_login_header": "X-User", "console_secret_file": "/x"}
     usual = policy_digest(make_settings())
     assert {name for name, value in rules.items() if policy_digest(make_settings(**{name: value})) == usual} == set()
     assert {name for name, value in others.items() if policy_digest(make_settings(**{name: value})) != usual} == set()
