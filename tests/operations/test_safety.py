@@ -354,7 +354,7 @@ async def test_a_safety_backup_that_was_started_is_told_of_though_the_ledger_can
     [("failed", 0, ""), ("failed", 777, "safety backup 777"), ("accepted", 777, "safety backup 777")],
 )
 async def test_only_a_safety_backup_that_was_made_is_told_as_made(
-    context: Context, clock: ManualClock, status: str, backup_id: int, told: str
+    clock: ManualClock, status: str, backup_id: int, told: str
 ) -> None:
     safety = operation("create_backup", status, backup_id=backup_id, sent=clock.moment())
     restore = operation("restore_server", "preparing", arguments=RESTORE, created=clock.moment())
