@@ -355,7 +355,7 @@ def summary(result: Result) -> str:
     told = told.replace(" is finished.", " was finished.")
     if not result.deleted_by:
         return f"{told} It is no longer in the complete list: it was deleted elsewhere, or expired."
-    became = "It was deleted since" if result.is_gone else "Its deletion was sent since"
+    became = "It is no longer there: it was deleted since" if result.is_gone else "Its deletion was sent since"
     return f"{told} {became}, by {result.deleted_by}."
 
 

@@ -40,7 +40,7 @@ LEDGER_AWAY = (BusyError, LedgerUnavailableError)
 """Why something may not be recorded, or not be read, just now."""
 
 _NOT_OVER = OPEN | UNSETTLED | {Status.ACCEPTED}
-_FIRST_WAIT, _LONGEST_WAIT = 1.0, 5.0
+_FIRST_WAIT, _LONGEST_WAIT, _SHORTEST_WAIT = 1.0, 5.0, 0.01
 _DECISION_SECONDS = 0.5
 """How soon an approver's decision is seen, which the ledger tells."""
 
@@ -68,7 +68,7 @@ async def follow(context: Context, operation: Operation, wait_seconds: float, re
         result = await settle(context, operation)
         operation = operation if result.obstacle else result.operation  # what could not be recorded is found again
         waited = context.clock.ticks() - start
-        if not _is_under_way(result, context.moment()) or waited >= end:
+        if not _is_under_way(result, context.moment()) or end - waited < _SHORTEST_WAIT:
             return result
         await report(waited, wait_seconds, f"{operation.id} ({operation.action}): {operation.status}")
         if operation.status is Status.WAITING:

@@ -13,6 +13,7 @@ from mcp_backups.errors import BusyError, ConflictError, PolicyDeniedError
 from mcp_backups.ledger import Ledger
 from mcp_backups.models import Backup, Gap, Listing
 from mcp_backups.operations import Context, Entries, Observation, RestoreDetails, observe
+from mcp_backups.operations import Result as Told
 from mcp_backups.operations.operation import Arguments, Operation
 from mcp_backups.operations.policy import Inventory
 from mcp_backups.sandbox import Backup as Held
@@ -346,3 +347,17 @@ async def test_a_safety_backup_that_was_started_is_told_of_though_the_ledger_can
     )
     assert "The server was not changed. Made: safety backup, by op_" in str(error)
     assert emulator.count("POST") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "backup_id", "told"),
+    [("failed", 0, ""), ("failed", 777, "safety backup 777"), ("accepted", 777, "safety backup 777")],
+)
+async def test_only_a_safety_backup_that_was_made_is_told_as_made(
+    clock: ManualClock, status: str, backup_id: int, told: str
+) -> None:
+    safety = operation("create_backup", status, backup_id=backup_id, sent=clock.moment())
+    restore = operation("restore_server", "preparing", arguments=RESTORE, created=clock.moment())
+    restore = restore.updated(safety_operation=safety.id)
+    assert restoring.made(Told(restore, safety=safety)) == told
+    assert restoring.made(Told(restore)) == f"a safety backup, by {safety.id}"
