@@ -18,6 +18,7 @@ from mcp_backups.operations import (
 from mcp_backups.sandbox import Emulator
 from mcp_backups.settings import Settings
 from mcp_backups.transport import open_idle_context
+from tests.operations.made import operation
 from tests.stage import PROMPT, Answer, MakeSettings, ManualClock, Session, on_emulator, session
 
 TARGET, SERVER = 499, 12345
@@ -86,6 +87,17 @@ class Scene:
 
     async def declines(self, reason: str = "") -> Operation:
         return await self.decides((await self.shown(approve=False)).mac, approve=False, reason=reason)
+
+    async def others_delete(self, count: int) -> None:
+        """Backups of another server are deleted for the same account, which costs its budget."""
+
+        async def record(context: Context) -> None:
+            ours: dict[str, Any] = {"server_id": 12351, "sent": context.moment(), **context.identity._asdict()}
+            for number in range(count):
+                deleted = operation(status="succeeded", approved_by="plan", backup_id=9000 + number, **ours)
+                await context.record(deleted)
+
+        await self.as_approver(record)
 
     async def freezes(self, *, freeze: bool = True) -> bool:
         return await self.as_approver(lambda context: set_frozen(context.ledger, "alice", "an incident", freeze=freeze))

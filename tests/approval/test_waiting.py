@@ -246,6 +246,17 @@ async def test_a_prune_that_an_approver_decided_on_ends_as_any_other(scene: Scen
     assert [each.id for each in scene.emulator.fleet.backups_of(QUIET) if each.backup_type == "manual"] == [1000]
 
 
+async def test_the_budget_may_have_been_used_up_by_others_before_a_prune_begins(scene: Scene) -> None:
+    await prune_over_the_budget(scene)
+    await scene.approves()
+    await scene.others_delete(2)
+    assert_refused(await scene.asks(), "budget_exhausted")
+    assert (await scene.looks()).status == "preparing"
+    assert scene.emulator.count("DELETE") == 0
+    scene.clock.advance(hours=1)
+    assert (await scene.asks()).data["changed"] == "done"
+
+
 async def test_under_another_budget_an_approved_prune_does_not_begin(scene: Scene) -> None:
     """The approver was shown what the rules of then allow."""
     await prune_over_the_budget(scene)

@@ -104,6 +104,10 @@ async def read_only(scene: Scene) -> None:
 
 
 async def use_up_budget(scene: Scene) -> None:
+    await scene.others_delete(scene.settings.deletes_per_hour)
+
+
+async def change_budget(scene: Scene) -> None:
     await scene.start(deletes_per_hour=0)
 
 
@@ -176,7 +180,8 @@ CASES: dict[str, Case] = {
     "target gone": ([approve, take_target_away], "not_found", 0, []),
     "protected since": ([approve, protect], "confirmation_expired", 0, []),
     "read-only since": ([approve, read_only], "read_only", 0, []),
-    "no budget": ([approve, use_up_budget], "confirmation_expired", 0, []),
+    "no budget": ([approve, use_up_budget], "budget_exhausted", 0, []),
+    "another budget": ([approve, change_budget], "confirmation_expired", 0, []),
     "frozen": ([approve, freeze], "policy_denied", 0, []),
     "frozen before": ([freeze, approve], "policy_denied", 0, []),
     "thawed": ([freeze, approve, thaw], "succeeded", 1, []),

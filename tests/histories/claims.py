@@ -76,7 +76,7 @@ def _of_made(said: Said, backup_id: int) -> Iterator[str]:
         return
     if backup_id in truth.there and backup_id not in truth.good:
         yield "it is not finished"
-    if backup_id not in truth.there and not (was_before and re.search("no longer|deleted since", said.answer.text)):
+    if backup_id not in truth.there and not (was_before and "no longer" in said.answer.text):
         yield "it is not there"
 
 
