@@ -13,17 +13,15 @@ import os
 import re
 import stat
 from collections.abc import Collection, Mapping
-from functools import partial
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import platformdirs
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -32,10 +30,10 @@ from pydantic import (
 )
 
 from mcp_backups.errors import ConfigError
-from mcp_backups.models import MAX_ID
 from mcp_backups.private import folder_fault, is_kept_private
 from mcp_backups.spelling import is_misspelt, nearest
 from mcp_backups.text import safe_text, visible
+from mcp_backups.values import Addresses, Flag, Ids, Location, Names, Number, location, require
 
 APP = "mcp-backups"
 PREFIX = "MCP_BACKUPS_"
@@ -53,51 +51,6 @@ _QUOTES = "\"'`"
 _UNFILLED = re.compile(r"\$\{.*\}|\$\(.*\)|\$+(env:)?[A-Za-z_]\w*|\{.*\}|%[A-Za-z_]\w*%|<.*>", re.DOTALL)
 _UNFILLED_PART = re.compile(r"\$\{[^}]*\}|\{(env|file|input):[^}]*\}|^\$\w+[/\\]|^%\w+%[/\\]")
 _SAMPLE_TOKEN = re.compile(r"(vps_)?(your[ _-].*|x{4,}|\.{3,}|\*{3,})", re.IGNORECASE)
-_FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
-
-
-def _number(raw: object) -> object:
-    """Digits as the number that they are; anything else as it is, for pydantic to refuse."""
-    return int(raw) if isinstance(raw, str) and re.fullmatch(r"-?[0-9]{1,16}", raw) else raw
-
-
-def _flag(raw: object) -> object:
-    return _FLAGS.get(raw.lower(), raw) if isinstance(raw, str) else raw
-
-
-def _listed(noun: str, raw: object) -> object:
-    """`"12345, 12346"` as a list; anything else that is a list as it is."""
-    if isinstance(raw, frozenset | set):
-        return raw
-    if isinstance(raw, str):
-        raw = [part.strip() for part in raw.split(",")] if raw.strip(" ,") else []
-    _require(isinstance(raw, list | tuple), f"must be a list of {noun}s")
-    # Whoever sets an empty list may have meant "none of them", and would get "all of them".
-    _require(bool(raw), f"is set, but names no {noun}; take it out, or name some")
-    return raw
-
-
-def _addresses(raw: object) -> object:
-    """Addresses with spaces between them as a list; each is a secret."""
-    listed = raw.split() if isinstance(raw, str) else list(raw) if isinstance(raw, list | tuple) else [None]
-    told = [each.get_secret_value() if isinstance(each, SecretStr) else each for each in listed]
-    _require(
-        all(isinstance(each, str) and re.fullmatch(r"[A-Za-z0-9.+-]+://\S+", each) for each in told),
-        "must be Apprise addresses, such as mailto://… and ntfy://…, with a space between two",
-    )
-    return tuple(told)
-
-
-def _location(raw: object) -> Path:
-    """A path with its `~` expanded, which must then be absolute: a client starts servers in any folder."""
-    if not isinstance(raw, str | Path):
-        raise ValueError("must be a path")  # noqa: TRY004 - a TypeError is none that pydantic tells of
-    try:
-        path = Path(raw).expanduser()
-    except RuntimeError:
-        raise ValueError("begins with ~, and it is not known which folder that is; set HOME") from None
-    _require("\0" not in str(raw) and path.is_absolute(), "must be an absolute path, or begin with ~/")
-    return path
 
 
 def _usual_state_dir() -> Path:
@@ -105,15 +58,6 @@ def _usual_state_dir() -> Path:
         return platformdirs.user_state_path(APP, appauthor=False)
     except RuntimeError:
         return Path("~", APP)  # which is no absolute path, and refused as such
-
-
-Number = Annotated[int, BeforeValidator(_number), Field(strict=True)]
-Flag = Annotated[bool, BeforeValidator(_flag), Field(strict=True)]
-Location = Annotated[Path, BeforeValidator(_location)]
-Ids = Annotated[frozenset[Annotated[Number, Field(ge=1, le=MAX_ID)]], BeforeValidator(partial(_listed, "id"))]
-Addresses = Annotated[tuple[SecretStr, ...], BeforeValidator(_addresses)]
-Name = Annotated[str, Field(strict=True, pattern=r"^[^\s,]+$", max_length=256)]
-Names = Annotated[frozenset[Name], BeforeValidator(partial(_listed, "name"))]
 
 
 class Settings(BaseModel):
@@ -214,13 +158,13 @@ class Settings(BaseModel):
     @field_validator("vps_api_url")
     @classmethod
     def _check_url(cls, url: str) -> str:
-        _require(url.isascii() and url.isprintable() and " " not in url and "\\" not in url, "is not a URL")
+        require(url.isascii() and url.isprintable() and " " not in url and "\\" not in url, "is not a URL")
         parts = urlsplit(url)
-        _require(_is_port_or_none(parts.netloc), "has a bad port")
-        _require("@" not in parts.netloc, "must not hold a user name or password")
-        _require("?" not in url and "#" not in url, "must not hold a query or fragment")
-        _require(parts.scheme in {"https", "http"} and bool(parts.hostname), "must be an https:// URL")
-        _require(
+        require(_is_port_or_none(parts.netloc), "has a bad port")
+        require("@" not in parts.netloc, "must not hold a user name or password")
+        require("?" not in url and "#" not in url, "must not hold a query or fragment")
+        require(parts.scheme in {"https", "http"} and bool(parts.hostname), "must be an https:// URL")
+        require(
             parts.scheme == "https" or is_loopback(parts.hostname or ""), "must be https, unless it is on this machine"
         )
         return url.rstrip("/")
@@ -231,7 +175,7 @@ class Settings(BaseModel):
         if url is None:
             return None
         origin = cls._check_url(url).lower()
-        _require(not urlsplit(origin).path, "must end after the host and port")
+        require(not urlsplit(origin).path, "must end after the host and port")
         return origin
 
     @field_validator("vps_api_proxy")
@@ -242,11 +186,11 @@ class Settings(BaseModel):
             return None
         parts = urlsplit(url)
         is_address = url.isascii() and url.isprintable() and " " not in url and bool(parts.hostname)
-        _require(
+        require(
             is_address and parts.scheme in {"http", "https"}, "must be an address such as http://proxy.example.com:3128"
         )
-        _require(_is_port_or_none(parts.netloc), "has a bad port")
-        _require(parts.path in {"", "/"} and not {"?", "#"} & set(url), "must not hold a path, query or fragment")
+        require(_is_port_or_none(parts.netloc), "has a bad port")
+        require(parts.path in {"", "/"} and not {"?", "#"} & set(url), "must not hold a path, query or fragment")
         return proxy
 
 
@@ -382,7 +326,7 @@ def config_path(environ: Mapping[str, str] = os.environ) -> Path | None:
         if _is_unfilled(named):
             raise ConfigError(f"{CONFIG} is a placeholder that the client did not fill in.")
         try:
-            return _location(named)
+            return location(named)
         except ValueError as wrong:
             raise ConfigError(f"{CONFIG} {wrong}.") from None
     try:
@@ -480,11 +424,6 @@ def check_state_dir(folder: Path) -> None:
             f"{STATE_DIR}: the state folder {visible(str(folder))} {fault}. Set it to a folder that only this user may"
             " write to; where it is not set, HOME says where that is."
         )
-
-
-def _require(holds: bool, rule: str) -> None:
-    if not holds:
-        raise ValueError(rule)
 
 
 def _is_port_or_none(netloc: str) -> bool:

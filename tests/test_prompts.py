@@ -84,7 +84,7 @@ async def test_the_prompts_and_their_arguments_are_listed(agent: Session) -> Non
 
 ORDER = {
     "back_up_before_change": ["check_backups", "create_backup", "get_operation", "list_backups", "restore_server"],
-    "restore_to_time": ["check_backups", "list_backups", "restore_server"],
+    "restore_to_time": ["check_backups", "list_backups", "restore_server", "get_operation"],
     "morning_check": ["check_backups", "create_backup", "get_operation"],
     "clean_up_backups": ["check_backups", "prune_backups", "get_operation", "list_backups"],
 }

@@ -51,7 +51,8 @@ Restore VPS.org server {server_id} {goal}. What was written to it since is lost,
 3. Call restore_server(server_id={server_id}, backup_id=ID) with that id. It changes nothing yet and answers a plan: \
 show the user which backup, how old, what would be lost, and that a safety backup is made first.
 4. Once the user agrees, call what next_step of the plan says: it makes the safety backup, waits for it and restores. \
-While the status is preparing, repeat that same call, for up to 2 hours.
+While the status is preparing, repeat that same call, for up to 2 hours. After outcome_unknown do not: call \
+get_operation(operation_id=ID) in a few minutes.
 5. Verify: accepted means started, not finished. server_status is evidence, not proof: ask the user to look at the \
 server itself.
 6. Report what was restored, and the call in undo, which takes it back, with its undo_terms.
