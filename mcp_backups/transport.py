@@ -12,7 +12,7 @@ import anyio
 from pydantic import SecretStr
 
 from mcp_backups.actions import ACTIONS
-from mcp_backups.api import Network, VpsClient
+from mcp_backups.api import Connect, VpsClient, client_for
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import BackupsError
 from mcp_backups.ledger import Ledger, Liveness, installation_key
@@ -32,7 +32,7 @@ _GRACE_SECONDS = 25.0
 
 @asynccontextmanager
 async def open_idle_context(
-    settings: Settings, clock: Clock | None = None, connect: Callable[..., VpsClient] = VpsClient
+    settings: Settings, clock: Clock | None = None, connect: Connect = VpsClient
 ) -> AsyncIterator[Context]:
     """Everything that operations work with, on the account that the settings name; nothing goes on by itself.
 
@@ -45,12 +45,7 @@ async def open_idle_context(
     ledger = Ledger(settings.state_dir, Operation, clock.wall, settings.key_file)
     liveness = Liveness(settings.state_dir)
     try:
-        async with connect(
-            settings.vps_api_url,
-            settings.vps_api_token,
-            clock=clock,
-            network=Network(settings.vps_api_ca_file, settings.vps_api_proxy),
-        ) as api:
+        async with client_for(settings, clock, connect) as api:
             yield Context(settings, api, ledger, liveness, clock, ACTIONS)
     finally:
         liveness.leave()
@@ -59,7 +54,7 @@ async def open_idle_context(
 
 @asynccontextmanager
 async def open_context(
-    settings: Settings, clock: Clock | None = None, connect: Callable[..., VpsClient] = VpsClient
+    settings: Settings, clock: Clock | None = None, connect: Connect = VpsClient
 ) -> AsyncIterator[Context]:
     """The same for a server; in the background it looks what was left open before, and tells people what is new."""
     async with (

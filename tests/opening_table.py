@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
-from mcp_backups.opening import LISTS, MODERN, TABLE
+from mcp_backups.opening import LISTS, MODERN, TABLE, Opening
 from mcp_backups.operations import Context
 from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
@@ -40,8 +40,8 @@ def handshake(protocol_version: str, number: int | str = 0) -> list[Message]:
     return [request("initialize", told, number), {"jsonrpc": "2.0", "method": "notifications/initialized"}]
 
 
-def asked(messages: Sequence[Message], settings: Settings | None = None) -> list[Message]:
-    """What the SDK answers to each of these requests, one after the other, on one session."""
+def asked(messages: Sequence[Message], settings: Settings | None = None, front: Opening | None = None) -> list[Message]:
+    """What the SDK answers to each of these requests, in turn, on a session that a front may have begun."""
     answers: list[Message] = []
     answered = threading.Semaphore(0)
 
@@ -55,7 +55,8 @@ def asked(messages: Sequence[Message], settings: Settings | None = None) -> list
         answers.append(json.loads(line))
         answered.release()
 
-    anyio.run(serve_lines, build_server(settings or Settings(), _no_context), Opened(lines(), write))
+    begun = (front.kept, front.eras) if front else ()
+    anyio.run(serve_lines, build_server(settings or Settings(), _no_context), Opened(lines(), write, *begun))
     return answers
 
 

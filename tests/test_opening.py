@@ -5,8 +5,7 @@ import random
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +47,7 @@ def by_front(messages: Sequence[Message]) -> tuple[list[Message], Opening, list[
 def with_front(messages: Sequence[Message]) -> list[Message]:
     """What a client is told in all, when the front answers the beginning."""
     answers, front, rest = by_front(messages)
-    said: list[Message] = []
-    answered = threading.Semaphore(0)
-
-    def lines() -> Iterator[bytes]:
-        for message in rest:
-            yield json.dumps(message).encode()
-            if "id" in message:
-                answered.acquire()
-
-    def write(line: bytes) -> None:
-        said.append(json.loads(line))
-        answered.release()
-
-    server = build_server(Settings(), _no_context)
-    anyio.run(serve_lines, server, Opened(lines(), write, front.kept, front.eras))
-    return answers + said
+    return answers + asked(rest, front=front)
 
 
 def test_the_table_is_what_the_sdk_says() -> None:

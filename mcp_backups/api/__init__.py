@@ -1,6 +1,6 @@
 """VPS.org over HTTP. `VpsClient` is the way in; nothing outside this package speaks HTTP to it."""
 
-from .client import VpsClient
+from .client import Connect, VpsClient, client_for
 from .link import Network
 
-__all__ = ["Network", "VpsClient"]
+__all__ = ["Connect", "Network", "VpsClient", "client_for"]

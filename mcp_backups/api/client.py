@@ -19,7 +19,7 @@ from .attempts import Attempts
 from .bodies import Body, Page, RowReader
 from .call import ApiCall, ResultT
 from .classify import BodyUnreadableError, Lookup
-from .link import Link, Network
+from .link import Link, Network, Reaching
 from .pages import Fetch, ListRequest, read_list
 
 _PAGE_SIZE = 100
@@ -30,6 +30,10 @@ _LIST_DEADLINES = 1.25
 _STRAIGHT = Network()
 _SMALLER = "It stays so until there is less to list at VPS.org; tell the user."
 """What to do about a list that is too large and cannot be asked for in parts."""
+
+
+Connect = Callable[..., "VpsClient"]
+"""Makes a client of an address and a token, with a `clock` and a `network`; so does the class itself."""
 
 
 class VpsClient:
@@ -205,3 +209,8 @@ class VpsClient:
     def _in_time(self) -> Callable[[], bool]:
         end = self._clock.ticks() + self._list_seconds
         return lambda: self._clock.ticks() < end
+
+
+def client_for(settings: Reaching, clock: Clock, connect: Connect = VpsClient) -> VpsClient:
+    """A client of the account that the settings name, over the network that they name."""
+    return connect(settings.vps_api_url, settings.vps_api_token, clock=clock, network=Network.of(settings))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 import httpx2
 from pydantic import SecretStr
@@ -27,6 +27,19 @@ _NAME_ROUNDS = 200_000
 """80 ms once in a process: an e-mail address can be guessed."""
 
 
+class Reaching(Protocol):
+    """The settings that say how VPS.org is reached."""
+
+    @property
+    def vps_api_url(self) -> str: ...
+    @property
+    def vps_api_token(self) -> SecretStr | None: ...
+    @property
+    def vps_api_ca_file(self) -> Path | None: ...
+    @property
+    def vps_api_proxy(self) -> SecretStr | None: ...
+
+
 @dataclass(frozen=True)
 class Network:
     """The way out of this network, as the operator set it; the environment's usual variables are not followed.
@@ -39,6 +52,11 @@ class Network:
 
     ca_file: Path | None = None
     proxy: SecretStr | None = None
+
+    @classmethod
+    def of(cls, settings: Reaching) -> Self:
+        """As the settings name it."""
+        return cls(settings.vps_api_ca_file, settings.vps_api_proxy)
 
     def has_proxy_for(self, url: str) -> bool:
         return self.proxy is not None and _is_https(url)

@@ -10,7 +10,7 @@ import anyio
 from rich.table import Table
 from rich.text import Text
 
-from mcp_backups.api import Network, VpsClient
+from mcp_backups.api import Network, client_for
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.commands.ping import Ping
 from mcp_backups.commands.prometheus import write_metrics
@@ -102,13 +102,12 @@ async def _watched(
     settings: Settings, max_age: timedelta, server_id: int, ping: str | None, clock: Clock
 ) -> FleetHealth | ApiError:
     """What was found, or why VPS.org could not be read. A monitor, if there is one, is told of both."""
-    network = Network(settings.vps_api_ca_file, settings.vps_api_proxy)
-    monitor = Ping(ping, network, clock) if ping else None
+    monitor = Ping(ping, Network.of(settings), clock) if ping else None
     found: FleetHealth | ApiError | None = None
     if monitor:
         await monitor.start()
     try:
-        found = await _read(settings, max_age, server_id, network, clock)
+        found = await _read(settings, max_age, server_id, clock)
     except ApiError as error:
         found = error
     finally:
@@ -117,8 +116,8 @@ async def _watched(
     return found
 
 
-async def _read(settings: Settings, max_age: timedelta, server_id: int, network: Network, clock: Clock) -> FleetHealth:
-    async with VpsClient(settings.vps_api_url, settings.vps_api_token, clock=clock, network=network) as api:
+async def _read(settings: Settings, max_age: timedelta, server_id: int, clock: Clock) -> FleetHealth:
+    async with client_for(settings, clock) as api:
 
         async def read_doubts(backups: Listing[Backup]) -> Doubts | None:
             try:

@@ -1,6 +1,8 @@
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+import trustme
 from hypothesis import HealthCheck, settings
 
 from mcp_backups.api import VpsClient
@@ -33,3 +35,15 @@ async def vps() -> AsyncIterator[Emulator]:
 async def client(vps: Emulator, time: Time) -> AsyncIterator[VpsClient]:
     async with client_of(vps.base_url, time) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """A company's own."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return tmp_path / "ca.pem"

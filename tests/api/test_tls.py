@@ -19,16 +19,10 @@ from .stage import ALL, NOW, BareServer, Time, answer, client_of, error_of, says
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
 @pytest.fixture
-def trusting(authority: trustme.CA, tmp_path: Path) -> Network:
+def trusting(ca_file: Path) -> Network:
     """A company's own authority, beside the system's."""
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    return Network(tmp_path / "ca.pem")
+    return Network(ca_file)
 
 
 def serving(certificate: trustme.LeafCert) -> ssl.SSLContext:

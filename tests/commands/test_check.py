@@ -23,18 +23,6 @@ DAY = timedelta(hours=24)
 
 
 @pytest.fixture
-def api(clock: ManualClock) -> Iterator[Emulator]:
-    emulator = Emulator(now=clock.now)
-    with serve_in_thread(emulator):
-        yield emulator
-
-
-@pytest.fixture
-def settings(api: Emulator, make_settings: MakeSettings) -> Settings:
-    return on_emulator(make_settings(), api)
-
-
-@pytest.fixture
 def cron(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """An account in the machine's own time, and its address in the environment as cron would set it."""
     with serve_in_thread() as emulator:

@@ -20,29 +20,16 @@ from mcp_backups.commands.config.forms import entry
 from mcp_backups.commands.config.launch import INSTALLED, Launch
 from mcp_backups.commands.config.merge import entry_in, merged
 from mcp_backups.commands.config.ownership import is_ours
-from tests.stage import MakeSettings
 
 TOKEN = "vps_tests_own_token"
+
+pytestmark = pytest.mark.usefixtures("settings_file")
 BOM = "\ufeff"
 
 BY_KEY = {client.key: client for client in CLIENTS}
 WITH_FILE = [client for client in CLIENTS if client.path]
 IN_JSON = [client for client in WITH_FILE if not client.toml]
 CODEX, CURSOR = BY_KEY["codex"], BY_KEY["cursor"]
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path / "home", tmp_path / "project", tmp_path / "config")
-
-
-@pytest.fixture(autouse=True)
-def settings_file(make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty settings file, in an environment without settings."""
-    make_settings()
-    config = tmp_path / "config.toml"
-    config.touch(mode=0o600)
-    monkeypatch.setenv("MCP_BACKUPS_CONFIG", str(config))
 
 
 def file_of(client: Client, machine: Machine, content: bytes | str = b"", mode: int = 0o600) -> Path:

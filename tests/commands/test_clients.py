@@ -24,28 +24,14 @@ from mcp_backups.commands.config.readme import BEGIN, END, section
 from mcp_backups.errors import ConfigError
 from mcp_backups.settings import Settings
 from tests.process import PATIENCE
-from tests.stage import MakeSettings
 
 PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
 TOKEN = "vps_tests_own_token"
 
+pytestmark = pytest.mark.usefixtures("settings_file")
+
 BY_KEY = {client.key: client for client in CLIENTS}
 WITH_FILE = [client for client in CLIENTS if client.path]
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path / "home", tmp_path / "project", tmp_path / "config")
-
-
-@pytest.fixture(autouse=True)
-def settings_file(make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty settings file, in an environment without settings."""
-    make_settings()
-    config = tmp_path / "config.toml"
-    config.touch(mode=0o600)
-    monkeypatch.setenv("MCP_BACKUPS_CONFIG", str(config))
-    return config
 
 
 def path_of(client: Client, machine: Machine) -> Path:

@@ -6,7 +6,7 @@ import sqlite3
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from mcp_backups.ledger import Ledger, Transaction
 from mcp_backups.operations import DeleteDetails, Operation, Status
 from mcp_backups.sandbox import Emulator, Fault, serve_in_thread
 from mcp_backups.settings import Settings, load_settings
-from tests.stage import PATIENCE, MakeSettings, ManualClock, on_emulator
+from tests.stage import PATIENCE, MakeSettings, ManualClock
 
 QUICK = partial(VpsClient, jitter=lambda: 0.0, deadline=2.0)
 
@@ -57,17 +57,6 @@ class Report(NamedTuple):
     code: int
     out: str
     err: str
-
-
-@pytest.fixture
-def api(clock: ManualClock) -> Iterator[Emulator]:
-    with serve_in_thread(Emulator(now=clock.now)) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def settings(api: Emulator, make_settings: MakeSettings) -> Settings:
-    return on_emulator(make_settings(), api)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from mcp_backups.errors import ConfigError
 from mcp_backups.health import FleetHealth, server_health
 from mcp_backups.sandbox import Emulator, Fault, Fleet, serve_in_thread
 from mcp_backups.settings import Settings
-from tests.stage import NOW, MakeSettings, ManualClock, on_emulator
+from tests.stage import NOW, MakeSettings, ManualClock
 
 from .test_check import DAY, keep_only
 
@@ -59,17 +59,6 @@ def watching(*statuses: int) -> Iterator[Monitor]:
         yield monitor
         monitor.shutdown()
         thread.join()
-
-
-@pytest.fixture
-def api(clock: ManualClock) -> Iterator[Emulator]:
-    with serve_in_thread(Emulator(now=clock.now)) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def settings(api: Emulator, make_settings: MakeSettings) -> Settings:
-    return on_emulator(make_settings(), api)
 
 
 @pytest.fixture

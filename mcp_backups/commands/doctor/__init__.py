@@ -3,13 +3,13 @@
 import json
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 
 import anyio
 
 from mcp_backups import __version__
-from mcp_backups.api import VpsClient
+from mcp_backups.api import Connect, VpsClient
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.commands.doctor.account import examine_account
 from mcp_backups.commands.doctor.approval import examine_approval
@@ -29,7 +29,7 @@ def doctor(
     *,
     as_json: bool,
     clock: Clock | None = None,
-    connect: Callable[..., VpsClient] = VpsClient,
+    connect: Connect = VpsClient,
     command: tuple[str, ...] = (),
 ) -> int:
     """Print what was found. Returns the exit code: 0 nothing is broken, 1 something is, 2 wrong settings.
@@ -50,9 +50,7 @@ def doctor(
     return 1 if any(finding.verdict == "failure" for finding in findings) else 0
 
 
-async def _examine(
-    settings: Settings, clock: Clock, connect: Callable[..., VpsClient], command: tuple[str, ...]
-) -> list[Finding]:
+async def _examine(settings: Settings, clock: Clock, connect: Connect, command: tuple[str, ...]) -> list[Finding]:
     return [
         examine_settings(settings),
         examine_approval(settings),

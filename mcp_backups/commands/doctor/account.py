@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
-from mcp_backups.api import Network, VpsClient
+from mcp_backups.api import Connect, client_for
 from mcp_backups.clock import Clock
 from mcp_backups.commands.doctor.finding import Finding, Severity
 from mcp_backups.errors import (
@@ -39,16 +39,11 @@ _POINTLESS = (AuthFailedError, ConfigError, RateLimitedError, UnavailableError, 
 _T = TypeVar("_T")
 
 
-async def examine_account(settings: Settings, clock: Clock, connect: Callable[..., VpsClient]) -> list[Finding]:
+async def examine_account(settings: Settings, clock: Clock, connect: Connect) -> list[Finding]:
     """Whether VPS.org can be reached, what the token may read, and whether the clocks agree."""
     if settings.vps_api_token is None:
         return _without_token()
-    async with connect(
-        settings.vps_api_url,
-        settings.vps_api_token,
-        clock=clock,
-        network=Network(settings.vps_api_ca_file, settings.vps_api_proxy),
-    ) as api:
+    async with client_for(settings, clock, connect) as api:
         account = await _asked(api.account)
         if isinstance(account, _POINTLESS):
             return [_network(settings, account), _token(account), _clock(api.clock_offset)]
