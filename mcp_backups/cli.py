@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mcp_backups import __version__
-from mcp_backups.commands.usage import EXITS, HELP, count, hours, port, seconds
+from mcp_backups.commands.usage import DEFAULT_ADDRESS, EXITS, HELP, count, hours, port, seconds
 from mcp_backups.errors import BackupsError, ConfigError
 from mcp_backups.logs import LineFormatter
 from mcp_backups.text import visible
@@ -124,6 +124,9 @@ def _add_checks(commands: "argparse._SubParsersAction[_Parser]") -> None:
     config.add_argument(
         "--sandbox", action="store_true", default=argparse.SUPPRESS, help="for a server on an emulated account"
     )
+    config.add_argument(
+        "--http", nargs="?", const=DEFAULT_ADDRESS, default="", metavar="URL", help="for one that serves over HTTP"
+    )
     config.set_defaults(run=_config)
 
 
@@ -186,7 +189,7 @@ def _serve(options: argparse.Namespace) -> None:
     gc.freeze()
     gc.enable()
     if getattr(options, "http", False):
-        anyio.run(serve_http, context, options.host, options.port, key)
+        anyio.run(serve_http, settings, context, options.host, options.port, key)
     else:
         anyio.run(serve_stdio, context, key)
 
@@ -232,6 +235,7 @@ def _config(options: argparse.Namespace) -> int:
         token_in_file=options.token_in_file,
         sandbox=options.sandbox,
         name=options.name,
+        http=options.http,
     )
 
 

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import anyio
 from pydantic import SecretStr
 
+from mcp_backups.access import AccessTokens
 from mcp_backups.actions import ACTIONS
 from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, system_clock
@@ -107,21 +108,24 @@ async def _end_on_signal(serving: anyio.CancelScope, closed: anyio.Event) -> Non
             os._exit(0)
 
 
-async def serve_http(context: OpenContext, host: str, port: int, key: GetKey = lambda: None) -> None:
+async def serve_http(
+    settings: Settings, context: OpenContext, host: str, port: int, key: GetKey = lambda: None
+) -> None:
     """Serve any number of clients over Streamable HTTP on this machine, until a signal comes; see `web.serve`.
 
     Args:
+        settings: Where the access token is kept.
         context: What the tools work with.
         host: A loopback address or `localhost`.
         port: 0 for a free one; the address is told on standard error.
         key: Gets what seals questions to the user, see `build_server`.
 
     Raises:
-        ConfigError: The host is not on this machine, or the port is taken.
+        ConfigError: The host is not on this machine, the port is taken, or the access token cannot be relied on.
     """
     from mcp_backups import web  # noqa: PLC0415 - serving over standard input and output never needs it
 
-    await web.serve(build_server(context, sealing_key=key), host, port)
+    await web.serve(build_server(context, sealing_key=key), host, port, AccessTokens(settings.state_dir))
 
 
 def sealing_key(folder: Path, key_file: Path | None = None) -> bytes | None:

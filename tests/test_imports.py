@@ -15,7 +15,7 @@ NAME = PACKAGE.name
 LAYERS = (
     {"errors", "text", "clock"},
     {"models", "private", "spelling"},
-    {"settings", "health", "logs"},
+    {"settings", "access", "health", "logs"},
     {"retention"},
     {"ledger"},
     {"api"},
@@ -41,6 +41,7 @@ ONLY_IN = {
     "sqlite3": {"ledger"},
     "h11": {"sandbox"},
     "tomlkit": {"commands"},
+    "starlette": {"web"},
     "uvicorn": {"web"},
     "rich": {"commands"},
 }

@@ -7,6 +7,9 @@ _LAST_PORT = 65535
 _MOST_HOURS = 8760
 _MOST_DIGITS = 16
 
+DEFAULT_ADDRESS = "http://127.0.0.1:8765/mcp"
+"""Where `serve --http` is reached, if it is not told otherwise."""
+
 EXITS = "Exit codes: 0 done, 1 failed, 2 wrong usage or settings."
 
 HELP = {
@@ -14,7 +17,8 @@ HELP = {
         "serve MCP; with --http for any number of clients on this machine",
         (
             "Without --http it serves one client over standard input and output, as `mcp-backups` alone, until that"
-            " input ends. With it, the address is told on standard error; Ctrl-C ends it."
+            " input ends. With it, the address is told on standard error, and every client needs an access token, which"
+            " is made at the first start; Ctrl-C ends it."
         ),
         EXITS,
     ),
@@ -43,7 +47,8 @@ HELP = {
         (
             "With --write a copy of the client's file is kept, and nothing else in it changes; where that cannot be, or"
             " the name belongs to another server, it is left alone. The token is only referred to, unless"
-            " --token-in-file is given; that takes no file which others may read."
+            " --token-in-file is given; that takes no file which others may read. With --http, what a client needs to"
+            " reach a server over HTTP is printed."
         ),
         "Exit codes: 0 done, 1 the file was left alone, 2 wrong usage or settings.",
     ),

@@ -16,7 +16,7 @@ import pytest
 
 from mcp_backups.sandbox import Fault
 from mcp_backups.transport import sealing_key
-from mcp_backups.web import _listen, _names
+from mcp_backups.web import listen, loopback_names
 from tests.consent.conftest import House
 from tests.consent.test_matrix import accept
 from tests.consent.test_replies import FORGED
@@ -97,7 +97,7 @@ def test_host_and_origin_are_checked_on_every_path_and_never_lead_elsewhere(
     house: House, path: str, name: str, value: str, status: int
 ) -> None:
     for headers, expected in (({name: value}, {status}), ({}, {200, 404})):
-        told = _request(house.url("auto"), path, HEADERS | headers)
+        told = _request(house, path, HEADERS | headers)
         assert told.status in expected
         assert told.getheader("Location") is None
 
@@ -108,8 +108,8 @@ def test_a_slash_at_the_end_does_not_matter(house: House) -> None:
 
 
 def test_a_client_may_leave_out_the_port_that_http_has_anyway() -> None:
-    assert {"localhost", "localhost:80", "127.0.0.1", "[::1]"} <= _names("127.0.0.1", 80)
-    assert {name.rpartition(":")[2] for name in _names("127.0.0.1", 8765)} == {"8765"}
+    assert {"localhost", "localhost:80", "127.0.0.1", "[::1]"} <= loopback_names("127.0.0.1", 80)
+    assert {name.rpartition(":")[2] for name in loopback_names("127.0.0.1", 8765)} == {"8765"}
 
 
 def test_localhost_is_both_of_ipv4_and_ipv6(house: House) -> None:
@@ -127,7 +127,7 @@ def _has_ipv6() -> bool:
 
 def test_no_answer_waits_for_another_packet_to_be_acknowledged() -> None:
     """Otherwise each on a kept connection takes 40 ms more."""
-    (listening,) = _listen("127.0.0.1", 0)
+    (listening,) = listen("127.0.0.1", 0)
     with listening, socket.create_connection(listening.getsockname()):
         connection, _ = listening.accept()
         with connection:
@@ -157,7 +157,8 @@ def test_a_body_that_does_not_tell_its_size_is_refused_all_the_same(house: House
     parts = urlsplit(house.url("auto"))
     assert parts.hostname
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE)
-    connection.request("POST", "/mcp", (b"x" * 1024 for _ in range(300)), HEADERS, encode_chunked=True)
+    headers = HEADERS | {"Authorization": f"Bearer {house.token(house.url('auto'))}"}
+    connection.request("POST", "/mcp", (b"x" * 1024 for _ in range(300)), headers, encode_chunked=True)
     assert connection.getresponse().status == 413
     connection.close()
 
@@ -279,12 +280,13 @@ def test_a_question_under_way_does_not_keep_the_process(house: House) -> None:
     assert [operation.status for operation in recorded(house.folder(installation))] == ["planned"]
 
 
-def _request(url: str, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-    parts = urlsplit(url)
+def _request(house: House, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    parts = urlsplit(house.url("auto"))
     assert parts.hostname
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE)
+    let_in = {"Authorization": f"Bearer {house.token(house.url('auto'))}"}
     try:
-        connection.request("POST", path, json.dumps(listing()), headers)
+        connection.request("POST", path, json.dumps(listing()), let_in | headers)
         return connection.getresponse()
     finally:
         connection.close()
