@@ -76,6 +76,7 @@ def _parser() -> "_Parser":
 
     _add_servers(commands)
     _add_checks(commands)
+    _add_tokens(commands)
     _add_records(commands)
     return parser
 
@@ -89,8 +90,9 @@ def _command(commands: "argparse._SubParsersAction[_Parser]", name: str) -> "_Pa
 def _add_servers(commands: "argparse._SubParsersAction[_Parser]") -> None:
     serve = _command(commands, "serve")
     serve.add_argument("--http", action="store_true", help="over Streamable HTTP instead of standard input and output")
-    serve.add_argument("--host", default="127.0.0.1", help="address on this machine; 127.0.0.1 by default")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 127.0.0.1 by default")
     serve.add_argument("--port", type=port, default=8765, help="port, 8765 by default; 0 takes a free one")
+    serve.add_argument("--socket", type=Path, metavar="FILE", help="a Unix socket instead, for a proxy in front")
     serve.add_argument("--sandbox", action="store_true", default=argparse.SUPPRESS, help="serve an emulated account")
     serve.set_defaults(run=_serve)
 
@@ -128,6 +130,18 @@ def _add_checks(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "--http", nargs="?", const=DEFAULT_ADDRESS, default="", metavar="URL", help="for one that serves over HTTP"
     )
     config.set_defaults(run=_config)
+
+
+def _add_tokens(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    tokens = _command(commands, "tokens").add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add = _command(tokens, "add")
+    add.add_argument("name", help="who it is for")
+    add.add_argument("--role", choices=["read", "write", "destroy"], required=True, help="what they may do")
+    add.set_defaults(run=_add_token)
+    _command(tokens, "list").set_defaults(run=_list_tokens)
+    remove = _command(tokens, "remove")
+    remove.add_argument("name", help="who it was for")
+    remove.set_defaults(run=_remove_token)
 
 
 def _add_records(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -189,7 +203,7 @@ def _serve(options: argparse.Namespace) -> None:
     gc.freeze()
     gc.enable()
     if getattr(options, "http", False):
-        anyio.run(serve_http, settings, context, options.host, options.port, key)
+        anyio.run(serve_http, settings, context, options.host, options.port, options.socket, key)
     else:
         anyio.run(serve_stdio, context, key)
 
@@ -237,6 +251,30 @@ def _config(options: argparse.Namespace) -> int:
         name=options.name,
         http=options.http,
     )
+
+
+def _add_token(options: argparse.Namespace) -> None:
+    from mcp_backups.commands.tokens import add
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "tokens")
+    add(load_settings().state_dir, options.name, options.role)
+
+
+def _list_tokens(options: argparse.Namespace) -> None:
+    from mcp_backups.commands.tokens import show
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "tokens")
+    show(load_settings().state_dir)
+
+
+def _remove_token(options: argparse.Namespace) -> None:
+    from mcp_backups.commands.tokens import remove
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "tokens")
+    remove(load_settings().state_dir, options.name)
 
 
 def _refuse_sandbox(options: argparse.Namespace, command: str) -> None:

@@ -20,10 +20,11 @@ from mcp_types import (
 from mcp_types import Tool as ToolDefinition
 
 from mcp_backups import __version__
-from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError
+from mcp_backups.access import PRINCIPAL, Principal, Role
+from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError, PolicyDeniedError
 from mcp_backups.ledger import KEY_BYTES
 from mcp_backups.operations import Context
-from mcp_backups.tools import TOOLS, Tool, ToolCall
+from mcp_backups.tools import TOOLS, Safety, Tool, ToolCall
 from mcp_backups.tools.asking import PATIENCE, ClientUser, Patience, QuestionPendingError, Seal
 from mcp_backups.tools.boundary import RequestContext, name_the_fault
 from mcp_backups.tools.completion import complete
@@ -48,6 +49,8 @@ operation_id.
 _LOOK = "Look with list_backups before it is repeated, and tell the operator, whose log has the details."
 
 _BY_NAME = {tool.name: tool for tool in TOOLS}
+
+_ROLES: dict[Safety, Role] = {"reads": "read", "writes": "write", "destroys": "destroy"}
 
 
 def build_server(
@@ -111,8 +114,26 @@ def definition(tool: Tool) -> ToolDefinition:
     )
 
 
-async def _list_tools(_: RequestContext, __: PaginatedRequestParams | None) -> ListToolsResult:
-    return ListToolsResult(tools=[definition(tool) for tool in TOOLS])
+def caller(context: RequestContext) -> Principal:
+    """Who sent a request; over standard input and output that is who started the process.
+
+    Raises:
+        KeyError: It came over HTTP, and past what lets clients in.
+    """
+    principal: Principal = Principal() if context.request is None else context.request.scope[PRINCIPAL]
+    return principal
+
+
+def role_for(tool: str) -> Role:
+    """What a principal needs to call a tool; `read` for one that there is not."""
+    return _ROLES[_BY_NAME[tool].safety] if tool in _BY_NAME else "read"
+
+
+async def _list_tools(context: RequestContext, _: PaginatedRequestParams | None) -> ListToolsResult:
+    principal = caller(context)
+    # Who logs in sees all of them, since the client then asks for the scope that a call lacks.
+    shown = [tool for tool in TOOLS if not principal.is_fixed or principal.may(role_for(tool.name))]
+    return ListToolsResult(tools=[definition(tool) for tool in shown])
 
 
 async def _call_tool(
@@ -120,6 +141,7 @@ async def _call_tool(
 ) -> CallToolResult | InputRequiredResult:
     try:
         tool = _named(params.name)
+        _check_role(caller(context), tool)
         user = ClientUser(context, params, patience, seal)
         answer = await tool(
             ToolCall(context.lifespan_context.for_a_call(), context.session.report_progress, user),
@@ -144,6 +166,13 @@ def _named(name: str) -> Tool:
     if name not in _BY_NAME:
         raise InvalidArgumentError("There is no tool of that name.", f"Call one of {', '.join(_BY_NAME)}.")
     return _BY_NAME[name]
+
+
+def _check_role(principal: Principal, tool: Tool) -> None:
+    needed = role_for(tool.name)
+    if not principal.may(needed):
+        may = {"read": "look", "write": "look, and make backups"}[principal.role]
+        raise PolicyDeniedError(f"This client may only {may}; {tool.name} is beyond that.")
 
 
 def _error(error: BackupsError) -> CallToolResult:

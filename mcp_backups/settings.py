@@ -5,6 +5,7 @@ import os
 import re
 import stat
 from collections.abc import Collection, Mapping
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,6 +40,7 @@ _log = logging.getLogger(__name__)
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
 _TOKEN_FILE_BYTES = 4096
+_SECRET = re.compile(r"[\x21-\x7e]{16,512}")
 _QUOTES = "\"'`"
 _UNFILLED = re.compile(r"\$\{.*\}|\$\(.*\)|\$+(env:)?[A-Za-z_]\w*|\{.*\}|%[A-Za-z_]\w*%|<.*>", re.DOTALL)
 _UNFILLED_PART = re.compile(r"\$\{[^}]*\}|\{(env|file|input):[^}]*\}|^\$\w+[/\\]|^%\w+%[/\\]")
@@ -55,15 +57,15 @@ def _flag(raw: object) -> object:
     return _FLAGS.get(raw.lower(), raw) if isinstance(raw, str) else raw
 
 
-def _ids(raw: object) -> object:
+def _listed(noun: str, raw: object) -> object:
     """`"12345, 12346"` as a list; anything else that is a list as it is."""
     if isinstance(raw, frozenset | set):
         return raw
     if isinstance(raw, str):
         raw = [part.strip() for part in raw.split(",")] if raw.strip(" ,") else []
-    _require(isinstance(raw, list | tuple), "must be a list of ids")
+    _require(isinstance(raw, list | tuple), f"must be a list of {noun}s")
     # Whoever sets an empty list may have meant "none of them", and would get "all of them".
-    _require(bool(raw), "is set, but names no id; take it out, or name some")
+    _require(bool(raw), f"is set, but names no {noun}; take it out, or name some")
     return raw
 
 
@@ -89,7 +91,9 @@ def _usual_state_dir() -> Path:
 Number = Annotated[int, BeforeValidator(_number), Field(strict=True)]
 Flag = Annotated[bool, BeforeValidator(_flag), Field(strict=True)]
 Location = Annotated[Path, BeforeValidator(_location)]
-Ids = Annotated[frozenset[Annotated[Number, Field(ge=1, le=MAX_ID)]], BeforeValidator(_ids)]
+Ids = Annotated[frozenset[Annotated[Number, Field(ge=1, le=MAX_ID)]], BeforeValidator(partial(_listed, "id"))]
+Name = Annotated[str, Field(strict=True, pattern=r"^[^\s,]+$", max_length=256)]
+Names = Annotated[frozenset[Name], BeforeValidator(partial(_listed, "name"))]
 
 
 class Settings(BaseModel):
@@ -132,6 +136,15 @@ class Settings(BaseModel):
         default=None,
         description="File that holds the installation's key, 32 random bytes or more; else one is made in that folder.",
     )
+    http_url: str = Field(
+        default="",
+        description="Where clients from other machines reach it, through a proxy: such as https://backups.example.com.",
+    )
+    http_hosts: Names = Field(default=frozenset(), description="More that the Host header of a request may be.")
+    http_origins: Names = Field(default=frozenset(), description="More that the Origin header may be.")
+    http_secret_file: Location | None = Field(
+        default=None, description="File of the secret that the proxy sends as X-Mcp-Backups-Secret; for a TCP port."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", description="Least severe messages logged to standard error."
     )
@@ -145,6 +158,16 @@ class Settings(BaseModel):
         if fault := _token_fault(value):
             raise ValueError(fault)
         return SecretStr(value)
+
+    @field_validator("http_url")
+    @classmethod
+    def _check_http_url(cls, url: str) -> str:
+        if not url:
+            return url
+        origin = cls._check_url(url).lower()
+        _require(origin.startswith("https://"), "must be https: the proxy does TLS")
+        _require(not urlsplit(origin).path, "must end after the host and port")
+        return origin
 
     @field_validator("vps_api_url")
     @classmethod
@@ -343,6 +366,25 @@ def _read_token(path: Path) -> str:
     if fault := _token_fault(token):
         raise ConfigError(f"{name} names a file of which the content {fault}.")
     return token
+
+
+def read_secret(path: Path) -> str:
+    """The secret that the proxy in front shares, out of a file that only this user may read.
+
+    Raises:
+        ConfigError: It holds none, or others may read it.
+    """
+    name = "MCP_BACKUPS_HTTP_SECRET_FILE"
+    if not is_kept_private(path, _mode(path, f"{name} names a file that")):
+        raise ConfigError(f"{name} names a file that others may read; make it private (chmod 600).")
+    try:
+        with path.open("rb") as file:
+            secret = _without_line_end(file.read(_TOKEN_FILE_BYTES).decode("ascii"))
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{name} names a file that cannot be read as ASCII text.") from None
+    if not _SECRET.fullmatch(secret):
+        raise ConfigError(f"{name} names a file that holds no secret: 16 to 512 visible ASCII characters.")
+    return secret
 
 
 def _mode(path: Path, where: str) -> int:

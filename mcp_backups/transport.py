@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 import anyio
 from pydantic import SecretStr
 
-from mcp_backups.access import AccessTokens
 from mcp_backups.actions import ACTIONS
 from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, system_clock
@@ -109,23 +108,29 @@ async def _end_on_signal(serving: anyio.CancelScope, closed: anyio.Event) -> Non
 
 
 async def serve_http(
-    settings: Settings, context: OpenContext, host: str, port: int, key: GetKey = lambda: None
+    settings: Settings,
+    context: OpenContext,
+    host: str,
+    port: int,
+    unix: Path | None = None,
+    key: GetKey = lambda: None,
 ) -> None:
-    """Serve any number of clients over Streamable HTTP on this machine, until a signal comes; see `web.serve`.
+    """Serve any number of clients over Streamable HTTP until a signal comes; see `web.serve`.
 
     Args:
-        settings: Where the access token is kept.
+        settings: Who is let in, and how clients reach it.
         context: What the tools work with.
-        host: A loopback address or `localhost`.
+        host: A loopback address or `localhost`; another one behind a proxy.
         port: 0 for a free one; the address is told on standard error.
+        unix: The file of a Unix socket to listen on instead, behind a proxy.
         key: Gets what seals questions to the user, see `build_server`.
 
     Raises:
-        ConfigError: The host is not on this machine, the port is taken, or the access token cannot be relied on.
+        ConfigError: It cannot be listened there, anybody who reaches it would be let in, or nobody could be.
     """
     from mcp_backups import web  # noqa: PLC0415 - serving over standard input and output never needs it
 
-    await web.serve(build_server(context, sealing_key=key), host, port, AccessTokens(settings.state_dir))
+    await web.serve(build_server(context, sealing_key=key), settings, host, port, unix)
 
 
 def sealing_key(folder: Path, key_file: Path | None = None) -> bytes | None:

@@ -1,18 +1,24 @@
 """The gate before everything that is served over HTTP: whose requests are taken, and how they are passed on."""
 
+import hmac
 import logging
 from http import HTTPStatus
 
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mcp_backups.access import AccessTokens
+from mcp_backups.access import PRINCIPAL, AccessTokens, Principal
 from mcp_backups.text import safe_text
+
+from .listening import Place
 
 log = logging.getLogger(__name__)
 
 PATH = "/mcp"
 
+_SECRET_HEADER = b"x-mcp-backups-secret"
 _QUESTION = b'"elicitation/create"'
 
 
@@ -20,17 +26,16 @@ class Gate:
     """Takes what clients with an access token send; refuses all else, above all what a web page makes a browser send.
 
     Args:
-        app: What is behind it.
-        names: What the Host header may be.
+        app: What is behind it; each request's scope gets its principal.
+        place: How requests reach it.
         tokens: What lets a client in.
 
     Attributes:
         calls: A token for each request that came whole and is not answered yet, unless it waits for a person.
     """
 
-    def __init__(self, app: ASGIApp, names: frozenset[str], tokens: AccessTokens) -> None:
-        self._app, self._names, self._tokens = app, names, tokens
-        self._origins = frozenset(f"http://{name}" for name in names)
+    def __init__(self, app: ASGIApp, place: Place, tokens: AccessTokens) -> None:
+        self._app, self._place, self._tokens = app, place, tokens
         self.calls: set[object] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,26 +43,30 @@ class Gate:
             await self._app(scope, receive, send)
         elif refusal := self._refusal(scope):
             await refusal(scope, receive, send)
+        elif principal := self._principal(scope):
+            await self._pass(_mended(scope, principal), receive, send)
         else:
-            await self._pass(_mended(scope), receive, send)
+            await _unauthorized()(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
         # First what a browser cannot forge, so that a page learns nothing of paths and tokens.
         hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
-        if len(hosts) != 1 or hosts[0].lower() not in self._names:
+        if len(hosts) != 1 or hosts[0].lower() not in self._place.names:
             log.warning("refused a request to host %s", safe_text(", ".join(hosts)))
             return _refused(HTTPStatus.MISDIRECTED_REQUEST, "Invalid Host header")
-        if not self._origins.issuperset(origin.lower() for origin in origins):
+        if not self._place.origins.issuperset(origin.lower() for origin in origins):
             log.warning("refused a request from origin %s", safe_text(", ".join(origins)))
             return _refused(HTTPStatus.FORBIDDEN, "Invalid Origin header")
         if scope["path"] not in {PATH, f"{PATH}/"}:
             return _refused(HTTPStatus.NOT_FOUND, "Not Found")
-        return None if self._is_let_in(scope) else _unauthorized()
+        if self._place.secret and not _is_same(_only(scope, _SECRET_HEADER), self._place.secret):
+            log.warning("refused a request that did not come through the proxy")
+            return _refused(HTTPStatus.FORBIDDEN, "Not through the proxy")
+        return None
 
-    def _is_let_in(self, scope: Scope) -> bool:
-        given = _values(scope, b"authorization")
-        scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        return scheme.lower() == "bearer" and self._tokens.admits(token.strip())
+    def _principal(self, scope: Scope) -> Principal | None:
+        scheme, _, token = _only(scope, b"authorization").partition(" ")
+        return self._tokens.principal_of(token.strip()) if scheme.lower() == "bearer" else None
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = object()
@@ -83,6 +92,17 @@ def _values(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1").strip() for key, value in scope["headers"] if key == name]
 
 
+def _only(scope: Scope, name: bytes) -> str:
+    """A header that stands there once; of two nobody knows which counts."""
+    values = _values(scope, name)
+    return values[0] if len(values) == 1 else ""
+
+
+def _is_same(given: str, expected: str) -> bool:
+    """Whether they are the same, in a time that tells nothing."""
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
 def _refused(status: HTTPStatus, why: str, **headers: str) -> Response:
     # What else would come on this connection is the rest of a body that nobody reads.
     return PlainTextResponse(why, status, {"Connection": "close"} | headers)
@@ -94,8 +114,10 @@ def _unauthorized() -> Response:
     return _refused(HTTPStatus.UNAUTHORIZED, why, **{"WWW-Authenticate": "Bearer"})
 
 
-def _mended(scope: Scope) -> Scope:
-    """The request as the SDK can take it."""
+def _mended(scope: Scope, principal: Principal) -> Scope:
+    """The request as the SDK can take it, with who sent it; by that the SDK keeps each session to who began it."""
+    user = AuthenticatedUser(AccessToken(token="", client_id=principal.name, scopes=[]))
+    scope = {**scope, PRINCIPAL: principal, "user": user}
     if scope["path"] == f"{PATH}/":
         scope = {**scope, "path": PATH, "raw_path": PATH.encode()}
     # No stream is kept to be resumed, and the SDK fails where a client asks for that: it gets a new one.

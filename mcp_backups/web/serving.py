@@ -2,19 +2,25 @@
 
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from socket import socket
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from anyio import TASK_STATUS_IGNORED
+from anyio.abc import TaskStatus
 from mcp.server.lowlevel import Server
 from mcp.server.transport_security import TransportSecuritySettings
 
-from mcp_backups.access import AccessTokens
+from mcp_backups.access import AccessTokens, local_token_file
 from mcp_backups.errors import ConfigError
-from mcp_backups.settings import is_loopback
+from mcp_backups.settings import Settings
+from mcp_backups.text import visible
 
 from .gate import PATH, Gate
-from .listening import listen, loopback_names
+from .listening import Place, listening
 
 _GRACE_SECONDS = 25.0
 """How long a signal waits for the calls under way."""
@@ -24,9 +30,20 @@ _CLOSING_SECONDS = 5
 
 _MAX_BODY = 256 * 2**10
 
+Running = tuple[Place, Callable[[], None]]
+"""Where a server runs, and what stops it."""
 
-async def serve(server: Server[Any], host: str, port: int, tokens: AccessTokens) -> None:
-    """Serve any number of clients on this machine until a signal comes.
+
+async def serve(
+    server: Server[Any],
+    settings: Settings,
+    host: str,
+    port: int,
+    unix: Path | None = None,
+    *,
+    task_status: TaskStatus[Running] = TASK_STATUS_IGNORED,
+) -> None:
+    """Serve any number of clients until a signal comes.
 
     Requests that name another host or come from another origin are refused on every path (421, 403), requests without
     an access token (401), and bodies over 256 KiB (413). A signal lets calls under way finish within 25 s, but not
@@ -34,28 +51,38 @@ async def serve(server: Server[Any], host: str, port: int, tokens: AccessTokens)
 
     Args:
         server: What is served at `/mcp`.
-        host: A loopback address or `localhost`, which is both of IPv4 and IPv6.
+        settings: How clients from other machines reach it, and where access tokens are kept.
+        host: A loopback address or `localhost`, which is both of IPv4 and IPv6; another one behind a proxy.
         port: 0 for a free one; the address is told on standard error.
-        tokens: What lets a client in.
+        unix: The file of a Unix socket to listen on instead, behind a proxy.
+        task_status: Is told when clients can connect.
 
     Raises:
-        ConfigError: The host is not on this machine, or the port is taken.
+        ConfigError: It cannot be listened there, anybody who reaches it would be let in, or nobody could be.
+        OSError, TimeoutError: The access tokens cannot be read or kept.
     """
-    if not is_loopback(host):
-        raise ConfigError("--host must be an address of this machine: anyone who reaches the server can use the token.")
-    listening = listen(host, port)
-    port = listening[0].getsockname()[1]
-    here = f"[{host}]" if ":" in host else host
-    app = server.streamable_http_app(
-        streamable_http_path=PATH,
-        max_request_body_size=_MAX_BODY,
-        # Checked by `Gate`, on every path.
-        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
-    )
-    gate = Gate(app, loopback_names(here, port), tokens)
-    config = uvicorn.Config(gate, log_config=None, ws="none", timeout_graceful_shutdown=_CLOSING_SECONDS)
-    sys.stderr.write(f"mcp-backups serves http://{here}:{port}{PATH}\nClients send {tokens.told}.\n")
-    await _Server(config, gate).serve(sockets=listening)
+    with listening(settings, host, port, unix) as place:
+        tokens = AccessTokens(settings.state_dir, local=not place.is_public)
+        if tokens.is_empty:
+            raise ConfigError(
+                "Each client from another machine needs an access token of its own: `mcp-backups tokens add NAME"
+                " --role read` makes one."
+            )
+        app = server.streamable_http_app(
+            streamable_http_path=PATH,
+            max_request_body_size=_MAX_BODY,
+            # Checked by `Gate`, on every path.
+            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+        )
+        sys.stderr.write(f"mcp-backups serves {place.url}{PATH}\n{_told(place, settings)}\n")
+        await _Server(Gate(app, place, tokens), task_status, place).serve(sockets=place.sockets)
+
+
+def _told(place: Place, settings: Settings) -> str:
+    how = "`mcp-backups config CLIENT --http` tells how."
+    if place.is_public:
+        return f"Each client sends an access token of its own; {how}"
+    return f"Clients send the access token in {visible(str(local_token_file(settings.state_dir)))}; {how}"
 
 
 class _Server(uvicorn.Server):
@@ -64,15 +91,32 @@ class _Server(uvicorn.Server):
     A second signal does not wait.
     """
 
-    def __init__(self, config: uvicorn.Config, gate: Gate) -> None:
+    def __init__(self, gate: Gate, task_status: TaskStatus[Running], place: Place) -> None:
+        config = uvicorn.Config(
+            gate,
+            log_config=None,
+            ws="none",
+            proxy_headers=False,  # nobody is let in by an address, so none need be believed
+            server_header=False,
+            timeout_graceful_shutdown=_CLOSING_SECONDS,
+        )
         super().__init__(config)
         self._gate = gate
+        self._task_status, self._place = task_status, place
         self._stop_at = 0.0
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._task_status.started((self._place, self.stop))
+
+    def stop(self) -> None:
+        """Stop once no call is under way; called again, at once."""
+        now = time.monotonic()
+        self._stop_at = now if self._stop_at else now + _GRACE_SECONDS
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         del sig, frame
-        now = time.monotonic()
-        self._stop_at = now if self._stop_at else now + _GRACE_SECONDS
+        self.stop()
 
     async def on_tick(self, counter: int) -> bool:
         if self._stop_at and (not self._gate.calls or time.monotonic() >= self._stop_at):
