@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mcp_backups import __version__
-from mcp_backups.commands.usage import DEFAULT_ADDRESS, EXITS, HELP, count, hours, port, seconds
+from mcp_backups.commands.usage import (
+    DEFAULT_ADDRESS,
+    EXITS,
+    HELP,
+    count,
+    hours,
+    metrics_file,
+    ping_url,
+    port,
+    seconds,
+)
 from mcp_backups.errors import BackupsError, ConfigError
 from mcp_backups.logs import LineFormatter
 from mcp_backups.text import visible
@@ -30,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 failed, 2 wrong usage or settings; `check` has 3 too."""
     options = _parser().parse_args(arguments)
     if logging.lastResort:  # what writes where no log is set up
-        logging.lastResort.setFormatter(LineFormatter(None))
+        logging.lastResort.setFormatter(LineFormatter())
     try:
         code = options.run(options) or 0
         sys.stdout.flush()
@@ -112,6 +122,12 @@ def _add_checks(commands: "argparse._SubParsersAction[_Parser]") -> None:
     check.add_argument("--max-age", type=hours, default=24, metavar="AGE", help="such as 36h or 7d; 24h by default")
     check.add_argument("--server", type=count, default=0, metavar="ID", help="one server alone; all by default")
     check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.add_argument(
+        "--prometheus", type=metrics_file, metavar="FILE", help="write a .prom file for the textfile collector too"
+    )
+    check.add_argument(
+        "--ping", type=ping_url, metavar="URL", help="tell a monitor such as healthchecks.io; @FILE holds that URL"
+    )
     check.set_defaults(run=_check)
 
     doctor = _command(commands, "doctor")
@@ -183,7 +199,7 @@ def _serve(options: argparse.Namespace) -> None:
     from mcp_backups.settings import load_settings
 
     settings = load_settings()
-    configure_logging(settings.log_level, settings.vps_api_token)
+    configure_logging(settings.log_level, *settings.secrets)
     import anyio
 
     from mcp_backups.transport import (
@@ -228,7 +244,14 @@ def _check(options: argparse.Namespace) -> int:
 
     _refuse_sandbox(options, "check")
     settings = load_settings()
-    return check(settings, timedelta(hours=options.max_age), options.server, as_json=options.json)
+    return check(
+        settings,
+        timedelta(hours=options.max_age),
+        options.server,
+        as_json=options.json,
+        metrics=options.prometheus,
+        ping=options.ping,
+    )
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -1,11 +1,7 @@
-"""Logging to standard error: one line a record, nothing in it that a terminal obeys, and the token masked."""
+"""Logging to standard error: one line a record, nothing in it that a terminal obeys, and secrets masked."""
 
 import logging
 import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pydantic import SecretStr
 
 _MOST_CHARS = 8_000
 """Of one record; of a longer one the middle is left out, since a traceback says the most at its end."""
@@ -15,30 +11,30 @@ class LineFormatter(logging.Formatter):
     """Makes each record one line, tracebacks included, whatever names, headers and ids stand in it.
 
     So no record forges another, and none moves a terminal's cursor: line ends become ` | `, and other characters that
-    are not printed are spelt out. In place of the token stands `***`.
+    are not printed are spelt out. In place of a secret stands `***`.
 
     Args:
-        token: What is never to be shown.
+        secrets: What is never to be shown.
     """
 
-    def __init__(self, token: "SecretStr | None") -> None:
+    def __init__(self, *secrets: str) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        self._token = token
+        self._secrets = secrets
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        if self._token:
-            text = text.replace(self._token.get_secret_value(), "***")
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
         line = " | ".join(part for part in text.splitlines() if part.strip())
         line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
         half = _MOST_CHARS // 2
         return line if len(line) <= _MOST_CHARS else f"{line[:half]} … {line[-half:]}"
 
 
-def configure_logging(level: str, token: "SecretStr | None") -> None:
+def configure_logging(level: str, *secrets: str) -> None:
     """Log this process to standard error; libraries that log addresses and headers only from warnings on."""
     logging.raiseExceptions = False  # what cannot be formatted would be printed as it came
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter(token))
+    handler.setFormatter(LineFormatter(*secrets))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("mcp_backups").setLevel(level)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache, partial
 
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import AESGCMRequestStateCodec, RequestStateCodec
 from mcp_types import (
@@ -48,6 +49,18 @@ operation_id.
 
 _LOOK = "Look with list_backups before it is repeated, and tell the operator, whose log has the details."
 
+_SAME_FOR_LONG: tuple[CacheableMethod, ...] = (
+    "server/discover",
+    "tools/list",
+    "prompts/list",
+    "resources/list",
+    "resources/templates/list",
+)
+"""What stays the same while this server runs; unlike what a resource holds."""
+
+_A_MINUTE = CacheHint(ttl_ms=60_000, scope="private")
+"""Over HTTP a server of another version, or with other rules, may answer after that."""
+
 _BY_NAME = {tool.name: tool for tool in TOOLS}
 
 _ROLES: dict[Safety, Role] = {"reads": "read", "writes": "write", "destroys": "destroy"}
@@ -83,6 +96,7 @@ def build_server(
         version=__version__,
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
+        cache_hints=dict.fromkeys(_SAME_FOR_LONG, _A_MINUTE),
         on_list_tools=_list_tools,
         on_call_tool=partial(_call_tool, patience=patience, seal=seal),
         on_list_prompts=list_prompts,

@@ -9,7 +9,7 @@ from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import platformdirs
 from pydantic import (
@@ -40,7 +40,6 @@ _log = logging.getLogger(__name__)
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
 _TOKEN_FILE_BYTES = 4096
-_SECRET = re.compile(r"[\x21-\x7e]{16,512}")
 _QUOTES = "\"'`"
 _UNFILLED = re.compile(r"\$\{.*\}|\$\(.*\)|\$+(env:)?[A-Za-z_]\w*|\{.*\}|%[A-Za-z_]\w*%|<.*>", re.DOTALL)
 _UNFILLED_PART = re.compile(r"\$\{[^}]*\}|\{(env|file|input):[^}]*\}|^\$\w+[/\\]|^%\w+%[/\\]")
@@ -100,7 +99,7 @@ class Settings(BaseModel):
     """Every setting, with its default; the environment wins over the file.
 
     A TOML file uses the names as they stand. In the environment they are in capitals, and all
-    but the three `VPS_API_…` begin with `MCP_BACKUPS_`. Text is read as the number, flag or list that it spells;
+    but the five `VPS_API_…` begin with `MCP_BACKUPS_`. Text is read as the number, flag or list that it spells;
     numbers and flags of a TOML file must be that.
     """
 
@@ -111,6 +110,12 @@ class Settings(BaseModel):
         default=None, description="File that holds the API token; readable by its owner only, or a mounted secret."
     )
     vps_api_url: str = Field(default=DEFAULT_URL, description="Base URL of the API; https, or http on this machine.")
+    vps_api_ca_file: Location | None = Field(
+        default=None, description="File of certificates in PEM form that are trusted beside the system's."
+    )
+    vps_api_proxy: SecretStr | None = Field(
+        default=None, description="URL of the HTTP proxy that https goes through, with its password if it wants one."
+    )
     approval: Approval = Field(
         default="auto",
         description="Who consents to a destructive operation: auto, plan, human or flag.",
@@ -125,6 +130,9 @@ class Settings(BaseModel):
     deletes_per_day: Number = Field(default=30, ge=0, le=100_000, description="Most deletes within 24 hours.")
     restores_per_hour: Number = Field(
         default=1, ge=0, le=1000, description="Most restores of one server within an hour."
+    )
+    creates_per_hour: Number = Field(
+        default=30, ge=0, le=100_000, description="Most backups made within an hour, safety backups not counted."
     )
     require_safety_backup: Flag = Field(default=False, description="Refuse a restore without a safety backup.")
     mark_backups: Flag = Field(
@@ -148,6 +156,13 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", description="Least severe messages logged to standard error."
     )
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What is never to be shown: the token, and the proxy's password as it is written and as it is meant."""
+        token = self.vps_api_token.get_secret_value() if self.vps_api_token else ""
+        password = urlsplit(self.vps_api_proxy.get_secret_value()).password if self.vps_api_proxy else ""
+        return tuple(secret for secret in (token, password, unquote(password or "")) if secret)
 
     @field_validator("vps_api_token")
     @classmethod
@@ -183,6 +198,21 @@ class Settings(BaseModel):
         )
         return url.rstrip("/")
 
+    @field_validator("vps_api_proxy")
+    @classmethod
+    def _check_proxy(cls, proxy: SecretStr | None) -> SecretStr | None:
+        url = proxy.get_secret_value() if proxy else ""
+        if not url:
+            return None
+        parts = urlsplit(url)
+        is_address = url.isascii() and url.isprintable() and " " not in url and bool(parts.hostname)
+        _require(
+            is_address and parts.scheme in {"http", "https"}, "must be an address such as http://proxy.example.com:3128"
+        )
+        _require(_is_port_or_none(parts.netloc), "has a bad port")
+        _require(parts.path in {"", "/"} and not {"?", "#"} & set(url), "must not hold a path, query or fragment")
+        return proxy
+
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings of this process from its environment and the settings file.
@@ -206,6 +236,8 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     if settings.vps_api_token_file:
         token = SecretStr(_read_token(settings.vps_api_token_file))
         settings = settings.model_copy(update={"vps_api_token": token})
+    if settings.vps_api_ca_file:
+        _check_certificates(settings.vps_api_ca_file)
     check_state_dir(settings.state_dir)
     return settings
 
@@ -348,8 +380,10 @@ def _read_toml(path: Path, *, is_named: bool) -> dict[str, Any]:
                 f"{safe_text(name)} in the settings file is not a setting{_did_you_mean(name, Settings.model_fields)}"
                 " The names there are in small letters."
             )
-    if "vps_api_token" in values and not is_kept_private(path, mode):
-        raise ConfigError(f"{where} holds the token and can be read by others; make it private (chmod 600).")
+    secret = "the token" if "vps_api_token" in values else "the proxy's password"
+    has_secret = "vps_api_token" in values or "@" in str(values.get("vps_api_proxy"))
+    if has_secret and not is_kept_private(path, mode):
+        raise ConfigError(f"{where} holds {secret} and can be read by others; make it private (chmod 600).")
     return values
 
 
@@ -368,23 +402,18 @@ def _read_token(path: Path) -> str:
     return token
 
 
-def read_secret(path: Path) -> str:
-    """The secret that the proxy in front shares, out of a file that only this user may read.
+def _check_certificates(path: Path) -> None:
+    import ssl  # noqa: PLC0415 - few starts have such a file
 
-    Raises:
-        ConfigError: It holds none, or others may read it.
-    """
-    name = "MCP_BACKUPS_HTTP_SECRET_FILE"
-    if not is_kept_private(path, _mode(path, f"{name} names a file that")):
-        raise ConfigError(f"{name} names a file that others may read; make it private (chmod 600).")
+    name = "VPS_API_CA_FILE"
+    if _mode(path, f"{name} names a file that") & stat.S_IWOTH:
+        raise ConfigError(f"{name} names a file that anyone may write to; take that right away (chmod o-w).")
     try:
-        with path.open("rb") as file:
-            secret = _without_line_end(file.read(_TOKEN_FILE_BYTES).decode("ascii"))
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"{name} names a file that cannot be read as ASCII text.") from None
-    if not _SECRET.fullmatch(secret):
-        raise ConfigError(f"{name} names a file that holds no secret: 16 to 512 visible ASCII characters.")
-    return secret
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise ConfigError(f"{name} names a file that holds no certificates in PEM form.") from None
+    except OSError:
+        raise ConfigError(f"{name} names a file that cannot be read.") from None
 
 
 def _mode(path: Path, where: str) -> int:

@@ -12,7 +12,7 @@ import anyio
 from pydantic import SecretStr
 
 from mcp_backups.actions import ACTIONS
-from mcp_backups.api import VpsClient
+from mcp_backups.api import Network, VpsClient
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import BackupsError
 from mcp_backups.ledger import Ledger, Liveness, installation_key
@@ -45,7 +45,12 @@ async def open_context(
     liveness = Liveness(settings.state_dir)
     try:
         async with (
-            connect(settings.vps_api_url, settings.vps_api_token, clock=clock) as api,
+            connect(
+                settings.vps_api_url,
+                settings.vps_api_token,
+                clock=clock,
+                network=Network(settings.vps_api_ca_file, settings.vps_api_proxy),
+            ) as api,
             anyio.create_task_group() as background,
         ):
             context = Context(settings, api, ledger, liveness, clock, ACTIONS)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,9 +11,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
+from mcp_backups.commands.prometheus import metrics
+from mcp_backups.health import FleetHealth
 from mcp_backups.sandbox import Emulator, Fault, serve_in_thread
 from mcp_backups.sandbox.fleet import Backup
+from tests.stage import NOW
+
+from .commands.test_check import DAY, keep_only
+from .commands.test_watching import watching
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SERVER = ("--", sys.executable, "-m", "mcp_backups", "--sandbox", "--backup-seconds", "1")
@@ -198,6 +206,63 @@ def test_no_doubt_opens_the_gate_to_a_deployment(account: Emulator, of_account: 
     assert finished([gate], of_account).returncode != 0
 
 
+WATCH = EXAMPLES / "watch"
+
+
+def command_in(name: str) -> str:
+    """The shell's words that a schedule runs a check by."""
+    text = (WATCH / name).read_text(encoding="utf-8")
+    if name == "crontab":
+        command = re.search(r"^(?:[\d*]+ ){5}(.*)$", text, re.MULTILINE)[1]  # type: ignore[index]
+        assert "%" not in command, "which cron takes for the end of a line"
+        return str(command)
+    if name.endswith(".service"):
+        return re.search(r"^ExecStart=/usr/local/bin/(.*)$", text, re.MULTILINE)[1]  # type: ignore[index]
+    (step,) = [step for step in yaml.safe_load(text)["jobs"]["check"]["steps"] if "check" in step["run"]]
+    return str(step["run"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell's command")
+@pytest.mark.parametrize("name", ["crontab", "mcp-backups-check.service", "github-actions.yml"])
+def test_what_a_schedule_runs_checks_and_tells(
+    account: Emulator, of_account: dict[str, str], tmp_path: Path, name: str
+) -> None:
+    (tmp_path / ".config" / "mcp-backups").mkdir(parents=True)
+    with watching(200) as monitor:
+        for place in (tmp_path / ".config" / "mcp-backups" / "ping", tmp_path / "ping"):
+            place.write_text(monitor.url)
+        # What systemd fills in, and the collector's folder.
+        command = command_in(name).replace("%d", str(tmp_path)).replace("/var/lib/node-exporter", str(tmp_path))
+        environment = of_account | {"HOME": str(tmp_path), "PING_URL": monitor.url}
+        told = finished(["/bin/sh", "-c", command], environment)
+        assert "not_ok: 4 of 8 servers" in told.stdout
+        assert monitor.asked == ["/URL/start", "/URL/fail"]
+        keep_only(account.fleet, 12345, 12346)
+        quiet = finished(["/bin/sh", "-c", command], environment)
+        assert (quiet.returncode, quiet.stderr) == (0, "")
+        assert (quiet.stdout == "") == (name == "crontab"), "cron mails whatever is printed"
+    assert (tmp_path / "mcp_backups.prom").exists() == name.endswith(".service")
+
+
+def test_the_rules_for_prometheus_name_what_is_written() -> None:
+    written = set(
+        re.findall(r"^# TYPE (\w+)", "\n".join(metrics(FleetHealth((), DAY, NOW, (), "ok"), NOW)), re.MULTILINE)
+    )
+    rules = yaml.safe_load((WATCH / "prometheus-rules.yml").read_text(encoding="utf-8"))["groups"][0]["rules"]
+    named = {name for rule in rules for name in re.findall(r"\bmcp_backups_\w+", rule["expr"])}
+    assert len(rules) == 3
+    assert named <= written
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    units = [str(shutil.copy(path, tmp_path)) for path in sorted(WATCH.glob("mcp-backups-check.*"))]
+    assert len(units) == 2
+    told = finished(["systemd-analyze", "verify", *units], dict(os.environ)).stderr
+    faults = [line for line in told.splitlines() if tmp_path.name in line or "mcp-backups-check" in line]
+    assert [line for line in faults if "is not executable" not in line] == []  # since it is not installed there
+
+
 AGENT_PYTHONS = [python for python in os.environ.get("AGENT_PYTHONS", "").split(os.pathsep) if python]
 """Interpreters that have the frameworks: each lives in an environment of its own."""
 
@@ -218,6 +283,6 @@ def test_an_agent_of_a_framework_plans_and_confirms(environment: dict[str, str],
 
 def test_every_example_is_run_here() -> None:
     tested = Path(__file__).read_text(encoding="utf-8")
-    examples = [path.name for path in EXAMPLES.rglob("*") if path.suffix in {".py", ".sh"}]
-    assert len(examples) >= 8
+    examples = [path.name for path in EXAMPLES.rglob("*") if path.suffix in {".py", ".sh", ".yml", ".service"}]
+    assert len(examples) >= 11
     assert [name for name in examples if f'"{name}"' not in tested] == []

@@ -35,7 +35,7 @@ EMULATOR = "sandbox"
 EMULATOR_USERS = {"transport", "commands", "cli"}
 
 ONLY_IN = {
-    "httpx2": {"api"},
+    "httpx2": {"api", "commands"},
     "mcp": {"server", "stdio", "web", "commands", "tools"},
     "mcp_types": {"server", "stdio", "commands", "tools"},
     "sqlite3": {"ledger"},

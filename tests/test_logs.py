@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 from rich.table import Table
 from rich.text import Text
 
@@ -56,10 +55,10 @@ def is_plain(text: str) -> bool:
 def test_a_record_is_one_line_whoever_writes_it(name: str, hostile: str, monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.StringIO()
     monkeypatch.setattr(sys, "stderr", written)
-    configure_logging("INFO", SecretStr("vps_s3cret"))
+    configure_logging("INFO", "vps_s3cret", "proxy_s3cret")
     log = logging.getLogger(name)
     log.warning("Invalid Host header: %s", hostile)
-    log.warning(f"Invalid Host header: {hostile} vps_s3cret")  # noqa: G004 - as the SDK does
+    log.warning(f"Invalid Host header: {hostile} vps_s3cret proxy_s3cret")  # noqa: G004 - as the SDK does
     log.error("%s failed", hostile, exc_info=(ValueError, ValueError(hostile), None))
     lines = written.getvalue().split("\n")
     assert [bool(line) for line in lines] == [True, True, True, False]
@@ -71,7 +70,7 @@ def test_a_record_is_one_line_whoever_writes_it(name: str, hostile: str, monkeyp
 
 def test_a_record_that_is_far_too_long_keeps_its_beginning_and_its_end() -> None:
     record = logging.LogRecord("x", logging.ERROR, "", 0, "begin" + "x" * 300_000 + "end", None, None)
-    line = LineFormatter(None).format(record)
+    line = LineFormatter().format(record)
     assert len(line) < 9_000
     assert ("begin" in line, line.endswith("end")) == (True, True)
 
@@ -91,7 +90,7 @@ def test_no_tool_or_argument_name_makes_a_line_of_a_servers_log(tmp_path: Path) 
 
 
 def test_what_cannot_be_formatted_is_not_printed_as_it_came(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("INFO", None)
+    configure_logging("INFO")
     logging.getLogger("mcp_backups").warning("%d", "\x1b[31m")
     assert "\x1b" not in capsys.readouterr().err
 

@@ -61,6 +61,7 @@ async def test_the_policy_is_that_in_force(agent_with: AgentWith) -> None:
         deletes_per_hour=4,
         deletes_per_day=5,
         restores_per_hour=6,
+        creates_per_hour=7,
         require_safety_backup=True,
         ignored_servers=frozenset({12384, 12360}),
     ) as agent:
@@ -72,7 +73,12 @@ async def test_the_policy_is_that_in_force(agent_with: AgentWith) -> None:
     assert policy["protected_backups"] == [499, 501]
     assert policy["ignored_servers"] == [12360, 12384]
     assert policy["safety_backup_required"] is True
-    assert policy["budgets"] == {"deletes_per_hour": 4, "deletes_per_day": 5, "restores_per_server_per_hour": 6}
+    assert policy["budgets"] == {
+        "deletes_per_hour": 4,
+        "deletes_per_day": 5,
+        "restores_per_server_per_hour": 6,
+        "creates_per_hour": 7,
+    }
 
 
 @pytest.mark.parametrize("approval", ["auto", "plan", "human", "flag"])

@@ -15,6 +15,8 @@ import pytest
 from mcp_backups.server import definition
 from mcp_backups.tools import TOOLS, Tool
 
+from .stage import Era, Session
+
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 ALL_BYTES = 10_000
 """What the definitions may cost a model before it has asked for anything."""
@@ -220,6 +222,16 @@ def test_all_the_definitions_together_are_small() -> None:
     """Titles, hints and output schemas do not reach the model."""
     parts = [{key: told(tool)[key] for key in ("name", "description", "inputSchema")} for tool in TOOLS]
     assert len(json.dumps(parts, separators=(",", ":"), ensure_ascii=False).encode()) < ALL_BYTES
+
+
+@pytest.mark.anyio
+async def test_lists_may_be_kept_for_a_minute_and_by_no_one_else(agent: Session, era: Era) -> None:
+    """They change with the server's version alone. Before 2026-07-28 there is no word for it."""
+    client = agent.client
+    lists = await client.list_tools(), await client.list_prompts()
+    for listed in (*lists, await client.list_resources(), await client.list_resource_templates()):
+        assert (listed.ttl_ms, listed.cache_scope) == (60_000 if era == "auto" else 0, "private")
+    assert (await client.read_resource("backups://policy")).ttl_ms == 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import trustme
 from pydantic import SecretStr
 
 from mcp_backups.errors import ConfigError
@@ -82,6 +83,18 @@ WRONG_VALUES = [
     ("VPS_API_URL", "https://s3cret.test/\x01"),
     ("VPS_API_URL", "https://s3crét.test/"),
     ("VPS_API_URL", "https:\\\\s3cret.test"),
+    ("VPS_API_CA_FILE", "s3cret.pem"),
+    ("VPS_API_PROXY", "s3cret.test"),
+    ("VPS_API_PROXY", "s3cret.test:3128"),
+    ("VPS_API_PROXY", "socks5://s3cret.test:1080"),
+    ("VPS_API_PROXY", "http://:s3cret@"),
+    ("VPS_API_PROXY", "http://user:s3cret@proxy.test:port"),
+    ("VPS_API_PROXY", "http://user:s3cret@proxy.test:99999"),
+    ("VPS_API_PROXY", "http://user:s3 cret@proxy.test"),
+    ("VPS_API_PROXY", "http://user:s3crét@proxy.test"),
+    ("VPS_API_PROXY", "http://proxy.test/s3cret"),
+    ("VPS_API_PROXY", "http://proxy.test?s3cret"),
+    ("VPS_API_PROXY", "http://user:s3cret#@proxy.test"),
     ("MCP_BACKUPS_APPROVAL", "s3cret"),
     ("MCP_BACKUPS_READ_ONLY", "s3cret"),
     ("MCP_BACKUPS_READ_ONLY", "maybe"),
@@ -119,6 +132,7 @@ WRONG_VALUES = [
     ("MCP_BACKUPS_DELETES_PER_HOUR", "100001"),
     ("MCP_BACKUPS_DELETES_PER_DAY", "many s3cret"),
     ("MCP_BACKUPS_RESTORES_PER_HOUR", "-1"),
+    ("MCP_BACKUPS_CREATES_PER_HOUR", "many"),
     ("MCP_BACKUPS_REQUIRE_SAFETY_BACKUP", "perhaps s3cret"),
     ("MCP_BACKUPS_MARK_BACKUPS", "2"),
     ("MCP_BACKUPS_LOG_LEVEL", "s3cret"),
@@ -589,6 +603,74 @@ def test_settings_never_show_the_token(set_up: Callable[[Mapping[str, str]], Non
     assert SECRET not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
     assert settings.vps_api_token is not None
     assert settings.vps_api_token.get_secret_value() == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("proxy", "hidden"),
+    [
+        ("http://proxy.test:3128", ()),
+        ("https://proxy.test", ()),
+        ("http://user:s3cret@proxy.test:3128/", (SECRET,)),
+        ("http://user:p%40s3cret@[::1]:3128", (f"p%40{SECRET}", f"p@{SECRET}")),
+        ("http://user@proxy.test", ()),
+    ],
+)
+def test_the_proxys_password_is_a_secret(
+    proxy: str, hidden: tuple[str, ...], set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    set_up({"VPS_API_PROXY": proxy})
+    settings = load_settings()
+    assert settings.vps_api_proxy is not None
+    assert settings.vps_api_proxy.get_secret_value() == proxy
+    assert "proxy.test" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert set(settings.secrets) == set(hidden)
+
+
+@pytest.mark.parametrize(("mode", "is_refused"), [(0o600, False), (0o644, True), (0o640, True)])
+@pytest.mark.parametrize(("credentials", "secret"), [("user:s3cret@", True), ("", False)])
+def test_a_settings_file_with_the_proxys_password_is_as_private_as_one_with_the_token(
+    credentials: str,
+    secret: bool,
+    mode: int,
+    is_refused: bool,
+    tmp_path: Path,
+    set_up: Callable[[Mapping[str, str]], None],
+) -> None:
+    file = a_file(tmp_path / "config.toml", f"vps_api_proxy = 'http://{credentials}proxy.test:3128'", mode)
+    set_up({"MCP_BACKUPS_CONFIG": file})
+    if secret and is_refused:
+        assert "holds the proxy's password and can be read by others; make it private (chmod 600)." in refusal()
+    else:
+        assert load_settings().vps_api_proxy is not None
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "rule"),
+    [
+        (None, 0o644, "that cannot be found or read."),
+        ("", 0o644, "that holds no certificates in PEM form."),
+        ("s3cret", 0o644, "that holds no certificates in PEM form."),
+        (
+            "-----BEGIN CERTIFICATE-----\ns3cret\n-----END CERTIFICATE-----\n",
+            0o644,
+            "that holds no certificates in PEM",
+        ),
+        (trustme.CA().private_key_pem.bytes().decode(), 0o600, "that holds no certificates in PEM form."),
+        (trustme.CA().cert_pem.bytes().decode(), 0o666, "that anyone may write to; take that right away (chmod o-w)."),
+        (trustme.CA().cert_pem.bytes().decode(), 0o644, ""),
+    ],
+    ids=["missing", "empty", "text", "broken", "a key", "open to others", "a certificate"],
+)
+def test_a_file_of_certificates_is_looked_at_before_anything_is_sent(
+    content: str | None, mode: int, rule: str, tmp_path: Path, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    if content is not None:
+        a_file(tmp_path / "ca.pem", content, mode)
+    set_up({"VPS_API_CA_FILE": str(tmp_path / "ca.pem")})
+    if rule:
+        assert refusal().startswith(f"VPS_API_CA_FILE names a file {rule}")
+    else:
+        assert load_settings().vps_api_ca_file == tmp_path / "ca.pem"
 
 
 @pytest.mark.parametrize("how", ["-OO", "PYTHONOPTIMIZE"])

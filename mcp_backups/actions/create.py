@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 
 import anyio
 
@@ -24,11 +25,14 @@ from mcp_backups.operations import (
     Result,
     Status,
     carry_out,
+    check_budget,
     check_server,
     check_write,
+    counted,
     follow,
     may_have_acted,
     new_id,
+    recent,
 )
 from mcp_backups.text import line_fault, seen
 
@@ -81,8 +85,11 @@ async def create(
         intended = intent(context, arguments, backups)
 
         def intend(entries: Entries, owner: str) -> Operation | None:
-            is_repeat = not allow_duplicate and find_repeat(context, entries, arguments, gone)
-            return None if is_repeat else entries.save(intended.updated(owner=owner))
+            if not allow_duplicate and find_repeat(context, entries, arguments, gone):
+                return None
+            sent = counted(context, entries, "create_backup")
+            check_budget(context.settings, "create_backup", server_id, sent, context.moment())
+            return entries.save(intended.updated(owner=owner))
 
         started = await carry_out(context, intended.id, intend)
         recorded = started or await context.ledger.read(lambda entries: find_repeat(context, entries, arguments, gone))
@@ -156,9 +163,10 @@ def find_repeat(
     there, and holds what the server is now.
     """
     server_id, now = int(arguments["server_id"]), context.moment()
-    made = entries.find(action="create_backup", server_id=server_id, statuses=EFFECTIVE, owner=context.identity)
-    deletes = entries.find(action="delete_backup", server_id=server_id, statuses=EFFECTIVE)
-    restores = entries.find(action="restore_server", server_id=server_id, statuses=EFFECTIVE, sent_only=True)
+    sent = entries.sent("create_backup", server_id=server_id, statuses=EFFECTIVE)
+    made = [each for each in recent(sent, REPEAT_WINDOW, now) if context.can_see(each)]
+    deletes = entries.sent_for_backups("delete_backup", {each.backup_id for each in made}, EFFECTIVE, server_id)
+    restores = entries.sent("restore_server", server_id=server_id, statuses=EFFECTIVE)
     gone = {each.backup_id for each in deletes if context.concerns(each)}.union(known_gone)
     restored = next((each.sent for each in restores if each.sent and context.concerns(each)), None)
     return next(
@@ -166,7 +174,6 @@ def find_repeat(
             each
             for each in made
             if each.arguments == arguments
-            and each.created.ago(now) < REPEAT_WINDOW
             and not (each.backup_id and each.backup_id in gone)
             and not (restored and restored.ago(now) < each.created.ago(now))
         ),
@@ -239,7 +246,7 @@ async def _judged(context: Context, operation: Operation, backups: Listing[Backu
 
 
 def _rivals(entries: Entries, operation: Operation) -> list[Operation]:
-    creates = entries.find(action="create_backup", server_id=operation.server_id, limit=_RIVALS)
+    creates = islice(entries.sent("create_backup", server_id=operation.server_id), _RIVALS)
     return [each for each in creates if each.id != operation.id and each.arguments == operation.arguments]
 
 

@@ -188,7 +188,7 @@ async def _start_safety(
 ) -> Operation:
     """Have the safety backup made; returns the restore that waits for it."""
     arguments: Arguments = {"server_id": operation.server_id, "description": _SAFETY_DESCRIPTION}
-    safety = create.intent(context, arguments, seen.inventory.backups)
+    safety = create.intent(context, arguments, seen.inventory.backups).updated(is_safety=True)
 
     def intend(entries: Entries, owner: str) -> Operation | None:
         current = still_open(context, entries, operation)

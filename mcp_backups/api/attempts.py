@@ -4,12 +4,16 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 import anyio
 import httpx2
+from opentelemetry.trace import Span, SpanKind, StatusCode, get_tracer
 
+from mcp_backups import __version__
 from mcp_backups.clock import Clock
 
 from . import bodies, refusal
@@ -25,6 +29,7 @@ from .classify import (
     DeadlineError,
     cause_of,
     classify,
+    tunnel_status,
 )
 from .link import Link, Progress
 
@@ -108,6 +113,7 @@ _FARTHEST_CLOCK = timedelta(days=366)
 _FAILURES = (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, UnicodeError, BodyError)
 
 _log = logging.getLogger(__name__)
+_tracer = get_tracer("mcp_backups", __version__)
 
 
 class Attempts:
@@ -151,8 +157,9 @@ class Attempts:
         number = 0
         while True:
             number += 1
-            progress.sent = True  # until tracing says that it is still connecting
-            outcome = await self._try(call, progress, scope)
+            progress.begin()
+            with _span(call, self._link.url(call), number) as span:
+                outcome = await self._try(call, progress, scope, span)
             if isinstance(outcome, Done):
                 self._budget.succeeded()
                 return outcome.value
@@ -166,7 +173,7 @@ class Attempts:
             await self._clock.sleep(wait)
 
     async def _try(
-        self, call: ApiCall[ResultT], progress: Progress, scope: anyio.CancelScope
+        self, call: ApiCall[ResultT], progress: Progress, scope: anyio.CancelScope, span: Span
     ) -> Done[ResultT] | Failed:
         started, ended = self._clock.ticks(), "cancelled"
         try:
@@ -175,10 +182,16 @@ class Attempts:
             ended = cause.__name__ if isinstance(cause, type) else str(cause)
         except _FAILURES as error:
             # The exception itself goes no further: its text may quote the token or the address.
-            outcome = _failed(call, cause_of(error), detail=str(error) if isinstance(error, BodyError) else "")
+            no_tunnel = self._link.has_proxy and not progress.sent
+            outcome = _failed(call, cause_of(error, no_tunnel=no_tunnel), detail=_detail(error))
             ended = type(error).__name__
         finally:
             _log.info("%s %s: %s, %.0f ms", call.method, call.path, ended, (self._clock.ticks() - started) * 1000)
+            if ended.isdecimal():
+                span.set_attribute("http.response.status_code", int(ended))
+            if not ended.startswith("2"):
+                span.set_attribute("error.type", ended)
+                span.set_status(StatusCode.ERROR)
         return outcome
 
     async def _exchange(
@@ -222,11 +235,46 @@ class Attempts:
             self.clock_offset = date - wall
 
 
+def _span(call: ApiCall[ResultT], url: str, number: int) -> AbstractContextManager[Span]:
+    """What OpenTelemetry is told of an attempt, by its conventions for HTTP clients; not the token, nor any text.
+
+    Args:
+        call: The request.
+        url: Where it goes.
+        number: Which attempt it is, from 1.
+    """
+    template = re.sub("[0-9]+", "{id}", call.path)
+    attributes: dict[str, str | int] = {
+        "http.request.method": call.method,
+        "url.full": url,
+        "url.template": template,
+    }
+    with contextlib.suppress(ValueError):  # an address that is none: sending to it says so
+        parts = urlsplit(url)
+        attributes["server.port"] = parts.port or (443 if parts.scheme == "https" else 80)
+        attributes["server.address"] = parts.hostname or ""
+    if number > 1:
+        attributes["http.request.resend_count"] = number - 1
+    return _tracer.start_as_current_span(
+        f"{call.method} {template}",
+        kind=SpanKind.CLIENT,
+        attributes=attributes,
+        record_exception=False,
+        set_status_on_exception=False,
+    )
+
+
 def _failed(call: ApiCall[ResultT], cause: Cause, *, foreign: bool = False, detail: str = "", said: str = "") -> Failed:
     verdict = classify(cause, write=call.write, deletes=call.deletes, foreign=foreign, lookup=call.lookup)
     if verdict is None:
         raise ValueError("a 2xx status is no failure")
     return Failed(cause, verdict, detail=detail, said=said)
+
+
+def _detail(error: Exception) -> str:
+    if isinstance(error, BodyError):
+        return str(error)
+    return f" (HTTP {status})" if (status := tunnel_status(error)) else ""
 
 
 def _media_type(response: httpx2.Response) -> str:

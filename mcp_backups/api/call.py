@@ -26,7 +26,15 @@ from mcp_backups.errors import (
 )
 
 from .bodies import Body
-from .classify import BodyDeniesError, BodyError, Cause, Classification, Lookup
+from .classify import (
+    BodyDeniesError,
+    BodyError,
+    Cause,
+    Classification,
+    Lookup,
+    TunnelError,
+    TunnelRefusedError,
+)
 
 ResultT = TypeVar("ResultT")
 
@@ -103,6 +111,9 @@ _BY_CAUSE: dict[type[Exception], str] = {
     ssl.SSLCertVerificationError: (
         "TLS verification failed: the certificate at VPS_API_URL is not trusted, has expired or is for another host."
     ),
+    TunnelRefusedError: "The proxy at VPS_API_PROXY refuses what goes to VPS.org{detail}: it may want another user name"
+    " or password, or forbid the address.",
+    TunnelError: "The proxy at VPS_API_PROXY cannot be reached, or does not reach VPS.org{detail}.",
     httpx2.UnsupportedProtocol: "VPS_API_URL must be an address that begins with https://.",
     httpx2.LocalProtocolError: (
         "The request could not be formed: VPS_API_TOKEN or VPS_API_URL holds characters that cannot be sent."

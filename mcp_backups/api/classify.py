@@ -4,6 +4,7 @@ One table, one function. The rule behind it: a write is sent again only where it
 What is not in the table is taken for the worst, a request that may have taken effect.
 """
 
+import re
 import ssl
 from enum import Enum
 from typing import NamedTuple
@@ -57,6 +58,14 @@ class DeadlineError(Exception):
 
 class DeadlineBeforeSendingError(Exception):
     """The time for the whole request was over before a byte of it was sent."""
+
+
+class TunnelError(Exception):
+    """The proxy that is set could not be reached, or opened no tunnel to VPS.org."""
+
+
+class TunnelRefusedError(TunnelError):
+    """It refused to, and will go on refusing: such as without the password that it wants."""
 
 
 class Lookup(Enum):
@@ -119,6 +128,8 @@ EXCEPTIONS: dict[type[Exception], _Row] = {
     httpx2.ConnectError: _UNREACHED,
     httpx2.ConnectTimeout: _UNREACHED,
     httpx2.PoolTimeout: _UNREACHED,
+    TunnelError: _UNREACHED,
+    TunnelRefusedError: _MISCONFIGURED,
     ssl.SSLCertVerificationError: _MISCONFIGURED,
     httpx2.UnsupportedProtocol: _MISCONFIGURED,
     httpx2.LocalProtocolError: _MISCONFIGURED,
@@ -180,6 +191,9 @@ HUNDREDS: dict[int, _Row] = {
     5: _BROKEN_DOWN,
 }
 
+_REFUSES_TUNNEL = frozenset(range(400, 500)) - {408, 425, 429}
+"""Statuses by which a proxy refuses a tunnel for good."""
+
 _REFUSES_DELETE = frozenset({*range(300, 400), 400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 429})
 """Statuses by which a DELETE is plainly refused. A backup that any other may have deleted is not to be counted on."""
 
@@ -210,11 +224,24 @@ def classify(
     return row.verdict(write=write)
 
 
-def cause_of(error: Exception) -> type[Exception]:
-    """The class that says most about what was raised: a certificate that failed, where that lies behind it."""
+def cause_of(error: Exception, *, no_tunnel: bool = False) -> type[Exception]:
+    """The class that says most about what was raised: a certificate that failed, where that lies behind it.
+
+    Args:
+        error: What was raised.
+        no_tunnel: Whether it was raised before a proxy had opened its tunnel.
+    """
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, ssl.SSLCertVerificationError):
             return ssl.SSLCertVerificationError
         link = link.__cause__ or link.__context__
+    if no_tunnel:
+        return TunnelRefusedError if tunnel_status(error) in _REFUSES_TUNNEL else TunnelError
     return type(error)
+
+
+def tunnel_status(error: Exception) -> int:
+    """The status by which a proxy said that it opens no tunnel, 0 if it said none; of its words nothing is told."""
+    match = re.match("[0-9]{3}", str(error)) if isinstance(error, httpx2.ProxyError) else None
+    return int(match[0]) if match else 0

@@ -1,7 +1,6 @@
 """The VPS.org client: one method per endpoint."""
 
 import random
-import ssl
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -20,7 +19,7 @@ from .attempts import Attempts
 from .bodies import Body, Page, RowReader
 from .call import ApiCall, ResultT
 from .classify import BodyUnreadableError, Lookup
-from .link import Link
+from .link import Link, Network
 from .pages import Fetch, ListRequest, read_list
 
 _PAGE_SIZE = 100
@@ -28,6 +27,7 @@ _LIST_DEADLINES = 1.25
 """After this many times the deadline of one request no further page is asked for: a list takes 45 s at most."""
 
 
+_STRAIGHT = Network()
 _SMALLER = "It stays so until there is less to list at VPS.org; tell the user."
 """What to do about a list that is too large and cannot be asked for in parts."""
 
@@ -44,7 +44,7 @@ class VpsClient:
         clock: Where time comes from.
         jitter: From 0 up to 1, how much of each backoff is waited.
         deadline: Seconds for one request in all its attempts.
-        verify: Which certificates are trusted; None = the system's.
+        network: The way there; by default straight, with the certificates that the system trusts.
 
     Attributes:
         last_servers: The last complete list of servers that was read; None before the first.
@@ -58,10 +58,10 @@ class VpsClient:
         clock: Clock,
         jitter: Callable[[], float] = random.random,
         deadline: float = 20.0,
-        verify: ssl.SSLContext | None = None,
+        network: Network = _STRAIGHT,
     ) -> None:
         # A quarter: a connection that cannot be made leaves time for the other attempts.
-        self._link = Link(base_url, token, verify, connect_seconds=deadline / 4)
+        self._link = Link(base_url, token, network, connect_seconds=deadline / 4)
         self._attempts = Attempts(self._link, clock, jitter, deadline)
         self._clock = clock
         self._list_seconds = _LIST_DEADLINES * deadline

@@ -4,8 +4,11 @@ import hashlib
 import json
 import re
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import httpx2
 from pydantic import SecretStr
@@ -24,14 +27,67 @@ _NAME_ROUNDS = 200_000
 """80 ms once in a process: an e-mail address can be guessed."""
 
 
+@dataclass(frozen=True)
+class Network:
+    """The way out of this network, as the operator set it; the environment's usual variables are not followed.
+
+    Attributes:
+        ca_file: Certificates in PEM form that are trusted beside the system's.
+        proxy: Address of an HTTP proxy, with user name and password if it wants them. It serves https alone, by a
+            tunnel: what is sent to plain http, which is only allowed on this machine, it never sees.
+    """
+
+    ca_file: Path | None = None
+    proxy: SecretStr | None = None
+
+    def has_proxy_for(self, url: str) -> bool:
+        return self.proxy is not None and _is_https(url)
+
+    def trust(self, url: str) -> ssl.SSLContext:
+        """What certificates are checked by; nothing for plain http, which spares the time."""
+        if not _is_https(url):
+            return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusted = httpx2.create_ssl_context(trust_env=False)
+        if self.ca_file:
+            trusted.load_verify_locations(self.ca_file)
+        return trusted
+
+    def transport(self, url: str, trusted: ssl.SSLContext, limits: httpx2.Limits) -> httpx2.AsyncHTTPTransport:
+        """Connections to an address, without httpx2's client: nothing follows redirects or logs whole addresses.
+
+        Args:
+            url: The address.
+            trusted: See `trust`.
+            limits: How many connections there are, and are kept.
+        """
+        proxy = None
+        if self.proxy and _is_https(url):
+            address = httpx2.URL(self.proxy.get_secret_value())
+            proxy = httpx2.Proxy(address, ssl_context=trusted if address.scheme == "https" else None)
+        return httpx2.AsyncHTTPTransport(verify=trusted, trust_env=False, limits=limits, proxy=proxy, retries=0)
+
+
 @dataclass
 class Progress:
-    """How far an attempt has come, told by httpcore's tracing. Anything but a connection being made counts as sent."""
+    """How far an attempt has come, told by httpcore's tracing.
+
+    Anything counts as sent but a connection being made, and what is said to a proxy, by a CONNECT, until its tunnel
+    stands.
+    """
 
     sent: bool = True
+    _tunnel_is_open: bool = True
 
-    async def trace(self, event: str, _info: object) -> None:
-        self.sent = not event.startswith("connection.")
+    def begin(self) -> None:
+        """Another attempt, which counts as sent until tracing says that it is still connecting."""
+        self.sent = self._tunnel_is_open = True
+
+    async def trace(self, event: str, info: Mapping[str, Any]) -> None:
+        if event == "http11.send_request_headers.started" and info["request"].method == b"CONNECT":
+            self._tunnel_is_open = False
+        elif event == "proxy.start_tls.complete":
+            self._tunnel_is_open = True
+        self.sent = self._tunnel_is_open and not event.startswith("connection.")
 
 
 class Link:
@@ -43,18 +99,20 @@ class Link:
     Args:
         base_url: The API's address, with or without a slash at the end.
         token: None or empty if there is none; then nothing is ever sent.
-        verify: Which certificates are trusted; None = the system's.
+        network: The way there.
         connect_seconds: How long making a connection may take.
     """
 
-    def __init__(
-        self, base_url: str, token: SecretStr | None, verify: ssl.SSLContext | None, connect_seconds: float
-    ) -> None:
+    def __init__(self, base_url: str, token: SecretStr | None, network: Network, connect_seconds: float) -> None:
         self._base_url = base_url.rstrip("/")
         self._token = token or SecretStr("")
-        self._verify = verify
+        self._network = network
         self._timeout = httpx2.Timeout(None, connect=connect_seconds).as_dict()
         self._transports: dict[bool, httpx2.AsyncHTTPTransport] = {}
+
+    @property
+    def has_proxy(self) -> bool:
+        return self._network.has_proxy_for(self._base_url)
 
     @cached_property
     def credential(self) -> str:
@@ -106,6 +164,10 @@ class Link:
         token = self._token.get_secret_value()
         return re.sub(r"vps_[\w-]+", "vps_...", words.replace(token, "vps_...") if token else words)
 
+    def url(self, call: ApiCall[ResultT]) -> str:
+        """Where a request goes; nothing in it is a secret."""
+        return self._base_url + call.path + (f"?{call.query}" if call.query else "")
+
     def _request(self, call: ApiCall[ResultT], progress: Progress) -> httpx2.Request:
         headers = {
             "Accept": "application/json",
@@ -119,22 +181,22 @@ class Link:
             content = json.dumps(call.body).encode()
         return httpx2.Request(
             call.method,
-            self._base_url + call.path + (f"?{call.query}" if call.query else ""),
+            self.url(call),
             headers=headers,
             content=content,
             extensions={"timeout": self._timeout, "trace": progress.trace},
         )
 
+    @cached_property
+    def _trusted(self) -> ssl.SSLContext:
+        return self._network.trust(self._base_url)
+
     def _transport(self, *, write: bool) -> httpx2.AsyncHTTPTransport:
         if write not in self._transports:
-            self._verify = self._verify or self._trust()
-            self._transports[write] = httpx2.AsyncHTTPTransport(
-                verify=self._verify, trust_env=False, limits=_FRESH if write else _KEPT_ALIVE, retries=0
-            )
+            limits = _FRESH if write else _KEPT_ALIVE
+            self._transports[write] = self._network.transport(self._base_url, self._trusted, limits)
         return self._transports[write]
 
-    def _trust(self) -> ssl.SSLContext:
-        """The system's certificates; none for plain http, which is only set for this machine and spares the time."""
-        if self._base_url.lower().startswith("https:"):
-            return httpx2.create_ssl_context(trust_env=False)
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+def _is_https(url: str) -> bool:
+    return url.lower().startswith("https:")

@@ -2,12 +2,12 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from pydantic import ValidationError
 from rich.console import Group, RenderableType
@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mcp_backups.commands.terminal import ACCENT, open_console, printable
-from mcp_backups.ledger import OF_THE_LEDGER, Event, open_for_audit
-from mcp_backups.operations import Operation
+from mcp_backups.ledger import OF_THE_LEDGER, Event, open_for_audit, wholes
+from mcp_backups.operations import Entries, Operation
 from mcp_backups.settings import Settings
 from mcp_backups.text import age, plural, safe_text
 
@@ -59,19 +59,36 @@ def show_events(settings: Settings, operation_id: str = "") -> int:
     with open_for_audit(settings.state_dir, Operation, settings.key_file) as ledger:
         if ledger is None:
             return _nothing_yet(sys.stdout)
-        numbers: dict[str, list[int]] = {}
-        for event in ledger.events(operation_id):
-            numbers.setdefault(event.operation_id, []).append(event.seq)
-        if operation_id and not numbers:
-            return _unknown(operation_id)
         console = open_console()
-        for of_one in numbers.values():
-            console.print(events_view(ledger.events_at(of_one)))
+        for each in [operation_id] if operation_id else ledger.beginnings():
+            events = list(ledger.events(each)) or _events_of_plan(ledger.get(each))
+            if not events:
+                return _unknown(operation_id)
+            console.print(events_view(events))
             console.print()
-        fault = ledger.verify()
-        verdict = _verdict(ledger.last_event(), fault)
-    console.print(Text(verdict, style="bold red" if fault else ACCENT))
+        if operation_id:
+            verdict, is_good = _verdict_on_one(events, ledger)
+        else:
+            fault = ledger.verify()
+            verdict, is_good = _verdict(ledger.last_event(), fault), not fault
+    console.print(Text(verdict, style=ACCENT if is_good else "bold red"))
     return 0
+
+
+def _events_of_plan(plan: Operation | None) -> list[Event]:
+    """How a plan is now, as an event: it has none, until somebody consents."""
+    if plan is None:
+        return []
+    return [Event(0, plan.created.wall.isoformat(), plan.id, plan.status, plan.model_dump_json(exclude_defaults=True))]
+
+
+def _verdict_on_one(events: Sequence[Event], ledger: Entries) -> tuple[str, bool]:
+    """One line on whether the events of one operation can be trusted, and whether they can."""
+    if not events[0].seq:
+        return "Nobody consented to it: a plan, which is no event of the chain.", True
+    if ledger.are_as_recorded(events):
+        return f"{plural(len(events), 'event')}, as recorded; mcp-backups audit --verify checks the whole chain", True
+    return f"{plural(len(events), 'event')}, CHANGED since they were recorded", False
 
 
 def export_events(settings: Settings, operation_id: str = "") -> int:
@@ -128,7 +145,7 @@ def show_operations(settings: Settings, limit: int, *, as_json: bool) -> int:
 def histories(events: Iterable[Event]) -> Iterator[tuple[str, Operation | None, list[str]]]:
     """Of each operation, in the order in which these began: its id, how it is now, and the states it went through."""
     for operation_id, group in _by_operation(events).items():
-        yield operation_id, _operation(group[-1]), list(dict.fromkeys(printable(event.status) for event in group))
+        yield operation_id, _operations(group)[-1], list(dict.fromkeys(printable(event.status) for event in group))
 
 
 def _by_operation(events: Iterable[Event]) -> dict[str, list[Event]]:
@@ -142,13 +159,15 @@ def events_view(events: Iterable[Event]) -> RenderableType:
     """Events told operation by operation, in the order in which these began."""
     parts: list[RenderableType] = []
     for group in _by_operation(events).values():
-        parts += [Text(), _heading(group), Padding(_steps(group), (0, 0, 0, 2), expand=False)]
+        operations = _operations(group)
+        heading, steps = _heading(group[0], operations), _steps(group, operations)
+        parts += [Text(), heading, Padding(steps, (0, 0, 0, 2), expand=False)]
     return Group(*parts[1:])
 
 
-def _heading(events: list[Event]) -> Text:
-    operation = next((known for event in reversed(events) if (known := _operation(event))), None)
-    heading = Text.assemble((_short(events[0].operation_id), "bold"))
+def _heading(first: Event, operations: Sequence[Operation | None]) -> Text:
+    operation = next((known for known in reversed(operations) if known), None)
+    heading = Text.assemble((_short(first.operation_id), "bold"))
     if operation is not None:
         heading.append(f"  {operation.action}", ACCENT)
         heading.append(f"  {printable(operation.server_name)} ({operation.server_id})")
@@ -156,20 +175,19 @@ def _heading(events: list[Event]) -> Text:
     return heading
 
 
-def _steps(events: list[Event]) -> Table:
+def _steps(events: Sequence[Event], operations: Sequence[Operation | None]) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", style="dim", min_width=3, no_wrap=True)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(min_width=9, no_wrap=True)
     table.add_column()
     approved_by = ""
-    for event in events:
-        operation = _operation(event)
+    for event, operation in zip(events, operations, strict=True):
         remarks = list(_remarks(operation, approved_by)) if operation else [_remark_of_ledger(event)]
         approved_by = operation.approved_by if operation else approved_by
         style = "red" if event.status in BAD_NEWS else ""
         table.add_row(
-            str(event.seq),
+            str(event.seq or "-"),
             printable(event.at[:19].replace("T", " ") + "Z"),
             Text(_short(event.status), style=style),
             printable("; ".join(remarks)),
@@ -200,9 +218,14 @@ def _short(word: str) -> str:
     return printable(word[:_LONGEST_WORD])
 
 
-def _operation(event: Event) -> Operation | None:
+def _operations(events: Sequence[Event]) -> list[Operation | None]:
+    """One operation as it was after each of its events; None where that cannot be read."""
+    return [_operation(fields) for fields in wholes((event.seq, event.document) for event in events)]
+
+
+def _operation(fields: dict[str, Any] | None) -> Operation | None:
     try:
-        return Operation.model_validate_json(event.document)
+        return None if fields is None else Operation.model_validate(fields)
     except ValidationError:
         return None
 

@@ -4,15 +4,18 @@ import json
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import anyio
 from rich.table import Table
 from rich.text import Text
 
-from mcp_backups.api import VpsClient
+from mcp_backups.api import Network, VpsClient
 from mcp_backups.clock import Clock, system_clock
+from mcp_backups.commands.ping import Ping
+from mcp_backups.commands.prometheus import write_metrics
 from mcp_backups.commands.terminal import ACCENT, open_console, printable
-from mcp_backups.errors import ApiError
+from mcp_backups.errors import ApiError, ConfigError
 from mcp_backups.health import Doubts, FleetHealth, FleetVerdict
 from mcp_backups.ledger import open_for_audit
 from mcp_backups.models import Backup, Identity, Listing
@@ -39,7 +42,16 @@ _STYLES: dict[str, str] = {
 _NOTHING = {"cannot_tell": "cannot tell what to restore.", "orphaned": "no server to restore."}
 
 
-def check(settings: Settings, max_age: timedelta, server_id: int, *, as_json: bool, clock: Clock | None = None) -> int:
+def check(
+    settings: Settings,
+    max_age: timedelta,
+    server_id: int,
+    *,
+    as_json: bool,
+    metrics: Path | None = None,
+    ping: str | None = None,
+    clock: Clock | None = None,
+) -> int:
     """Print what every server's backups are worth. Returns the exit code.
 
     Args:
@@ -47,16 +59,27 @@ def check(settings: Settings, max_age: timedelta, server_id: int, *, as_json: bo
         max_age: What the newest good backup of each server must be younger than; whole hours.
         server_id: The one server to check, 0 for all.
         as_json: Print one JSON object, also when VPS.org cannot be read.
+        metrics: A file to write for Prometheus.
+        ping: Address of a monitor to tell of the check.
         clock: Where time comes from; the machine's if none is given.
 
     Raises:
-        ConfigError: A setting is wrong.
+        ConfigError: A setting is wrong, or the file cannot be written.
     """
-    try:
-        fleet = anyio.run(_read, settings, max_age, server_id, clock or system_clock())
-    except ApiError as error:
-        _print_failure(error, as_json=as_json)
-        return EXIT_CODES["cannot_tell"]
+    clock = clock or system_clock()
+    found = anyio.run(_watched, settings, max_age, server_id, ping, clock)
+    fleet = None if isinstance(found, ApiError) else found
+    fault = _write(metrics, fleet, clock) if metrics else ""
+    if isinstance(found, ApiError):
+        _print_failure(found, as_json=as_json)
+    else:
+        _print(found, as_json=as_json)
+    if fault:
+        raise ConfigError(fault)
+    return EXIT_CODES[fleet.verdict if fleet else "cannot_tell"]
+
+
+def _print(fleet: FleetHealth, *, as_json: bool) -> None:
     report = fleet_report(fleet, in_full=True)
     if as_json:
         sys.stdout.write(report.model_dump_json() + "\n")
@@ -64,11 +87,38 @@ def check(settings: Settings, max_age: timedelta, server_id: int, *, as_json: bo
         _print_table(report)
     else:
         sys.stdout.writelines(f"{line}\n" for line in _lines(report))
-    return EXIT_CODES[fleet.verdict]
 
 
-async def _read(settings: Settings, max_age: timedelta, server_id: int, clock: Clock) -> FleetHealth:
-    async with VpsClient(settings.vps_api_url, settings.vps_api_token, clock=clock) as api:
+def _write(metrics: Path, fleet: FleetHealth | None, clock: Clock) -> str:
+    """Why the file could not be written; empty if it was."""
+    try:
+        write_metrics(metrics, fleet, fleet.now if fleet else clock.wall())
+    except OSError as error:
+        return f"--prometheus names a file that cannot be written: {error.strerror or error}."
+    return ""
+
+
+async def _watched(
+    settings: Settings, max_age: timedelta, server_id: int, ping: str | None, clock: Clock
+) -> FleetHealth | ApiError:
+    """What was found, or why VPS.org could not be read. A monitor, if there is one, is told of both."""
+    network = Network(settings.vps_api_ca_file, settings.vps_api_proxy)
+    monitor = Ping(ping, network, clock) if ping else None
+    found: FleetHealth | ApiError | None = None
+    if monitor:
+        await monitor.start()
+    try:
+        found = await _read(settings, max_age, server_id, network, clock)
+    except ApiError as error:
+        found = error
+    finally:
+        if monitor:
+            await monitor.end(ok=isinstance(found, FleetHealth) and found.verdict == "ok")
+    return found
+
+
+async def _read(settings: Settings, max_age: timedelta, server_id: int, network: Network, clock: Clock) -> FleetHealth:
+    async with VpsClient(settings.vps_api_url, settings.vps_api_token, clock=clock, network=network) as api:
 
         async def read_doubts(backups: Listing[Backup]) -> Doubts | None:
             try:

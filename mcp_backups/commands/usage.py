@@ -2,6 +2,8 @@
 
 import argparse
 import re
+from pathlib import Path
+from urllib.parse import urlsplit
 
 _LAST_PORT = 65535
 _MOST_HOURS = 8760
@@ -35,7 +37,11 @@ HELP = {
     ),
     "check": (
         "check that every server has a fresh good backup",
-        "For cron and CI. It reads the account that the settings name, and changes nothing.",
+        (
+            "For cron and CI. It reads the account that the settings name, and changes nothing. The monitor that --ping"
+            " names is told when it begins (URL/start) and how it ends (URL, or URL/fail); the exit code is that of the"
+            " check, whatever becomes of that."
+        ),
         "Exit codes: 0 every server has one, 1 not every, 2 wrong usage or settings, 3 it cannot be told.",
     ),
     "doctor": (
@@ -137,3 +143,23 @@ def hours(raw: str) -> int:
     if not 1 <= hours <= _MOST_HOURS:
         raise argparse.ArgumentTypeError("an age from 1h to 365d, such as 36h or 7d")
     return hours
+
+
+def metrics_file(raw: str) -> Path:
+    if not raw.endswith(".prom"):
+        raise argparse.ArgumentTypeError("a file whose name ends in .prom: the textfile collector reads no other")
+    return Path(raw)
+
+
+def ping_url(raw: str) -> str:
+    """An address, or what a file holds of which the name follows an @: other users see the arguments of a process."""
+    try:
+        url = Path(raw[1:]).read_text(encoding="ascii").strip() if raw.startswith("@") else raw
+        parts = urlsplit(url)
+        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
+        _ = parts.port  # reading it is what checks it
+    except (OSError, ValueError):
+        is_address = False
+    if not is_address or not url.isascii() or not url.isprintable() or " " in url:
+        raise argparse.ArgumentTypeError("an address that begins with https:// or http://, or @FILE that holds one")
+    return url

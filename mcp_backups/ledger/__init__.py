@@ -3,6 +3,7 @@
 `Ledger` and `Transaction` are the interface. Behind them another database can take SQLite's place.
 """
 
+from .documents import wholes
 from .events import OF_THE_LEDGER, Event
 from .key import KEY_BYTES, installation_key
 from .liveness import Liveness
@@ -19,4 +20,5 @@ __all__ = [
     "Transaction",
     "installation_key",
     "open_for_audit",
+    "wholes",
 ]

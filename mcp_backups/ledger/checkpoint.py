@@ -17,7 +17,9 @@ _MOST_PAGES = 2000
 _PAUSE_SECONDS = 0.02
 """Writes within this time are waited for together, and none is slowed down by the wait for the one before."""
 
-_READ = "SELECT seq FROM events LIMIT 1"
+_READ = "SELECT 1 FROM sqlite_schema LIMIT 1"
+"""Begins to read, with no page but the first."""
+
 _sync = getattr(os, "fdatasync", os.fsync)
 
 _open_files: dict[tuple[int, int], tuple[int, int]] = {}
@@ -39,6 +41,7 @@ class Checkpoint:
         self._key, self._file = _open(path)
         self._readers = [sqlite3.connect(path, isolation_level=None, check_same_thread=False) for _ in range(2)]
         for reader in self._readers:
+            reader.execute("PRAGMA synchronous = OFF")
             reader.execute(_READ).fetchone()  # opens it now: later another file might stand there
         self._reading: sqlite3.Connection | None = None
         self._moves = 0
@@ -47,24 +50,21 @@ class Checkpoint:
         self._waiter: threading.Thread | None = None
         _sync(self._file)  # for a process that was killed before it could
 
-    def move(self, connection: sqlite3.Connection) -> bool:
-        """Move what this connection committed; whether all was: a reader elsewhere may still need what was there.
+    def move(self) -> bool:
+        """Move what was committed; whether all was: a reader elsewhere may still need what was there.
 
         Raises:
             sqlite3.OperationalError: It could not be moved now. It is on the disk all the same.
         """
         with self._lock:
-            reader = self._readers[self._readers[0] is self._reading]
+            which = self._readers[0] is self._reading
+            reader, idle = self._readers[which], self._readers[not which]
             reader.execute("BEGIN")
             reader.execute(_READ).fetchone()
             self._let_go()
             self._reading = reader
             self._moves += 1
-            connection.execute("PRAGMA synchronous = OFF")
-            try:
-                _, written, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            finally:
-                connection.execute("PRAGMA synchronous = FULL")
+            _, written, moved = idle.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if written > _MOST_PAGES:
                 _sync(self._file)
                 self._let_go()

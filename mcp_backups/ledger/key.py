@@ -65,7 +65,7 @@ class Remembered:
     def __init__(self, path: Path, key: bytes) -> None:
         self.path = path
         self._key = key
-        self._written, self._ends_written = b"", dict[int, End]()
+        self._written = b"", dict[int, End]()  # what this process wrote last, which need not be read again
 
     def read(self) -> End | None:
         """The end, None if there is no such file.
@@ -92,15 +92,14 @@ class Remembered:
         try:
             with _locked(file):
                 content = os.read(file, _SLOT + _SLOT_BYTES)
-                ends = self._ends_written if content == self._written else self._ends(content)
+                ends = self._written[1] if content == self._written[0] else self._ends(content)
                 if end > max(ends.values(), default=BEGINNING):
                     older = min(_SLOTS, key=lambda slot: ends.get(slot, BEGINNING))
                     slot = self._slot(end)
                     os.lseek(file, older, os.SEEK_SET)
                     os.write(file, slot)
                     content = content.ljust(older, b"\0")
-                    self._written = content[:older] + slot + content[older + len(slot) :]
-                    self._ends_written = ends | {older: end}
+                    self._written = content[:older] + slot + content[older + _SLOT_BYTES :], ends | {older: end}
         finally:
             os.close(file)
 

@@ -32,7 +32,8 @@ from .key import (
     put_aside,
     remembered,
 )
-from .transaction import Kept, Transaction, distrust
+from .rows import UNDER_WAY
+from .transaction import Kept, Known, Transaction, distrust
 
 __all__ = ["LOCK", "Ledger", "Transaction", "open_for_audit"]
 
@@ -40,6 +41,9 @@ Value = TypeVar("Value")
 
 LOCK_WAIT_SECONDS = 3.0
 """How long a call waits for another, and a write for another process's."""
+
+_READ_WAIT_SECONDS = 0.05
+"""How long a read waits for a write of this process; each of them takes a millisecond, unless it waits itself."""
 
 _FILE = "ledger.sqlite3"
 _POLL_SECONDS = 0.01
@@ -49,14 +53,14 @@ _LEAST_SHM_BYTES = 32 * 2**10
 
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS operations (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     action TEXT NOT NULL,
     status TEXT NOT NULL,
     server_id INTEGER NOT NULL,
     sent INTEGER NOT NULL,          -- the event that recorded the intent to send, 0 before
     event INTEGER NOT NULL,         -- its last event
-    document TEXT NOT NULL
+    document TEXT NOT NULL          -- of version 0.1.0 alone
 ) STRICT""",
     "CREATE INDEX IF NOT EXISTS operations_by_server ON operations (server_id, status)",
     "CREATE INDEX IF NOT EXISTS operations_by_intent ON operations (action, sent)",
@@ -65,18 +69,37 @@ _SCHEMA = (
     at TEXT NOT NULL,
     operation_id TEXT NOT NULL,
     status TEXT NOT NULL,
-    document TEXT NOT NULL,
-    hash TEXT NOT NULL
+    document TEXT NOT NULL,         -- of version 0.1.0 alone
+    hash TEXT NOT NULL              -- likewise
 ) STRICT""",
 )
 """As 0.1.0 made it."""
 
-# One more column: 0.1.0, should it still be running, can append no event any more.
+# More columns: 0.1.0, should it still be running, can append no event any more.
 _SEALED = (
-    "ALTER TABLE events ADD COLUMN mac TEXT NOT NULL DEFAULT ''",
-    "ALTER TABLE operations ADD COLUMN mac TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE events ADD COLUMN mac BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE events ADD COLUMN packed BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE operations ADD COLUMN mac BLOB NOT NULL DEFAULT x''",
+    "ALTER TABLE operations ADD COLUMN backup_id INTEGER NOT NULL DEFAULT 0",
     "ALTER TABLE operations ADD COLUMN account TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE operations ADD COLUMN credential TEXT NOT NULL DEFAULT ''",
+    "DROP INDEX operations_by_server",
+    "CREATE INDEX operations_by_server ON operations (server_id, action, sent)",
+    "CREATE INDEX operations_by_backup ON operations (backup_id) WHERE sent > 0",
+    f"CREATE INDEX operations_under_way ON operations (server_id) WHERE status IN ({UNDER_WAY})",
+    """CREATE TABLE plans (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    action TEXT NOT NULL,
+    status TEXT NOT NULL,
+    server_id INTEGER NOT NULL,
+    backup_id INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    credential TEXT NOT NULL,
+    at TEXT NOT NULL,               -- when it was planned, by which it is dropped
+    packed BLOB NOT NULL,
+    mac BLOB NOT NULL
+) STRICT""",
 )
 
 _UPGRADE = "The operator must upgrade mcp-backups here too. Reading still works."
@@ -114,6 +137,7 @@ class Ledger(Generic[Kept]):
         self._files: _Files | None = None
         self._version = 0
         self._end: End | None = None
+        self._known: Known[Kept] = {}
         self._checkpoint: Checkpoint | None = None
         self._is_behind = False
         self._is_stopped = False
@@ -129,9 +153,16 @@ class Ledger(Generic[Kept]):
         """
         return await anyio.to_thread.run_sync(self._run, work, "BEGIN IMMEDIATE")
 
+    async def write_plan(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
+        """Do `work` that records nothing but plans, without waiting for the disk: one that is lost is made again.
+
+        Raises as `write` does, and TypeError where more was recorded, which is undone.
+        """
+        return await anyio.to_thread.run_sync(self._run_planning, work)
+
     async def read(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
-        """Do `work` that only reads, on one consistent state. Raises as `write` does."""
-        return await anyio.to_thread.run_sync(self._run, work, "BEGIN")
+        """Do `work` that only reads, on one consistent state, whoever is writing. Raises as `write` does."""
+        return await anyio.to_thread.run_sync(self._run_reading, work)
 
     async def accept(self) -> str:
         """Go on, on the operator's word, although something is missing that was recorded; that is recorded too.
@@ -171,6 +202,43 @@ class Ledger(Generic[Kept]):
         with self._turn(), _as_ledger_errors():
             return self._transact(self._connected(), work, begin)
 
+    def _run_planning(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
+        def plan(entries: Transaction[Kept]) -> Value:
+            result = work(entries)
+            if entries.end != self._end:
+                raise TypeError("more was recorded than a plan")
+            return result
+
+        with self._turn(), _as_ledger_errors():
+            connection = self._connected()
+            connection.execute("PRAGMA synchronous = NORMAL")
+            try:
+                return self._transact(connection, plan, "BEGIN IMMEDIATE")
+            finally:
+                connection.execute("PRAGMA synchronous = FULL")
+
+    def _run_reading(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
+        if not self._lock.acquire(timeout=_READ_WAIT_SECONDS):
+            return self._read_beside(work)
+        try:
+            with _as_ledger_errors():
+                return self._transact(self._connected(), work, "BEGIN")
+        finally:
+            self._lock.release()
+
+    def _read_beside(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
+        """Read while another call waits to write, which another process may keep it from for seconds."""
+        files, end = self._files, self._end
+        with _as_ledger_errors():
+            if self._is_stopped or end is None or files is None or self._stand()[:2] != files[:2]:
+                return self._run(work, "BEGIN")  # it is being opened
+            with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
+                connection.execute("PRAGMA query_only = ON")
+                connection.execute("BEGIN")
+                entries = Transaction(connection, self._kind, self._wall, self._key, end)
+                entries.check(end)
+                return work(entries)
+
     def _transact(
         self, connection: sqlite3.Connection, work: Callable[[Transaction[Kept]], Value], begin: str
     ) -> Value:
@@ -188,7 +256,7 @@ class Ledger(Generic[Kept]):
             self._is_behind = True
         if self._is_behind and self._checkpoint:
             with suppress(sqlite3.OperationalError):  # the next one moves it too
-                self._is_behind = not self._checkpoint.move(connection)
+                self._is_behind = not self._checkpoint.move()
         if self._files:
             self._files = self._files._replace(state=_status(str(self.path))[2:])
         return result
@@ -199,7 +267,7 @@ class Ledger(Generic[Kept]):
         while True:
             connection.execute(begin)
             version = int(connection.execute("PRAGMA data_version").fetchone()[0])
-            entries = Transaction(connection, self._kind, self._wall, self._key, self._end)
+            entries = Transaction(connection, self._kind, self._wall, self._key, self._end, self._known)
             if version == self._version and self._end is not None:
                 return entries
             if known is not None:
@@ -304,6 +372,7 @@ class Ledger(Generic[Kept]):
         if term or self._end is None:
             self._end = term
         self._version = -1  # so that it is looked at before its first use
+        self._is_behind = True  # a new one has its tables in the log alone
         self._connection, self._checkpoint = connection, Checkpoint(self.path)
         self._files = self._stand()
         return connection
@@ -424,11 +493,12 @@ def _seal(connection: sqlite3.Connection, entries: Transaction[Kept], key: bytes
     previous = GENESIS
     for event in entries.events():
         previous = event.expected_mac(key, previous)
-        connection.execute("UPDATE events SET mac = ? WHERE seq = ?", (previous, event.seq))
+        connection.execute("UPDATE events SET mac = ? WHERE seq = ?", (bytes.fromhex(previous), event.seq))
     connection.execute(
         "UPDATE operations SET mac = (SELECT mac FROM events WHERE seq = event),"
+        " backup_id = COALESCE(json_extract(document, '$.backup_id'), 0),"
         " account = COALESCE(json_extract(document, '$.account'), ''),"
-        " credential = COALESCE(json_extract(document, '$.credential'), '')"
+        " credential = COALESCE(json_extract(document, '$.credential'), ''), document = ''"
     )
     connection.execute(f"PRAGMA user_version = {_VERSION}")
 

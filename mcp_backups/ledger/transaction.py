@@ -1,64 +1,65 @@
 """One transaction on the ledger: its rows and events, each checked by a MAC with the installation's key.
 
-`operations` holds each operation as it is now, and bears the MAC of its last event; `events` is append-only, each
-chained to the one before.
+`events` is append-only, each chained to the one before, and begins with consent. `operations` has a row for each
+operation that somebody consented to, by which it is found: it names its last event and bears that event's MAC. `plans`
+holds those that nobody has consented to.
 """
 
+import heapq
+import hmac
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
-from datetime import datetime
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from functools import cached_property
+from itertools import islice
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from mcp_backups.errors import LedgerLostError, LedgerUnavailableError
-from mcp_backups.models import OPERATION_ID, Identity
+from mcp_backups.models import OPERATION_ID
 from mcp_backups.text import plural
 
+from .documents import WHOLE, Fields, changed, changes, fields_of, pack, unpack
 from .events import GENESIS, OF_THE_LEDGER, Event
 from .key import End
+from .rows import (
+    COLUMNS,
+    COLUMNS_OF_0_1_0,
+    COLUMNS_OF_PLANS,
+    EVENT_COLUMNS,
+    EVENT_COLUMNS_OF_0_1_0,
+    UNDER_WAY,
+    Row,
+    event_of,
+    terms,
+)
 
 LOSS_ACCEPTED = "loss_accepted"
 """The status of an event that says that the operator went on although something was missing."""
 
+
 _PAGE = 500
-_RECENT_EVENTS = 1000
+_RECENT_EVENTS = 500
 """So many of the last events, and the rows of their operations, are looked over whenever another process has written.
 
-That is far more than what budgets and other guards look back to, and takes some 10 ms.
+That is more than what budgets and other guards look back to, and takes some 10 ms.
 """
 
-_COLUMNS = "o.id, o.action, o.status, o.server_id, o.sent, o.event, o.document"
-_SEALED_COLUMNS = f"{_COLUMNS}, o.mac, o.account, o.credential"
+PLANS_LAST = timedelta(days=30)
+"""How long a plan is kept to which nobody consented."""
 
+_MOST_PLANS = 10_000
+"""And how many of them, the latest."""
 
-class _Row(NamedTuple):
-    """An operation's row; what does not follow from its document is there to be found by."""
+_PLANS_DROPPED = 8
+"""How many old plans each new one may replace."""
 
-    id: str
-    action: str
-    status: str
-    server_id: int
-    sent: int
-    event: int
-    document: str
-    mac: str = ""
-    account: str = ""
-    credential: str = ""
-
-    def fits(self, fields: dict[str, Any]) -> bool:
-        """Whether it can be found by what its document says."""
-        return (
-            (self.id, self.action, self.status, self.server_id)
-            == tuple(fields[name] for name in ("id", "action", "status", "server_id"))
-            and (self.account, self.credential) == (fields.get("account", ""), fields.get("credential", ""))
-            and bool(self.sent) == bool(fields.get("sent"))
-            and self.sent <= self.event
-            and bool(OPERATION_ID.fullmatch(self.id))
-        )
+_MOST_KNOWN = 1000
+"""How many operations are kept in memory, so that none is read and checked again as long as it stays the same."""
 
 
 class Document(Protocol):
-    """What the ledger keeps, which is an operation. It knows of it only what it indexes."""
+    """What the ledger keeps, which is an operation. It knows of it only what it indexes, and who consented."""
 
     @property
     def id(self) -> str: ...
@@ -69,19 +70,27 @@ class Document(Protocol):
     @property
     def server_id(self) -> int: ...
     @property
+    def backup_id(self) -> int: ...
+    @property
     def sent(self) -> object | None: ...
     @property
     def account(self) -> str: ...
     @property
     def credential(self) -> str: ...
+    @property
+    def approved_by(self) -> str: ...
 
     def model_dump_json(self, *, exclude_defaults: bool = ...) -> str: ...
 
     @classmethod
-    def model_validate_json(cls, json_data: str, /) -> Self: ...
+    def model_validate(cls, obj: Any, /) -> Self: ...
 
 
 Kept = TypeVar("Kept", bound=Document)
+
+
+Known = dict[Row, Kept]
+"""Operations that were read and checked, by their rows."""
 
 
 class Transaction(Generic[Kept]):
@@ -93,6 +102,7 @@ class Transaction(Generic[Kept]):
         wall: UTC, for the events' times.
         key: Of the MACs; None where they are not looked at: in a ledger that only 0.1.0 wrote to, or without the key.
         end: Where the chain ended when this installation last saw it; None if that cannot be told.
+        known: What was read and checked before.
 
     Attributes:
         end: Where the chain ends, once that was checked or something was written.
@@ -105,15 +115,18 @@ class Transaction(Generic[Kept]):
         wall: Callable[[], datetime],
         key: bytes | None,
         end: End | None,
+        known: Known[Kept] | None = None,
     ) -> None:
         self._connection = connection
         self._kind = kind
         self._wall = wall
         self._key = key
+        self._known: Known[Kept] = {} if known is None else known
         self.end = end
 
     def get(self, operation_id: str) -> Kept | None:
-        return next(self._operations("WHERE o.id = ?", [operation_id]), None)
+        row = self._row("operations", operation_id) or self._row("plans", operation_id)
+        return self._read(row) if row else None
 
     def find(
         self,
@@ -123,65 +136,117 @@ class Transaction(Generic[Kept]):
         statuses: Collection[str] = (),
         limit: int = 100,
         sent_only: bool = False,
-        owner: Identity | None = None,
     ) -> list[Kept]:
-        """Operations that fit all that is given: newest first, by intent if `sent_only`, else by plan."""
-        terms: list[tuple[str, list[Any]]] = []
-        if action:
-            terms.append(("o.action = ?", [action]))
-        if server_id:
-            terms.append(("o.server_id = ?", [server_id]))
-        if statuses:
-            terms.append((f"o.status IN ({','.join('?' * len(statuses))})", list(statuses)))
+        """Operations and plans that fit all that is given: newest first, by intent if `sent_only`, else by plan."""
+        condition, values = terms(action, server_id, statuses)
         if sent_only:
-            terms.append(("o.sent > 0", []))
-        if owner:  # as `Identity.owns` says
-            ours = "(o.credential IN ('', ?) OR (o.account = ? AND o.account != ''))"
-            terms.append((ours, [owner.credential, owner.account]))
-        where = " AND ".join(term for term, _ in terms) or "1"
-        order = "sent" if sent_only else "seq"
-        values = [*(value for _, values in terms for value in values), limit]
-        return list(self._operations(f"WHERE {where} ORDER BY o.{order} DESC LIMIT ?", values))
+            rows = self._rows(
+                "operations", f"WHERE {condition} AND o.sent > 0 ORDER BY o.sent DESC LIMIT ?", values, limit
+            )
+            return [self._read(row) for row in rows]
+        where = f"WHERE {condition} ORDER BY o.seq DESC LIMIT ?"
+        found = [self._rows(table, where, values, limit) for table in ("operations", "plans")]
+        return [self._read(row) for row in islice(heapq.merge(*found, reverse=True), limit)]
+
+    def sent(
+        self,
+        action: str,
+        *,
+        server_id: int = 0,
+        statuses: Collection[str] = (),
+    ) -> Iterator[Kept]:
+        """What was sent and fits all that is given, newest first; each is read only when it is asked for."""
+        condition, values = terms(action, server_id, statuses)
+        where = f"WHERE {condition} AND o.sent > 0 ORDER BY o.sent DESC"
+        return map(self._read, self._rows("operations", where, values))
+
+    def sent_for_backups(
+        self, action: str, backup_ids: Collection[int], statuses: Collection[str], server_id: int = 0
+    ) -> Iterator[Kept]:
+        """What was sent for these backups, newest first."""
+        if not self._is_sealed:  # 0.1.0 kept no index of that
+            every = self.sent(action, server_id=server_id, statuses=statuses)
+            return (each for each in every if each.backup_id in backup_ids)
+        condition, values = terms(action, server_id, statuses)
+        index = "INDEXED BY operations_by_backup WHERE o.backup_id IN (SELECT value FROM json_each(?)) AND o.sent > 0"
+        where = f"{index} AND {condition} ORDER BY o.sent DESC"
+        return map(self._read, self._rows("operations", where, [json.dumps(list(backup_ids)), *values]))
+
+    def under_way(self, statuses: Collection[str], *, action: str | None = None, server_id: int = 0) -> list[Kept]:
+        """What is in one of these statuses, all of which are in `UNDER_WAY`, newest first."""
+        condition, values = terms(action, server_id, statuses)
+        where = f"INDEXED BY operations_under_way WHERE o.status IN ({UNDER_WAY}) AND {condition} ORDER BY o.seq DESC"
+        return [self._read(row) for row in self._rows("operations", where, values)]
 
     def last_event(self) -> int:
         """The number of the last event, 0 before the first."""
         return self._number("SELECT COALESCE(MAX(seq), 0) FROM events")
 
-    def last_write(self, server_id: int) -> int:
-        """The number of the last event of anything that was sent for a server, 0 if nothing was."""
-        return self._number(
-            "SELECT COALESCE(MAX(event), 0) FROM operations WHERE server_id = ? AND sent > 0", server_id
+    def has_written(self, server_id: int, after: int) -> bool:
+        """Whether anything that was sent for a server has an event after that one."""
+        return bool(
+            self._number(
+                "SELECT EXISTS (SELECT 1 FROM events e JOIN operations o ON o.id = e.operation_id"
+                " WHERE e.seq > ? AND o.server_id = ? AND o.sent > 0)",
+                after,
+                server_id,
+            )
         )
 
     def save(self, operation: Kept) -> Kept:
-        """Record an operation as it is now, and that it came to be so."""
+        """Record an operation as it is now, and that it came to be so; one that nobody has consented to as a plan."""
         document = operation.model_dump_json(exclude_defaults=True)
-        event = self._append(operation.id, operation.status, document)
+        row = self._row("operations", operation.id)
+        if row is None and not (operation.approved_by or operation.sent):
+            self._save_plan(operation, document)
+            return operation
+        event = self._append(operation.id, operation.status, self._difference(row, document) if row else document)
+        told = (operation.status, operation.backup_id, event.seq, bytes.fromhex(event.mac))
         sent = event.seq if operation.sent else 0
-        updated = self._connection.execute(
-            "UPDATE operations SET status = ?, event = ?, sent = CASE WHEN sent > 0 THEN sent ELSE ? END,"
-            " document = ?, mac = ? WHERE id = ?",
-            (operation.status, event.seq, sent, document, event.mac, operation.id),
-        )
-        if not updated.rowcount:
+        if row:
             self._connection.execute(
-                "INSERT INTO operations (id, action, status, server_id, sent, event, document, mac, account,"
-                " credential) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    operation.id,
-                    operation.action,
-                    operation.status,
-                    operation.server_id,
-                    sent,
-                    event.seq,
-                    document,
-                    event.mac,
-                    operation.account,
-                    operation.credential,
-                ),
+                "UPDATE operations SET status = ?, backup_id = ?, event = ?, mac = ?,"
+                " sent = CASE WHEN sent > 0 THEN sent ELSE ? END WHERE seq = ?",
+                (*told, sent, row.seq),
             )
-            self.end = self._end._replace(operations=self._end.operations + 1)
+            return operation
+        plan = self._row("plans", operation.id)
+        if plan:
+            self._connection.execute("DELETE FROM plans WHERE seq = ?", (plan.seq,))
+        self._connection.execute(
+            "INSERT INTO operations (seq, id, action, server_id, account, credential, document,"
+            " status, backup_id, event, mac, sent) VALUES (?, ?, ?, ?, ?, ?, '', ?, ?, ?, ?, ?)",
+            (plan.seq if plan else self._next(), *_found_by(operation), *told, sent),
+        )
+        self.end = self._end._replace(operations=self._end.operations + 1)
         return operation
+
+    def _difference(self, row: Row, document: str) -> str:
+        """What to record of an operation that has events."""
+        whole = int(self._parsed(row, self._checked(row, row.event)).get(WHOLE, row.event))
+        said = {WHOLE: whole} | changes(self._document(row, whole), fields_of(document))
+        return json.dumps(said, ensure_ascii=False, separators=(",", ":"))
+
+    def _save_plan(self, plan: Kept, document: str) -> None:
+        mac = bytes.fromhex(self._mac_of_plan(plan.id, document))
+        told = (plan.status, plan.backup_id, pack(document), mac)
+        before = self._row("plans", plan.id)
+        if before:
+            self._connection.execute(
+                "UPDATE plans SET status = ?, backup_id = ?, packed = ?, mac = ? WHERE seq = ?", (*told, before.seq)
+            )
+            return
+        now = self._wall()
+        self._connection.execute(
+            "INSERT INTO plans (seq, id, action, server_id, account, credential, at, status, backup_id, packed, mac)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (self._next(), *_found_by(plan), now.isoformat(), *told),
+        )
+        self._connection.execute(
+            "DELETE FROM plans WHERE seq IN (SELECT seq FROM plans ORDER BY seq LIMIT ?)"
+            " AND (at < ? OR (SELECT COUNT(*) FROM plans) > ?)",
+            (_PLANS_DROPPED, (now - PLANS_LAST).isoformat(), _MOST_PLANS),
+        )
 
     def accept(self, missing: str) -> None:
         """Record that the operator goes on without what is missing."""
@@ -193,15 +258,15 @@ class Transaction(Generic[Kept]):
             yield from page
             after = page[-1].seq
 
-    def events_at(self, numbers: Sequence[int]) -> list[Event]:
-        """The events of these numbers, oldest first, but no more than a page of them."""
-        return self._events("seq IN (SELECT value FROM json_each(?))", json.dumps(numbers))
+    def beginnings(self) -> list[str]:
+        """The ids that have events, in the order in which these began."""
+        found = self._connection.execute("SELECT operation_id FROM events GROUP BY operation_id ORDER BY MIN(seq)")
+        return [each for (each,) in found.fetchall()]
 
     def _events(self, condition: str, *values: object) -> list[Event]:
-        mac = "mac" if self._is_sealed() else "''"
-        query = f"SELECT seq, at, operation_id, status, document, hash, {mac} FROM events WHERE {condition}"  # noqa: S608
+        query = f"SELECT {self._event_columns} FROM events e WHERE {condition}"  # noqa: S608
         rows = self._connection.execute(f"{query} ORDER BY seq LIMIT ?", [*values, _PAGE])
-        return [Event(*row) for row in rows.fetchall()]
+        return [event_of(*row) for row in rows.fetchall()]
 
     def verify(self) -> str:
         """Check the whole chain, and that every operation is as its last event says; in pages, so in little memory.
@@ -217,7 +282,7 @@ class Transaction(Generic[Kept]):
 
     def damage(self) -> str:
         """What of that which is there was changed; empty if nothing was."""
-        if self._is_sealed() and self._key is None:
+        if self._is_sealed and self._key is None:
             return "its key cannot be read"
         fault, _ = self._walk(0)
         return fault or self._fault_of_rows()
@@ -241,7 +306,7 @@ class Transaction(Generic[Kept]):
         if known.seq > last:
             ended = f"it ends at event {last}" if last else "it is empty"
             return f"{ended}, but event {known.seq} was recorded here"
-        if known.seq and not self._is_sealed():
+        if known.seq and not self._is_sealed:
             return "it is one of version 0.1.0, and not the one that was written to here"
         if known.seq and self._mac_of(known.seq) != known.mac:
             return f"its event {known.seq} is not the one that was recorded here"
@@ -261,14 +326,13 @@ class Transaction(Generic[Kept]):
         before = next(self.events(after=after - 1), None) if after else Event(0, "", "", "", "", GENESIS, GENESIS)
         if before is None or before.seq != after:
             return f"event {after} was changed or taken out", Event(after, "", "", "", "")
-        rows = "e.mac, " + _SEALED_COLUMNS if self._is_sealed() else "'', " + _COLUMNS
         while page := self._connection.execute(
-            f"SELECT e.seq, e.at, e.operation_id, e.status, e.document, e.hash, {rows} FROM events e"  # noqa: S608
+            f"SELECT {self._event_columns}, {self._columns} FROM events e"  # noqa: S608
             " LEFT JOIN operations o ON o.id = e.operation_id WHERE e.seq > ? ORDER BY e.seq LIMIT ?",
             (before.seq, _PAGE),
         ).fetchall():
             for columns_of_both in page:
-                event, row = Event(*columns_of_both[:7]), _Row(*columns_of_both[7:])
+                event, row = event_of(*columns_of_both[:7]), Row(*columns_of_both[7:])
                 if not self._follows(event, before):
                     return f"event {before.seq + 1} was changed or taken out", before
                 if event.operation_id != OF_THE_LEDGER and (fault := self._fault_of(row, event)):
@@ -284,7 +348,7 @@ class Transaction(Generic[Kept]):
             return False
         return self._key is None or event.mac == event.expected_mac(self._key, before.mac)
 
-    def _fault_of(self, row: _Row, event: Event) -> str:
+    def _fault_of(self, row: Row, event: Event) -> str:
         """What is wrong with the row of an event's operation, or an empty string."""
         name = _named(event.operation_id, event.seq)
         if row.id is None:
@@ -292,14 +356,9 @@ class Transaction(Generic[Kept]):
         if row.event > event.seq:
             return ""  # a later event tells
         try:
-            is_so = (row.id, row.event, row.status, row.document, row.mac) == (
-                event.operation_id,
-                event.seq,
-                event.status,
-                event.document,
-                event.mac,
-            ) and (self._key is None or row.fits(json.loads(row.document)))
-        except (ValueError, KeyError, TypeError):
+            is_so = (row.event, row.status, row.mac) == (event.seq, event.status, event.mac)
+            is_so = is_so and (row.fits(self._fields(row)) if self._is_sealed else row.document == event.document)
+        except (ValueError, KeyError, TypeError, LedgerUnavailableError):
             is_so = False
         return "" if is_so else f"operation {name} is not as its last event says"
 
@@ -316,29 +375,75 @@ class Transaction(Generic[Kept]):
                     return f"operation {_named(operation_id, seq)} is not as its last event says"
         return ""
 
-    def _operations(self, condition: str, values: list[Any]) -> Iterator[Kept]:
-        """The operations that a condition names, each checked by the MAC of its last event."""
-        if self._key is None:
-            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM operations o {condition}", values)  # noqa: S608
-            yield from (self._read(_Row(*row)) for row in rows.fetchall())
-            return
-        rows = self._connection.execute(
-            f"SELECT {_SEALED_COLUMNS}, e.at, e.mac, p.mac FROM operations o LEFT JOIN events e ON e.seq = o.event"  # noqa: S608
-            f" LEFT JOIN events p ON p.seq = o.event - 1 {condition}",
-            values,
-        )
-        for *columns, at, mac, previous in rows.fetchall():
-            row = _Row(*columns)
-            event = Event(row.event, at, row.id, row.status, row.document)
-            if row.mac != mac or mac != event.expected_mac(self._key, previous or GENESIS):
-                raise _damaged(row)
-            yield self._read(row)
+    def _rows(self, table: str, where: str, values: Sequence[object], *more: object) -> Iterator[Row]:
+        if table == "plans" and not self._is_sealed:
+            return iter(())
+        columns = self._columns if table == "operations" else COLUMNS_OF_PLANS
+        rows = self._connection.execute(f"SELECT {columns} FROM {table} o {where}", [*values, *more])  # noqa: S608
+        return (Row(*row) for row in rows)
 
-    def _read(self, row: _Row) -> Kept:
-        operation = self._kind.model_validate_json(row.document)
+    def _row(self, table: str, operation_id: str) -> Row | None:
+        return next(self._rows(table, "WHERE o.id = ?", [operation_id]), None)
+
+    def _next(self) -> int:
+        """The number of the next operation or plan: together they are in the order in which they were planned."""
+        return 1 + self._number(
+            "SELECT MAX((SELECT COALESCE(MAX(seq), 0) FROM operations), (SELECT COALESCE(MAX(seq), 0) FROM plans))"
+        )
+
+    def _read(self, row: Row) -> Kept:
+        """The operation of a row, checked by the MACs of what holds its document."""
+        if row in self._known:
+            return self._known[row]
+        operation = self._kind.model_validate(self._fields(row))
         if not (OPERATION_ID.fullmatch(operation.id) if self._key is None else row.fits(vars(operation))):
             raise _damaged(row)
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[row] = operation
         return operation
+
+    def _fields(self, row: Row) -> Fields:
+        if not row.event:
+            return self._fields_of_plan(row)
+        event = self._checked(row, row.event)
+        if self._key is not None and event.mac != row.mac:
+            raise _damaged(row)
+        fields = self._parsed(row, event)
+        return changed(self._document(row, fields[WHOLE]), fields) if WHOLE in fields else fields
+
+    def _fields_of_plan(self, row: Row) -> Fields:
+        try:
+            document = unpack(row.document) if isinstance(row.document, bytes) else ""
+        except ValueError:
+            raise _damaged(row) from None
+        if self._key is not None and self._mac_of_plan(row.id, document) != row.mac:
+            raise _damaged(row)
+        return fields_of(document)
+
+    def _document(self, row: Row, seq: int) -> Fields:
+        return self._parsed(row, self._checked(row, seq))
+
+    def _parsed(self, row: Row, event: Event) -> Fields:
+        try:
+            return fields_of(event.document)
+        except ValueError:
+            raise _damaged(row) from None
+
+    def _checked(self, row: Row, seq: int) -> Event:
+        """One event of an operation, if it is as it was recorded."""
+        before, event = Event(0, "", "", "", "", GENESIS, GENESIS), None
+        for each in self._events("seq BETWEEN ? AND ?", seq - 1, seq):
+            before, event = event or before, each
+        is_so = event is not None and (event.seq, event.operation_id) == (seq, row.id)
+        if not (event and is_so and (self._key is None or event.mac == event.expected_mac(self._key, before.mac))):
+            raise _damaged(row)
+        return event
+
+    def _mac_of_plan(self, operation_id: str, document: str) -> str:
+        if self._key is None:
+            raise LedgerUnavailableError("The ledger can only be read here.")
+        return hmac.digest(self._key, json.dumps(["plan", operation_id, document]).encode(), "sha256").hex()
 
     def _append(self, operation_id: str, status: str, document: str) -> Event:
         end = self._end
@@ -346,7 +451,11 @@ class Transaction(Generic[Kept]):
         if self._key is None:
             raise LedgerUnavailableError("The ledger can only be read here.")
         event = event._replace(mac=event.expected_mac(self._key, end.mac))
-        self._connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", event)
+        self._connection.execute(
+            "INSERT INTO events (seq, at, operation_id, status, document, hash, packed, mac)"
+            " VALUES (?, ?, ?, ?, '', '', ?, ?)",
+            (event.seq, event.at, operation_id, status, pack(document), bytes.fromhex(event.mac)),
+        )
         self.end = end._replace(seq=event.seq, mac=event.mac)
         return event
 
@@ -356,13 +465,31 @@ class Transaction(Generic[Kept]):
             raise LedgerUnavailableError("The ledger can only be read here.")
         return self.end
 
+    def are_as_recorded(self, events: Iterable[Event]) -> bool:
+        """Whether nobody without the key has changed these events; the rest of the chain is not looked at."""
+        if self._key is None:
+            return not self._is_sealed
+        return all(
+            event.mac == event.expected_mac(self._key, self._mac_of(event.seq - 1) if event.seq > 1 else GENESIS)
+            for event in events
+        )
+
     def _mac_of(self, seq: int) -> str:
-        row = self._connection.execute("SELECT mac FROM events WHERE seq = ?", (seq,)).fetchone()
+        row = self._connection.execute("SELECT lower(hex(mac)) FROM events WHERE seq = ?", (seq,)).fetchone()
         return str(row[0]) if row else ""
 
     def _count(self) -> int:
         return self._number("SELECT COUNT(*) FROM operations")
 
+    @property
+    def _columns(self) -> str:
+        return COLUMNS if self._is_sealed else COLUMNS_OF_0_1_0
+
+    @property
+    def _event_columns(self) -> str:
+        return EVENT_COLUMNS if self._is_sealed else EVENT_COLUMNS_OF_0_1_0
+
+    @cached_property
     def _is_sealed(self) -> bool:
         return bool(self._number("PRAGMA user_version"))
 
@@ -370,7 +497,12 @@ class Transaction(Generic[Kept]):
         return int(self._connection.execute(query, values).fetchone()[0])
 
 
-def _damaged(row: _Row) -> LedgerUnavailableError:
+def _found_by(operation: Document) -> tuple[str, str, int, str, str]:
+    """What of an operation stays as it is, and is there to be found by."""
+    return operation.id, operation.action, operation.server_id, operation.account, operation.credential
+
+
+def _damaged(row: Row) -> LedgerUnavailableError:
     return distrust(f"operation {_named(row.id, row.event)} was changed")
 
 

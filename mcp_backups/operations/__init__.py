@@ -5,7 +5,7 @@ What is exported here is all that an action needs. Actions are known by one prot
 
 from .authorize import authorize, outcome_of_other
 from .consent import Person, Question, Reply, backup_line, can_be_typed, server_line, target_lines
-from .context import Action, Context, Entries, Facts, ReportProgress, Request, Result, Steps, doubts_in
+from .context import Action, Context, Entries, Facts, ReportProgress, Request, Result, Steps, doubts_in, recent
 from .execute import carry_out, execute, may_have_acted, record_plan
 from .observe import Observation, check_ledger, check_open, counted, observe, still_open
 from .operation import (
@@ -106,6 +106,7 @@ __all__ = [
     "next_restore",
     "observe",
     "outcome_of_other",
+    "recent",
     "record_plan",
     "server_line",
     "settle",

@@ -1,8 +1,10 @@
 """From a request to consent: what every destructive call goes through before anything is sent."""
 
+from itertools import chain
+
 from mcp_backups.errors import BusyError, ConfirmationExpiredError, ConfirmationInvalidError, DeclinedError
 from mcp_backups.operations.consent import Person, Question, approver, check_reply, consent
-from mcp_backups.operations.context import Context, Entries, Request, Result, Steps
+from mcp_backups.operations.context import Context, Entries, Request, Result, Steps, recent
 from mcp_backups.operations.operation import (
     EFFECTIVE,
     OPEN,
@@ -127,11 +129,11 @@ async def _repeated(context: Context, request: Request) -> Operation | None:
     now = context.moment()
 
     def find(entries: Entries) -> Operation | None:
-        done = entries.find(action=request.action, statuses=EFFECTIVE | {Status.PREPARING}, owner=context.identity)
-        for operation in done:
-            is_recent = operation.sent is not None and operation.sent.ago(now) < REPEAT_WINDOW
-            is_waiting = operation.status is Status.PREPARING and not operation.is_expired(now)
-            if operation.arguments == request.arguments and (is_recent or is_waiting):
+        waiting = entries.under_way({Status.PREPARING}, action=request.action)
+        done = entries.sent(request.action, statuses=EFFECTIVE)
+        live = (each for each in waiting if not each.is_expired(now))
+        for operation in chain(live, recent(done, REPEAT_WINDOW, now)):
+            if operation.arguments == request.arguments and context.can_see(operation):
                 return operation
         return None
 

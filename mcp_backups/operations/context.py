@@ -1,11 +1,11 @@
 """What every operation works with, what it is asked, and what its caller is told."""
 
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import anyio
 
@@ -54,7 +54,7 @@ _RECENT = timedelta(hours=24)
 _RESTORING = timedelta(hours=1)
 _LONGEST_SENDING = timedelta(minutes=10)
 """Far longer than a call takes: what is still being sent after that has lost its outcome."""
-_MOST = 1000
+_OLDER_IN_A_ROW = 10
 
 
 class Result(NamedTuple):
@@ -278,10 +278,9 @@ class Context:
         now = self.moment()
 
         def read(entries: Entries) -> _Before:
-            return _Before.read(entries, server_id, self, now)
+            return _Before.read(entries, server_id, backups.ids, self, now)
 
         before = await self.ledger.read(read)
-        recent = [each for each in before.created if each.created.within(_RECENT, now)]
         undone_by = {
             each.of(RestoreDetails).undo_backup_id: each.id
             for each in reversed(before.restored)
@@ -289,7 +288,9 @@ class Context:
         }
         return Inventory(
             backups=backups,
-            made_here={backup.id for backup in backups.rows if any(may_have_made(each, backup) for each in recent)},
+            made_here={
+                backup.id for backup in backups.rows if any(may_have_made(each, backup) for each in before.created)
+            },
             now=now.latest,
             doubtful=doubts(before.deleted, backups.ids, now),
             ways_back=undone_by | {safety.backup_id: each.id for each, safety in before.prepared if safety},
@@ -315,16 +316,19 @@ class _Before(NamedTuple):
     prepared: list[tuple[Operation, Operation | None]]
 
     @classmethod
-    def read(cls, entries: Entries, server_id: int, context: Context, now: Moment) -> "_Before":
-        def find(action: ActionName, **terms: Any) -> list[Operation]:
-            every = entries.find(action=action, server_id=server_id, limit=_MOST, **terms)
-            return [each for each in every if context.concerns(each)]
+    def read(
+        cls, entries: Entries, server_id: int, backup_ids: Collection[int], context: Context, now: Moment
+    ) -> "_Before":
+        def concerned(found: Iterable[Operation]) -> Iterator[Operation]:
+            return (each for each in found if context.concerns(each))
 
-        waiting = find("restore_server", statuses={Status.PREPARING})
+        waiting = concerned(entries.under_way({Status.PREPARING}, action="restore_server", server_id=server_id))
+        restored = concerned(entries.sent("restore_server", server_id=server_id, statuses=EFFECTIVE))
+        last = next(restored, None)
         return cls(
-            created=find("create_backup"),
-            deleted=find("delete_backup", statuses=EFFECTIVE),
-            restored=find("restore_server", statuses=EFFECTIVE),
+            created=list(recent(concerned(entries.sent("create_backup", server_id=server_id)), _RECENT, now)),
+            deleted=list(concerned(entries.sent_for_backups("delete_backup", backup_ids, EFFECTIVE, server_id))),
+            restored=[last, *recent(restored, _RECENT, now)] if last else [],
             prepared=[
                 (each, entries.get(each.of(RestoreDetails).safety_operation))
                 for each in waiting
@@ -335,8 +339,23 @@ class _Before(NamedTuple):
 
 def doubts_in(entries: Entries, backups: Listing[Backup], identity: Identity, now: Moment) -> dict[int, Doubt]:
     """The doubtful ones of these backups, by the ledger, whichever token their deletion was sent with."""
-    deletes = entries.find(action="delete_backup", statuses=EFFECTIVE, limit=_MOST)
+    deletes = entries.sent_for_backups("delete_backup", backups.ids, EFFECTIVE)
     return doubts([each for each in deletes if identity.shares_servers(each.identity)], backups.ids, now)
+
+
+def recent(sent: Iterable[Operation], window: timedelta, now: Moment) -> Iterator[Operation]:
+    """Those of what was sent, newest first, that are younger than `window`.
+
+    Read no further than to some in a row that are older: of a year's operations all but a few are, and a clock that was
+    set wrong when these were sent hides none that came before.
+    """
+    older = 0
+    for each in sent:
+        older = 0 if each.since.within(window, now) else older + 1
+        if not older:
+            yield each
+        elif older == _OLDER_IN_A_ROW:
+            return
 
 
 def _may_be_reading(restore: Operation, now: Moment) -> bool:

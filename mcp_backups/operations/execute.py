@@ -22,7 +22,7 @@ from mcp_backups.errors import (
     TargetChangedError,
 )
 from mcp_backups.operations.authorize import outcome_of_other
-from mcp_backups.operations.context import Context, Entries, Result
+from mcp_backups.operations.context import Context, Entries, Result, recent
 from mcp_backups.operations.observe import Observation, StaleError, check_fresh, check_ledger, observe, still_open
 from mcp_backups.operations.operation import (
     EFFECTIVE,
@@ -84,9 +84,10 @@ async def record_plan(context: Context, draft: Operation, seen: Observation, che
 
     try:
         check(context, draft, seen)
-        return await context.ledger.write(save)
+        return await context.ledger.write_plan(save)
     except PolicyDeniedError as refusal:
-        await context.record(draft.with_error(Status.REFUSED, refusal))
+        refused = draft.with_error(Status.REFUSED, refusal)
+        await context.ledger.write_plan(lambda entries: entries.save(refused))
         raise
 
 
@@ -169,12 +170,9 @@ def _check_first(context: Context, entries: Entries, operation: Operation) -> No
     Raises:
         _SentBeforeError: Another with the same arguments was sent within the last 10 minutes.
     """
-    now = context.moment()
-    for each in entries.find(
-        action=operation.action, server_id=operation.server_id, statuses=EFFECTIVE, sent_only=True
-    ):
-        is_same = each.arguments == operation.arguments and context.can_see(each)
-        if is_same and each.sent and each.sent.ago(now) < REPEAT_WINDOW:
+    sent = entries.sent(operation.action, server_id=operation.server_id, statuses=EFFECTIVE)
+    for each in recent(sent, REPEAT_WINDOW, context.moment()):
+        if each.arguments == operation.arguments and context.can_see(each):
             raise _SentBeforeError(each.id)
 
 

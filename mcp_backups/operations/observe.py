@@ -10,12 +10,10 @@ from mcp_backups.errors import (
     ResponseTooLargeError,
 )
 from mcp_backups.models import Backup, Gap, Listing
-from mcp_backups.operations.context import Context, Entries
+from mcp_backups.operations.context import Context, Entries, recent
 from mcp_backups.operations.operation import EFFECTIVE, OPEN, UNSETTLED, ActionName, Arguments, Operation, Status
-from mcp_backups.operations.policy import Inventory, check_budget, check_settled
+from mcp_backups.operations.policy import DAY, Inventory, check_budget, check_settled
 from mcp_backups.operations.reconcile import settle
-
-_RESTORES_COUNTED = 1000
 
 
 class Observation(NamedTuple):
@@ -119,7 +117,7 @@ def check_open(context: Context, entries: Entries, server_id: int) -> None:
         BusyError: Something is being sent at this moment.
         PolicyDeniedError: The outcome of something is not known.
     """
-    unsettled = [each for each in entries.find(server_id=server_id, statuses=UNSETTLED) if context.concerns(each)]
+    unsettled = [each for each in entries.under_way(UNSETTLED, server_id=server_id) if context.concerns(each)]
     for each in unsettled:
         if each.status is Status.SENDING and context.is_being_sent(each):
             raise BusyError(
@@ -131,8 +129,8 @@ def check_open(context: Context, entries: Entries, server_id: int) -> None:
 
 def counted(context: Context, entries: Entries, action: ActionName) -> list[Operation]:
     """The operations that a budget may have to count, newest first."""
-    most = max(context.settings.deletes_per_hour, context.settings.deletes_per_day, _RESTORES_COUNTED)
-    return entries.find(action=action, statuses=EFFECTIVE, sent_only=True, limit=most, owner=context.identity)
+    sent = recent(entries.sent(action, statuses=EFFECTIVE), DAY, context.moment())
+    return [each for each in sent if context.can_see(each)]
 
 
 def check_fresh(entries: Entries, operation: Operation, seen: Observation) -> None:
@@ -141,7 +139,7 @@ def check_fresh(entries: Entries, operation: Operation, seen: Observation) -> No
     Raises:
         StaleError: It must be looked again.
     """
-    if entries.last_write(operation.server_id) > seen.after:
+    if entries.has_written(operation.server_id, seen.after):
         raise StaleError
 
 

@@ -86,12 +86,14 @@ class CreateDetails(_Frozen):
         marked: Whether the operation's id stands in the description of the backup that it makes.
         baseline: Ids of the server's backups before the new one was asked for.
         baseline_complete: Whether those are all there were.
+        is_safety: Whether it is a restore's safety backup, for which there is no budget.
     """
 
     kind: Literal["create_backup"] = "create_backup"
     marked: bool = True
     baseline: tuple[int, ...] = ()
     baseline_complete: bool = True
+    is_safety: bool = False
 
 
 class DeleteDetails(_Frozen):

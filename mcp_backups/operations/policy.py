@@ -261,6 +261,9 @@ def check_budget(settings: Settings, action: str, server_id: int, sent: Sequence
     if action == "delete_backup":
         _check_count("delete", settings.deletes_per_hour, HOUR, sent, now)
         _check_count("delete", settings.deletes_per_day, DAY, sent, now)
+    if action == "create_backup":
+        asked_for = [operation for operation in sent if not operation.of(CreateDetails).is_safety]
+        _check_count("new backup", settings.creates_per_hour, HOUR, asked_for, now)
 
 
 def next_restore(settings: Settings, server_id: int, sent: Sequence[Operation], now: Moment) -> datetime | None:

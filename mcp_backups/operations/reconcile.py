@@ -116,7 +116,7 @@ async def settle_left_open(context: Context) -> None:
     try:
         if not context.ledger.exists():
             return
-        left = await context.ledger.read(lambda entries: entries.find(statuses=UNSETTLED))
+        left = await context.ledger.read(lambda entries: entries.under_way(UNSETTLED))
         for operation in reversed(left):
             if operation.status is Status.UNKNOWN or not context.is_being_sent(operation):
                 _tell(await settle(context, operation))

@@ -134,6 +134,7 @@ def _policy(settings: Settings) -> JsonObject:
             "deletes_per_hour": settings.deletes_per_hour,
             "deletes_per_day": settings.deletes_per_day,
             "restores_per_server_per_hour": settings.restores_per_hour,
+            "creates_per_hour": settings.creates_per_hour,
         },
         "decided_by": "The operator of mcp-backups alone; no argument of a tool changes a rule.",
     }

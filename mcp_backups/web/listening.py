@@ -2,7 +2,9 @@
 
 import errno
 import os
+import re
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +12,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mcp_backups.errors import ConfigError
-from mcp_backups.settings import Settings, is_loopback, read_secret
+from mcp_backups.private import is_kept_private
+from mcp_backups.settings import Settings, is_loopback
 
 _HTTP_PORT, _HTTPS_PORT = 80, 443
 _SOCKET_MASK = 0o117
 """A Unix socket's file is for its owner and group, to which the proxy belongs."""
+
+
+_SECRET = re.compile(r"[\x21-\x7e]{16,512}")
+_MOST_SECRET = 4096
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ def _behind_proxy(sockets: list[socket.socket], settings: Settings) -> Place:
     names = {parts.netloc, *settings.http_hosts}
     if parts.port in {None, _HTTPS_PORT}:  # which a client may leave out, or not
         names |= {str(parts.hostname), f"{parts.hostname}:{_HTTPS_PORT}"}
-    secret = read_secret(settings.http_secret_file) if settings.http_secret_file else ""
+    secret = _read_secret(settings.http_secret_file) if settings.http_secret_file else ""
     origins = {settings.http_url, *settings.http_origins}
     return Place(
         sockets,
@@ -93,6 +100,21 @@ def _behind_proxy(sockets: list[socket.socket], settings: Settings) -> Place:
         secret,
         is_public=True,
     )
+
+
+def _read_secret(path: Path) -> str:
+    name = "MCP_BACKUPS_HTTP_SECRET_FILE"
+    try:
+        mode = 0 if os.name == "nt" else stat.S_IMODE(path.stat().st_mode)
+        if not is_kept_private(path, mode):
+            raise ConfigError(f"{name} names a file that others may read; make it private (chmod 600).")
+        with path.open("rb") as file:
+            secret = file.read(_MOST_SECRET).decode("ascii").removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"{name} names a file that cannot be read as ASCII text.") from None
+    if not _SECRET.fullmatch(secret):
+        raise ConfigError(f"{name} names a file that holds no secret: 16 to 512 visible ASCII characters.")
+    return secret
 
 
 def listen(host: str, port: int) -> list[socket.socket]:

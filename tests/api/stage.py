@@ -14,13 +14,14 @@ import anyio.lowlevel
 import pytest
 from pydantic import SecretStr
 
-from mcp_backups.api import VpsClient
+from mcp_backups.api import Network, VpsClient
 from mcp_backups.clock import Clock
 from mcp_backups.errors import BackupsError
 from mcp_backups.sandbox import SANDBOX_TOKEN
 
 NOW = datetime(2025, 1, 16, 8, 0, tzinfo=UTC)
 TOKEN = SANDBOX_TOKEN
+STRAIGHT = Network()
 DEADLINE = 5.0
 PATIENCE = 10.0
 """Seconds after which a test gives up waiting."""
@@ -46,11 +47,11 @@ def client_of(
     *,
     token: str | None = TOKEN,
     deadline: float = DEADLINE,
-    verify: ssl.SSLContext | None = None,
+    network: Network = STRAIGHT,
 ) -> VpsClient:
     secret = None if token is None else SecretStr(token)
     clock = (time or Time()).clock()
-    return VpsClient(base_url, secret, clock=clock, jitter=lambda: 1.0, deadline=deadline, verify=verify)
+    return VpsClient(base_url, secret, clock=clock, jitter=lambda: 1.0, deadline=deadline, network=network)
 
 
 async def error_of(call: Awaitable[Any]) -> BackupsError:

@@ -15,8 +15,11 @@ from mcp_backups.api.classify import (
     DeadlineBeforeSendingError,
     DeadlineError,
     Lookup,
+    TunnelError,
+    TunnelRefusedError,
     cause_of,
     classify,
+    tunnel_status,
 )
 from mcp_backups.errors import (
     AuthFailedError,
@@ -44,6 +47,8 @@ BY_EXCEPTION = [
     (httpx2.UnsupportedProtocol, NOT_SENT, False, False, ConfigError),
     (httpx2.LocalProtocolError, NOT_SENT, False, False, ConfigError),
     (httpx2.InvalidURL, NOT_SENT, False, False, ConfigError),
+    (TunnelError, NOT_SENT, True, True, UnavailableError),
+    (TunnelRefusedError, NOT_SENT, False, False, ConfigError),
     (httpx2.ReadError, AMBIGUOUS, True, False, UnavailableError),
     (httpx2.WriteError, AMBIGUOUS, True, False, UnavailableError),
     (httpx2.CloseError, AMBIGUOUS, True, False, UnavailableError),
@@ -212,3 +217,20 @@ def test_a_failed_certificate_is_found_behind_other_exceptions() -> None:
     error.__cause__.__context__ = ssl.SSLCertVerificationError()
     assert cause_of(error) is ssl.SSLCertVerificationError
     assert cause_of(httpx2.ConnectError("")) is httpx2.ConnectError
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "status"),
+    [
+        (httpx2.ProxyError("407 Proxy Authentication Required"), TunnelRefusedError, 407),
+        (httpx2.ProxyError("403 "), TunnelRefusedError, 403),
+        (httpx2.ProxyError("429 Too Many Requests"), TunnelError, 429),
+        (httpx2.ProxyError("502 Bad Gateway"), TunnelError, 502),
+        (httpx2.ProxyError("what a future version says"), TunnelError, 0),
+        (httpx2.ReadError("407"), TunnelError, 0),
+        (httpx2.RemoteProtocolError(""), TunnelError, 0),
+    ],
+)
+def test_a_proxys_refusal_is_for_good_where_it_is_one(error: Exception, cause: type[Exception], status: int) -> None:
+    assert (cause_of(error, no_tunnel=True), tunnel_status(error)) == (cause, status)
+    assert cause_of(error) is type(error)

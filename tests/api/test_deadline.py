@@ -1,10 +1,15 @@
 """What is known of a write when its time runs out."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import anyio
+import httpcore2
 import httpx2
 import pytest
 from pydantic import SecretStr
 
+from mcp_backups.api import Network
 from mcp_backups.api.attempts import Attempts
 from mcp_backups.api.bodies import nothing
 from mcp_backups.api.call import ApiCall, ResultT
@@ -18,16 +23,21 @@ pytestmark = pytest.mark.anyio
 DELETE = ApiCall("DELETE", "/backups/501/", "delete backup 501", nothing, needs_body=False)
 
 
+CONNECT = "http11.send_request_headers.started CONNECT"
+"""What is said to a proxy before its tunnel stands."""
+
+
 class StuckLink(Link):
     """Gets as far as an event of httpcore's, and no further."""
 
     def __init__(self, *events: str) -> None:
-        super().__init__("http://vps.test", None, None, DEADLINE)
+        super().__init__("http://vps.test", None, Network(), DEADLINE)
         self.events = events
 
     async def send(self, call: ApiCall[ResultT], progress: Progress) -> httpx2.Response:
         for event in self.events:
-            await progress.trace(event, None)
+            name, _, method = event.partition(" ")
+            await progress.trace(name, {"request": httpcore2.Request(method or "DELETE", "https://vps.test/")})
         await anyio.sleep(PATIENCE)
         raise AssertionError(call)
 
@@ -40,6 +50,12 @@ class StuckLink(Link):
         (["connection.connect_tcp.complete", "connection.start_tls.started"], Failure.NOT_SENT),
         (["connection.start_tls.complete", "http11.send_request_headers.started"], Failure.AMBIGUOUS),
         (["connection.start_tls.complete", "some.event.of.the.future"], Failure.AMBIGUOUS),
+        ([CONNECT], Failure.NOT_SENT),
+        ([CONNECT, "http11.send_request_body.started"], Failure.NOT_SENT),
+        ([CONNECT, "http11.receive_response_headers.failed", "http11.response_closed.started"], Failure.NOT_SENT),
+        ([CONNECT, "http11.receive_response_headers.complete", "proxy.start_tls.started"], Failure.NOT_SENT),
+        ([CONNECT, "proxy.start_tls.complete"], Failure.AMBIGUOUS),
+        ([CONNECT, "proxy.start_tls.complete", "http11.send_request_headers.started"], Failure.AMBIGUOUS),
     ],
 )
 async def test_only_a_write_that_was_still_connecting_is_known_not_to_be_sent(
@@ -58,7 +74,7 @@ async def test_a_throttled_write_whose_time_ends_in_a_wait_was_not_sent() -> Non
             await anyio.sleep(PATIENCE + seconds)
 
     async with BareServer(says(answer({}, "429 Too Many Requests"))) as vps:
-        link = Link(vps.base_url, SecretStr("vps_x"), None, DEADLINE)
+        link = Link(vps.base_url, SecretStr("vps_x"), Network(), DEADLINE)
         raised = await error_of(Attempts(link, Slow().clock(), lambda: 0.01, deadline=0.2).run(DELETE))
         await link.aclose()
     assert isinstance(raised, ApiError)
@@ -71,12 +87,12 @@ async def test_httpcore_tells_of_connecting_and_then_of_sending() -> None:
     events: list[str] = []
 
     class Noting(Progress):
-        async def trace(self, event: str, info: object) -> None:
+        async def trace(self, event: str, info: Mapping[str, Any]) -> None:
             events.append(event)
             await super().trace(event, info)
 
     async with BareServer(says(answer({}))) as vps:
-        link = Link(vps.base_url, SecretStr("vps_x"), None, DEADLINE)
+        link = Link(vps.base_url, SecretStr("vps_x"), Network(), DEADLINE)
         await (await link.send(DELETE, Noting())).aclose()
         await link.aclose()
     assert events[0].startswith("connection.")
@@ -86,7 +102,7 @@ async def test_httpcore_tells_of_connecting_and_then_of_sending() -> None:
 
 async def test_a_call_that_is_cancelled_from_outside_lets_go_of_its_connection() -> None:
     async with BareServer(says(b"")) as vps:
-        link = Link(vps.base_url, SecretStr("vps_x"), None, DEADLINE)
+        link = Link(vps.base_url, SecretStr("vps_x"), Network(), DEADLINE)
         attempts = Attempts(link, Time().clock(), lambda: 1.0, DEADLINE)
         with anyio.move_on_after(0.1) as scope:
             await attempts.run(DELETE)

@@ -393,8 +393,8 @@ async def test_the_address_may_end_with_a_slash_or_not(slashes: str) -> None:
     assert vps.asked[0].headers["accept"] == "application/json"
 
 
-async def test_a_hundred_lists_at_once_all_arrive(vps: Emulator, client: VpsClient) -> None:
-    async with anyio.create_task_group() as group:
+async def test_a_hundred_lists_at_once_all_arrive(vps: Emulator, time: Time) -> None:
+    async with client_of(vps.base_url, time, deadline=60) as client, anyio.create_task_group() as group:
         for _ in range(100):
             group.start_soon(client.list_servers)
     assert vps.count("GET") == 100

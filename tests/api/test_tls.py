@@ -5,10 +5,12 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import trustme
 
+from mcp_backups.api import Network
 from mcp_backups.errors import ConfigError
 from mcp_backups.sandbox import Emulator
 
@@ -23,10 +25,10 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture
-def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
+def trusting(authority: trustme.CA, tmp_path: Path) -> Network:
+    """A company's own authority, beside the system's."""
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return Network(tmp_path / "ca.pem")
 
 
 def serving(certificate: trustme.LeafCert) -> ssl.SSLContext:
@@ -63,7 +65,7 @@ async def counted(context: ssl.SSLContext) -> AsyncIterator[tuple[str, list[int]
 @pytest.mark.parametrize("name", ["list", "create", "delete", "restore"])
 @pytest.mark.parametrize("flaw", ["unknown authority", "another host", "expired"])
 async def test_a_certificate_that_fails_is_a_wrong_setting(
-    flaw: str, name: str, authority: trustme.CA, trusting: ssl.SSLContext, time: Time
+    flaw: str, name: str, authority: trustme.CA, trusting: Network, time: Time
 ) -> None:
     """F55."""
     certificates = {
@@ -73,7 +75,7 @@ async def test_a_certificate_that_fails_is_a_wrong_setting(
     }
     async with (
         counted(serving(certificates[flaw]())) as (url, connections),
-        client_of(url, time, verify=trusting) as client,
+        client_of(url, time, network=trusting) as client,
     ):
         raised = await error_of(ALL[name](client))
     assert isinstance(raised, ConfigError)
@@ -101,10 +103,10 @@ async def test_the_environment_cannot_widen_trust(
 
 
 async def test_a_trusted_certificate_lets_every_call_through(
-    authority: trustme.CA, trusting: ssl.SSLContext, time: Time
+    authority: trustme.CA, trusting: Network, time: Time
 ) -> None:
     context = serving(authority.issue_cert("localhost", "127.0.0.1"))
-    async with Emulator(now=lambda: NOW, ssl=context) as vps, client_of(vps.base_url, time, verify=trusting) as client:
+    async with Emulator(now=lambda: NOW, ssl=context) as vps, client_of(vps.base_url, time, network=trusting) as client:
         await client.list_backups()
         await client.list_servers()
         await client.account()

@@ -2,7 +2,6 @@
 
 import hmac
 import json
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,8 @@ from mcp_backups.cli import main
 from mcp_backups.ledger import Ledger
 from mcp_backups.operations import CreateDetails, DeleteDetails, Status
 from mcp_backups.operations.operation import Operation
+from tests.operations.made import operation
+from tests.operations.tampering import connect
 from tests.stage import NOW, MakeSettings, ManualClock
 
 
@@ -82,6 +83,7 @@ def ledger(state_dir: Path, clock: ManualClock) -> Path:
         server_id=12362,
         server_name="build-runner-01",
         backup_id=447,
+        approved_by="plan",
         created=moment,
         error_code="policy_denied",
         error="At least 1 must stay.",
@@ -98,12 +100,12 @@ def ledger(state_dir: Path, clock: ManualClock) -> Path:
 
 def tamper(ledger: Path, statement: str, *values: object) -> None:
     """Change the ledger behind the program's back."""
-    with sqlite3.connect(ledger) as connection:
+    with connect(ledger) as connection:
         connection.execute(statement, values)
     connection.close()
 
 
-FORGERY = "UPDATE events SET document = replace(document, '447', '448') WHERE seq = 2"
+FORGERY = "UPDATE events SET packed = edited(packed, '447', '448') WHERE seq = 2"
 
 
 @pytest.mark.usefixtures("ledger")
@@ -116,17 +118,42 @@ def test_audit_shows_who_did_what_to_which_backup_and_how_it_is_known(command: C
         ["1", *at.split(), "sending", "approved by: not_required"],
         ["3", *at.split(), "succeeded", "evidence: its row in the list of backups"],
         [REFUSED, "delete_backup", "build-runner-01", "(12362)", "backup 447"],
-        ["2", *at.split(), "refused", "policy_denied: At least 1 must stay."],
+        ["2", *at.split(), "refused", "approved by: plan; policy_denied: At least 1 must stay."],
         ["3", "events,", "chain", "intact"],
     ]
 
 
 @pytest.mark.usefixtures("ledger")
-def test_audit_of_one_operation_shows_only_that_but_verifies_all(command: Command) -> None:
-    said = command("audit", REFUSED)
-    assert REFUSED in said.out
-    assert CREATED not in said.out
-    assert "3 events, chain intact" in said.out
+def test_audit_of_one_operation_shows_and_verifies_only_that(command: Command) -> None:
+    """However long the chain is, which `audit --verify` checks."""
+    said = command("audit", CREATED)
+    assert CREATED in said.out
+    assert REFUSED not in said.out
+    assert "2 events, as recorded; mcp-backups audit --verify checks the whole chain" in said.out
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE events SET at = '2020' WHERE seq = 3", "DELETE FROM events WHERE seq = 2"]
+)
+def test_an_operation_whose_events_were_changed_is_said_to_be_that(
+    command: Command, ledger: Path, statement: str
+) -> None:
+    tamper(ledger, statement)
+    assert "2 events, CHANGED since they were recorded" in command("audit", CREATED).out
+
+
+def test_a_plan_that_nobody_consented_to_is_shown_though_it_is_no_event(
+    command: Command, ledger: Path, clock: ManualClock
+) -> None:
+    plan = operation(status="refused", error_code="policy_denied", error="At least 1 must stay.")
+    written = Ledger(ledger.parent, Operation, clock.wall)
+    anyio.run(written.write_plan, lambda entries: entries.save(plan))
+    written.close()
+    said = command("audit", plan.id)
+    assert "policy_denied: At least 1 must stay." in said.out
+    assert "Nobody consented to it: a plan, which is no event of the chain." in said.out
+    assert plan.id not in command("audit").out
+    assert plan.id in command("operations").out
 
 
 @pytest.mark.usefixtures("ledger")
@@ -188,7 +215,7 @@ def test_a_tampered_ledger_is_still_shown_and_exported_and_said_to_be_broken(com
 
 
 def test_what_was_smuggled_into_the_ledger_does_not_reach_the_terminal(command: Command, ledger: Path) -> None:
-    tamper(ledger, "UPDATE events SET status = ?, document = ? WHERE seq = 2", "\x1b[2Jdone", "not JSON")
+    tamper(ledger, "UPDATE events SET status = ?, packed = ? WHERE seq = 2", "\x1b[2Jdone", b"not JSON")
     said = command("audit")
     assert said.code == 0
     assert "\x1b" not in said.out
@@ -202,7 +229,7 @@ def test_operations_are_listed_newest_first(command: Command) -> None:
     assert (said.code, said.err) == (0, "")
     assert head.split() == ["age", "operation", "action", "status", "server", "backup", "by"]
     assert [row[row.index("op_") :].split() for row in rows] == [
-        [REFUSED, "delete", "refused", "build-runner-01", "447"],
+        [REFUSED, "delete", "refused", "build-runner-01", "447", "plan"],
         [CREATED, "create", "succeeded", "web-server-01", "502", "-"],
     ]
 
@@ -218,7 +245,7 @@ def test_operations_can_be_had_as_json_lines(command: Command) -> None:
         "server_id": 12362,
         "server": "build-runner-01",
         "backup_id": 447,
-        "approved_by": "",
+        "approved_by": "plan",
         "planned_at": NOW.isoformat(),
         "sent_at": None,
         "evidence": "",

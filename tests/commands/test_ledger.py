@@ -16,7 +16,7 @@ from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator
 from mcp_backups.settings import Settings
 from mcp_backups.transport import open_sandbox_context
-from tests.operations.made import operation
+from tests.operations.made import begun
 from tests.operations.tampering import Tampering, cut, empty, forged, remove, replace_with_a_new_one, sql
 from tests.stage import NOW, MakeSettings, ManualClock, session
 
@@ -53,7 +53,7 @@ def path(state_dir: Path) -> Path:
     """The file of a ledger of three plans."""
     ledger = Ledger(state_dir, Operation, lambda: NOW)
     for _ in range(3):
-        anyio.run(ledger.write, partial(_save, operation()))
+        anyio.run(ledger.write, partial(_save, begun()))
     ledger.close()
     return ledger.path
 
@@ -98,7 +98,7 @@ def test_the_doctor_says_what_is_missing_and_how_to_go_on(
     "tampering",
     [
         sql("UPDATE operations SET status = 'failed' WHERE seq = 1"),
-        sql("UPDATE events SET document = replace(document, '501', '502')"),
+        sql("UPDATE events SET packed = edited(packed, '501', '502')"),
         sql("DELETE FROM operations WHERE seq = 2"),
         sql("UPDATE events SET operation_id = char(27) || '[2J' || char(10) || 'forged' WHERE seq = 2"),
         sql("UPDATE operations SET id = char(27) || '[2J' || char(10) || 'forged' WHERE seq = 2"),
@@ -166,7 +166,7 @@ def test_play_on_the_sandbox_uses_up_nothing_of_the_account(
 ) -> None:
     async def play(settings: Settings) -> Path:
         async with open_sandbox_context(settings, 0.1) as context:
-            await context.record(operation())
+            await context.record(begun())
             return context.ledger.path
 
     made = anyio.run(play, make_settings(**rules))

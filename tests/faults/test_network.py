@@ -2,6 +2,7 @@
 
 import ssl
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trustme
@@ -63,7 +64,7 @@ async def test_a_backup_is_asked_for_again_while_no_connection_can_be_made(
 @pytest.mark.parametrize("row", ["F55"])
 @pytest.mark.parametrize("fault", ["self-signed", "wrong-host", "expired"])
 async def test_a_certificate_that_does_not_hold_is_an_error_of_the_settings(
-    clock: ManualClock, bench_on: OpenBench, row: str, fault: str
+    clock: ManualClock, bench_on: OpenBench, tmp_path: Path, row: str, fault: str
 ) -> None:
     trusted, other = trustme.CA(), trustme.CA()
     issuer = other if fault == "self-signed" else trusted
@@ -73,12 +74,12 @@ async def test_a_certificate_that_does_not_hold_is_an_error_of_the_settings(
         certificate = issuer.issue_cert("127.0.0.1", not_after=datetime(2020, 1, 1, tzinfo=UTC))
     else:
         certificate = issuer.issue_cert("elsewhere.example" if fault == "wrong-host" else "127.0.0.1")
-    served, verify = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(served)
-    trusted.configure_trust(verify)
+    trusted.cert_pem.write_to_path(tmp_path / "ca.pem")
     async with (
         Emulator(now=clock.now, ssl=served) as api,
-        bench_on(api, partial(PROMPT, verify=verify)) as bench,
+        bench_on(api, vps_api_ca_file=tmp_path / "ca.pem") as bench,
     ):
         case = Case(row, fault, a_list, (), "config_error", "nothing", 0, gist=("TLS verification failed",))
         await assert_case(bench, case)

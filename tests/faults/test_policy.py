@@ -76,6 +76,23 @@ async def test_one_delete_more_than_the_budget_is_refused(
         assert bench.requests()[2] == 2
 
 
+async def test_one_backup_more_than_the_budget_is_refused_and_a_safety_backup_is_made_all_the_same(
+    emulator: Emulator, clock: ManualClock, bench_on: OpenBench
+) -> None:
+    async with bench_on(emulator, creates_per_hour=2) as bench:
+        for _ in range(2):
+            made = await bench.agent.call("create_backup", server_id=12346, allow_duplicate=True)
+            assert not made.is_error, made.text
+        refused = await bench.agent.call("create_backup", server_id=12346, description="x")
+        assert (refused.code, bench.requests()[1]) == ("budget_exhausted", 2)
+        assert "The budget of 2 new backups within an hour is used up." in refused.text
+        restore = await bench.plan("restore_server", server_id=WEB, backup_id=499)
+        assert (await bench.agent.call("restore_server", **restore)).status == "preparing"
+        assert bench.requests()[1] == 3
+        clock.advance(minutes=61)
+        assert not (await bench.agent.call("create_backup", server_id=12346, description="x")).is_error
+
+
 @pytest.mark.parametrize(
     ("at_first", "then"),
     [(0, 11), (0, 30), (0, 600), (0, -30), (0, -600), (30, 0), (-30, 0), (-30, 30)],
@@ -272,15 +289,18 @@ async def test_without_a_ledger_backups_are_listed_and_nothing_is_changed(
     if fault in (_is_broken, _has_no_place_for_locks):
         async with bench_on(emulator) as bench:
             planned = await bench.plan("delete_backup", **planned)
+            if fault is _is_broken:
+                await bench.agent.call("create_backup", server_id=WEB)
     fault(state_dir)
     async with bench_on(emulator) as bench:
+        before = bench.requests()[1:]
         for answer in (
             await bench.agent.call("delete_backup", **planned),
             await bench.agent.call("create_backup", server_id=WEB),
         ):
             assert answer.code == "ledger_unavailable", row
             assert "Nothing was changed." in answer.text
-        assert bench.requests()[1:] == (0, 0)
+        assert bench.requests()[1:] == before
         assert not (await bench.agent.call("list_backups")).is_error
 
 

@@ -9,6 +9,7 @@ from mcp_backups.actions import ACTIONS, delete, prune, restore
 from mcp_backups.clock import Moment
 from mcp_backups.models import Backup
 from mcp_backups.operations import (
+    EFFECTIVE,
     ApprovedBy,
     Context,
     Entries,
@@ -42,10 +43,19 @@ def backup(number: int = 501, hours: float = 48, **fields: Any) -> Backup:
 def operation(action: str = "delete_backup", status: str = "planned", **fields: Any) -> Operation:
     """An operation; its fields and those of its details are given together."""
     known: dict[str, Any] = {"id": new_id(), "arguments": {"backup_id": 501}, "server_id": 12345, "created": MOMENT}
+    if status not in {"planned", "declined", "expired", "refused"}:
+        known["approved_by"] = "plan"
+    if status in EFFECTIVE:
+        known["sent"] = fields.get("created", MOMENT)
     given = {"action": action, "status": status} | known | fields
     own = {name: value for name, value in given.items() if name in Operation.model_fields}
     details = {name: value for name, value in given.items() if name not in own}
     return Operation.model_validate(own | {"details": {"kind": own["action"]} | details})
+
+
+def begun(action: str = "delete_backup", status: str = "approved", **fields: Any) -> Operation:
+    """One that somebody consented to, so that the chain tells of it."""
+    return operation(action, status, **fields)
 
 
 def ago(ticking: float = 0, **span: float) -> Moment:

@@ -6,7 +6,9 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+from mcp_backups.ledger.documents import pack, unpack
 from mcp_backups.ledger.events import GENESIS, Event
+from mcp_backups.ledger.rows import event_of
 from mcp_backups.operations.operation import Operation, new_id
 
 from .made import operation
@@ -14,11 +16,29 @@ from .made import operation
 Tampering = Callable[[Path], None]
 
 
+def connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.create_function("edited", 3, lambda packed, old, new: pack(unpack(packed).replace(old, new)))
+    return connection
+
+
+def events_in(connection: sqlite3.Connection) -> list[Event]:
+    """Every event, as it was recorded."""
+    rows = connection.execute("SELECT seq, at, operation_id, status, packed, hash, lower(hex(mac)) FROM events")
+    return [event_of(*row) for row in rows.fetchall()]
+
+
+LAST_EVENT_OF_EACH = (
+    "UPDATE operations SET (event, status, mac) = (SELECT seq, status, mac FROM events"
+    " WHERE operation_id = operations.id ORDER BY seq DESC LIMIT 1)"
+)
+
+
 def sql(*statements: str) -> Tampering:
-    """These statements, by another connection."""
+    """These statements, by another connection; in them `edited(packed, old, new)` changes the text of a document."""
 
     def run(path: Path) -> None:
-        connection = sqlite3.connect(path, isolation_level=None)
+        connection = connect(path)
         for statement in statements:
             connection.execute(statement)
         connection.close()
@@ -34,11 +54,8 @@ def cut(events: int) -> Tampering:
         last = connection.execute("SELECT MAX(seq) FROM events").fetchone()[0] - events
         connection.execute("DELETE FROM events WHERE seq > ?", (last,))
         connection.execute("DELETE FROM operations WHERE id NOT IN (SELECT operation_id FROM events)")
-        connection.execute(
-            "UPDATE operations SET (event, status, document, mac) = (SELECT seq, status, document, mac FROM events"
-            " WHERE operation_id = operations.id ORDER BY seq DESC LIMIT 1)"
-        )
-        connection.execute("UPDATE operations SET sent = iif(json_extract(document, '$.sent') IS NULL, 0, event)")
+        connection.execute(LAST_EVENT_OF_EACH)
+        connection.execute("UPDATE operations SET sent = 0 WHERE sent > ?", (last,))
         connection.close()
 
     return run
@@ -52,17 +69,14 @@ def recomputed(key: bytes | None, change: str = "") -> Tampering:
         if change:
             connection.execute(change)
         before = Event(0, "", "", "", "", GENESIS, GENESIS)
-        for row in connection.execute("SELECT * FROM events ORDER BY seq").fetchall():
-            event = Event(*row)
+        for event in events_in(connection):
             mac = event.expected_mac(key, before.mac) if key else ""
             before = event._replace(hash="" if key else event.expected_hash(before.hash), mac=mac)
             connection.execute(
-                "UPDATE events SET hash = ?, mac = ? WHERE seq = ?", (before.hash, before.mac, before.seq)
+                "UPDATE events SET hash = ?, mac = ? WHERE seq = ?",
+                (before.hash, bytes.fromhex(before.mac), before.seq),
             )
-        connection.execute(
-            "UPDATE operations SET (event, status, document, mac) = (SELECT seq, status, document, mac FROM events"
-            " WHERE operation_id = operations.id ORDER BY seq DESC LIMIT 1)"
-        )
+        connection.execute(LAST_EVENT_OF_EACH)
         connection.close()
 
     return run
@@ -73,19 +87,24 @@ def forged(status: str, *, key: bytes | None = None, by: str = "person", new: bo
 
     def run(path: Path) -> None:
         connection = sqlite3.connect(path, isolation_level=None)
-        document = connection.execute("SELECT document FROM operations ORDER BY seq DESC LIMIT 1").fetchone()[0]
+        (last_id,) = connection.execute("SELECT id FROM operations ORDER BY seq DESC LIMIT 1").fetchone()
+        events = events_in(connection)
+        document = next(event.document for event in events if event.operation_id == last_id)
         fields = json.loads(document) | {"status": status, "approved_by": by} | ({"id": new_id()} if new else {})
         if new:
             insert_row(connection, operation(**{name: fields[name] for name in ("id", "status")}), 0)
-        last = Event(*connection.execute("SELECT * FROM events ORDER BY seq DESC LIMIT 1").fetchone())
+        last = events[-1]
         event = Event(last.seq + 1, last.at, fields["id"], status, json.dumps(fields))
         event = event._replace(
             hash="" if key else event.expected_hash(last.hash), mac=event.expected_mac(key, last.mac) if key else ""
         )
-        connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", event)
+        mac = bytes.fromhex(event.mac)
         connection.execute(
-            "UPDATE operations SET event = ?, status = ?, document = ?, mac = ? WHERE id = ?",
-            (event.seq, event.status, event.document, event.mac, event.operation_id),
+            "INSERT INTO events VALUES (?, ?, ?, ?, '', ?, ?, ?)", (*event[:4], event.hash, mac, pack(event.document))
+        )
+        connection.execute(
+            "UPDATE operations SET event = ?, status = ?, mac = ? WHERE id = ?",
+            (event.seq, event.status, mac, event.operation_id),
         )
         connection.close()
 
@@ -94,8 +113,8 @@ def forged(status: str, *, key: bytes | None = None, by: str = "person", new: bo
 
 def insert_row(connection: sqlite3.Connection, row: Operation, event: int) -> None:
     connection.execute(
-        "INSERT INTO operations (id, action, status, server_id, sent, event, document) VALUES (?, ?, ?, ?, 0, ?, ?)",
-        (row.id, row.action, row.status, row.server_id, event, row.model_dump_json(exclude_defaults=True)),
+        "INSERT INTO operations (id, action, status, server_id, sent, event, document) VALUES (?, ?, ?, ?, 0, ?, '')",
+        (row.id, row.action, row.status, row.server_id, event),
     )
 
 

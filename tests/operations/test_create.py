@@ -257,7 +257,7 @@ async def test_where_no_time_is_left_to_make_another_it_is_not_looked_whether_a_
         ({"status": "failed"}, True),
         ({"status": "planned"}, True),
         ({"server_id": 12346}, True),
-        ({"action": "restore_server"}, True),
+        ({"action": "restore_server", "sent": None}, True),
         ({"backup_id": 778}, True),
     ],
 )

@@ -17,7 +17,8 @@ from mcp_backups.ledger.key import End, Remembered
 from mcp_backups.operations.operation import Operation
 from tests.stage import NOW
 
-from .made import MOMENT, operation
+from .made import MOMENT, begun
+from .tampering import sql
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +53,7 @@ def saving(*operations: Operation) -> Callable[[Transaction[Operation]], None]:
 async def test_what_was_saved_is_read_back_the_same_by_another_process(
     ledger: Ledger[Operation], state_dir: Path
 ) -> None:
-    saved = operation(facts={"good_backups_left": 17, "can_be_undone": False, "lost": "x"}, baseline=(1, 2))
+    saved = begun(facts={"good_backups_left": 17, "can_be_undone": False, "lost": "x"}, baseline=(1, 2))
     await ledger.write(saving(saved))
     other = Ledger(state_dir, Operation, lambda: NOW)
     assert await other.read(lambda entries: entries.get(saved.id)) == saved
@@ -61,15 +62,15 @@ async def test_what_was_saved_is_read_back_the_same_by_another_process(
 
 
 async def test_every_step_is_kept_and_chained(ledger: Ledger[Operation]) -> None:
-    first = operation()
-    steps = [first, first.updated(status="approved"), first.updated(status="sending", sent=MOMENT), operation()]
+    first = begun()
+    steps = [first, first.updated(status="preparing"), first.updated(status="sending", sent=MOMENT), begun()]
     await ledger.write(saving(*steps))
     events = await ledger.read(lambda entries: list(entries.events()))
     assert [(event.seq, event.status) for event in events] == [
-        (1, "planned"),
-        (2, "approved"),
+        (1, "approved"),
+        (2, "preparing"),
         (3, "sending"),
-        (4, "planned"),
+        (4, "approved"),
     ]
     assert [event.mac for event in events] == [
         event.expected_mac(ledger._key, before)
@@ -82,7 +83,7 @@ async def test_every_step_is_kept_and_chained(ledger: Ledger[Operation]) -> None
 
 async def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger[Operation]) -> None:
     def fail(entries: Transaction[Operation]) -> None:
-        entries.save(operation())
+        entries.save(begun())
         raise BusyError("Stop.")
 
     with pytest.raises(BusyError, match=r"Stop\."):
@@ -92,8 +93,8 @@ async def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger[Operation]
 
 
 async def test_operations_are_found_by_what_is_asked_newest_first(ledger: Ledger[Operation]) -> None:
-    plan, sent = operation(), operation(status="sending", sent=MOMENT)
-    other, made = operation(server_id=12346), operation("create_backup", "accepted", sent=MOMENT)
+    plan, sent = begun(), begun(status="sending", sent=MOMENT)
+    other, made = begun(server_id=12346), begun("create_backup", "accepted", sent=MOMENT)
     await ledger.write(saving(plan, sent, other, made, plan.updated(status="sending", sent=MOMENT)))
 
     async def find(**terms: object) -> list[str]:
@@ -112,7 +113,7 @@ async def test_operations_are_found_by_what_is_asked_newest_first(ledger: Ledger
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
 async def test_it_is_its_owners_alone(ledger: Ledger[Operation], state_dir: Path, generous_umask: None) -> None:
     del generous_umask
-    await ledger.write(saving(operation()))
+    await ledger.write(saving(begun()))
     assert modes(state_dir) == {
         "state": 0o700,
         "installation.key": 0o600,
@@ -131,7 +132,7 @@ async def test_it_is_made_at_its_first_use(ledger: Ledger[Operation], state_dir:
 
 
 async def test_a_closed_one_lets_go_of_its_file_and_opens_again_when_it_is_used(ledger: Ledger[Operation]) -> None:
-    await ledger.write(saving(operation()))
+    await ledger.write(saving(begun()))
     connection = ledger._connection
     assert connection is not None
     ledger.close()
@@ -144,7 +145,7 @@ async def test_an_audit_reads_what_is_there_and_can_write_nothing(ledger: Ledger
     with open_for_audit(state_dir, Operation) as nothing:
         assert nothing is None
     assert not ledger.path.exists()
-    saved = operation()
+    saved = begun()
     await ledger.write(saving(saved))
     with open_for_audit(state_dir, Operation) as entries:
         assert entries is not None
@@ -153,7 +154,7 @@ async def test_an_audit_reads_what_is_there_and_can_write_nothing(ledger: Ledger
     def write() -> None:
         with open_for_audit(state_dir, Operation) as entries:
             assert entries is not None
-            entries.save(operation())
+            entries.save(begun())
 
     with pytest.raises(LedgerUnavailableError):
         write()
@@ -162,9 +163,9 @@ async def test_an_audit_reads_what_is_there_and_can_write_nothing(ledger: Ledger
 
 TAMPERINGS = [
     "UPDATE operations SET status = 'succeeded'",
-    "UPDATE operations SET document = replace(document, 'planned', 'refused')",
+    "UPDATE operations SET backup_id = 7",
     "UPDATE events SET status = 'succeeded' WHERE seq = 2",
-    "UPDATE events SET document = replace(document, '501', '499')",
+    "UPDATE events SET packed = edited(packed, '501', '499')",
     "UPDATE events SET at = '2020-01-01T00:00:00+00:00' WHERE seq = 1",
     "UPDATE events SET hash = 'f' WHERE seq = 3",
     "DELETE FROM events WHERE seq = 1",
@@ -179,11 +180,9 @@ TAMPERINGS = [
 async def test_one_that_was_tampered_with_is_not_trusted(
     ledger: Ledger[Operation], state_dir: Path, tampering: str
 ) -> None:
-    await ledger.write(saving(operation(), operation(), operation()))
+    await ledger.write(saving(begun(), begun(), begun()))
     ledger.close()
-    with sqlite3.connect(ledger.path) as connection:
-        connection.execute(tampering)
-    connection.close()
+    sql(tampering)(ledger.path)
     again = Ledger(state_dir, Operation, lambda: NOW)
     for use in (again.read, again.write):
         with pytest.raises(LedgerUnavailableError, match="cannot be trusted") as refused:
@@ -199,7 +198,7 @@ async def test_a_file_that_is_no_ledger_is_not_written_to(
     await anyio.Path(state_dir).mkdir()
     ledger.path.write_bytes(content)
     with pytest.raises(LedgerUnavailableError):
-        await ledger.write(saving(operation()))
+        await ledger.write(saving(begun()))
     assert ledger.path.read_bytes() == content
 
 
@@ -207,7 +206,7 @@ async def test_a_folder_that_cannot_be_made_is_told_as_such(tmp_path: Path) -> N
     (tmp_path / "file").touch()
     ledger = Ledger(tmp_path / "file" / "state", Operation, lambda: NOW)
     with pytest.raises(LedgerUnavailableError):
-        await ledger.write(saving(operation()))
+        await ledger.write(saving(begun()))
 
 
 async def test_a_call_waits_for_no_more_than_one_other(
@@ -221,12 +220,12 @@ async def test_a_call_waits_for_no_more_than_one_other(
         assert done.wait(10)
         entries.save(saved)
 
-    saved = operation()
+    saved = begun()
     async with anyio.create_task_group() as others:
         others.start_soon(ledger.write, hold)
         assert await anyio.to_thread.run_sync(held.wait, 10)
         with pytest.raises(BusyError, match="Other calls are waiting for the ledger"):
-            await ledger.read(lambda entries: entries.last_event())
+            await ledger.write(lambda entries: entries.last_event())
         done.set()
     assert await ledger.read(lambda entries: entries.get(saved.id)) == saved
 
@@ -235,17 +234,17 @@ async def test_one_that_another_process_holds_is_busy_for_writing_and_open_for_r
     ledger: Ledger[Operation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mcp_backups.ledger.sqlite.LOCK_WAIT_SECONDS", 0.05)
-    saved = operation()
+    saved = begun()
     await ledger.write(saving(saved))
     other = Ledger(ledger.path.parent, Operation, lambda: NOW)
     holder = sqlite3.connect(ledger.path, isolation_level=None)
     try:
         holder.execute("BEGIN IMMEDIATE")
         with pytest.raises(BusyError):
-            await other.write(saving(operation()))
+            await other.write(saving(begun()))
         assert await other.read(lambda entries: entries.get(saved.id)) == saved
         holder.execute("ROLLBACK")
-        await other.write(saving(operation()))
+        await other.write(saving(begun()))
     finally:
         holder.close()
         other.close()
@@ -257,7 +256,7 @@ async def test_writes_of_two_processes_at_once_are_all_kept_and_the_chain_stays_
     other = Ledger(state_dir, Operation, lambda: NOW)
     async with anyio.create_task_group() as group:
         for each in (ledger, other) * 20:
-            group.start_soon(each.write, saving(operation()))
+            group.start_soon(each.write, saving(begun()))
     assert len(await ledger.read(lambda entries: list(entries.events()))) == 40
     assert await other.read(lambda entries: entries.verify()) == ""
     other.close()
@@ -269,7 +268,7 @@ async def test_a_write_that_fails_after_another_process_wrote_costs_the_next_one
     def refuse(_: Transaction[Operation]) -> None:
         raise BusyError("Not now.")
 
-    other, saved = Ledger(state_dir, Operation, lambda: NOW), [operation() for _ in range(3)]
+    other, saved = Ledger(state_dir, Operation, lambda: NOW), [begun() for _ in range(3)]
     await ledger.write(saving(saved[0]))
     await other.write(saving(saved[1]))
     for use in (ledger.write, ledger.read):
@@ -286,7 +285,7 @@ async def test_processes_that_open_a_new_one_at_once_do_not_disturb_each_other(t
         ledgers = [Ledger(tmp_path / str(attempt), Operation, lambda: NOW) for _ in range(4)]
         async with anyio.create_task_group() as group:
             for each in ledgers:
-                group.start_soon(each.write, saving(operation()))
+                group.start_soon(each.write, saving(begun()))
         assert len(await ledgers[0].read(lambda entries: entries.find())) == 4
         for each in ledgers:
             each.close()
@@ -302,7 +301,7 @@ async def test_its_errors_are_for_callers_and_name_no_path(tmp_path: Path) -> No
 async def test_what_another_process_records_while_it_is_looked_is_not_taken_for_lost(
     ledger: Ledger[Operation], state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second, third = (operation() for _ in range(3))
+    first, second, third = (begun() for _ in range(3))
     await ledger.write(saving(first))
     other = Ledger(state_dir, Operation, lambda: NOW)
     await other.write(saving(second))

@@ -134,6 +134,7 @@ async def test_what_was_made_here_for_the_server_within_a_day_is_known(
         "status": "succeeded",
         "backup_id": 499,
         "created": clock.moment(),
+        "sent": clock.moment(),
     }
     await context.record(operation(**known | fields))
     clock.advance(hours=hours)

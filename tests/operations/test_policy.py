@@ -255,10 +255,10 @@ def test_a_closed_server_names_the_operation_to_look_at() -> None:
     assert closed.value.next_step == f"Call get_operation(operation_id={unknown.id!r})."
 
 
-def sent(*minutes: float, server_id: int = 12345) -> list[Operation]:
+def sent(*minutes: float, server_id: int = 12345, action: str = "delete_backup", **details: Any) -> list[Operation]:
     """What was sent so many minutes ago, by both clocks; newest first."""
     return [
-        operation(status="succeeded", server_id=server_id, sent=ago(minutes=each, ticking=each * 60))
+        operation(action, "succeeded", server_id=server_id, sent=ago(minutes=each, ticking=each * 60), **details)
         for each in sorted(minutes)
     ]
 
@@ -277,6 +277,13 @@ BUDGETS: list[tuple[dict[str, Any], str, list[Operation], str]] = [
     ({"restores_per_hour": 2}, "restore_server", sent(30), ""),
     ({"deletes_per_hour": 0}, "restore_server", [], ""),
     ({"restores_per_hour": 0}, "delete_backup", [], ""),
+    ({"creates_per_hour": 2}, "create_backup", sent(10, action="create_backup"), ""),
+    ({"creates_per_hour": 2}, "create_backup", sent(10, 20, action="create_backup"), "about 40 min"),
+    ({"creates_per_hour": 2}, "create_backup", sent(10, 60, action="create_backup"), ""),
+    ({"creates_per_hour": 1}, "create_backup", sent(10, 20, action="create_backup", is_safety=True), ""),
+    ({"creates_per_hour": 1}, "create_backup", sent(10, server_id=12346, action="create_backup"), "about 50 min"),
+    ({"creates_per_hour": 0}, "create_backup", [], "only the operator"),
+    ({"creates_per_hour": 0}, "delete_backup", [], ""),
 ]
 
 
@@ -323,7 +330,7 @@ NEXT_RESTORES: list[tuple[int, list[Operation], timedelta | None]] = [
     (2, sent(10, server_id=12346) + sent(20), timedelta(minutes=40)),
     (3, sent(20), None),
     (3, sent(20, 50), timedelta(minutes=10)),
-    (2, [operation("restore_server", "unknown")], None),
+    (2, [operation("restore_server", "unknown", sent=None)], None),
 ]
 
 
@@ -343,7 +350,7 @@ def test_after_a_restore_the_next_is_possible_an_hour_after_the_oldest_that_uses
 def test_what_is_left_of_both_budgets_is_the_lesser(
     make_settings: MakeSettings, before: list[Operation], left: int
 ) -> None:
-    unsent = operation(status="unknown")
+    unsent = operation(status="unknown", sent=None)
     assert deletes_left(make_settings(deletes_per_hour=3, deletes_per_day=4), [*before, unsent], MOMENT) == left
 
 

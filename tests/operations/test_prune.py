@@ -244,7 +244,7 @@ async def test_every_step_of_a_prune_and_of_its_deletes_is_recorded_and_told(con
         return [event.status for event in entries.events(plan.id)], entries.find(action="delete_backup")
 
     events, deletes = await context.ledger.read(read)
-    assert events == ["planned", "approved", "preparing", "succeeded"]
+    assert events == ["approved", "preparing", "succeeded"]
     kept, *gone = done.of(PruneDetails).items
     assert kept.operation_id == ""
     assert [each.id for each in deletes] == [item.operation_id for item in gone]

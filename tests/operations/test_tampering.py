@@ -14,7 +14,7 @@ from mcp_backups.ledger.key import BEGINNING
 from mcp_backups.operations.operation import Operation
 from tests.stage import NOW
 
-from .made import MOMENT, operation
+from .made import MOMENT, begun
 from .tampering import (
     Tampering,
     append_as_0_1_0,
@@ -35,15 +35,15 @@ OTHER_KEY = b"k" * 32
 CHANGED_ROWS = {
     "status": sql("UPDATE operations SET status = 'failed'"),
     "one status": sql("UPDATE operations SET status = 'declined' WHERE seq = 2"),
-    "document": sql("UPDATE operations SET document = replace(document, '\"server_id\":12345', '\"server_id\":1')"),
-    "consent": sql("UPDATE operations SET document = replace(document, '\"plan\"', '\"person\"') WHERE seq = 1"),
+    "backup, by which it is found": sql("UPDATE operations SET backup_id = 7"),
+    "event and MAC of another": sql("UPDATE operations SET (event, mac) = (SELECT seq, mac FROM events WHERE seq = 4)"),
     "server, by which it is found": sql("UPDATE operations SET server_id = 1"),
     "action, by which it is found": sql("UPDATE operations SET action = 'create_backup' WHERE seq = 2"),
     "intent, by which it is counted": sql("UPDATE operations SET sent = 0"),
     "intent that never was": sql("UPDATE operations SET sent = 9 WHERE seq = 3"),
     "account": sql("UPDATE operations SET account = 'another' WHERE seq = 1"),
     "credential": sql("UPDATE operations SET credential = 'another'"),
-    "MAC": sql("UPDATE operations SET mac = '' WHERE seq = 2"),
+    "MAC": sql("UPDATE operations SET mac = x'' WHERE seq = 2"),
     "event": sql("UPDATE operations SET event = 1 WHERE seq = 2"),
     "id": sql("UPDATE operations SET id = 'op_' || char(27) || '[2J' WHERE seq = 2"),
     "rows swapped": sql(
@@ -53,11 +53,11 @@ CHANGED_ROWS = {
 }
 CHANGED_EVENTS = {
     "status": sql("UPDATE events SET status = 'succeeded' WHERE seq = 2"),
-    "document": sql("UPDATE events SET document = replace(document, '501', '499')"),
+    "document": sql("UPDATE events SET packed = edited(packed, '501', '499')"),
     "time": sql("UPDATE events SET at = '2020-01-01T00:00:00+00:00' WHERE seq = 1"),
-    "MAC": sql("UPDATE events SET mac = 'f' WHERE seq = 3"),
+    "MAC": sql("UPDATE events SET mac = x'ff' WHERE seq = 3"),
     "a hash as of 0.1.0": sql("UPDATE events SET hash = 'f' WHERE seq = 3"),
-    "no MAC": sql("UPDATE events SET mac = '' WHERE seq = 5"),
+    "no MAC": sql("UPDATE events SET mac = x'' WHERE seq = 5"),
     "operation": sql("UPDATE events SET operation_id = 'ledger' WHERE seq = 2"),
 }
 REMOVED_ROWS = {
@@ -69,9 +69,7 @@ REMOVED_ROWS = {
         "DELETE FROM operations WHERE seq = 1",
     ),
     "what was sent": sql("DELETE FROM operations WHERE sent > 0"),
-    "one that another stands in for": sql(
-        "UPDATE operations SET id = 'op_aaaaaaaaaaaaaaaa', document = '{}' WHERE seq = 2"
-    ),
+    "one that another stands in for": sql("UPDATE operations SET id = 'op_aaaaaaaaaaaaaaaa' WHERE seq = 2"),
     "event 1": sql("DELETE FROM events WHERE seq = 1"),
     "an event in between": sql("DELETE FROM events WHERE seq = 3"),
     "an event, and the others moved up": sql(
@@ -148,7 +146,7 @@ def save(*steps: Operation) -> Callable[[Transaction[Operation]], None]:
 
 def five_events() -> list[Operation]:
     """Three operations: one that was sent, and two plans."""
-    sent, plan, other = operation(account="a", credential="c"), operation(), operation("create_backup", "sending")
+    sent, plan, other = begun(account="a", credential="c"), begun(), begun("create_backup", "sending")
     sending = sent.updated(status="sending", approved_by="plan", sent=MOMENT)
     return [sent, plan, other.updated(sent=MOMENT), sending, sending.updated(status="succeeded")]
 
@@ -212,7 +210,7 @@ async def test_it_is_found_by_another_process_that_has_seen_what_was_there(
     writer, other = open_ledger(), open_ledger()
     await writer.write(save(*five_events()[:-1]))
     await other.read(lambda entries: entries.last_event())
-    await writer.write(save(operation()))
+    await writer.write(save(begun()))
     await other.read(lambda entries: entries.last_event())
     writer.close()
     tampering(writer.path)
@@ -240,7 +238,7 @@ async def test_a_copy_from_before_is_not_taken_for_the_ledger(
     await ledger.write(save(*five_events()))
     ledger.close()
     shutil.copy(ledger.path, tmp_path / "copy")
-    await ledger.write(save(operation()))
+    await ledger.write(save(begun()))
     shutil.copyfile(tmp_path / "copy", ledger.path)  # the same file, behind SQLite's back
     assert "it ends at event 5, but event 6 was recorded here" in (await refused(ledger)).what
     ledger.close()
@@ -256,12 +254,12 @@ async def test_a_process_that_is_killed_before_it_remembers_locks_nobody_out(
 ) -> None:
     first = open_ledger()
     if killed_after == "the commit":
-        await first.write(save(operation()))
+        await first.write(save(begun()))
     with monkeypatch.context() as killed:
         killed.setattr("mcp_backups.ledger.key.Remembered.note", lambda *_: None)
         await first.write(save(*five_events()))
     second = open_ledger()
-    await second.write(save(operation()))
+    await second.write(save(begun()))
     second.close()
     cut(1)(second.path)
     await refused(open_ledger())
@@ -355,10 +353,10 @@ async def test_a_start_that_was_broken_off_is_gone_on_with(
         with monkeypatch.context() as killed:
             killed.setattr(Path, "replace", doomed)
             try:
-                await open_ledger().write(save(operation()))
+                await open_ledger().write(save(begun()))
             except KilledError:
                 assert not (state_dir / "ledger.sqlite3").exists()
-        await open_ledger().write(save(operation()))
+        await open_ledger().write(save(begun()))
         shutil.rmtree(state_dir)
 
 
@@ -383,7 +381,7 @@ async def test_the_operator_goes_on_without_what_is_missing_and_that_is_recorded
     missing = await other.accept()
     assert running or missing in what
     assert await other.accept() == ""
-    saved = operation()
+    saved = begun()
     await ledger.write(save(saved))
     assert await other.read(lambda entries: entries.get(saved.id)) == saved
     events = await ledger.read(lambda entries: list(entries.events()))
@@ -413,7 +411,7 @@ async def test_what_else_is_missing_is_accepted_too(
         (ledger.path.parent / name).unlink()
     assert await open_ledger().accept()
     again = open_ledger()
-    await again.write(save(operation()))
+    await again.write(save(begun()))
     assert await again.read(lambda entries: entries.verify()) == ""
 
 
@@ -434,7 +432,7 @@ async def test_what_was_changed_is_never_accepted_but_a_new_one_can_be_begun(
     await refused(open_ledger())
     ledger.path.rename(ledger.path.with_name("evidence"))
     assert await open_ledger().accept() == "it is gone, though event 5 was recorded here"
-    await open_ledger().write(save(operation()))
+    await open_ledger().write(save(begun()))
 
 
 async def test_where_nothing_is_missing_nothing_is_accepted_or_made(
@@ -443,7 +441,7 @@ async def test_where_nothing_is_missing_nothing_is_accepted_or_made(
     assert await open_ledger().accept() == ""
     assert not await anyio.Path(state_dir).exists()
     ledger = open_ledger()
-    await ledger.write(save(operation()))
+    await ledger.write(save(begun()))
     assert await ledger.accept() == ""
     assert await ledger.read(lambda entries: entries.last_event()) == 1
 
@@ -467,7 +465,7 @@ async def test_a_ledger_of_0_1_0_is_read_on_and_sealed_from_then_on(
         assert (entries.verify(), len(entries.find())) == ("", 3)
     ledger = open_ledger()
     assert await ledger.read(lambda entries: entries.get(old[0].id)) == old[-1]
-    await ledger.write(save(operation()))
+    await ledger.write(save(begun()))
     events = await ledger.read(lambda entries: list(entries.events()))
     assert [bool(event.hash) for event in events] == [True] * 5 + [False]
     assert all(event.mac for event in events)
@@ -478,11 +476,11 @@ async def test_a_ledger_of_0_1_0_is_read_on_and_sealed_from_then_on(
 async def test_0_1_0_then_refuses_it(open_ledger: Callable[[], Ledger[Operation]]) -> None:
     """While it runs it appends rows of six columns; at its start it wants a hash in every event."""
     ledger = open_ledger()
-    await ledger.write(save(operation()))
+    await ledger.write(save(begun()))
     ledger.close()
     connection = sqlite3.connect(ledger.path)
-    with pytest.raises(sqlite3.OperationalError, match="has 7 columns but 6 values"):
-        append_as_0_1_0(connection, [operation()])
+    with pytest.raises(sqlite3.OperationalError, match="has 8 columns but 6 values"):
+        append_as_0_1_0(connection, [begun()])
     assert connection.execute("SELECT hash FROM events ORDER BY seq DESC LIMIT 1").fetchone() == ("",)
     connection.close()
 
@@ -506,7 +504,7 @@ async def test_the_part_of_0_1_0_is_checked_as_it_was_and_later_as_all_is(
     tampering(ledger.path)
     await refused(ledger)
     shutil.copy(tmp_path / "as it was", ledger.path)
-    await ledger.write(save(operation()))
+    await ledger.write(save(begun()))
     ledger.close()
     tampering(ledger.path)
     await refused(open_ledger())
@@ -522,7 +520,7 @@ async def test_what_0_1_0_wrote_is_not_put_back_with_a_consent_more(
     await ledger.read(lambda entries: entries.find())
     ledger.close()
     connection = sqlite3.connect(tmp_path / "as it was")
-    append_as_0_1_0(connection, [operation(status="approved", approved_by="person")])
+    append_as_0_1_0(connection, [begun(status="approved", approved_by="person")])
     connection.commit()
     connection.close()
     shutil.copy(tmp_path / "as it was", ledger.path)
@@ -531,7 +529,7 @@ async def test_what_0_1_0_wrote_is_not_put_back_with_a_consent_more(
 
 async def test_a_ledger_of_a_later_version_is_left_alone(open_ledger: Callable[[], Ledger[Operation]]) -> None:
     ledger = open_ledger()
-    await ledger.write(save(operation()))
+    await ledger.write(save(begun()))
     ledger.close()
     sql("PRAGMA user_version = 2")(ledger.path)
     assert "newer version" in (await refused(open_ledger())).what

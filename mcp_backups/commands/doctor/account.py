@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
-from mcp_backups.api import VpsClient
+from mcp_backups.api import Network, VpsClient
 from mcp_backups.clock import Clock
 from mcp_backups.commands.doctor.finding import Finding, Severity
 from mcp_backups.errors import (
@@ -27,9 +27,10 @@ CLOCK_WARNING, CLOCK_FAILURE = timedelta(seconds=60), timedelta(minutes=5)
 _MOST_PERMISSIONS = 12
 
 _MEND_NETWORK: dict[type[BackupsError], str] = {
-    ConfigError: "Check VPS_API_URL, and the certificates and the clock of this machine.",
+    ConfigError: "Check VPS_API_URL and VPS_API_PROXY, and this machine's clock and certificates; a company's own is"
+    " named in VPS_API_CA_FILE.",
     ProtocolError: "Check VPS_API_URL, and whether VPS.org is under maintenance.",
-    UnavailableError: "Check VPS_API_URL and this machine's network and firewall; proxy variables are not followed.",
+    UnavailableError: "Check VPS_API_URL and this machine's network and firewall; a proxy is named in VPS_API_PROXY.",
 }
 
 _POINTLESS = (AuthFailedError, ConfigError, RateLimitedError, UnavailableError, UpstreamTimeoutError)
@@ -42,7 +43,12 @@ async def examine_account(settings: Settings, clock: Clock, connect: Callable[..
     """Whether VPS.org can be reached, what the token may read, and whether the clocks agree."""
     if settings.vps_api_token is None:
         return _without_token()
-    async with connect(settings.vps_api_url, settings.vps_api_token, clock=clock) as api:
+    async with connect(
+        settings.vps_api_url,
+        settings.vps_api_token,
+        clock=clock,
+        network=Network(settings.vps_api_ca_file, settings.vps_api_proxy),
+    ) as api:
         account = await _asked(api.account)
         if isinstance(account, _POINTLESS):
             return [_network(settings, account), _token(account), _clock(api.clock_offset)]
@@ -79,7 +85,8 @@ def _network(settings: Settings, answer: object) -> Finding:
         todo = _MEND_NETWORK.get(type(answer), "Try again in a few minutes.")
         return Finding("network", "failure", answer.what, todo)
     trusted = ", and its certificate is trusted" if settings.vps_api_url.startswith("https:") else ""
-    return Finding("network", "ok", f"{settings.vps_api_url} answers{trusted}.")
+    through = " through the proxy" if trusted and settings.vps_api_proxy else ""
+    return Finding("network", "ok", f"{settings.vps_api_url} answers{through}{trusted}.")
 
 
 def _token(answer: Account | ApiError | ConfigError, *, works: bool = False) -> Finding:

@@ -1,0 +1,274 @@
+"""The ledger stays small: each fact is kept once, and plans that nobody consented to are not kept for ever."""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from mcp_backups.errors import LedgerUnavailableError
+from mcp_backups.ledger import Ledger, Transaction, wholes
+from mcp_backups.ledger.documents import changed, changes, pack, unpack
+from mcp_backups.operations import recent
+from mcp_backups.operations.operation import Operation
+from tests.stage import NOW
+
+from .made import MOMENT, ago, begun, operation
+from .tampering import Tampering, sql
+
+pytestmark = pytest.mark.anyio
+
+
+class Wall:
+    """A wall clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+def ledger(state_dir: Path, wall: Wall) -> Iterator[Ledger[Operation]]:
+    opened = Ledger(state_dir, Operation, wall)
+    yield opened
+    opened.close()
+
+
+def saving(*operations: Operation) -> Callable[[Transaction[Operation]], None]:
+    def save(entries: Transaction[Operation]) -> None:
+        for each in operations:
+            entries.save(each)
+
+    return save
+
+
+async def found(ledger: Ledger[Operation], **terms: Any) -> list[str]:
+    return [each.id for each in await ledger.read(lambda entries: entries.find(**terms))]
+
+
+# Documents
+
+
+@pytest.mark.parametrize("document", ["", "{}", '{"id":"op_aaaaaaaaaaaaaaaa"}', "ü 日本 \U0001f600", "x" * 100_000])
+def test_a_document_is_unpacked_as_it_was_packed(document: str) -> None:
+    assert unpack(pack(document)) == document
+
+
+@pytest.mark.parametrize(
+    "packed", [b"", b"not packed", pack("x" * 100)[:-1], pack("x" * 2**24 + "x"), b"\xff" * 64], ids=range(5)
+)
+def test_what_was_not_packed_here_is_no_document(packed: bytes) -> None:
+    with pytest.raises(ValueError, match="not a packed document"):
+        unpack(packed)
+
+
+@pytest.mark.parametrize(
+    ("whole", "now", "difference"),
+    [
+        ({}, {}, {}),
+        ({"a": 1}, {"a": 1}, {}),
+        ({"a": 1}, {"a": 2}, {"a": 2}),
+        ({"a": 1}, {"a": 1, "b": [2]}, {"b": [2]}),
+        ({"a": 1, "b": 2}, {"a": 1}, {"b": None}),
+        ({"a": {"x": 1, "y": 2}}, {"a": {"x": 1}}, {"a": {"x": 1}}),
+    ],
+)
+def test_changes_are_what_is_different_and_make_it_so_again(
+    whole: dict[str, Any], now: dict[str, Any], difference: dict[str, Any]
+) -> None:
+    assert changes(whole, now) == difference
+    assert changed(whole, {"whole": 7} | changes(whole, now)) == now
+
+
+def test_an_operation_is_read_from_its_events_and_one_that_cannot_be_read_spoils_no_other() -> None:
+    events = [
+        (1, '{"a":1}'),
+        (4, '{"whole":1,"b":2}'),
+        (5, "not JSON"),
+        (6, '{"whole":3}'),
+        (9, '{"whole":1,"a":null}'),
+    ]
+    assert list(wholes(events)) == [{"a": 1}, {"a": 1, "b": 2}, None, None, {}]
+
+
+async def test_a_later_event_holds_only_what_is_different_then(ledger: Ledger[Operation]) -> None:
+    first = begun("create_backup", "sending", baseline=tuple(range(1000)), error_code="busy", error="Busy.")
+    then = first.without_error(status="accepted", backup_id=502)
+    await ledger.write(saving(first, then))
+    last = then.updated(status="succeeded", evidence="seen")
+    await ledger.write(saving(last))
+    events = await ledger.read(lambda entries: list(entries.events(first.id)))
+    documents = [json.loads(event.document) for event in events]
+    assert "details" in documents[0]
+    assert documents[1:] == [
+        {"whole": 1, "status": "accepted", "backup_id": 502, "error_code": None, "error": None},
+        {"whole": 1, "status": "succeeded", "backup_id": 502, "evidence": "seen", "error_code": None, "error": None},
+    ]
+    again = Ledger(ledger.path.parent, Operation, lambda: NOW)
+    assert await again.read(lambda entries: entries.get(first.id)) == last
+    again.close()
+
+
+# Plans
+
+
+async def test_a_plan_is_no_event_until_somebody_consents(ledger: Ledger[Operation]) -> None:
+    plan, other = operation(), begun()
+    await ledger.write_plan(saving(plan))
+    await ledger.write(saving(other))
+    assert await ledger.read(lambda entries: (entries.get(plan.id), entries.last_event())) == (plan, 1)
+    assert await found(ledger) == [other.id, plan.id]
+    consented = plan.updated(status="approved", approved_by="person")
+    await ledger.write(saving(consented))
+    events = await ledger.read(lambda entries: list(entries.events(plan.id)))
+    assert [event.document for event in events] == [consented.model_dump_json(exclude_defaults=True)]
+    assert await found(ledger) == [other.id, plan.id]
+    assert await found(ledger, statuses={"planned"}) == []
+
+
+@pytest.mark.parametrize("status", ["declined", "expired", "refused"])
+async def test_what_becomes_of_a_plan_without_consent_is_no_event_either(
+    ledger: Ledger[Operation], status: str
+) -> None:
+    plan = operation()
+    ended = plan.updated(status=status)
+    await ledger.write_plan(saving(plan, ended))
+    assert await ledger.read(lambda entries: entries.find(statuses={status})) == [ended]
+    assert await ledger.read(lambda entries: list(entries.events())) == []
+
+
+@pytest.mark.parametrize("ended", [{"sent": MOMENT, "status": "unknown"}, {"approved_by": "flag"}])
+async def test_what_was_sent_or_consented_to_is_never_kept_as_a_plan(
+    ledger: Ledger[Operation], ended: dict[str, Any]
+) -> None:
+    saved = operation(**ended)
+    with pytest.raises(TypeError, match="more was recorded than a plan"):
+        await ledger.write_plan(saving(operation(), saved))
+    assert await found(ledger) == []
+    await ledger.write(saving(saved))
+    assert await ledger.read(lambda entries: entries.last_event()) == 1
+
+
+async def test_only_plans_do_not_wait_for_the_disk(ledger: Ledger[Operation]) -> None:
+    seen = []
+
+    def look(entries: Transaction[Operation]) -> None:
+        seen.extend(entries._connection.execute("PRAGMA synchronous").fetchone())
+
+    await ledger.write_plan(look)
+    await ledger.write(look)
+    assert seen == [1, 2]  # SQLite's NORMAL and FULL
+
+
+async def test_a_plan_is_dropped_after_30_days(ledger: Ledger[Operation], wall: Wall) -> None:
+    old, kept, new = operation(), begun(), operation()
+    await ledger.write_plan(saving(old))
+    await ledger.write(saving(kept))
+    wall.now += timedelta(days=30)
+    await ledger.write_plan(saving(new))
+    assert await found(ledger) == [new.id, kept.id, old.id]
+    wall.now += timedelta(seconds=1)
+    await ledger.write_plan(saving(operation()))
+    assert (await found(ledger))[1:] == [new.id, kept.id]
+
+
+async def test_plans_that_are_asked_for_again_and_again_do_not_grow_it_without_end(
+    ledger: Ledger[Operation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_backups.ledger.transaction._MOST_PLANS", 20)
+    plans = [operation() for _ in range(100)]
+    await ledger.write_plan(saving(*plans))
+    assert await found(ledger, limit=1000) == [plan.id for plan in reversed(plans[80:])]
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        sql("UPDATE plans SET status = 'approved'"),
+        sql("UPDATE plans SET packed = edited(packed, '501', '499')"),
+        sql("UPDATE plans SET packed = x'00'"),
+        sql("UPDATE plans SET mac = x''"),
+        sql("UPDATE plans SET server_id = 1"),
+        sql("UPDATE plans SET backup_id = 1"),
+        sql("UPDATE plans SET account = 'another'"),
+        sql("UPDATE plans SET id = 'op_bbbbbbbbbbbbbbbb'"),
+    ],
+)
+async def test_nobody_without_the_key_alters_a_plan(
+    ledger: Ledger[Operation], state_dir: Path, tampering: Tampering
+) -> None:
+    await ledger.write_plan(saving(operation()))
+    tampering(ledger.path)
+    again = Ledger(state_dir, Operation, lambda: NOW)
+    with pytest.raises(LedgerUnavailableError, match="cannot be trusted"):
+        await again.read(lambda entries: entries.find())
+    again.close()
+
+
+# Nobody waits
+
+
+async def test_a_read_waits_for_no_write_that_waits_for_another_process(ledger: Ledger[Operation]) -> None:
+    saved, later = begun(), begun()
+    await ledger.write(saving(saved))
+    holder = sqlite3.connect(ledger.path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    begins = threading.Event()
+
+    def save(entries: Transaction[Operation]) -> None:
+        begins.set()
+        entries.save(later)
+
+    async with anyio.create_task_group() as others:
+        others.start_soon(ledger.write, save)
+        await anyio.to_thread.run_sync(_until_locked, ledger)
+        with anyio.fail_after(2):  # the write waits for 3 s
+            assert await ledger.read(lambda entries: entries.get(saved.id)) == saved
+        assert not begins.is_set()
+        holder.execute("ROLLBACK")
+    holder.close()
+    assert await found(ledger) == [later.id, saved.id]
+
+
+def _until_locked(ledger: Ledger[Operation]) -> None:
+    while not ledger._lock.locked():
+        pass
+
+
+async def test_a_read_beside_a_write_trusts_no_more_than_any_other(ledger: Ledger[Operation]) -> None:
+    await ledger.write(saving(begun(), begun()))
+    sql("UPDATE operations SET status = 'failed' WHERE seq = 1")(ledger.path)
+    with ledger._lock, pytest.raises(LedgerUnavailableError, match="cannot be trusted"):
+        await ledger.read(lambda entries: entries.find(limit=1))
+
+
+@pytest.mark.parametrize(
+    ("minutes", "young", "unread"),
+    [
+        ([], 0, 0),
+        ([1, 2, 3], 3, 0),
+        ([1, 20, 2], 2, 0),
+        ([20] * 9 + [1], 1, 0),
+        ([20] * 10 + [1], 0, 1),
+        ([1] + [20] * 100, 1, 90),
+    ],
+)
+def test_what_is_recent_is_looked_for_no_further_than_to_some_in_a_row_that_are_older(
+    minutes: list[int], young: int, unread: int
+) -> None:
+    sent = (begun(status="sending", sent=ago(minutes=each, ticking=60 * each), created=MOMENT) for each in minutes)
+    assert len(list(recent(sent, timedelta(minutes=10), MOMENT))) == young
+    assert len(list(sent)) == unread
