@@ -200,6 +200,12 @@ def _serve(options: argparse.Namespace) -> None:
 
     settings = load_settings()
     configure_logging(settings.log_level, *settings.secrets)
+    is_http = getattr(options, "http", False)
+    opened = None
+    if not is_http:
+        from mcp_backups.opening import open_session
+
+        opened = open_session(is_fast=settings.fast_start)
     import anyio
 
     from mcp_backups.transport import (
@@ -218,10 +224,10 @@ def _serve(options: argparse.Namespace) -> None:
         context, key = partial(open_sandbox_context, settings, options.backup_seconds), lambda: None
     gc.freeze()
     gc.enable()
-    if getattr(options, "http", False):
+    if is_http:
         anyio.run(serve_http, settings, context, options.host, options.port, options.socket, key)
     else:
-        anyio.run(serve_stdio, context, key)
+        anyio.run(serve_stdio, context, key, opened)
 
 
 def _sandbox(options: argparse.Namespace) -> None:

@@ -153,6 +153,9 @@ class Settings(BaseModel):
     http_secret_file: Location | None = Field(
         default=None, description="File of the secret that the proxy sends as X-Mcp-Backups-Secret; for a TCP port."
     )
+    fast_start: Flag = Field(
+        default=True, description="Answer the beginning of a session over standard input before all is loaded."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="WARNING", description="Least severe messages logged to standard error."
     )

@@ -14,11 +14,12 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+from mcp_backups.errors import InternalError
 from mcp_backups.text import got, visible
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ _VALUE = re.compile(rf"\s*:\s*({_STRING}|-?\d++(?:\.\d++)?(?:[eE][+-]?\d++)?)?",
 _LAST_ID = re.compile(rf'"id"\s*:\s*({_STRING}|-?\d++)\s*(?:,\s*"jsonrpc"\s*:\s*"2\.0"\s*)?\}}\s*$', re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_ENVELOPE = "io.modelcontextprotocol/protocolVersion"
+ENVELOPE = "io.modelcontextprotocol/protocolVersion"
+"""What each request of 2026-07-28 bears in its `_meta`."""
 
 Message = dict[str, Any]
 
@@ -118,7 +120,7 @@ def _why(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "the message is nested too deeply"
     is_syntax = isinstance(error, json.JSONDecodeError)
-    return "the line is not one JSON object" if is_syntax else "a number in it has too many digits"
+    return "it is not one JSON object" if is_syntax else "a number in it has too many digits"
 
 
 def _checked(message: Any) -> Message | Refusal:
@@ -167,7 +169,7 @@ def _id_of(message: Message) -> str:
 
 def _batch(messages: list[Any]) -> list[Message | Refusal]:
     """Each request of a batch is refused by its id: no current protocol has batches, and half of one may destroy."""
-    why = "batches are not taken; send each message on a line of its own"
+    why = "batches are not taken; send each message by itself"
     requests = [each for each in messages if isinstance(each, dict) and "id" in each and "method" in each]
     return [Refusal(_id_of(each), INVALID_REQUEST, why) for each in requests or [{}]]
 
@@ -222,7 +224,7 @@ class Eras:
         if "id" not in message:
             return ("legacy", "modern")  # such as a cancellation, which tells by an id whom it concerns
         meta = params.get("_meta")
-        if method != "initialize" and isinstance(meta, dict) and _ENVELOPE in meta:
+        if method != "initialize" and isinstance(meta, dict) and ENVELOPE in meta:
             self._seen.add("modern")
             return ("modern",)
         if method == "initialize":
@@ -231,24 +233,45 @@ class Eras:
         return ("modern",) if self._seen == {"modern"} and method != "ping" else ("legacy",)
 
 
-async def serve_lines(server: "Server[Any]", lines: Iterable[bytes], write: Callable[[bytes], object]) -> None:
+class Opened(NamedTuple):
+    """A session to serve, of which the beginning may have been answered already; see `opening.py`.
+
+    Attributes:
+        lines: What the client sends from now on; taken in a thread of its own.
+        write: Writes a whole line, and raises OSError when nobody reads any more.
+        kept: What began each era, of which the SDK has to learn, with what was answered; None for no answer.
+        eras: Which eras were spoken; None if nothing was.
+    """
+
+    lines: Iterable[bytes]
+    write: Callable[[bytes], object]
+    kept: Sequence[tuple[Message, Message | None]] = ()
+    eras: Eras | None = None
+
+
+async def serve_lines(server: "Server[Any]", opened: Opened) -> None:
     """Serve one client until its lines end, or it reads no more.
 
     Args:
         server: Its lifespan is entered twice, once for each era.
-        lines: What the client sends; taken in a thread of its own.
-        write: Writes a whole line, and raises OSError when nobody reads any more.
+        opened: The client.
+
+    Raises:
+        InternalError: The client was told something else at the beginning than the SDK tells it.
     """
     import anyio  # noqa: PLC0415 - see the top of the module
     from anyio.from_thread import BlockingPortal  # noqa: PLC0415
 
-    session = _Session()
-    async with BlockingPortal() as portal, anyio.create_task_group() as tasks:
+    session = _Session(opened)
+    async with BlockingPortal() as portal, AsyncExitStack() as stack, anyio.create_task_group() as tasks:
+        stack.callback(session.end)
 
         async def write_all() -> None:
             with session.answers, suppress(OSError):
                 async for answer in session.answers:
-                    await anyio.to_thread.run_sync(write, answer if isinstance(answer, bytes) else _dumped(answer))
+                    line = answer if isinstance(answer, bytes) else _dumped(answer)
+                    if not session.was_said(line):
+                        await anyio.to_thread.run_sync(opened.write, line)
                 return
             log.info("the client reads no more")
             tasks.cancel_scope.cancel()
@@ -256,8 +279,9 @@ async def serve_lines(server: "Server[Any]", lines: Iterable[bytes], write: Call
         def read() -> None:
             # Each of these says that the serving ended while this thread waited.
             with suppress(RuntimeError, CancelledError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                portal.call(session.catch_up)
                 with suppress(OSError):
-                    for line in lines:
+                    for line in opened.lines:
                         portal.call(session.take, read_line(line))
                 portal.call(session.end)
 
@@ -277,7 +301,7 @@ class _Session:
         answers: Gives it to whoever writes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, opened: Opened) -> None:
         import anyio  # noqa: PLC0415 - see the top of the module
         from mcp.shared.message import SessionMessage  # noqa: PLC0415
 
@@ -286,7 +310,36 @@ class _Session:
 
         self.inputs = {"legacy": stream(), "modern": stream()}
         self.to_client, self.answers = anyio.create_memory_object_stream[SessionMessage | bytes]()
-        self._eras = Eras()
+        self._eras = opened.eras or Eras()
+        self._kept = opened.kept
+        self._said: Message | None = None
+        self._event = anyio.Event
+        self._has_caught_up = self._event()
+
+    async def catch_up(self) -> None:
+        """Have the SDK learn of the beginning that was answered without it, before anything else reaches it."""
+        for message, said in self._kept:
+            self._said, self._has_caught_up = said, self._event()
+            await self.take([message])
+            if said is not None:
+                await self._has_caught_up.wait()
+
+    def was_said(self, line: bytes) -> bool:
+        """Whether a line is the SDK's answer to that beginning, which the client has.
+
+        Raises:
+            InternalError: It is another than the client was given.
+        """
+        if self._said is None:
+            return False
+        answer = json.loads(line)
+        if answer.get("id") != self._said["id"]:
+            return False
+        if answer != self._said:
+            raise InternalError("The client was told something else at the beginning than is so.")
+        self._said = None
+        self._has_caught_up.set()
+        return True
 
     async def take(self, messages: list[Message | Refusal]) -> None:
         """Answer what is refused, and hand on the rest."""
@@ -303,7 +356,7 @@ class _Session:
             for era in self._eras.of(message):
                 await self.inputs[era][0].send(parsed)
 
-    async def end(self) -> None:
+    def end(self) -> None:
         """No more will come."""
         self.to_client.close()
         for send, _ in self.inputs.values():

@@ -20,7 +20,7 @@ from mcp_backups.operations import Context, Operation
 from mcp_backups.operations.reconcile import settle_left_open
 from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
-from mcp_backups.stdio import lines_of, serve_lines, take_over
+from mcp_backups.stdio import Opened, lines_of, serve_lines, take_over
 
 OpenContext = Callable[[], AbstractAsyncContextManager[Context]]
 GetKey = Callable[[], bytes | None]
@@ -78,7 +78,7 @@ async def open_sandbox_context(settings: Settings, backup_seconds: float) -> Asy
         yield await stack.enter_async_context(open_context(settings.model_copy(update=here)))
 
 
-async def serve_stdio(context: OpenContext, key: GetKey = lambda: None) -> None:
+async def serve_stdio(context: OpenContext, key: GetKey = lambda: None, opened: Opened | None = None) -> None:
     """Serve one client over standard input and output until the input ends or a signal comes.
 
     A write under way is finished and recorded first, within a grace of 25 s.
@@ -86,16 +86,19 @@ async def serve_stdio(context: OpenContext, key: GetKey = lambda: None) -> None:
     Args:
         context: What the tools work with.
         key: Gets what seals questions to the user, see `build_server`.
+        opened: The client, where its beginning was answered already.
     """
-    incoming, outgoing = take_over()
+    if opened is None:
+        incoming, outgoing = take_over()
+        opened = Opened(lines_of(incoming), outgoing.write)
     closed = anyio.Event()
     async with anyio.create_task_group() as tasks:
         if sys.platform != "win32":
             tasks.start_soon(_end_on_signal, tasks.cancel_scope, closed)
         try:
-            async with context() as opened:
-                server = build_server(lambda: nullcontext(opened), sealing_key=key)
-                await serve_lines(server, lines_of(incoming), outgoing.write)
+            async with context() as served:
+                server = build_server(lambda: nullcontext(served), sealing_key=key)
+                await serve_lines(server, opened)
         finally:
             closed.set()
         tasks.cancel_scope.cancel()

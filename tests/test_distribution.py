@@ -58,7 +58,7 @@ def loaded(path: Path) -> dict[str, Any]:
 def test_the_wheel_holds_the_package_its_types_and_its_licence_and_nothing_else(wheel: list[str]) -> None:
     about = f"mcp_backups-{__version__}.dist-info"
     meta = {f"{about}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
-    assert set(wheel) == MODULES | {"mcp_backups/py.typed"} | meta
+    assert set(wheel) == MODULES | {"mcp_backups/py.typed", "mcp_backups/opening.json"} | meta
 
 
 def test_the_sdist_holds_what_it_takes_to_build_and_to_test(built: Path) -> None:
@@ -241,9 +241,11 @@ def test_the_image_runs_as_nobody_special_and_keeps_its_state_in_a_volume() -> N
     assert command_in(told["ENTRYPOINT"]) == ["mcp-backups"]
 
 
-def test_the_images_health_costs_nothing() -> None:
-    """Docker sees whether a process lives; a check that starts another one every minute costs more than the server."""
-    assert dict(dockerfile())["HEALTHCHECK"] == "NONE"
+def test_the_images_health_check_costs_nothing_and_tells_whether_its_state_can_be_written(tmp_path: Path) -> None:
+    command = command_in(dict(dockerfile())["HEALTHCHECK"])
+    assert command == ["test", "-w", "/state"]
+    for folder, code in ((tmp_path, 0), (tmp_path / "gone", 1)):
+        assert subprocess.run([*command[:-1], folder], check=False).returncode == code
 
 
 def test_what_the_image_copies_is_there_and_not_ignored() -> None:

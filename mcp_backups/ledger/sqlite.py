@@ -32,7 +32,7 @@ from .key import (
     put_aside,
     remembered,
 )
-from .rows import UNDER_WAY
+from .tables import SCHEMA, SEALED
 from .transaction import Kept, Known, Transaction, distrust
 
 __all__ = ["LOCK", "Ledger", "Transaction", "open_for_audit"]
@@ -50,57 +50,6 @@ _POLL_SECONDS = 0.01
 _VERSION = 1
 """Of the tables; 0.1.0 knew of none, and chained events by hashes alone."""
 _LEAST_SHM_BYTES = 32 * 2**10
-
-_SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS operations (
-    seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    action TEXT NOT NULL,
-    status TEXT NOT NULL,
-    server_id INTEGER NOT NULL,
-    sent INTEGER NOT NULL,          -- the event that recorded the intent to send, 0 before
-    event INTEGER NOT NULL,         -- its last event
-    document TEXT NOT NULL          -- of version 0.1.0 alone
-) STRICT""",
-    "CREATE INDEX IF NOT EXISTS operations_by_server ON operations (server_id, status)",
-    "CREATE INDEX IF NOT EXISTS operations_by_intent ON operations (action, sent)",
-    """CREATE TABLE IF NOT EXISTS events (
-    seq INTEGER PRIMARY KEY,
-    at TEXT NOT NULL,
-    operation_id TEXT NOT NULL,
-    status TEXT NOT NULL,
-    document TEXT NOT NULL,         -- of version 0.1.0 alone
-    hash TEXT NOT NULL              -- likewise
-) STRICT""",
-)
-"""As 0.1.0 made it."""
-
-# More columns: 0.1.0, should it still be running, can append no event any more.
-_SEALED = (
-    "ALTER TABLE events ADD COLUMN mac BLOB NOT NULL DEFAULT x''",
-    "ALTER TABLE events ADD COLUMN packed BLOB NOT NULL DEFAULT x''",
-    "ALTER TABLE operations ADD COLUMN mac BLOB NOT NULL DEFAULT x''",
-    "ALTER TABLE operations ADD COLUMN backup_id INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE operations ADD COLUMN account TEXT NOT NULL DEFAULT ''",
-    "ALTER TABLE operations ADD COLUMN credential TEXT NOT NULL DEFAULT ''",
-    "DROP INDEX operations_by_server",
-    "CREATE INDEX operations_by_server ON operations (server_id, action, sent)",
-    "CREATE INDEX operations_by_backup ON operations (backup_id) WHERE sent > 0",
-    f"CREATE INDEX operations_under_way ON operations (server_id) WHERE status IN ({UNDER_WAY})",
-    """CREATE TABLE plans (
-    seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    action TEXT NOT NULL,
-    status TEXT NOT NULL,
-    server_id INTEGER NOT NULL,
-    backup_id INTEGER NOT NULL,
-    account TEXT NOT NULL,
-    credential TEXT NOT NULL,
-    at TEXT NOT NULL,               -- when it was planned, by which it is dropped
-    packed BLOB NOT NULL,
-    mac BLOB NOT NULL
-) STRICT""",
-)
 
 _UPGRADE = "The operator must upgrade mcp-backups here too. Reading still works."
 _RESTART = "The operator of mcp-backups must restart it. Reading still works."
@@ -474,7 +423,7 @@ def _prepare(
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for statement in _SCHEMA:
+        for statement in SCHEMA:
             connection.execute(statement)
         if not connection.execute("PRAGMA user_version").fetchone()[0]:  # unless another process has just done it
             _seal(connection, Transaction(connection, kind, wall, None, known), key)
@@ -488,7 +437,7 @@ def _prepare(
 def _seal(connection: sqlite3.Connection, entries: Transaction[Kept], key: bytes) -> None:
     if fault := entries.verify():
         raise distrust(fault)
-    for statement in _SEALED:
+    for statement in SEALED:
         connection.execute(statement)
     previous = GENESIS
     for event in entries.events():

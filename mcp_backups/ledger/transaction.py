@@ -13,23 +13,23 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Generic, TypeVar
 
 from mcp_backups.errors import LedgerLostError, LedgerUnavailableError
 from mcp_backups.models import OPERATION_ID
 from mcp_backups.text import plural
 
-from .documents import WHOLE, Fields, changed, changes, fields_of, pack, unpack
-from .events import GENESIS, OF_THE_LEDGER, Event
+from .events import GENESIS, OF_THE_LEDGER, WHOLE, Event, Fields, changed, difference, fields_of, pack, unpack
 from .key import End
-from .rows import (
+from .tables import (
     COLUMNS,
     COLUMNS_OF_0_1_0,
     COLUMNS_OF_PLANS,
     EVENT_COLUMNS,
     EVENT_COLUMNS_OF_0_1_0,
     UNDER_WAY,
-    Row,
+    Document,
+    OperationRow,
     event_of,
     terms,
 )
@@ -58,38 +58,10 @@ _MOST_KNOWN = 1000
 """How many operations are kept in memory, so that none is read and checked again as long as it stays the same."""
 
 
-class Document(Protocol):
-    """What the ledger keeps, which is an operation. It knows of it only what it indexes, and who consented."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def action(self) -> str: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def server_id(self) -> int: ...
-    @property
-    def backup_id(self) -> int: ...
-    @property
-    def sent(self) -> object | None: ...
-    @property
-    def account(self) -> str: ...
-    @property
-    def credential(self) -> str: ...
-    @property
-    def approved_by(self) -> str: ...
-
-    def model_dump_json(self, *, exclude_defaults: bool = ...) -> str: ...
-
-    @classmethod
-    def model_validate(cls, obj: Any, /) -> Self: ...
-
-
 Kept = TypeVar("Kept", bound=Document)
 
 
-Known = dict[Row, Kept]
+Known = dict[OperationRow, Kept]
 """Operations that were read and checked, by their rows."""
 
 
@@ -221,10 +193,10 @@ class Transaction(Generic[Kept]):
         self.end = self._end._replace(operations=self._end.operations + 1)
         return operation
 
-    def _difference(self, row: Row, document: str) -> str:
+    def _difference(self, row: OperationRow, document: str) -> str:
         """What to record of an operation that has events."""
         whole = int(self._parsed(row, self._checked(row, row.event)).get(WHOLE, row.event))
-        said = {WHOLE: whole} | changes(self._document(row, whole), fields_of(document))
+        said = {WHOLE: whole} | difference(self._document(row, whole), fields_of(document))
         return json.dumps(said, ensure_ascii=False, separators=(",", ":"))
 
     def _save_plan(self, plan: Kept, document: str) -> None:
@@ -332,7 +304,7 @@ class Transaction(Generic[Kept]):
             (before.seq, _PAGE),
         ).fetchall():
             for columns_of_both in page:
-                event, row = event_of(*columns_of_both[:7]), Row(*columns_of_both[7:])
+                event, row = event_of(*columns_of_both[:7]), OperationRow(*columns_of_both[7:])
                 if not self._follows(event, before):
                     return f"event {before.seq + 1} was changed or taken out", before
                 if event.operation_id != OF_THE_LEDGER and (fault := self._fault_of(row, event)):
@@ -348,7 +320,7 @@ class Transaction(Generic[Kept]):
             return False
         return self._key is None or event.mac == event.expected_mac(self._key, before.mac)
 
-    def _fault_of(self, row: Row, event: Event) -> str:
+    def _fault_of(self, row: OperationRow, event: Event) -> str:
         """What is wrong with the row of an event's operation, or an empty string."""
         name = _named(event.operation_id, event.seq)
         if row.id is None:
@@ -375,14 +347,14 @@ class Transaction(Generic[Kept]):
                     return f"operation {_named(operation_id, seq)} is not as its last event says"
         return ""
 
-    def _rows(self, table: str, where: str, values: Sequence[object], *more: object) -> Iterator[Row]:
+    def _rows(self, table: str, where: str, values: Sequence[object], *more: object) -> Iterator[OperationRow]:
         if table == "plans" and not self._is_sealed:
             return iter(())
         columns = self._columns if table == "operations" else COLUMNS_OF_PLANS
         rows = self._connection.execute(f"SELECT {columns} FROM {table} o {where}", [*values, *more])  # noqa: S608
-        return (Row(*row) for row in rows)
+        return (OperationRow(*row) for row in rows)
 
-    def _row(self, table: str, operation_id: str) -> Row | None:
+    def _row(self, table: str, operation_id: str) -> OperationRow | None:
         return next(self._rows(table, "WHERE o.id = ?", [operation_id]), None)
 
     def _next(self) -> int:
@@ -391,7 +363,7 @@ class Transaction(Generic[Kept]):
             "SELECT MAX((SELECT COALESCE(MAX(seq), 0) FROM operations), (SELECT COALESCE(MAX(seq), 0) FROM plans))"
         )
 
-    def _read(self, row: Row) -> Kept:
+    def _read(self, row: OperationRow) -> Kept:
         """The operation of a row, checked by the MACs of what holds its document."""
         if row in self._known:
             return self._known[row]
@@ -403,7 +375,7 @@ class Transaction(Generic[Kept]):
         self._known[row] = operation
         return operation
 
-    def _fields(self, row: Row) -> Fields:
+    def _fields(self, row: OperationRow) -> Fields:
         if not row.event:
             return self._fields_of_plan(row)
         event = self._checked(row, row.event)
@@ -412,7 +384,7 @@ class Transaction(Generic[Kept]):
         fields = self._parsed(row, event)
         return changed(self._document(row, fields[WHOLE]), fields) if WHOLE in fields else fields
 
-    def _fields_of_plan(self, row: Row) -> Fields:
+    def _fields_of_plan(self, row: OperationRow) -> Fields:
         try:
             document = unpack(row.document) if isinstance(row.document, bytes) else ""
         except ValueError:
@@ -421,16 +393,16 @@ class Transaction(Generic[Kept]):
             raise _damaged(row)
         return fields_of(document)
 
-    def _document(self, row: Row, seq: int) -> Fields:
+    def _document(self, row: OperationRow, seq: int) -> Fields:
         return self._parsed(row, self._checked(row, seq))
 
-    def _parsed(self, row: Row, event: Event) -> Fields:
+    def _parsed(self, row: OperationRow, event: Event) -> Fields:
         try:
             return fields_of(event.document)
         except ValueError:
             raise _damaged(row) from None
 
-    def _checked(self, row: Row, seq: int) -> Event:
+    def _checked(self, row: OperationRow, seq: int) -> Event:
         """One event of an operation, if it is as it was recorded."""
         before, event = Event(0, "", "", "", "", GENESIS, GENESIS), None
         for each in self._events("seq BETWEEN ? AND ?", seq - 1, seq):
@@ -502,7 +474,7 @@ def _found_by(operation: Document) -> tuple[str, str, int, str, str]:
     return operation.id, operation.action, operation.server_id, operation.account, operation.credential
 
 
-def _damaged(row: Row) -> LedgerUnavailableError:
+def _damaged(row: OperationRow) -> LedgerUnavailableError:
     return distrust(f"operation {_named(row.id, row.event)} was changed")
 
 

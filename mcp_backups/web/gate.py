@@ -13,6 +13,7 @@ from mcp_backups.access import PRINCIPAL, AccessTokens, Principal
 from mcp_backups.text import safe_text
 
 from .listening import Place
+from .messages import read_message, whole_body
 
 log = logging.getLogger(__name__)
 
@@ -69,13 +70,21 @@ class Gate:
         return self._tokens.principal_of(token.strip()) if scheme.lower() == "bearer" else None
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = object()
+        call, body = object(), b""
+        if scope["method"] == "POST":
+            whole = await whole_body(receive)
+            if whole is None:
+                return
+            read = read_message(whole)
+            if isinstance(read, Response):
+                await read(scope, receive, send)
+                return
+            body = read
+            self.calls.add(call)
+        unread = [body]
 
         async def received() -> Message:
-            message = await receive()
-            if scope["method"] == "POST" and message["type"] == "http.request" and not message.get("more_body"):
-                self.calls.add(call)
-            return message
+            return {"type": "http.request", "body": unread.pop(), "more_body": False} if unread else await receive()
 
         async def sent(message: Message) -> None:
             if _QUESTION in message.get("body", b""):

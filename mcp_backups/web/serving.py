@@ -21,14 +21,13 @@ from mcp_backups.text import visible
 
 from .gate import PATH, Gate
 from .listening import Place, listening
+from .messages import MAX_BODY
 
 _GRACE_SECONDS = 25.0
 """How long a signal waits for the calls under way."""
 
 _CLOSING_SECONDS = 5
 """How long connections are waited for after that."""
-
-_MAX_BODY = 256 * 2**10
 
 Running = tuple[Place, Callable[[], None]]
 """Where a server runs, and what stops it."""
@@ -70,7 +69,7 @@ async def serve(
             )
         app = server.streamable_http_app(
             streamable_http_path=PATH,
-            max_request_body_size=_MAX_BODY,
+            max_request_body_size=MAX_BODY,
             # Checked by `Gate`, on every path.
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         )

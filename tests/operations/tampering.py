@@ -6,9 +6,8 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from mcp_backups.ledger.documents import pack, unpack
-from mcp_backups.ledger.events import GENESIS, Event
-from mcp_backups.ledger.rows import event_of
+from mcp_backups.ledger.events import GENESIS, Event, pack, unpack
+from mcp_backups.ledger.tables import event_of
 from mcp_backups.operations.operation import Operation, new_id
 
 from .made import operation

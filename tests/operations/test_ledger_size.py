@@ -14,7 +14,7 @@ import pytest
 
 from mcp_backups.errors import LedgerUnavailableError
 from mcp_backups.ledger import Ledger, Transaction, wholes
-from mcp_backups.ledger.documents import changed, changes, pack, unpack
+from mcp_backups.ledger.events import changed, difference, pack, unpack
 from mcp_backups.operations import recent
 from mcp_backups.operations.operation import Operation
 from tests.stage import NOW
@@ -76,7 +76,7 @@ def test_what_was_not_packed_here_is_no_document(packed: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("whole", "now", "difference"),
+    ("whole", "now", "expected"),
     [
         ({}, {}, {}),
         ({"a": 1}, {"a": 1}, {}),
@@ -87,10 +87,10 @@ def test_what_was_not_packed_here_is_no_document(packed: bytes) -> None:
     ],
 )
 def test_changes_are_what_is_different_and_make_it_so_again(
-    whole: dict[str, Any], now: dict[str, Any], difference: dict[str, Any]
+    whole: dict[str, Any], now: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    assert changes(whole, now) == difference
-    assert changed(whole, {"whole": 7} | changes(whole, now)) == now
+    assert difference(whole, now) == expected
+    assert changed(whole, {"whole": 7} | difference(whole, now)) == now
 
 
 def test_an_operation_is_read_from_its_events_and_one_that_cannot_be_read_spoils_no_other() -> None:
