@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -58,6 +58,16 @@ class Principal:
     def may(self, role: Role) -> bool:
         """Whether that is within their role."""
         return ROLES.index(role) <= ROLES.index(self.role)
+
+
+def caller(request: Any) -> Principal:
+    """Who sent a request; without one, over standard input and output, that is who started the process.
+
+    Raises:
+        KeyError: It came past what lets clients in.
+    """
+    principal: Principal = Principal() if request is None else request.scope[PRINCIPAL]
+    return principal
 
 
 class KeptToken(BaseModel):

@@ -163,6 +163,7 @@ def _add_tokens(commands: "argparse._SubParsersAction[_Parser]") -> None:
 def _add_records(commands: "argparse._SubParsersAction[_Parser]") -> None:
     operations = _command(commands, "operations")
     operations.add_argument("--limit", type=count, default=20, help="how many, 20 by default")
+    operations.add_argument("--principal", metavar="NAME", help="only what this one asked for over HTTP")
     operations.add_argument("--json", action="store_true", help="print JSON lines")
     operations.set_defaults(run=_operations)
     settle = _command(operations.add_subparsers(title="commands", metavar="COMMAND"), "settle")
@@ -316,7 +317,7 @@ def _operations(options: argparse.Namespace) -> int:
     from mcp_backups.settings import load_settings
 
     _refuse_sandbox(options, "operations")
-    return show_operations(load_settings(), options.limit, as_json=options.json)
+    return show_operations(load_settings(), options.limit, as_json=options.json, principal=options.principal)
 
 
 def _settle(options: argparse.Namespace) -> None:

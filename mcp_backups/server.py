@@ -21,7 +21,7 @@ from mcp_types import (
 from mcp_types import Tool as ToolDefinition
 
 from mcp_backups import __version__
-from mcp_backups.access import PRINCIPAL, Principal, Role
+from mcp_backups.access import Principal, Role, caller
 from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError, PolicyDeniedError
 from mcp_backups.instructions import INSTRUCTIONS
 from mcp_backups.ledger import KEY_BYTES
@@ -118,23 +118,13 @@ def definition(tool: Tool) -> ToolDefinition:
     )
 
 
-def caller(context: RequestContext) -> Principal:
-    """Who sent a request; over standard input and output that is who started the process.
-
-    Raises:
-        KeyError: It came over HTTP, and past what lets clients in.
-    """
-    principal: Principal = Principal() if context.request is None else context.request.scope[PRINCIPAL]
-    return principal
-
-
 def role_for(tool: str) -> Role:
     """What a principal needs to call a tool; `read` for one that there is not."""
     return _ROLES[_BY_NAME[tool].safety] if tool in _BY_NAME else "read"
 
 
 async def _list_tools(context: RequestContext, _: PaginatedRequestParams | None) -> ListToolsResult:
-    principal = caller(context)
+    principal = caller(context.request)
     # Who logs in sees all of them, since the client then asks for the scope that a call lacks.
     shown = [tool for tool in TOOLS if not principal.is_fixed or principal.may(role_for(tool.name))]
     return ListToolsResult(tools=[definition(tool) for tool in shown])
@@ -145,10 +135,11 @@ async def _call_tool(
 ) -> CallToolResult | InputRequiredResult:
     try:
         tool = _named(params.name)
-        _check_role(caller(context), tool)
+        principal = caller(context.request)
+        _check_role(principal, tool)
         user = ClientUser(context, params, patience, seal)
         answer = await tool(
-            ToolCall(context.lifespan_context.for_a_call(), context.session.report_progress, user),
+            ToolCall(context.lifespan_context.for_a_call(principal.name), context.session.report_progress, user),
             params.arguments or {},
         )
         text = tool.text(answer)

@@ -138,6 +138,7 @@ def intent(context: Context, arguments: Arguments, backups: Listing[Backup]) -> 
         approved_by="not_required",
         created=now,
         sent=now,
+        principal=context.principal,
         **context.identity._asdict(),
     )
 
@@ -174,6 +175,7 @@ def find_repeat(
             each
             for each in made
             if each.arguments == arguments
+            and context.asked_for(each)
             and not (each.backup_id and each.backup_id in gone)
             and not (restored and restored.ago(now) < each.created.ago(now))
         ),

@@ -82,6 +82,7 @@ def draft(context: Context, arguments: Arguments, seen: Observation) -> Operatio
         backup_id=seen.target.id,
         backup=seen.target,
         details=_details(seen.target, seen.inventory),
+        principal=context.principal,
         **context.identity._asdict(),
         created=context.moment(),
     )

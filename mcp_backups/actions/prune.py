@@ -135,6 +135,7 @@ async def _plan(context: Context, request: Request) -> Operation:
         server_id=server_id,
         server_name=next((backup.server_name for backup in backups.rows), ""),
         details=PruneDetails(),
+        principal=context.principal,
         **context.identity._asdict(),
         created=context.moment(),
     )
@@ -297,6 +298,7 @@ def _delete_for(context: Context, entries: Entries, operation: Operation, item: 
             backup_id=item.backup.id,
             backup=item.backup,
             details=DeleteDetails(part_of=operation.id),
+            principal=operation.principal,
             **operation.identity._asdict(),
             created=context.moment(),
         )

@@ -100,6 +100,7 @@ def draft(context: Context, arguments: Arguments, seen: Observation) -> Operatio
         backup_id=seen.target.id,
         backup=seen.target,
         details=RestoreDetails(way_back=way_back(seen.inventory, seen.target)),
+        principal=context.principal,
         **context.identity._asdict(),
         created=context.moment(),
     )

@@ -176,6 +176,7 @@ class Context:
     Attributes:
         actions: Every action, by its name.
         account: The one that the token is of.
+        principal: Who makes the present call, over HTTP; empty for whoever started the process.
         answer_seconds: How long a call may take.
         answer_by: When the present call must be answered, by the clock's ticks; infinite outside a call.
     """
@@ -187,6 +188,7 @@ class Context:
     clock: Clock
     actions: Mapping[str, Action]
     account: AccountName = field(default_factory=AccountName)
+    principal: str = ""
     answer_seconds: float = ANSWER_SECONDS
     answer_by: float = math.inf
 
@@ -199,9 +201,10 @@ class Context:
         """UTC, by our clock or VPS.org's, whichever is ahead."""
         return self.moment().latest
 
-    def for_a_call(self) -> "Context":
-        """The same for a call whose time begins now."""
-        return replace(self, answer_by=self.clock.ticks() + self.answer_seconds)
+    def for_a_call(self, principal: str | None = None) -> "Context":
+        """The same for a call whose time begins now, of this principal; of the same one as before if none is given."""
+        principal = self.principal if principal is None else principal
+        return replace(self, principal=principal, answer_by=self.clock.ticks() + self.answer_seconds)
 
     @property
     def seconds_left(self) -> float:
@@ -246,6 +249,10 @@ class Context:
     def can_see(self, operation: Operation) -> bool:
         """Whether what VPS.org shows here can be about an operation: what another account sees proves nothing."""
         return self.identity.owns(operation.identity)
+
+    def asked_for(self, operation: Operation) -> bool:
+        """Whether it is the present caller's own: nobody confirms another's plan, or is told another's outcome."""
+        return operation.principal == self.principal and self.can_see(operation)
 
     def concerns(self, operation: Operation) -> bool:
         """Whether an operation may be about servers that are seen here, whoever asked for it."""

@@ -193,6 +193,7 @@ class Operation(_Frozen):
         address: Of the API that it was planned for, see `Identity`.
         credential: Which token at which address it was planned with.
         account: Which account it was planned for.
+        principal: Who asked for it, over HTTP; empty for whoever started the process.
         evidence: How the outcome is known.
         error: The error's sentence, when it failed or was refused.
         advice: What the error said to do next.
@@ -215,6 +216,7 @@ class Operation(_Frozen):
     address: str = ""
     credential: str = ""
     account: str = ""
+    principal: str = ""
     evidence: str = ""
     error_code: str = ""
     error: str = ""

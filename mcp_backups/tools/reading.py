@@ -24,7 +24,7 @@ from mcp_backups.models import (
     OperationAnswer,
     ServerName,
 )
-from mcp_backups.operations import follow
+from mcp_backups.operations import OPEN, follow
 from mcp_backups.text import stamp
 from mcp_backups.tools.answers import fitted, operation_answer, row
 from mcp_backups.tools.observation import observe_for
@@ -120,7 +120,9 @@ async def get_operation(call: ToolCall, operation_id: OperationId, wait_seconds:
     step. Changes nothing.
     """
     recorded = await call.context.find(operation_id)
-    if recorded is None:
+    is_others = recorded is not None and recorded.principal != call.context.principal
+    # What was sent concerns everybody; a plan only who can confirm it.
+    if recorded is None or (is_others and recorded.status in OPEN):
         raise ConfirmationInvalidError(
             "There is no operation of that id here, which does not tell whether something was done under it.",
             "Use the operation_id of an earlier answer, and look with list_backups before a write is repeated.",
