@@ -2,9 +2,14 @@
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 
 _MOST_CHARS = 8_000
 """Of one record; of a longer one the middle is left out, since a traceback says the most at its end."""
+
+_OF_STRANGERS = {"uvicorn.error", "mcp_backups.web.gate", "mcp_backups.web.messages"}
+_SELDOM_SECONDS = 60.0
 
 
 class LineFormatter(logging.Formatter):
@@ -31,10 +36,34 @@ class LineFormatter(logging.Formatter):
         return line if len(line) <= _MOST_CHARS else f"{line[:half]} … {line[-half:]}"
 
 
+class SeldomFilter(logging.Filter):
+    """Lets warnings that any stranger can cause through once a minute each: nobody fills a disk with them.
+
+    Args:
+        ticks: Seconds, by a clock that nobody sets.
+    """
+
+    def __init__(self, ticks: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._ticks = ticks
+        self._told: dict[object, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log it."""
+        if record.name not in _OF_STRANGERS or record.levelno > logging.WARNING:
+            return True
+        now, last = self._ticks(), self._told.get(record.msg)
+        if last is not None and now - last < _SELDOM_SECONDS:
+            return False
+        self._told[record.msg] = now
+        return True
+
+
 def configure_logging(level: str, *secrets: str) -> None:
     """Log this process to standard error; libraries that log addresses and headers only from warnings on."""
     logging.raiseExceptions = False  # what cannot be formatted would be printed as it came
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(SeldomFilter())
     handler.setFormatter(LineFormatter(*secrets))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("mcp_backups").setLevel(level)

@@ -4,6 +4,7 @@ import hmac
 import logging
 from http import HTTPStatus
 
+import anyio
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from starlette.responses import PlainTextResponse, Response
@@ -12,14 +13,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mcp_backups.access import PRINCIPAL, AccessTokens, Principal
 from mcp_backups.text import safe_text
 
+from .limits import LIMITS, Calls, Limits, Sessions
 from .listening import Place
 from .messages import read_message, whole_body
 
 log = logging.getLogger(__name__)
 
 PATH = "/mcp"
+HEALTHY, READY = "/healthz", "/readyz"
 
-_SECRET_HEADER = b"x-mcp-backups-secret"
+_SECRET_HEADER, _SESSION_HEADER = b"x-mcp-backups-secret", b"mcp-session-id"
 _QUESTION = b'"elicitation/create"'
 
 
@@ -30,26 +33,33 @@ class Gate:
         app: What is behind it; each request's scope gets its principal.
         place: How requests reach it.
         tokens: What lets a client in.
+        limits: How much a client may ask at once.
 
     Attributes:
         calls: A token for each request that came whole and is not answered yet, unless it waits for a person.
+        is_stopping: Whether nothing new is begun any more.
     """
 
-    def __init__(self, app: ASGIApp, place: Place, tokens: AccessTokens) -> None:
-        self._app, self._place, self._tokens = app, place, tokens
+    def __init__(self, app: ASGIApp, place: Place, tokens: AccessTokens, limits: Limits = LIMITS) -> None:
+        self._app, self._place, self._tokens, self._limits = app, place, tokens, limits
+        self._calls, self._sessions = Calls(limits.calls), Sessions(limits)
         self.calls: set[object] = set()
+        self.is_stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif refusal := self._refusal(scope):
-            await refusal(scope, receive, send)
-        elif principal := self._principal(scope):
-            await self._pass(_mended(scope, principal), receive, send)
-        else:
+        elif answer := self._answer(scope):
+            await answer(scope, receive, send)
+        elif (principal := self._principal(scope)) is None:
             await _unauthorized()(scope, receive, send)
+        elif scope["method"] == "POST":
+            await self._take(_mended(scope, principal), receive, send, principal)
+        else:
+            await self._pass(_mended(scope, principal), receive, send, principal)
 
-    def _refusal(self, scope: Scope) -> Response | None:
+    def _answer(self, scope: Scope) -> Response | None:
+        """What is said whoever asks; None where that matters."""
         # First what a browser cannot forge, so that a page learns nothing of paths and tokens.
         hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
         if len(hosts) != 1 or hosts[0].lower() not in self._place.names:
@@ -58,6 +68,10 @@ class Gate:
         if not self._place.origins.issuperset(origin.lower() for origin in origins):
             log.warning("refused a request from origin %s", safe_text(", ".join(origins)))
             return _refused(HTTPStatus.FORBIDDEN, "Invalid Origin header")
+        if scope["path"] in {HEALTHY, READY}:
+            # Of this process alone: whether VPS.org or a database can be reached is no reason to end it.
+            is_up = scope["path"] == HEALTHY or not self.is_stopping
+            return PlainTextResponse("ok") if is_up else _busy("Stopping")
         if scope["path"] not in {PATH, f"{PATH}/"}:
             return _refused(HTTPStatus.NOT_FOUND, "Not Found")
         if self._place.secret and not _is_same(_only(scope, _SECRET_HEADER), self._place.secret):
@@ -69,32 +83,68 @@ class Gate:
         scheme, _, token = _only(scope, b"authorization").partition(" ")
         return self._tokens.principal_of(token.strip()) if scheme.lower() == "bearer" else None
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call, body = object(), b""
-        if scope["method"] == "POST":
-            whole = await whole_body(receive)
-            if whole is None:
-                return
-            read = read_message(whole)
+    async def _take(self, scope: Scope, receive: Receive, send: Send, principal: Principal) -> None:
+        """Read a message, and pass it on."""
+        session, call = _only(scope, _SESSION_HEADER), object()
+        with self._calls.one_more(principal.name) as has_room, self._sessions.using(session):
+            read = await self._read(receive) if has_room else _too_many()
             if isinstance(read, Response):
                 await read(scope, receive, send)
                 return
-            body = read
-            self.calls.add(call)
-        unread = [body]
+            unread = [read]
 
-        async def received() -> Message:
-            return {"type": "http.request", "body": unread.pop(), "more_body": False} if unread else await receive()
+            async def received() -> Message:
+                return {"type": "http.request", "body": unread.pop(), "more_body": False} if unread else await receive()
+
+            async def sent(message: Message) -> None:
+                if _QUESTION in message.get("body", b""):
+                    self.calls.discard(call)
+                await send(message)
+
+            self.calls.add(call)
+            try:
+                await self._pass(scope, received, sent, principal)
+            finally:
+                self.calls.discard(call)
+
+    async def _read(self, receive: Receive) -> Response | bytes:
+        with anyio.move_on_after(self._limits.body_seconds):
+            body = await whole_body(receive)
+            if self.is_stopping:
+                return _busy("Stopping")
+            # Of one that left before the end nobody reads the answer.
+            return _refused(HTTPStatus.BAD_REQUEST, "Incomplete body") if body is None else read_message(body)
+        return _refused(HTTPStatus.REQUEST_TIMEOUT, "The request did not come in time")
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, principal: Principal) -> None:
+        session, begun = _only(scope, _SESSION_HEADER), ""
 
         async def sent(message: Message) -> None:
-            if _QUESTION in message.get("body", b""):
-                self.calls.discard(call)
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                if not session and (begun := dict(message["headers"]).get(_SESSION_HEADER, b"").decode()):
+                    self._sessions.begin(begun, principal.name)
+                elif scope["method"] == "DELETE" or message["status"] == HTTPStatus.NOT_FOUND:
+                    self._sessions.end(session)
             await send(message)
 
-        try:
-            await self._app(scope, received, sent)
-        finally:
-            self.calls.discard(call)
+        await self._app(scope, receive, sent)
+        while begun and (surplus := self._sessions.too_many()):
+            await self._end_session(scope, *surplus)
+
+    async def _end_session(self, scope: Scope, session: str, owner: str) -> None:
+        """End a session as its client would."""
+        self._sessions.end(session)
+        headers = [(b"host", b"localhost"), (_SESSION_HEADER, session.encode())]
+        scope = {**scope, "method": "DELETE", "headers": headers}
+
+        async def nothing() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def unheard(_: Message) -> None:
+            pass
+
+        await self._app(_mended(scope, Principal(owner)), nothing, unheard)
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:
@@ -115,6 +165,14 @@ def _is_same(given: str, expected: str) -> bool:
 def _refused(status: HTTPStatus, why: str, **headers: str) -> Response:
     # What else would come on this connection is the rest of a body that nobody reads.
     return PlainTextResponse(why, status, {"Connection": "close"} | headers)
+
+
+def _busy(why: str) -> Response:
+    return _refused(HTTPStatus.SERVICE_UNAVAILABLE, why, **{"Retry-After": "1"})
+
+
+def _too_many() -> Response:
+    return _refused(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests at once", **{"Retry-After": "1"})
 
 
 def _unauthorized() -> Response:

@@ -19,7 +19,9 @@ from mcp_backups.errors import ConfigError
 from mcp_backups.settings import Settings
 from mcp_backups.text import visible
 
+from .connections import Config, close_all, close_silent
 from .gate import PATH, Gate
+from .limits import LIMITS, Limits, within_open_files
 from .listening import Place, listening
 from .messages import MAX_BODY
 
@@ -28,6 +30,8 @@ _GRACE_SECONDS = 25.0
 
 _CLOSING_SECONDS = 5
 """How long connections are waited for after that."""
+
+_TICKS_OF_A_SECOND = 10
 
 Running = tuple[Place, Callable[[], None]]
 """Where a server runs, and what stops it."""
@@ -40,12 +44,14 @@ async def serve(
     port: int,
     unix: Path | None = None,
     *,
+    limits: Limits = LIMITS,
     task_status: TaskStatus[Running] = TASK_STATUS_IGNORED,
 ) -> None:
     """Serve any number of clients until a signal comes.
 
     Requests that name another host or come from another origin are refused on every path (421, 403), requests without
-    an access token (401), and bodies over 256 KiB (413). A signal lets calls under way finish within 25 s, but not
+    an access token (401), bodies over 256 KiB (413) or that do not come in time (408), and more at once than the limits
+    allow (429). A signal lets calls under way finish within 25 s, but not
     those that wait for a person.
 
     Args:
@@ -54,6 +60,7 @@ async def serve(
         host: A loopback address or `localhost`, which is both of IPv4 and IPv6; another one behind a proxy.
         port: 0 for a free one; the address is told on standard error.
         unix: The file of a Unix socket to listen on instead, behind a proxy.
+        limits: How much clients may ask at once.
         task_status: Is told when clients can connect.
 
     Raises:
@@ -74,7 +81,8 @@ async def serve(
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         )
         sys.stderr.write(f"mcp-backups serves {place.url}{PATH}\n{_told(place, settings)}\n")
-        await _Server(Gate(app, place, tokens), task_status, place).serve(sockets=place.sockets)
+        limits = within_open_files(limits)
+        await _Server(Gate(app, place, tokens, limits), limits, task_status, place).serve(sockets=place.sockets)
 
 
 def _told(place: Place, settings: Settings) -> str:
@@ -90,11 +98,11 @@ class _Server(uvicorn.Server):
     A second signal does not wait.
     """
 
-    def __init__(self, gate: Gate, task_status: TaskStatus[Running], place: Place) -> None:
-        config = uvicorn.Config(
+    def __init__(self, gate: Gate, limits: Limits, task_status: TaskStatus[Running], place: Place) -> None:
+        config = Config(
             gate,
+            limits,
             log_config=None,
-            ws="none",
             proxy_headers=False,  # nobody is let in by an address, so none need be believed
             server_header=False,
             timeout_graceful_shutdown=_CLOSING_SECONDS,
@@ -112,6 +120,7 @@ class _Server(uvicorn.Server):
         """Stop once no call is under way; called again, at once."""
         now = time.monotonic()
         self._stop_at = now if self._stop_at else now + _GRACE_SECONDS
+        self._gate.is_stopping = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         del sig, frame
@@ -120,4 +129,7 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if self._stop_at and (not self._gate.calls or time.monotonic() >= self._stop_at):
             self.should_exit = True
+            close_all(self)  # what is left are streams, which would be waited for
+        elif counter % _TICKS_OF_A_SECOND == 0:
+            close_silent(self)
         return await super().on_tick(counter)
