@@ -29,6 +29,7 @@ from mcp_backups.text import visible
 
 if TYPE_CHECKING:
     from mcp_backups.ledger import Ledger
+    from mcp_backups.metrics import Prometheus
     from mcp_backups.operations import Operation
 
 _EXIT_CONFIG = 2
@@ -103,6 +104,9 @@ def _add_servers(commands: "argparse._SubParsersAction[_Parser]") -> None:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 127.0.0.1 by default")
     serve.add_argument("--port", type=port, default=8765, help="port, 8765 by default; 0 takes a free one")
     serve.add_argument("--socket", type=Path, metavar="FILE", help="a Unix socket instead, for a proxy in front")
+    serve.add_argument(
+        "--log-format", choices=["text", "json"], default="text", help="of the log on standard error; text by default"
+    )
     serve.add_argument("--sandbox", action="store_true", default=argparse.SUPPRESS, help="serve an emulated account")
     serve.set_defaults(run=_serve)
 
@@ -200,7 +204,7 @@ def _serve(options: argparse.Namespace) -> None:
     from mcp_backups.settings import load_settings
 
     settings = load_settings()
-    configure_logging(settings.log_level, *settings.secrets)
+    configure_logging(settings.log_level, *settings.secrets, as_json=getattr(options, "log_format", "") == "json")
     is_http = getattr(options, "http", False)
     opened = None
     if not is_http:
@@ -219,16 +223,26 @@ def _serve(options: argparse.Namespace) -> None:
         serve_stdio,
     )
 
-    context: OpenContext = partial(open_context, settings)
+    metrics = _metrics() if is_http else None
+    context: OpenContext = partial(open_context, settings, meter=metrics)
     key: GetKey = partial(sealing_key, settings.state_dir, settings.key_file)
     if options.sandbox:
-        context, key = partial(open_sandbox_context, settings, options.backup_seconds), lambda: None
+        context, key = partial(open_sandbox_context, settings, options.backup_seconds, metrics), lambda: None
     gc.freeze()
     gc.enable()
     if is_http:
-        anyio.run(serve_http, settings, context, options.host, options.port, options.socket, key)
+        anyio.run(serve_http, settings, context, options.host, options.port, options.socket, key, metrics)
     else:
         anyio.run(serve_stdio, context, key, opened)
+
+
+def _metrics() -> "Prometheus | None":
+    from mcp_backups.metrics import Prometheus
+
+    try:
+        return Prometheus()
+    except ImportError:  # it is an extra
+        return None
 
 
 def _sandbox(options: argparse.Namespace) -> None:

@@ -133,6 +133,19 @@ async def _list_tools(context: RequestContext, _: PaginatedRequestParams | None)
 async def _call_tool(
     context: RequestContext, params: CallToolRequestParams, *, patience: Patience, seal: Seal
 ) -> CallToolResult | InputRequiredResult:
+    clock, meter = context.lifespan_context.clock, context.lifespan_context.meter
+    began = clock.ticks()
+    result, outcome = await _called(context, params, patience, seal)
+    tool = params.name if params.name in _BY_NAME else "unknown"
+    meter.called(tool, outcome)
+    log.info("%s: %s, %.0f ms", tool, outcome, (clock.ticks() - began) * 1000)
+    return result
+
+
+async def _called(
+    context: RequestContext, params: CallToolRequestParams, patience: Patience, seal: Seal
+) -> tuple[CallToolResult | InputRequiredResult, str]:
+    """The result of a call, and its outcome in a word."""
     try:
         tool = _named(params.name)
         principal = caller(context.request)
@@ -144,17 +157,18 @@ async def _call_tool(
         )
         text = tool.text(answer)
     except QuestionPendingError as pending:
-        return pending.result
+        return pending.result, "asked"
     except BackupsError as error:
-        log.info("%s: %s", params.name, error.code)
-        return _error(error)
+        return _error(error), error.code
     except Exception:
         # The boundary: whatever else goes wrong, only our own words reach the model.
         log.exception("%s failed", params.name)
         what = "Something went wrong in this server."
         is_harmless = params.name in _BY_NAME and _BY_NAME[params.name].safety == "reads"
-        return _error(InternalError(what) if is_harmless else InternalError(what, _LOOK, changed="unknown"))
-    return CallToolResult(content=[TextContent(text=text)], structured_content=answer.model_dump(mode="json"))
+        fault = InternalError(what) if is_harmless else InternalError(what, _LOOK, changed="unknown")
+        return _error(fault), fault.code
+    result = CallToolResult(content=[TextContent(text=text)], structured_content=answer.model_dump(mode="json"))
+    return result, getattr(answer, "status", "ok")
 
 
 def _named(name: str) -> Tool:

@@ -16,6 +16,7 @@ from mcp_backups.api import Network, VpsClient
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import BackupsError
 from mcp_backups.ledger import Ledger, Liveness, installation_key
+from mcp_backups.metrics import Meter, Prometheus, Unmetered
 from mcp_backups.operations import Context, Operation
 from mcp_backups.operations.reconcile import settle_left_open
 from mcp_backups.server import build_server
@@ -31,7 +32,10 @@ _GRACE_SECONDS = 25.0
 
 @asynccontextmanager
 async def open_context(
-    settings: Settings, clock: Clock | None = None, connect: Callable[..., VpsClient] = VpsClient
+    settings: Settings,
+    clock: Clock | None = None,
+    connect: Callable[..., VpsClient] = VpsClient,
+    meter: Meter | None = None,
 ) -> AsyncIterator[Context]:
     """Everything that the tools work with, on the account that the settings name.
 
@@ -39,8 +43,9 @@ async def open_context(
         settings: The account and the policy.
         clock: Where time comes from; the machine's if none is given.
         connect: Makes the client, from its address, token and clock.
+        meter: Is told of what goes on.
     """
-    clock = clock or system_clock()
+    clock, meter = clock or system_clock(), meter or Unmetered()
     ledger = Ledger(settings.state_dir, Operation, clock.wall, settings.key_file)
     liveness = Liveness(settings.state_dir)
     try:
@@ -50,10 +55,11 @@ async def open_context(
                 settings.vps_api_token,
                 clock=clock,
                 network=Network(settings.vps_api_ca_file, settings.vps_api_proxy),
+                asked=meter.asked,
             ) as api,
             anyio.create_task_group() as background,
         ):
-            context = Context(settings, api, ledger, liveness, clock, ACTIONS)
+            context = Context(settings, api, ledger, liveness, clock, ACTIONS, meter=meter)
             background.start_soon(settle_left_open, context)
             yield context
             background.cancel_scope.cancel()
@@ -63,7 +69,9 @@ async def open_context(
 
 
 @asynccontextmanager
-async def open_sandbox_context(settings: Settings, backup_seconds: float) -> AsyncIterator[Context]:
+async def open_sandbox_context(
+    settings: Settings, backup_seconds: float, meter: Meter | None = None
+) -> AsyncIterator[Context]:
     """The same on a sandbox of its own, with a ledger of its own that ends with it: no budget is used up by play."""
     from mcp_backups.sandbox import Emulator  # noqa: PLC0415 - the real server never needs it
 
@@ -75,7 +83,7 @@ async def open_sandbox_context(settings: Settings, backup_seconds: float) -> Asy
             "state_dir": Path(stack.enter_context(TemporaryDirectory(prefix="mcp-backups-"))),
             "key_file": None,
         }
-        yield await stack.enter_async_context(open_context(settings.model_copy(update=here)))
+        yield await stack.enter_async_context(open_context(settings.model_copy(update=here), meter=meter))
 
 
 async def serve_stdio(context: OpenContext, key: GetKey = lambda: None, opened: Opened | None = None) -> None:
@@ -122,6 +130,7 @@ async def serve_http(
     port: int,
     unix: Path | None = None,
     key: GetKey = lambda: None,
+    metrics: Prometheus | None = None,
 ) -> None:
     """Serve any number of clients over Streamable HTTP until a signal comes; see `web.serve`.
 
@@ -132,13 +141,14 @@ async def serve_http(
         port: 0 for a free one; the address is told on standard error.
         unix: The file of a Unix socket to listen on instead, behind a proxy.
         key: Gets what seals questions to the user, see `build_server`.
+        metrics: What is told at `/metrics`.
 
     Raises:
         ConfigError: It cannot be listened there, anybody who reaches it would be let in, or nobody could be.
     """
     from mcp_backups import web  # noqa: PLC0415 - serving over standard input and output never needs it
 
-    await web.serve(build_server(context, sealing_key=key), settings, host, port, unix)
+    await web.serve(build_server(context, sealing_key=key), settings, host, port, unix, metrics=metrics)
 
 
 def sealing_key(folder: Path, key_file: Path | None = None) -> bytes | None:

@@ -4,7 +4,7 @@ import anyio
 
 from tests.delete_path import functions_by_file
 
-FILES, FUNCTIONS = 36, 329
+FILES, FUNCTIONS = 37, 333
 """What is run through today; whoever needs fewer, lowers these."""
 
 

@@ -16,7 +16,7 @@ LAYERS = (
     {"errors", "text", "clock", "instructions"},
     {"models", "private", "spelling"},
     {"settings", "access", "health", "logs"},
-    {"retention"},
+    {"retention", "metrics"},
     {"ledger"},
     {"api"},
     {"operations"},
@@ -43,6 +43,7 @@ ONLY_IN = {
     "tomlkit": {"commands"},
     "starlette": {"web"},
     "uvicorn": {"web"},
+    "prometheus_client": {"metrics"},
     "rich": {"commands"},
 }
 """Which parts may know of what others made."""

@@ -15,7 +15,7 @@ from mcp_backups.clock import Clock, Moment
 from mcp_backups.models import UNREADABLE, Account, Backup, Listing, Row, Server
 
 from . import bodies
-from .attempts import Attempts
+from .attempts import Asked, Attempts, unheard
 from .bodies import Body, Page, RowReader
 from .call import ApiCall, ResultT
 from .classify import BodyUnreadableError, Lookup
@@ -45,6 +45,7 @@ class VpsClient:
         jitter: From 0 up to 1, how much of each backoff is waited.
         deadline: Seconds for one request in all its attempts.
         network: The way there; by default straight, with the certificates that the system trusts.
+        asked: Is told of each attempt: endpoint, outcome, seconds.
 
     Attributes:
         last_servers: The last complete list of servers that was read; None before the first.
@@ -59,10 +60,11 @@ class VpsClient:
         jitter: Callable[[], float] = random.random,
         deadline: float = 20.0,
         network: Network = _STRAIGHT,
+        asked: Asked = unheard,
     ) -> None:
         # A quarter: a connection that cannot be made leaves time for the other attempts.
         self._link = Link(base_url, token, network, connect_seconds=deadline / 4)
-        self._attempts = Attempts(self._link, clock, jitter, deadline)
+        self._attempts = Attempts(self._link, clock, jitter, deadline, asked)
         self._clock = clock
         self._list_seconds = _LIST_DEADLINES * deadline
         self.last_servers: Listing[Server] | None = None

@@ -13,6 +13,7 @@ from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, Moment
 from mcp_backups.errors import BackupsError, Changed, UpstreamTimeoutError
 from mcp_backups.ledger import Ledger, Liveness, Transaction
+from mcp_backups.metrics import Meter, Unmetered
 from mcp_backups.models import Backup, Identity, Listing
 from mcp_backups.operations.consent import Person, Question
 from mcp_backups.operations.operation import (
@@ -177,6 +178,7 @@ class Context:
         actions: Every action, by its name.
         account: The one that the token is of.
         principal: Who makes the present call, over HTTP; empty for whoever started the process.
+        meter: Is told of what goes on.
         answer_seconds: How long a call may take.
         answer_by: When the present call must be answered, by the clock's ticks; infinite outside a call.
     """
@@ -189,6 +191,7 @@ class Context:
     actions: Mapping[str, Action]
     account: AccountName = field(default_factory=AccountName)
     principal: str = ""
+    meter: Meter = field(default_factory=Unmetered)
     answer_seconds: float = ANSWER_SECONDS
     answer_by: float = math.inf
 

@@ -2,6 +2,8 @@
 
 import hmac
 import logging
+import re
+import secrets
 from http import HTTPStatus
 
 import anyio
@@ -11,6 +13,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_backups.access import PRINCIPAL, AccessTokens, Principal
+from mcp_backups.logs import REQUEST_ID
+from mcp_backups.metrics import Prometheus
 from mcp_backups.text import safe_text
 
 from .limits import LIMITS, Calls, Limits, Sessions
@@ -20,9 +24,10 @@ from .messages import read_message, whole_body
 log = logging.getLogger(__name__)
 
 PATH = "/mcp"
-HEALTHY, READY = "/healthz", "/readyz"
+HEALTHY, READY, METRICS = "/healthz", "/readyz", "/metrics"
 
-_SECRET_HEADER, _SESSION_HEADER = b"x-mcp-backups-secret", b"mcp-session-id"
+_SECRET_HEADER, _SESSION_HEADER, _REQUEST_HEADER = b"x-mcp-backups-secret", b"mcp-session-id", b"x-request-id"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUESTION = b'"elicitation/create"'
 
 
@@ -34,14 +39,23 @@ class Gate:
         place: How requests reach it.
         tokens: What lets a client in.
         limits: How much a client may ask at once.
+        metrics: What is told at `/metrics`, which there is not without it.
 
     Attributes:
         calls: A token for each request that came whole and is not answered yet, unless it waits for a person.
         is_stopping: Whether nothing new is begun any more.
     """
 
-    def __init__(self, app: ASGIApp, place: Place, tokens: AccessTokens, limits: Limits = LIMITS) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        place: Place,
+        tokens: AccessTokens,
+        limits: Limits = LIMITS,
+        metrics: Prometheus | None = None,
+    ) -> None:
         self._app, self._place, self._tokens, self._limits = app, place, tokens, limits
+        self._metrics = metrics
         self._calls, self._sessions = Calls(limits.calls), Sessions(limits)
         self.calls: set[object] = set()
         self.is_stopping = False
@@ -49,10 +63,26 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif answer := self._answer(scope):
+            return
+        given = _only(scope, _REQUEST_HEADER)
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        REQUEST_ID.set(request_id)  # of this request's task, which ends with it
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), (_REQUEST_HEADER, request_id.encode())]
+            await send(message)
+
+        await self._answer_to(scope, receive, sent)
+
+    async def _answer_to(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if answer := self._answer(scope):
             await answer(scope, receive, send)
         elif (principal := self._principal(scope)) is None:
             await _unauthorized()(scope, receive, send)
+        elif self._metrics and scope["path"] == METRICS:
+            text, media_type = self._metrics.exposition()
+            await Response(text, media_type=media_type)(scope, receive, send)
         elif scope["method"] == "POST":
             await self._take(_mended(scope, principal), receive, send, principal)
         else:
@@ -72,7 +102,7 @@ class Gate:
             # Of this process alone: whether VPS.org or a database can be reached is no reason to end it.
             is_up = scope["path"] == HEALTHY or not self.is_stopping
             return PlainTextResponse("ok") if is_up else _busy("Stopping")
-        if scope["path"] not in {PATH, f"{PATH}/"}:
+        if scope["path"] not in {PATH, f"{PATH}/", *([METRICS] if self._metrics else [])}:
             return _refused(HTTPStatus.NOT_FOUND, "Not Found")
         if self._place.secret and not _is_same(_only(scope, _SECRET_HEADER), self._place.secret):
             log.warning("refused a request that did not come through the proxy")

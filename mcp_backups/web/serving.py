@@ -16,6 +16,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 
 from mcp_backups.access import AccessTokens, local_token_file
 from mcp_backups.errors import ConfigError
+from mcp_backups.metrics import Prometheus
 from mcp_backups.settings import Settings
 from mcp_backups.text import visible
 
@@ -45,6 +46,7 @@ async def serve(
     unix: Path | None = None,
     *,
     limits: Limits = LIMITS,
+    metrics: Prometheus | None = None,
     task_status: TaskStatus[Running] = TASK_STATUS_IGNORED,
 ) -> None:
     """Serve any number of clients until a signal comes.
@@ -61,6 +63,7 @@ async def serve(
         port: 0 for a free one; the address is told on standard error.
         unix: The file of a Unix socket to listen on instead, behind a proxy.
         limits: How much clients may ask at once.
+        metrics: What is told at `/metrics` to whom is let in.
         task_status: Is told when clients can connect.
 
     Raises:
@@ -82,7 +85,9 @@ async def serve(
         )
         sys.stderr.write(f"mcp-backups serves {place.url}{PATH}\n{_told(place, settings)}\n")
         limits = within_open_files(limits)
-        await _Server(Gate(app, place, tokens, limits), limits, task_status, place).serve(sockets=place.sockets)
+        await _Server(Gate(app, place, tokens, limits, metrics), limits, task_status, place).serve(
+            sockets=place.sockets
+        )
 
 
 def _told(place: Place, settings: Settings) -> str:
