@@ -48,16 +48,17 @@ class Principal:
 
     Attributes:
         name: Of an access token, or issuer and subject; empty for who started the process.
+        role: None for no right at all.
         is_fixed: Whether the role stays as it is. Who logs in may get another one.
     """
 
     name: str = ""
-    role: Role = "destroy"
+    role: Role | None = "destroy"
     is_fixed: bool = True
 
     def may(self, role: Role) -> bool:
         """Whether that is within their role."""
-        return ROLES.index(role) <= ROLES.index(self.role)
+        return self.role is not None and ROLES.index(role) <= ROLES.index(self.role)
 
 
 def caller(request: Any) -> Principal:

@@ -180,7 +180,7 @@ def _named(name: str) -> Tool:
 def _check_role(principal: Principal, tool: Tool) -> None:
     needed = role_for(tool.name)
     if not principal.may(needed):
-        may = {"read": "look", "write": "look, and make backups"}[principal.role]
+        may = "look, and make backups" if principal.may("write") else "look"
         raise PolicyDeniedError(f"This client may only {may}; {tool.name} is beyond that.")
 
 

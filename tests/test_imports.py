@@ -35,7 +35,8 @@ EMULATOR = "sandbox"
 EMULATOR_USERS = {"transport", "commands", "cli"}
 
 ONLY_IN = {
-    "httpx2": {"api", "commands"},
+    "jwt": {"web"},
+    "httpx2": {"web", "api", "commands"},
     "mcp": {"server", "stdio", "web", "commands", "tools"},
     "mcp_types": {"server", "stdio", "commands", "tools"},
     "sqlite3": {"ledger"},

@@ -116,7 +116,7 @@ _log = logging.getLogger(__name__)
 _tracer = get_tracer("mcp_backups", __version__)
 
 
-Asked = Callable[[str, str, float], None]
+OnAttempt = Callable[[str, str, float], None]
 """Is told of each attempt: method and path without ids, a status or what went wrong, seconds."""
 
 
@@ -140,7 +140,7 @@ class Attempts:
     """
 
     def __init__(
-        self, link: Link, clock: Clock, jitter: Callable[[], float], deadline: float, asked: Asked = unheard
+        self, link: Link, clock: Clock, jitter: Callable[[], float], deadline: float, asked: OnAttempt = unheard
     ) -> None:
         self._link, self._asked = link, asked
         self._clock = clock

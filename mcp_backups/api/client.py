@@ -15,7 +15,7 @@ from mcp_backups.clock import Clock, Moment
 from mcp_backups.models import UNREADABLE, Account, Backup, Listing, Row, Server
 
 from . import bodies
-from .attempts import Asked, Attempts, unheard
+from .attempts import Attempts, OnAttempt, unheard
 from .bodies import Body, Page, RowReader
 from .call import ApiCall, ResultT
 from .classify import BodyUnreadableError, Lookup
@@ -60,7 +60,7 @@ class VpsClient:
         jitter: Callable[[], float] = random.random,
         deadline: float = 20.0,
         network: Network = _STRAIGHT,
-        asked: Asked = unheard,
+        asked: OnAttempt = unheard,
     ) -> None:
         # A quarter: a connection that cannot be made leaves time for the other attempts.
         self._link = Link(base_url, token, network, connect_seconds=deadline / 4)

@@ -17,9 +17,12 @@ from mcp_backups.logs import REQUEST_ID
 from mcp_backups.metrics import Prometheus
 from mcp_backups.text import safe_text
 
+from .challenges import METADATA, Challenges, needed_for
 from .limits import LIMITS, Calls, Limits, Sessions
 from .listening import Place
 from .messages import read_message, whole_body
+from .oauth import Issuer, IssuerAwayError
+from .refusals import refused
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,7 @@ class Gate:
         app: What is behind it; each request's scope gets its principal.
         place: How requests reach it.
         tokens: What lets a client in.
+        issuer: Whose tokens do too.
         limits: How much a client may ask at once.
         metrics: What is told at `/metrics`, which there is not without it.
 
@@ -51,10 +55,13 @@ class Gate:
         app: ASGIApp,
         place: Place,
         tokens: AccessTokens,
+        issuer: Issuer | None = None,
         limits: Limits = LIMITS,
         metrics: Prometheus | None = None,
     ) -> None:
         self._app, self._place, self._tokens, self._limits = app, place, tokens, limits
+        self._challenges = Challenges(f"{place.url}{PATH}", issuer)
+        self._issuer = issuer
         self._metrics = metrics
         self._calls, self._sessions = Calls(limits.calls), Sessions(limits)
         self.calls: set[object] = set()
@@ -76,48 +83,75 @@ class Gate:
         await self._answer_to(scope, receive, sent)
 
     async def _answer_to(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if answer := self._answer(scope):
-            await answer(scope, receive, send)
-        elif (principal := self._principal(scope)) is None:
-            await _unauthorized()(scope, receive, send)
-        elif self._metrics and scope["path"] == METRICS:
-            text, media_type = self._metrics.exposition()
-            await Response(text, media_type=media_type)(scope, receive, send)
-        elif scope["method"] == "POST":
-            await self._take(_mended(scope, principal), receive, send, principal)
-        else:
-            await self._pass(_mended(scope, principal), receive, send, principal)
+        answer = self._refusal(scope) or self._public(scope)
+        if answer is None:
+            principal = await self._let_in(scope)
+            if isinstance(principal, Principal):
+                await self._serve(_mended(scope, principal), receive, send, principal)
+                return
+            answer = principal
+        await answer(scope, receive, send)
 
-    def _answer(self, scope: Scope) -> Response | None:
-        """What is said whoever asks; None where that matters."""
-        # First what a browser cannot forge, so that a page learns nothing of paths and tokens.
+    def _refusal(self, scope: Scope) -> Response | None:
+        """What is said first, by what a browser cannot forge: so a page learns nothing of paths and tokens."""
         hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
         if len(hosts) != 1 or hosts[0].lower() not in self._place.names:
             log.warning("refused a request to host %s", safe_text(", ".join(hosts)))
-            return _refused(HTTPStatus.MISDIRECTED_REQUEST, "Invalid Host header")
+            return refused(HTTPStatus.MISDIRECTED_REQUEST, "Invalid Host header")
         if not self._place.origins.issuperset(origin.lower() for origin in origins):
             log.warning("refused a request from origin %s", safe_text(", ".join(origins)))
-            return _refused(HTTPStatus.FORBIDDEN, "Invalid Origin header")
-        if scope["path"] in {HEALTHY, READY}:
-            # Of this process alone: whether VPS.org or a database can be reached is no reason to end it.
-            is_up = scope["path"] == HEALTHY or not self.is_stopping
-            return PlainTextResponse("ok") if is_up else _busy("Stopping")
-        if scope["path"] not in {PATH, f"{PATH}/", *([METRICS] if self._metrics else [])}:
-            return _refused(HTTPStatus.NOT_FOUND, "Not Found")
-        if self._place.secret and not _is_same(_only(scope, _SECRET_HEADER), self._place.secret):
-            log.warning("refused a request that did not come through the proxy")
-            return _refused(HTTPStatus.FORBIDDEN, "Not through the proxy")
+            return refused(HTTPStatus.FORBIDDEN, "Invalid Origin header")
         return None
 
-    def _principal(self, scope: Scope) -> Principal | None:
+    def _public(self, scope: Scope) -> Response | None:
+        """What is said whoever asks; None where that matters."""
+        path = scope["path"]
+        if path in {HEALTHY, READY}:
+            # Of this process alone: whether VPS.org or a database can be reached is no reason to end it.
+            return PlainTextResponse("ok") if path == HEALTHY or not self.is_stopping else _busy("Stopping")
+        if self._issuer and path in METADATA:
+            return self._challenges.metadata()
+        if path not in {PATH, f"{PATH}/", *([METRICS] if self._metrics else [])}:
+            return refused(HTTPStatus.NOT_FOUND, "Not Found")
+        if self._place.secret and not _is_same(_only(scope, _SECRET_HEADER), self._place.secret):
+            log.warning("refused a request that did not come through the proxy")
+            return refused(HTTPStatus.FORBIDDEN, "Not through the proxy")
+        return None
+
+    async def _let_in(self, scope: Scope) -> Principal | Response:
+        """Who sent a request, or why nobody is let in."""
+        try:
+            principal = await self._principal(scope)
+        except IssuerAwayError:
+            return _busy("The authorization server cannot be reached")
+        if principal is None:
+            return self._challenges.unauthorized(has_token=bool(_values(scope, b"authorization")))
+        return principal if principal.may("read") else self._challenges.insufficient(principal, "read")
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, principal: Principal) -> None:
+        if self._metrics and scope["path"] == METRICS:
+            text, media_type = self._metrics.exposition()
+            await Response(text, media_type=media_type)(scope, receive, send)
+        elif scope["method"] == "POST":
+            await self._take(scope, receive, send, principal)
+        else:
+            await self._pass(scope, receive, send, principal)
+
+    async def _principal(self, scope: Scope) -> Principal | None:
         scheme, _, token = _only(scope, b"authorization").partition(" ")
-        return self._tokens.principal_of(token.strip()) if scheme.lower() == "bearer" else None
+        if scheme.lower() != "bearer":
+            return None
+        principal = self._tokens.principal_of(token.strip())
+        return await self._issuer.principal_of(token.strip()) if self._issuer and principal is None else principal
 
     async def _take(self, scope: Scope, receive: Receive, send: Send, principal: Principal) -> None:
         """Read a message, and pass it on."""
         session, call = _only(scope, _SESSION_HEADER), object()
         with self._calls.one_more(principal.name) as has_room, self._sessions.using(session):
             read = await self._read(receive) if has_room else _too_many()
+            if not isinstance(read, Response) and not principal.may(needed := needed_for(read)):
+                # Who has a fixed role is told so by the tool: there is nothing that the client could do about it.
+                read = read if principal.is_fixed else self._challenges.insufficient(principal, needed)
             if isinstance(read, Response):
                 await read(scope, receive, send)
                 return
@@ -143,8 +177,8 @@ class Gate:
             if self.is_stopping:
                 return _busy("Stopping")
             # Of one that left before the end nobody reads the answer.
-            return _refused(HTTPStatus.BAD_REQUEST, "Incomplete body") if body is None else read_message(body)
-        return _refused(HTTPStatus.REQUEST_TIMEOUT, "The request did not come in time")
+            return refused(HTTPStatus.BAD_REQUEST, "Incomplete body") if body is None else read_message(body)
+        return refused(HTTPStatus.REQUEST_TIMEOUT, "The request did not come in time")
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, principal: Principal) -> None:
         session, begun = _only(scope, _SESSION_HEADER), ""
@@ -192,23 +226,12 @@ def _is_same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode(), expected.encode())
 
 
-def _refused(status: HTTPStatus, why: str, **headers: str) -> Response:
-    # What else would come on this connection is the rest of a body that nobody reads.
-    return PlainTextResponse(why, status, {"Connection": "close"} | headers)
-
-
 def _busy(why: str) -> Response:
-    return _refused(HTTPStatus.SERVICE_UNAVAILABLE, why, **{"Retry-After": "1"})
+    return refused(HTTPStatus.SERVICE_UNAVAILABLE, why, **{"Retry-After": "1"})
 
 
 def _too_many() -> Response:
-    return _refused(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests at once", **{"Retry-After": "1"})
-
-
-def _unauthorized() -> Response:
-    # No metadata: there is nobody to log in with.
-    why = "An access token is needed: `mcp-backups config CLIENT --http` tells how a client sends it."
-    return _refused(HTTPStatus.UNAUTHORIZED, why, **{"WWW-Authenticate": "Bearer"})
+    return refused(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests at once", **{"Retry-After": "1"})
 
 
 def _mended(scope: Scope, principal: Principal) -> Scope:

@@ -25,6 +25,7 @@ from .gate import PATH, Gate
 from .limits import LIMITS, Limits, within_open_files
 from .listening import Place, listening
 from .messages import MAX_BODY
+from .oauth import Issuer
 
 _GRACE_SECONDS = 25.0
 """How long a signal waits for the calls under way."""
@@ -71,12 +72,7 @@ async def serve(
         OSError, TimeoutError: The access tokens cannot be read or kept.
     """
     with listening(settings, host, port, unix) as place:
-        tokens = AccessTokens(settings.state_dir, local=not place.is_public)
-        if tokens.is_empty:
-            raise ConfigError(
-                "Each client from another machine needs an access token of its own: `mcp-backups tokens add NAME"
-                " --role read` makes one."
-            )
+        tokens, issuer = _let_in(place, settings)
         app = server.streamable_http_app(
             streamable_http_path=PATH,
             max_request_body_size=MAX_BODY,
@@ -85,9 +81,22 @@ async def serve(
         )
         sys.stderr.write(f"mcp-backups serves {place.url}{PATH}\n{_told(place, settings)}\n")
         limits = within_open_files(limits)
-        await _Server(Gate(app, place, tokens, limits, metrics), limits, task_status, place).serve(
+        await _Server(Gate(app, place, tokens, issuer, limits, metrics), limits, task_status, place).serve(
             sockets=place.sockets
         )
+
+
+def _let_in(place: Place, settings: Settings) -> tuple[AccessTokens, Issuer | None]:
+    """Whose access tokens count: those that were added, on this machine its user's, and an issuer's if one is set."""
+    tokens = AccessTokens(settings.state_dir, local=not place.is_public)
+    audience = settings.oauth_audience or f"{place.url}{PATH}"
+    issuer = Issuer(settings.oauth_issuer, audience, settings.principal_claim) if settings.oauth_issuer else None
+    if tokens.is_empty and not issuer:
+        raise ConfigError(
+            "Each client from another machine needs an access token of its own: `mcp-backups tokens add NAME"
+            " --role read` makes one. Or set MCP_BACKUPS_OAUTH_ISSUER."
+        )
+    return tokens, issuer
 
 
 def _told(place: Place, settings: Settings) -> str:
