@@ -12,7 +12,7 @@ import yaml  # type: ignore[import-untyped]
 
 from mcp_backups.access import local_token
 from mcp_backups.cli import main
-from mcp_backups.commands.config.catalogue import CLIENTS
+from mcp_backups.commands.config.catalogue import CLIENTS, Client
 from tests.process import PATIENCE
 from tests.stage import MakeSettings
 
@@ -107,6 +107,22 @@ def test_what_is_to_be_exported_is_the_token(token: str, capsys: pytest.CaptureF
 def test_another_address_may_be_given(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "cursor", "--http", "https://backups.example.com/mcp"]) == 0
     assert entry(capsys.readouterr().out)["url"] == "https://backups.example.com/mcp"
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.key)
+def test_for_a_server_of_a_team_its_address_is_told_and_no_file_of_this_machine(
+    client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MCP_BACKUPS_HTTP_URL", "https://backups.example.com")
+    assert main(["config", client.key, "--http"]) == 0
+    by_token = capsys.readouterr().out
+    assert "https://backups.example.com/mcp" in by_token
+    assert "access.token" not in by_token
+    monkeypatch.setenv("MCP_BACKUPS_OAUTH_ISSUER", "https://login.example.com")
+    assert main(["config", client.key, "--http"]) == 0
+    by_login = capsys.readouterr().out
+    assert "https://backups.example.com/mcp" in by_login
+    assert not any(word in by_login for word in ("Bearer", "ACCESS_TOKEN", "access-token"))
 
 
 @pytest.mark.parametrize("option", ["--write", "--sandbox", "--token-in-file"])

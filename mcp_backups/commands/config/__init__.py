@@ -14,6 +14,7 @@ from mcp_backups.commands.config.launch import ENTRY_NAME, TOKEN, Launch, on_san
 from mcp_backups.commands.config.merge import entry_in, merged
 from mcp_backups.commands.config.ownership import ENVIRONMENTS
 from mcp_backups.commands.config.remote import told_over_http
+from mcp_backups.commands.usage import DEFAULT_ADDRESS
 from mcp_backups.errors import ConfigError
 from mcp_backups.settings import load_settings
 
@@ -62,7 +63,9 @@ def configure(
     machine = machine or this_machine()
     path = client.path(machine) if client.path else None
     if http:
-        told = told_over_http(client, load_settings(), http, name, str(path or client.file))
+        settings = load_settings()
+        url = f"{settings.http_url}/mcp" if settings.http_url and http == DEFAULT_ADDRESS else http
+        told = told_over_http(client, settings, url, name, str(path or client.file))
         sys.stdout.writelines(f"{line}\n" for line in told)
         return 0
     launch = replace(own_command(Path(sys.executable), Path(sys.prefix)), name=name)

@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
 from mcp_backups.access import local_token_file
 from mcp_backups.commands.config.catalogue import Address, Client, Entry
@@ -25,14 +24,16 @@ def told_over_http(client: Client, settings: Settings, url: str, name: str, file
         file: The client's file.
     """
     variable = _VARIABLE if name == ENTRY_NAME else f"{_VARIABLE}_{name.upper().replace('-', '_')}"
-    spelt = _input(name) if client.key == "vscode" else client.variable.format(variable=variable)
-    address = Address(url, name, f"Bearer {spelt or UNTOLD}", variable)
+    asks = client.key == "vscode" and not settings.oauth_issuer
+    spelt = _input(name) if asks else client.variable.format(variable=variable)
+    address = Address(url, name, "" if settings.oauth_issuer else f"Bearer {spelt or UNTOLD}", variable)
     if client.remote:
-        asked = _inputs(name) if client.key == "vscode" else []
-        yield f"Put this into {file}:\n\n{in_file(client, name, client.remote(address), asked)}\n"
-        yield _where(client, settings.state_dir, spelt, variable)
+        shown = in_file(client, name, client.remote(address), _inputs(name) if asks else [])
+        yield f"Put this into {file}:\n\n{shown}\n"
+        yield _where(client, settings, spelt, variable)
     else:
-        yield f"It is reached at {url}, with the header `Authorization: Bearer {UNTOLD}`."
+        header = f", with the header `Authorization: {address.authorization}`" if address.authorization else ""
+        yield f"It is reached at {url}{header}."
     if client.remote_note:
         yield client.remote_note
 
@@ -50,12 +51,18 @@ def _asked(name: str) -> str:
     return f"{name}-access-token"
 
 
-def _where(client: Client, folder: Path, spelt: str, variable: str) -> str:
-    token_file = local_token_file(folder)
+def _where(client: Client, settings: Settings, spelt: str, variable: str) -> str:
+    """What the client shows to be let in, and where that is."""
+    if settings.oauth_issuer:
+        return f"{client.title} logs in at {settings.oauth_issuer} when it first connects."
+    token_file = local_token_file(settings.state_dir)
     kept = f"On the machine that serves, it is in {token_file}, which only its user can read."
+    value = f"$(cat {shlex.quote(str(token_file))})"
+    if settings.http_url:
+        kept, value = "It is the one that `mcp-backups tokens add NAME --role ROLE` prints.", UNTOLD
     if client.key == "vscode":
         return f"VS Code asks for the access token once and keeps it safe. {kept}"
     if not spelt:
         return f"Write the access token in place of {UNTOLD}, in a file that is yours alone. {kept}"
-    export = f'export {variable}="$(cat {shlex.quote(str(token_file))})"'
+    export = f'export {variable}="{value}"'
     return f"{client.title} takes the access token from {variable} where it is started. {kept} So, there:\n\n{export}\n"
