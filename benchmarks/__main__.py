@@ -11,13 +11,15 @@ import anyio
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.calls import call_figures, emulated_account
+from benchmarks.calls import call_figures, emulated_account, plan_figures
 from benchmarks.crowd import crowd_figures
+from benchmarks.http import http_figures
 from benchmarks.ledger import ledger_figures
 from benchmarks.measure import Figure
 from benchmarks.memory import memory_figures
 from benchmarks.sizes import growth_figures, size_figures
 from benchmarks.start import start_figures
+from benchmarks.year import make_year, year_figures
 
 
 def main() -> int:
@@ -31,12 +33,12 @@ def main() -> int:
         print(json.dumps([asdict(each) | {"holds": each.holds} for each in figures], indent=1))  # noqa: T201
     else:
         _print(figures)
-    promised = [each for each in figures if each.unit in {"bytes", "chars"}] if options.smoke else figures
+    promised = [each for each in figures if each.unit in {"bytes", "chars", "MB"}] if options.smoke else figures
     return 0 if all(each.holds for each in promised) else 1
 
 
 def _smoke() -> list[Figure]:
-    return _measure(starts=2, calls=4, memory=(20, 40), growth=(100, 2), operations=1_000, crowd=(40, 10, 20))
+    return _measure(starts=2, calls=4, memory=(20, 40), growth=(100, 2), operations=200, crowd=(40, 10, 20))
 
 
 def _full() -> list[Figure]:
@@ -53,16 +55,21 @@ def _measure(
     operations: int,
     crowd: tuple[int, int, int],
 ) -> list[Figure]:
-    figures = start_figures(starts)
-    with TemporaryDirectory() as folder:
-        figures += anyio.run(size_figures, Path(folder) / "sizes")
-        figures += anyio.run(growth_figures, Path(folder) / "growth", *growth)
-        figures += anyio.run(ledger_figures, Path(folder) / "ledger", 5 * calls, operations)
-    with emulated_account() as environment:
+    with TemporaryDirectory() as name, emulated_account() as environment:
+        folder = Path(name)
+        figures = start_figures(starts, environment)
+        figures += anyio.run(size_figures, folder / "sizes")
+        figures += anyio.run(growth_figures, folder / "growth", *growth)
+        figures += anyio.run(ledger_figures, folder / "ledger", 5 * calls)
         figures += anyio.run(call_figures, environment, calls)
+        figures += plan_figures(environment, calls)
+        figures += http_figures(environment, calls)
         figures += anyio.run(crowd_figures, environment, *crowd, calls)
         figures += memory_figures(environment, *memory)
-    return figures
+        make_year(folder / "year", operations)
+        figures += year_figures(folder / "year", operations, max(2, starts // 4))
+        year = environment | {"MCP_BACKUPS_STATE_DIR": str(folder / "year")}
+        return figures + plan_figures(year, calls, f"{operations} operations")
 
 
 def _print(figures: list[Figure]) -> None:

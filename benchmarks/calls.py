@@ -22,6 +22,15 @@ from benchmarks.process import ServerProcess, server_process
 _AT_ONCE = (1, 10, 50)
 _PAGE_SIZE = 100
 _MOST_ABOVE = 1.15
+_MOST_ABOVE_ALONE = 1.10
+_MOST_OF_A_LIST = 3.0
+_IN_A_ROUND = 5
+_WRITES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("delete_backup, plan", "delete_backup", {"backup_id": 501}),
+    ("restore_server, plan", "restore_server", {"server_id": 12345, "backup_id": 501}),
+    ("prune_backups, plan", "prune_backups", {"server_id": 12345, "keep_last": 1}),
+    ("create_backup", "create_backup", {"server_id": 12351, "allow_duplicate": True}),
+)
 
 
 @contextmanager
@@ -38,6 +47,7 @@ def emulated_account() -> Iterator[dict[str, str]]:
                 "MCP_BACKUPS_DELETES_PER_HOUR": "100000",
                 "MCP_BACKUPS_DELETES_PER_DAY": "100000",
                 "MCP_BACKUPS_RESTORES_PER_HOUR": "1000",
+                "MCP_BACKUPS_CREATES_PER_HOUR": "100000",
             }
         finally:
             process.terminate()
@@ -77,30 +87,48 @@ async def _against_bare(
             for samples, server in turns if number % 2 else reversed(turns):
                 samples.append(statistics.median(server.timed("list_backups", count, at_once)))
     # The first round opens the connections.
-    return _comparison(f"{at_once} at once", requests[1:], its[1:], mine[1:])
+    limit = _MOST_ABOVE_ALONE if at_once == 1 else _MOST_ABOVE
+    return _comparison(f"{at_once} at once", requests[1:], its[1:], mine[1:], limit)
 
 
-def _comparison(name: str, requests: list[float], its: list[float], mine: list[float]) -> list[Figure]:
+def _comparison(name: str, requests: list[float], its: list[float], mine: list[float], limit: float) -> list[Figure]:
     above = [(ours - request) / (bare - request) for request, bare, ours in zip(requests, its, mine, strict=True)]
     return [
         figure(f"bare HTTP request, {name}", requests, "ms"),
         figure(f"bare tool, {name}", its, "ms"),
         figure(f"list_backups, {name}", mine, "ms"),
-        figure(f"list_backups above the request, against the bare tool, {name}", above, "x", limit=_MOST_ABOVE),
+        figure(f"list_backups above the request, against the bare tool, {name}", above, "x", limit=limit),
     ]
 
 
+def plan_figures(environment: dict[str, str], times: int, ledger: str = "an empty ledger") -> list[Figure]:
+    """A plan, and a backup made, against `list_backups` of the same server process, in turn."""
+    with server_process("mcp_backups", environment) as ours:
+        rounds = max(3, times // _IN_A_ROUND)
+        samples: dict[str, list[float]] = {"list_backups": [], **{name: [] for name, _, _ in _WRITES}}
+        for _ in range(rounds + 1):
+            samples["list_backups"].append(statistics.median(ours.timed("list_backups", _IN_A_ROUND)))
+            for name, tool, arguments in _WRITES:
+                samples[name].append(statistics.median(ours.timed(tool, _IN_A_ROUND, **arguments)))
+    listed = samples["list_backups"][1:]
+    figures = [figure(f"list_backups, {ledger}", listed, "ms")]
+    for name, _, _ in _WRITES:
+        found = samples[name][1:]  # the first round asks which account it is, and opens the ledger
+        ratios = [one / other for one, other in zip(found, listed, strict=True)]
+        figures += [
+            figure(f"{name}, {ledger}", found, "ms"),
+            figure(f"{name}, {ledger}: against list_backups", ratios, "x", limit=_MOST_OF_A_LIST),
+        ]
+    return figures
+
+
 def _alone(ours: ServerProcess, times: int) -> list[Figure]:
-    """Each of the other tools by itself. A write, and a plan of one, waits until the ledger is on the disk."""
+    """Each of the other tools by itself."""
     operation = ours.call("create_backup", server_id=12345, description="benchmark")
     calls: list[tuple[str, str, dict[str, Any]]] = [
         ("list_backups, one server", "list_backups", {"server_id": 12345}),
         ("check_backups", "check_backups", {}),
         ("get_operation", "get_operation", {"operation_id": operation["operation_id"]}),
-        ("create_backup", "create_backup", {"server_id": 12345, "allow_duplicate": True}),
-        ("delete_backup, plan", "delete_backup", {"backup_id": 501}),
-        ("restore_server, plan", "restore_server", {"server_id": 12345, "backup_id": 501}),
-        ("prune_backups, plan", "prune_backups", {"server_id": 12345, "keep_last": 1}),
     ]
     return [figure(name, ours.timed(tool, times, **arguments), "ms") for name, tool, arguments in calls]
 

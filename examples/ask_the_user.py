@@ -21,7 +21,7 @@ from mcp.client import ClientRequestContext
 from mcp_types import CallToolResult, ElicitRequestFormParams, ElicitRequestParams, ElicitResult
 
 MOST_CALLS = 40
-"""Half an hour of waiting, at 45 s a call."""
+"""Some twenty minutes of waiting, at 35 s a call."""
 
 
 async def ask(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
@@ -58,9 +58,7 @@ async def restore(command: list[str], server_id: int, backup_id: int) -> bool:
             if operation is None or operation["status"] != "preparing":
                 break
             print(operation["summary"])
-            plan = operation["operation_id"]
-            await call(client, "get_operation", operation_id=plan, wait_seconds=45)
-            result = await call(client, "restore_server", **wanted, operation_id=plan)
+            result = await call(client, "restore_server", **wanted, operation_id=operation["operation_id"])
     if operation is None or operation["status"] != "accepted":
         return False
     assert operation["approved_by"] == "person"

@@ -45,8 +45,8 @@ async def delete(client: Client, backup_id: int, leave: int) -> bool:
     if not plan:
         return False
     assert (plan["status"], plan["changed"]) == ("needs_confirmation", "nothing")
-    if plan["facts"]["good_backups_left"] < leave:
-        print(f"Backup {backup_id} stays: {plan['facts']['good_backups_left']} good backups would be left.")
+    if plan["facts"]["proven_backups_left"] < leave:
+        print(f"Backup {backup_id} stays: {plan['facts']['proven_backups_left']} proven backups would be left.")
         return False
     operation = await call(
         client, "delete_backup", backup_id=backup_id, confirm=True, operation_id=plan["operation_id"]

@@ -87,6 +87,7 @@ def _parser() -> "_Parser":
 
     _add_servers(commands)
     _add_checks(commands)
+    _add_approvals(commands)
     _add_tokens(commands)
     _add_records(commands)
     return parser
@@ -152,6 +153,23 @@ def _add_checks(commands: "argparse._SubParsersAction[_Parser]") -> None:
     config.set_defaults(run=_config)
 
 
+def _add_approvals(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    approvals = _command(commands, "approvals")
+    approvals.add_argument("--json", action="store_true", help="print JSON lines")
+    approvals.add_argument("--watch", action="store_true", help="print it anew whenever it changes, until Ctrl-C")
+    approvals.set_defaults(run=_approvals)
+    for name, run in (("approve", _approve), ("decline", _decline)):
+        decision = _command(commands, name)
+        decision.add_argument("operation", help="its id")
+        if name == "decline":
+            decision.add_argument("--reason", default="", help="why; whoever asked is told")
+        decision.set_defaults(run=run)
+    freeze = _command(commands, "freeze")
+    freeze.add_argument("--reason", required=True, help="why; whoever asks for something is told")
+    freeze.set_defaults(run=_freeze)
+    _command(commands, "thaw").set_defaults(run=_thaw)
+
+
 def _add_tokens(commands: "argparse._SubParsersAction[_Parser]") -> None:
     tokens = _command(commands, "tokens").add_subparsers(title="commands", metavar="COMMAND", required=True)
     add = _command(tokens, "add")
@@ -210,7 +228,7 @@ def _serve(options: argparse.Namespace) -> None:
     if not is_http:
         from mcp_backups.opening import open_session
 
-        opened = open_session(is_fast=settings.fast_start)
+        opened = open_session(settings)
     import anyio
 
     from mcp_backups.transport import (
@@ -324,6 +342,48 @@ def _remove_token(options: argparse.Namespace) -> None:
 def _refuse_sandbox(options: argparse.Namespace, command: str) -> None:
     if options.sandbox:
         raise ConfigError(f"{command} reads the account that the settings name; --sandbox does not go with it.")
+
+
+def _approvals(options: argparse.Namespace) -> int:
+    from mcp_backups.commands.approvals import show_approvals
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "approvals")
+    return show_approvals(load_settings(), as_json=options.json, watch=options.watch)
+
+
+def _approve(options: argparse.Namespace) -> int:
+    from mcp_backups.commands.approvals import approve, system_user
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "approve")
+    return approve(load_settings(), options.operation, system_user())
+
+
+def _decline(options: argparse.Namespace) -> int:
+    from mcp_backups.commands.approvals import decline, system_user
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "decline")
+    return decline(load_settings(), options.operation, options.reason, system_user())
+
+
+def _freeze(options: argparse.Namespace) -> int:
+    from mcp_backups.commands.approvals import system_user
+    from mcp_backups.commands.freeze import freeze
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "freeze")
+    return freeze(load_settings(), system_user(), options.reason)
+
+
+def _thaw(options: argparse.Namespace) -> int:
+    from mcp_backups.commands.approvals import system_user
+    from mcp_backups.commands.freeze import thaw
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "thaw")
+    return thaw(load_settings(), system_user())
 
 
 def _operations(options: argparse.Namespace) -> int:

@@ -36,6 +36,11 @@ class Moment(BaseModel):
         return max(self.wall, self.upstream or self.wall)
 
     @property
+    def earliest(self) -> datetime:
+        """The same of whichever is behind: by it nothing seems older than it may be."""
+        return min(self.wall, self.upstream or self.wall)
+
+    @property
     def at_upstream(self) -> datetime:
         """UTC by VPS.org's clock, by which its backups are dated; by ours if it is not known."""
         return self.upstream or self.wall

@@ -22,6 +22,7 @@
     ├── PolicyDeniedError             a rule of the operator's forbids it
     │   ├── BudgetExhaustedError      too many within the hour or the day
     │   └── ReadOnlyError             nothing may be changed here
+    ├── FrozenError                   nothing is sent until the operator lifts that
     ├── BusyError                     another call is at it: wait
     ├── LedgerUnavailableError        nothing can be recorded, so nothing is sent
     │   └── LedgerLostError           part of what was recorded is missing: the operator decides
@@ -33,12 +34,13 @@ Every message is composed here, in the constructor, and has this form:
 
 import json
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-Changed = Literal["nothing", "done", "unknown"]
+Changed = Literal["nothing", "started", "done", "unknown"]
 
 CHANGED_SENTENCE: dict[Changed, str] = {
     "nothing": "Nothing was changed.",
+    "started": "The change was started.",
     "done": "The change was made.",
     "unknown": "It is not known whether anything was changed.",
 }
@@ -73,9 +75,19 @@ class BackupsError(Exception):
         self.next_step = next_step or self.advice
         self.changed: Changed = changed
         self.said = said
+        super().__init__(self._composed(CHANGED_SENTENCE[changed]))
+
+    def _composed(self, effect: str) -> str:
         # As JSON: a quotation mark within cannot end the quotation, nor a line break the line.
-        quoted = f" VPS.org said: {json.dumps(said, ensure_ascii=False)}" if said else ""
-        super().__init__(f"{self.code}: {what} {CHANGED_SENTENCE[changed]} {self.next_step}{quoted}")
+        quoted = f" VPS.org said: {json.dumps(self.said, ensure_ascii=False)}" if self.said else ""
+        return f"{self.code}: {self.what} {effect} {self.next_step}{quoted}"
+
+    def beside(self, made: str) -> Self:
+        """This error, which tells of a side product that is there whatever failed; as it is where there is none."""
+        if made:
+            effect = "The server was not changed." if self.changed == "nothing" else CHANGED_SENTENCE[self.changed]
+            self.args = (self._composed(f"{effect} Made: {made}."),)
+        return self
 
 
 class InvalidArgumentError(BackupsError):
@@ -203,6 +215,13 @@ class BudgetExhaustedError(PolicyDeniedError):
 
 class ReadOnlyError(PolicyDeniedError):
     code = "read_only"
+
+
+class FrozenError(BackupsError):
+    """Unlike a refusal by a rule it ends no plan: what was approved may go on afterwards."""
+
+    code = "policy_denied"
+    advice = "Tell the user, and do not try again before they say that it is lifted."
 
 
 class BusyError(BackupsError):

@@ -94,7 +94,7 @@ class FleetHealth(NamedTuple):
     """What the backups of an account, or of one server, are worth now.
 
     Attributes:
-        servers: The worst first, by verdict and the age of the newest good backup.
+        servers: The worst first, by verdict and the age of the newest good backup; those in order by their size.
         now: UTC, when it was read.
         missing: What could not be read, one clause each.
         verdict: Of the servers but for those that are orphaned; `cannot_tell` also when there is none.
@@ -304,9 +304,11 @@ def _verdict(restore_to: Backup | None, max_age: timedelta, now: datetime, *, tr
     return "stale" if restore_to else "no_good_backup"
 
 
-def _worst_first(server: ServerHealth) -> tuple[int, datetime, int]:
-    made = server.restore_to.created_at if server.restore_to else datetime.min.replace(tzinfo=UTC)
-    return (_WORST_FIRST.index(server.verdict), made, server.server_id)
+def _worst_first(server: ServerHealth) -> tuple[int, datetime, float, int]:
+    """By verdict, then by age; those in order by the space that they take."""
+    is_ok = server.verdict == "ok"
+    made = server.restore_to.created_at if server.restore_to and not is_ok else datetime.min.replace(tzinfo=UTC)
+    return (_WORST_FIRST.index(server.verdict), made, -server.size_mb if is_ok else 0, server.server_id)
 
 
 def _fault(backup: Backup, now: datetime, doubts: Doubts) -> str:

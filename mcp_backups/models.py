@@ -23,6 +23,8 @@ IN_PROGRESS = "in_progress"
 FAILED = "failed"
 """What VPS.org is believed to call a backup that came to nothing; it is not documented."""
 MANUAL = "manual"
+ACTIVE = "active"
+"""What a server is that runs."""
 UNREADABLE = "unreadable"
 """Stands for a status or type that VPS.org told in a form of no use."""
 
@@ -169,6 +171,10 @@ Maybe = Annotated[_T | SkipJsonSchema[None], Field(exclude_if=lambda value: valu
 """A field that is left out when it holds nothing, never null."""
 
 
+Told = Annotated[_T, Field(exclude_if=lambda value: not value)]
+"""A field that is left out when it has nothing to tell: 0, or empty."""
+
+
 class Answer(BaseModel):
     """What a tool answers, or a part of it; built when it is first used, so that a server starts sooner."""
 
@@ -184,7 +190,8 @@ class BackupRow(Answer):
         age: Since it was created, in words.
         expires_at: UTC, to the minute; absent when it does not expire by itself.
         flags: `being_deleted` (VPS.org accepted its deletion), `doubtful` (its deletion was sent, and may take effect),
-            `stuck` (unfinished for over 6 h), `orphaned` (VPS.org lists no server for it).
+            `stuck` (unfinished for over 6 h), `orphaned` (VPS.org lists no server for it), `protected` (a rule of the
+            operator's), `keep` (marked with [keep]): the last two are not deleted.
     """
 
     id: int
@@ -214,22 +221,23 @@ class BackupPage(Answer):
         total: Backups that fit the filters.
         returned: Those on this page.
         complete: Whether every backup that VPS.org holds was read.
-        missing: What was not, when it is not complete.
+        missing: What was not; absent when it is complete.
         as_of: When it was read; UTC, to the minute.
         server: The server that was asked for; absent for every server.
-        next_cursor: What to call again with for the next page; empty on the last.
+        order: `oldest` where those come first; absent where the newest do.
+        next_cursor: What to call again with for the next page; absent on the last.
         defaults: What the rows on this page hold in the fields that they leave out.
-        backups: Newest first.
     """
 
     total: int
     returned: int
     complete: bool
-    missing: list[str]
+    missing: Told[list[str]] = Field(default_factory=list)
     as_of: str
     server: Maybe[ServerName] = None
-    next_cursor: str
-    defaults: dict[str, str]
+    order: Maybe[str] = None
+    next_cursor: Told[str] = ""
+    defaults: Told[dict[str, str]] = Field(default_factory=dict)
     backups: list[BackupRow]
 
 
@@ -238,9 +246,9 @@ class PruneRow(Answer):
 
     Attributes:
         created_at: UTC, to the minute.
-        reason: The rule that keeps it, or `later` for what the budget leaves to another prune, or why it was not
-            deleted; absent for what no rule keeps.
-        outcome: `deleted`, `gone` (already, not by this), `not deleted` or `unknown`; absent before it was tried.
+        reason: The rule that keeps it, or why it is left alone, or why it was not deleted; absent where there is none.
+        outcome: `deleted`, `being deleted` (VPS.org accepted it), `gone` (already, not by this), `not deleted` or
+            `unknown`; absent before it was tried.
     """
 
     id: int
@@ -259,25 +267,32 @@ class OperationAnswer(Answer):
     Attributes:
         status: How far it has come; `accepted` is not yet `succeeded`.
         changed: What is known of its effect on the account.
+        made: What was made beside that; absent where nothing was.
+        backup: The backup that it is about, where there is one.
         facts: What bears on the decision, or is known of the outcome.
-        kept: The backups that a prune keeps, newest first, each with the rule; absent of anything else.
-        no_rule: The backups that no rule keeps, which a prune deletes.
-        undo: The call that would take it back, null when there is none.
-        approved_by: Who consented; empty while nobody has.
-        replayed: It was done by an earlier call, and this one sent nothing.
+        to_delete: Of a prune, the backups that it deletes, newest first; absent of anything else.
+        kept: Those that stay by a rule, each with it.
+        later: Those that it leaves to another prune; `later_from` says when.
+        left_alone: Those that it does not touch, each with why.
+        undo: The call that would take it back, where there is one.
+        approved_by: Who consented, once somebody has.
+        replayed: It was done by an earlier call, and this one sent nothing; absent where that is not so.
     """
 
     operation_id: str
     action: str
     status: str
     changed: Changed
+    made: Maybe[str] = None
     server: ServerName
-    backup: BackupRow | None
+    backup: Maybe[BackupRow] = None
     summary: str
     facts: dict[str, str | int | float | bool]
+    to_delete: Maybe[list[PruneRow]] = None
     kept: Maybe[list[PruneRow]] = None
-    no_rule: Maybe[list[PruneRow]] = None
-    undo: str | None
-    approved_by: str
-    replayed: bool
+    later: Maybe[list[PruneRow]] = None
+    left_alone: Maybe[list[PruneRow]] = None
+    undo: Maybe[str] = None
+    approved_by: Maybe[str] = None
+    replayed: Maybe[bool] = None
     next_step: str

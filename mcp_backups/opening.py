@@ -20,7 +20,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mcp_backups.instructions import INSTRUCTIONS
+from mcp_backups.instructions import instructions
+from mcp_backups.settings import Settings
 from mcp_backups.stdio import ENVELOPE, Eras, Message, Opened, lines_of, read_line, take_over
 
 log = logging.getLogger(__name__)
@@ -85,16 +86,16 @@ class Opening:
         return lists.get(method) if is_begun and _is_progress(meta) else None
 
 
-def open_session(*, is_fast: bool) -> Opened:
+def open_session(settings: Settings) -> Opened:
     """Take over standard input and output, and answer the beginning while what serves the rest is imported.
 
     Returns when there is more to do; the process ends when the client leaves before.
 
     Args:
-        is_fast: Whether the operator wants the beginning answered here.
+        settings: Whether the operator wants the beginning answered here, and the policy that clients are told of.
     """
     incoming, outgoing = take_over()
-    table = _table() if is_fast else None
+    table = _table(settings) if settings.fast_start else None
     if table is None:
         return Opened(lines_of(incoming), outgoing.write)
     for each in (signal.SIGTERM, signal.SIGINT):
@@ -136,17 +137,21 @@ def _import_the_rest() -> None:
         os._exit(1)  # the client waits for what would never come
 
 
-def _table() -> dict[str, Any] | None:
+def _table(settings: Settings) -> dict[str, Any] | None:
     """The table, if it was made with the SDK that is installed, as the name of a folder tells at next to no cost."""
     table: dict[str, Any] = json.loads(TABLE.read_bytes())
     found = find_spec("mcp")
     places = [] if found is None else [Path(place).parent for place in found.submodule_search_locations or ()]
     if not any((place / f"mcp-{table['sdk']}.dist-info").is_dir() for place in places):
         return None
+    told = {"instructions": instructions(settings)}
+    tools = table["lists"]["tools/list"]
+    if settings.read_only:
+        tools = tools | {"tools": [tool for tool in tools["tools"] if tool["annotations"]["readOnlyHint"]]}
     return (
         table
-        | {"initialize": table["initialize"] | {"instructions": INSTRUCTIONS}}
-        | {"discover": table["discover"] | {"instructions": INSTRUCTIONS}}
+        | {"initialize": table["initialize"] | told, "discover": table["discover"] | told}
+        | {"lists": table["lists"] | {"tools/list": tools}}
     )
 
 

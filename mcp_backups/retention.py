@@ -15,19 +15,18 @@ doubtful, for which a deletion was sent already.
 
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from mcp_backups.errors import InvalidArgumentError
 from mcp_backups.health import EXPIRES_SOON, by_age, expires_within, is_good, is_in_future
 from mcp_backups.models import COMPLETED, FAILED, IN_PROGRESS, Backup
-
-NO_RULE = "no rule"
+from mcp_backups.text import plural
 
 
 @dataclass(frozen=True)
 class Keep:
-    """How many backups each rule keeps; 0 = there is no such rule.
+    """How many backups each rule keeps, and the age in days up to which all are kept; 0 = there is no such rule.
 
     Raises:
         InvalidArgumentError: One is below 0, or none is above.
@@ -37,39 +36,40 @@ class Keep:
     daily: int = 0
     weekly: int = 0
     monthly: int = 0
+    older_than_days: int = 0
 
     def __post_init__(self) -> None:
-        counts = (self.last, self.daily, self.weekly, self.monthly)
-        if min(counts) < 0:
-            raise InvalidArgumentError("keep_last, keep_daily, keep_weekly and keep_monthly must be 0 or more.")
-        if not any(counts):
+        rules = (self.last, self.daily, self.weekly, self.monthly, self.older_than_days)
+        names = "keep_last, keep_daily, keep_weekly, keep_monthly and older_than_days"
+        if min(rules) < 0:
+            raise InvalidArgumentError(f"{names} must be 0 or more.")
+        if not any(rules):
             raise InvalidArgumentError(
-                "keep_last, keep_daily, keep_weekly and keep_monthly are all 0, which would keep nothing.",
-                "Call again with at least one of them above 0.",
+                f"{names} are all 0, which would keep nothing.", "Call again with at least one of them above 0."
             )
 
 
 class Ruling(NamedTuple):
-    """What becomes of one backup.
+    """What becomes of one backup; where both are empty, nothing keeps it.
 
     Attributes:
-        kept_by: Each rule that keeps it, in words (`keep-last 3`, `keep-daily 2026-11-22`), or why it is left alone
-            (`left alone: in progress`); empty when nothing keeps it.
+        kept_by: Each rule that keeps it, in words: `keep-last 3`, `keep-daily 2026-11-22`, `younger than 30 days`.
+        left_alone: Why it is no candidate: `in progress`.
     """
 
     backup: Backup
     kept_by: tuple[str, ...]
-
-    @property
-    def kept(self) -> bool:
-        return bool(self.kept_by)
-
-    @property
-    def reason(self) -> str:
-        return ", ".join(self.kept_by) or NO_RULE
+    left_alone: str = ""
 
 
-def rulings(backups: Iterable[Backup], keep: Keep, now: datetime, doubtful: Container[int] = ()) -> list[Ruling]:
+def rulings(
+    backups: Iterable[Backup],
+    keep: Keep,
+    now: datetime,
+    doubtful: Container[int] = (),
+    *,
+    earliest: datetime | None = None,
+) -> list[Ruling]:
     """What the rules say of each backup, newest first.
 
     Args:
@@ -77,6 +77,7 @@ def rulings(backups: Iterable[Backup], keep: Keep, now: datetime, doubtful: Cont
         keep: The rules.
         now: UTC; of several clocks the one ahead.
         doubtful: Ids of the backups whose deletion was sent and may still take effect.
+        earliest: Of several clocks the one behind, by which nothing seems older than it may be.
 
     Raises:
         ValueError: The backups are of several servers, whose histories must not crowd each other out.
@@ -85,13 +86,16 @@ def rulings(backups: Iterable[Backup], keep: Keep, now: datetime, doubtful: Cont
     if len({backup.server_id for backup in ordered}) > 1:
         raise ValueError("backups of several servers")
     good = [backup for backup in ordered if is_good(backup, now, doubtful)]
-    kept_by: dict[int, list[str]] = {backup.id: list(_left_alone(backup, now, doubtful)) for backup in ordered}
+    kept_by: dict[int, list[str]] = {backup.id: [] for backup in ordered}
     for backup in good[: keep.last]:
         kept_by[backup.id].append(f"keep-last {keep.last}")
     for name, places, period in _periodic(keep):
         for backup, label in _newest_of_each(good, places, period):
             kept_by[backup.id].append(f"{name} {label}")
-    return [Ruling(backup, tuple(kept_by[backup.id])) for backup in ordered]
+    for backup in ordered:
+        if keep.older_than_days and (earliest or now) - backup.created_at < timedelta(days=keep.older_than_days):
+            kept_by[backup.id].append(f"younger than {plural(keep.older_than_days, 'day')}")
+    return [Ruling(backup, tuple(kept_by[backup.id]), _left_alone(backup, now, doubtful)) for backup in ordered]
 
 
 def _periodic(keep: Keep) -> Iterator[tuple[str, int, Callable[[datetime], str]]]:
@@ -117,17 +121,15 @@ def _newest_of_each(good: list[Backup], places: int, period: Callable[[datetime]
         yield good[-1], f"{periods[-1][0]} (oldest)"
 
 
-def _left_alone(backup: Backup, now: datetime, doubtful: Container[int]) -> Iterator[str]:
+def _left_alone(backup: Backup, now: datetime, doubtful: Container[int]) -> str:
     """Why a backup that takes up no place is nevertheless not to be deleted, if it is not."""
-    if backup.id in doubtful:
-        yield "left alone: its deletion was sent before"
-    elif backup.status == IN_PROGRESS:
-        yield "left alone: in progress"
-    elif backup.status not in {COMPLETED, FAILED}:
-        yield "left alone: it is not known what its status means"
-    elif backup.status == COMPLETED and backup.size_mb is None:
-        yield "left alone: size unknown"
-    elif backup.status == COMPLETED and backup.size_mb and expires_within(backup, EXPIRES_SOON, now):
-        yield "left alone: expires by itself"
-    elif backup.status == COMPLETED and is_in_future(backup, now):
-        yield "left alone: dated in the future"
+    is_full = backup.status == COMPLETED and backup.size_mb != 0
+    reasons = {
+        "its deletion was sent before": backup.id in doubtful,
+        "in progress": backup.status == IN_PROGRESS,
+        "it is not known what its status means": backup.status not in {COMPLETED, FAILED, IN_PROGRESS},
+        "size unknown": is_full and backup.size_mb is None,
+        "expires by itself": is_full and expires_within(backup, EXPIRES_SOON, now),
+        "dated in the future": backup.status == COMPLETED and is_in_future(backup, now),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")

@@ -23,9 +23,10 @@ from mcp_types import Tool as ToolDefinition
 from mcp_backups import __version__
 from mcp_backups.access import Principal, Role, caller
 from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError, PolicyDeniedError
-from mcp_backups.instructions import INSTRUCTIONS
+from mcp_backups.instructions import instructions
 from mcp_backups.ledger import KEY_BYTES
 from mcp_backups.operations import Context
+from mcp_backups.settings import Settings
 from mcp_backups.tools import TOOLS, Safety, Tool, ToolCall
 from mcp_backups.tools.asking import PATIENCE, ClientUser, Patience, QuestionPendingError, Seal
 from mcp_backups.tools.boundary import RequestContext, name_the_fault
@@ -56,7 +57,13 @@ _BY_NAME = {tool.name: tool for tool in TOOLS}
 _ROLES: dict[Safety, Role] = {"reads": "read", "writes": "write", "destroys": "destroy"}
 
 
+def tools_for(*, read_only: bool) -> tuple[Tool, ...]:
+    """The tools that clients are told of: where nothing may be changed, those that read."""
+    return tuple(tool for tool in TOOLS if tool.safety == "reads" or not read_only)
+
+
 def build_server(
+    settings: Settings,
     context: Callable[[], AbstractAsyncContextManager[Context]],
     *,
     sealing_key: Callable[[], bytes | None] = lambda: None,
@@ -65,6 +72,7 @@ def build_server(
     """An MCP server.
 
     Args:
+        settings: The policy that clients are told of.
         context: Opens what the tools work with when the serving begins, and closes it when it ends.
         sealing_key: Gets, when it is first needed, what seals the part of a question that a client keeps until it
             answers: 32 bytes, shared by all processes that may be given the answer; None for a key of this one alone.
@@ -84,10 +92,10 @@ def build_server(
         SERVER_NAME,
         title="VPS.org backups",
         version=__version__,
-        instructions=INSTRUCTIONS,
+        instructions=instructions(settings),
         lifespan=lifespan,
         cache_hints=dict.fromkeys(_SAME_FOR_LONG, _A_MINUTE),
-        on_list_tools=_list_tools,
+        on_list_tools=partial(_list_tools, told=tools_for(read_only=settings.read_only)),
         on_call_tool=partial(_call_tool, patience=patience, seal=seal),
         on_list_prompts=list_prompts,
         on_get_prompt=get_prompt,
@@ -123,10 +131,12 @@ def role_for(tool: str) -> Role:
     return _ROLES[_BY_NAME[tool].safety] if tool in _BY_NAME else "read"
 
 
-async def _list_tools(context: RequestContext, _: PaginatedRequestParams | None) -> ListToolsResult:
+async def _list_tools(
+    context: RequestContext, _: PaginatedRequestParams | None, *, told: tuple[Tool, ...]
+) -> ListToolsResult:
     principal = caller(context.request)
     # Who logs in sees all of them, since the client then asks for the scope that a call lacks.
-    shown = [tool for tool in TOOLS if not principal.is_fixed or principal.may(role_for(tool.name))]
+    shown = [tool for tool in told if not principal.is_fixed or principal.may(role_for(tool.name))]
     return ListToolsResult(tools=[definition(tool) for tool in shown])
 
 
@@ -152,7 +162,12 @@ async def _called(
         _check_role(principal, tool)
         user = ClientUser(context, params, patience, seal)
         answer = await tool(
-            ToolCall(context.lifespan_context.for_a_call(principal.name), context.session.report_progress, user),
+            ToolCall(
+                context.lifespan_context.for_a_call(principal.name),
+                context.session.report_progress,
+                user,
+                partial(_stands, context),
+            ),
             params.arguments or {},
         )
         text = tool.text(answer)
@@ -169,6 +184,12 @@ async def _called(
         return _error(fault), fault.code
     result = CallToolResult(content=[TextContent(text=text)], structured_content=answer.model_dump(mode="json"))
     return result, getattr(answer, "status", "ok")
+
+
+async def _stands(context: RequestContext) -> bool:
+    """Whether the connection that a call came by still stands; over standard input and output its end cancels it."""
+    is_disconnected = getattr(context.request, "is_disconnected", None)
+    return is_disconnected is None or not await is_disconnected()
 
 
 def _named(name: str) -> Tool:

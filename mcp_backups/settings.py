@@ -1,20 +1,27 @@
-"""What the operator sets: where VPS.org is, with which token, and the policy. From the environment and a TOML file."""
+"""What the operator sets: where VPS.org is, with which token, and the policy. From the environment and a TOML file.
+
+pydantic checks the values. That the environment is read here and not by pydantic-settings has its reasons: that reads
+the process's own environment and not one that is handed in; it takes one of two spellings of a name and does not tell
+of the other, where two that differ must stop the start; it strips nothing, and drops an empty list, which must be
+refused, with what else is empty; and it sees neither names that are misspelt nor placeholders. A source of our own
+would have to do all that, and would leave it nothing but to take the prefix off, for two more packages and a third more
+time until the first answer.
+"""
 
 import logging
 import os
 import re
 import stat
 from collections.abc import Collection, Mapping
-from functools import partial
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import platformdirs
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -23,10 +30,10 @@ from pydantic import (
 )
 
 from mcp_backups.errors import ConfigError
-from mcp_backups.models import MAX_ID
 from mcp_backups.private import folder_fault, is_kept_private
 from mcp_backups.spelling import is_misspelt, nearest
 from mcp_backups.text import safe_text, visible
+from mcp_backups.values import Addresses, Flag, Ids, Location, Names, Number, location, require
 
 APP = "mcp-backups"
 PREFIX = "MCP_BACKUPS_"
@@ -34,7 +41,7 @@ CONFIG = PREFIX + "CONFIG"
 STATE_DIR = PREFIX + "STATE_DIR"
 DEFAULT_URL = "https://admin.vps.org/api/v1"
 
-Approval = Literal["auto", "plan", "human", "flag"]
+Approval = Literal["auto", "plan", "human", "operator", "flag"]
 
 _log = logging.getLogger(__name__)
 
@@ -44,40 +51,6 @@ _QUOTES = "\"'`"
 _UNFILLED = re.compile(r"\$\{.*\}|\$\(.*\)|\$+(env:)?[A-Za-z_]\w*|\{.*\}|%[A-Za-z_]\w*%|<.*>", re.DOTALL)
 _UNFILLED_PART = re.compile(r"\$\{[^}]*\}|\{(env|file|input):[^}]*\}|^\$\w+[/\\]|^%\w+%[/\\]")
 _SAMPLE_TOKEN = re.compile(r"(vps_)?(your[ _-].*|x{4,}|\.{3,}|\*{3,})", re.IGNORECASE)
-_FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
-
-
-def _number(raw: object) -> object:
-    """Digits as the number that they are; anything else as it is, for pydantic to refuse."""
-    return int(raw) if isinstance(raw, str) and re.fullmatch(r"-?[0-9]{1,16}", raw) else raw
-
-
-def _flag(raw: object) -> object:
-    return _FLAGS.get(raw.lower(), raw) if isinstance(raw, str) else raw
-
-
-def _listed(noun: str, raw: object) -> object:
-    """`"12345, 12346"` as a list; anything else that is a list as it is."""
-    if isinstance(raw, frozenset | set):
-        return raw
-    if isinstance(raw, str):
-        raw = [part.strip() for part in raw.split(",")] if raw.strip(" ,") else []
-    _require(isinstance(raw, list | tuple), f"must be a list of {noun}s")
-    # Whoever sets an empty list may have meant "none of them", and would get "all of them".
-    _require(bool(raw), f"is set, but names no {noun}; take it out, or name some")
-    return raw
-
-
-def _location(raw: object) -> Path:
-    """A path with its `~` expanded, which must then be absolute: a client starts servers in any folder."""
-    if not isinstance(raw, str | Path):
-        raise ValueError("must be a path")  # noqa: TRY004 - a TypeError is none that pydantic tells of
-    try:
-        path = Path(raw).expanduser()
-    except RuntimeError:
-        raise ValueError("begins with ~, and it is not known which folder that is; set HOME") from None
-    _require("\0" not in str(raw) and path.is_absolute(), "must be an absolute path, or begin with ~/")
-    return path
 
 
 def _usual_state_dir() -> Path:
@@ -85,14 +58,6 @@ def _usual_state_dir() -> Path:
         return platformdirs.user_state_path(APP, appauthor=False)
     except RuntimeError:
         return Path("~", APP)  # which is no absolute path, and refused as such
-
-
-Number = Annotated[int, BeforeValidator(_number), Field(strict=True)]
-Flag = Annotated[bool, BeforeValidator(_flag), Field(strict=True)]
-Location = Annotated[Path, BeforeValidator(_location)]
-Ids = Annotated[frozenset[Annotated[Number, Field(ge=1, le=MAX_ID)]], BeforeValidator(partial(_listed, "id"))]
-Name = Annotated[str, Field(strict=True, pattern=r"^[^\s,]+$", max_length=256)]
-Names = Annotated[frozenset[Name], BeforeValidator(partial(_listed, "name"))]
 
 
 class Settings(BaseModel):
@@ -118,8 +83,19 @@ class Settings(BaseModel):
     )
     approval: Approval = Field(
         default="auto",
-        description="Who consents to a destructive operation: auto, plan, human or flag.",
+        description="Who consents to a destructive operation: auto, plan, human, operator or flag.",
     )
+    approval_hours: Number = Field(
+        default=24, ge=1, le=168, description="Hours that an operation waits for an approver outside the chat."
+    )
+    approvers: Names = Field(
+        default=frozenset(),
+        description="System users and logins that may approve; whoever reaches it if it is not set.",
+    )
+    notify: Addresses = Field(
+        default=(), description="Apprise addresses that are told what waits and what was decided; each is a secret."
+    )
+    console_url: str | None = Field(default=None, description="Address of the console, as those are told it.")
     read_only: Flag = Field(default=False, description="Refuse every write.")
     servers: Ids = Field(default=frozenset(), description="Only these servers may be changed; all if it is not set.")
     protected_servers: Ids = Field(default=frozenset(), description="Servers of which nothing is deleted or restored.")
@@ -174,10 +150,11 @@ class Settings(BaseModel):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What is never to be shown: the token, and the proxy's password as it is written and as it is meant."""
+        """What is never to be shown: token, addresses, and the proxy's password as it is written and as it is meant."""
         token = self.vps_api_token.get_secret_value() if self.vps_api_token else ""
         password = urlsplit(self.vps_api_proxy.get_secret_value()).password if self.vps_api_proxy else ""
-        return tuple(secret for secret in (token, password, unquote(password or "")) if secret)
+        addresses = (address.get_secret_value() for address in self.notify)
+        return tuple(secret for secret in (token, password, unquote(password or ""), *addresses) if secret)
 
     @field_validator("vps_api_token")
     @classmethod
@@ -195,8 +172,8 @@ class Settings(BaseModel):
         if not url:
             return url
         origin = cls._check_url(url).lower()
-        _require(origin.startswith("https://"), "must be https: the proxy does TLS")
-        _require(not urlsplit(origin).path, "must end after the host and port")
+        require(origin.startswith("https://"), "must be https: the proxy does TLS")
+        require(not urlsplit(origin).path, "must end after the host and port")
         return origin
 
     @field_validator("oauth_issuer")
@@ -206,16 +183,24 @@ class Settings(BaseModel):
             cls._check_url(url)
         return url  # exactly as it stands: with or without a slash at its end are two issuers
 
+    @field_validator("console_url")
+    @classmethod
+    def _check_console_url(cls, url: str | None) -> str | None:
+        parts = urlsplit(url or "https://none")
+        is_plain = parts.scheme in {"https", "http"} and parts.hostname and "@" not in parts.netloc
+        require(bool(is_plain) and (url or "").isprintable() and " " not in (url or ""), "must be an https:// URL")
+        return url
+
     @field_validator("vps_api_url")
     @classmethod
     def _check_url(cls, url: str) -> str:
-        _require(url.isascii() and url.isprintable() and " " not in url and "\\" not in url, "is not a URL")
+        require(url.isascii() and url.isprintable() and " " not in url and "\\" not in url, "is not a URL")
         parts = urlsplit(url)
-        _require(_is_port_or_none(parts.netloc), "has a bad port")
-        _require("@" not in parts.netloc, "must not hold a user name or password")
-        _require("?" not in url and "#" not in url, "must not hold a query or fragment")
-        _require(parts.scheme in {"https", "http"} and bool(parts.hostname), "must be an https:// URL")
-        _require(
+        require(_is_port_or_none(parts.netloc), "has a bad port")
+        require("@" not in parts.netloc, "must not hold a user name or password")
+        require("?" not in url and "#" not in url, "must not hold a query or fragment")
+        require(parts.scheme in {"https", "http"} and bool(parts.hostname), "must be an https:// URL")
+        require(
             parts.scheme == "https" or is_loopback(parts.hostname or ""), "must be https, unless it is on this machine"
         )
         return url.rstrip("/")
@@ -228,11 +213,11 @@ class Settings(BaseModel):
             return None
         parts = urlsplit(url)
         is_address = url.isascii() and url.isprintable() and " " not in url and bool(parts.hostname)
-        _require(
+        require(
             is_address and parts.scheme in {"http", "https"}, "must be an address such as http://proxy.example.com:3128"
         )
-        _require(_is_port_or_none(parts.netloc), "has a bad port")
-        _require(parts.path in {"", "/"} and not {"?", "#"} & set(url), "must not hold a path, query or fragment")
+        require(_is_port_or_none(parts.netloc), "has a bad port")
+        require(parts.path in {"", "/"} and not {"?", "#"} & set(url), "must not hold a path, query or fragment")
         return proxy
 
 
@@ -260,6 +245,8 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         settings = settings.model_copy(update={"vps_api_token": token})
     if settings.vps_api_ca_file:
         _check_certificates(settings.vps_api_ca_file)
+    if settings.notify and find_spec("apprise") is None:
+        raise ConfigError("MCP_BACKUPS_NOTIFY needs what `pip install 'mcp-backups[notify]'` brings along.")
     check_state_dir(settings.state_dir)
     return settings
 
@@ -366,7 +353,7 @@ def config_path(environ: Mapping[str, str] = os.environ) -> Path | None:
         if _is_unfilled(named):
             raise ConfigError(f"{CONFIG} is a placeholder that the client did not fill in.")
         try:
-            return _location(named)
+            return location(named)
         except ValueError as wrong:
             raise ConfigError(f"{CONFIG} {wrong}.") from None
     try:
@@ -402,10 +389,14 @@ def _read_toml(path: Path, *, is_named: bool) -> dict[str, Any]:
                 f"{safe_text(name)} in the settings file is not a setting{_did_you_mean(name, Settings.model_fields)}"
                 " The names there are in small letters."
             )
-    secret = "the token" if "vps_api_token" in values else "the proxy's password"
-    has_secret = "vps_api_token" in values or "@" in str(values.get("vps_api_proxy"))
-    if has_secret and not is_kept_private(path, mode):
-        raise ConfigError(f"{where} holds {secret} and can be read by others; make it private (chmod 600).")
+    secrets = {
+        "the token": "vps_api_token" in values,
+        "the proxy's password": "@" in str(values.get("vps_api_proxy")),
+        "addresses that are secrets": "notify" in values,
+    }
+    held = next((secret for secret, is_there in secrets.items() if is_there), "")
+    if held and not is_kept_private(path, mode):
+        raise ConfigError(f"{where} holds {held} and can be read by others; make it private (chmod 600).")
     return values
 
 
@@ -460,11 +451,6 @@ def check_state_dir(folder: Path) -> None:
             f"{STATE_DIR}: the state folder {visible(str(folder))} {fault}. Set it to a folder that only this user may"
             " write to; where it is not set, HOME says where that is."
         )
-
-
-def _require(holds: bool, rule: str) -> None:
-    if not holds:
-        raise ValueError(rule)
 
 
 def _is_port_or_none(netloc: str) -> bool:

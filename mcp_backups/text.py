@@ -24,6 +24,8 @@ _TAGS = range(0xE0000, 0xE0080)
 _JOINERS, _SELECTORS = frozenset("\u200c\u200d"), frozenset("\ufe0e\ufe0f")
 """What makes several characters one, as in emoji of families and in Persian, and a character an emoji or not one."""
 
+_LINK = re.compile(r"://|@|\b(?:www\.|mailto:|tel:)", re.IGNORECASE)
+
 # Letters and marks that draw nothing: fillers, joiners and variation selectors, which can carry hidden words.
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
@@ -115,9 +117,28 @@ def got(value: object) -> str:
     return json.dumps(value)
 
 
+def quoted(foreign: str) -> str:
+    """Text of others in quotation marks that it cannot end, and spread so that no program makes a link of it."""
+    return json.dumps(_LINK.sub(lambda link: f" {link[0]} ", foreign), ensure_ascii=False)
+
+
 def stamp(moment: datetime) -> str:
     """A time as UTC to the minute, `2026-11-23T03:00Z`."""
     return moment.astimezone(UTC).isoformat(timespec="minutes").removesuffix("+00:00") + "Z"
+
+
+def stamp_after(moment: datetime) -> str:
+    """The first full minute that is not before a time, as `stamp` would tell it."""
+    return stamp(moment + _MINUTE - timedelta(microseconds=1))
+
+
+def time_told(raw: str) -> datetime | None:
+    """A time as ISO 8601, of UTC unless it says otherwise; None if it is none."""
+    try:
+        moment = datetime.fromisoformat(raw.strip())
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def age(moment: datetime, now: datetime) -> str:

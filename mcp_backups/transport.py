@@ -17,6 +17,7 @@ from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import BackupsError
 from mcp_backups.ledger import Ledger, Liveness, installation_key
 from mcp_backups.metrics import Meter, Prometheus, Unmetered
+from mcp_backups.notify import keep_told, through_apprise
 from mcp_backups.operations import Context, Operation
 from mcp_backups.operations.reconcile import settle_left_open
 from mcp_backups.server import build_server
@@ -31,13 +32,13 @@ _GRACE_SECONDS = 25.0
 
 
 @asynccontextmanager
-async def open_context(
+async def open_idle_context(
     settings: Settings,
     clock: Clock | None = None,
     connect: Callable[..., VpsClient] = VpsClient,
     meter: Meter | None = None,
 ) -> AsyncIterator[Context]:
-    """Everything that the tools work with, on the account that the settings name.
+    """Everything that operations work with, on the account that the settings name; nothing goes on by itself.
 
     Args:
         settings: The account and the policy.
@@ -49,23 +50,36 @@ async def open_context(
     ledger = Ledger(settings.state_dir, Operation, clock.wall, settings.key_file)
     liveness = Liveness(settings.state_dir)
     try:
-        async with (
-            connect(
-                settings.vps_api_url,
-                settings.vps_api_token,
-                clock=clock,
-                network=Network(settings.vps_api_ca_file, settings.vps_api_proxy),
-                asked=meter.asked,
-            ) as api,
-            anyio.create_task_group() as background,
-        ):
-            context = Context(settings, api, ledger, liveness, clock, ACTIONS, meter=meter)
-            background.start_soon(settle_left_open, context)
-            yield context
-            background.cancel_scope.cancel()
+        async with connect(
+            settings.vps_api_url,
+            settings.vps_api_token,
+            clock=clock,
+            network=Network(settings.vps_api_ca_file, settings.vps_api_proxy),
+            asked=meter.asked,
+        ) as api:
+            yield Context(settings, api, ledger, liveness, clock, ACTIONS, meter=meter)
     finally:
         liveness.leave()
         ledger.close()
+
+
+@asynccontextmanager
+async def open_context(
+    settings: Settings,
+    clock: Clock | None = None,
+    connect: Callable[..., VpsClient] = VpsClient,
+    meter: Meter | None = None,
+) -> AsyncIterator[Context]:
+    """The same for a server; in the background it looks what was left open before, and tells people what is new."""
+    async with (
+        open_idle_context(settings, clock, connect, meter) as context,
+        anyio.create_task_group() as background,
+    ):
+        background.start_soon(settle_left_open, context)
+        if settings.notify:
+            background.start_soon(keep_told, context, through_apprise(settings.notify))
+        yield context
+        background.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -76,12 +90,15 @@ async def open_sandbox_context(
     from mcp_backups.sandbox import Emulator  # noqa: PLC0415 - the real server never needs it
 
     async with AsyncExitStack() as stack:
-        emulator = await stack.enter_async_context(Emulator(backup_seconds=backup_seconds))
+        emulator = await stack.enter_async_context(
+            Emulator(backup_seconds=backup_seconds, restore_seconds=backup_seconds)
+        )
         here = {
             "vps_api_url": emulator.base_url,
             "vps_api_token": SecretStr(emulator.token),
             "state_dir": Path(stack.enter_context(TemporaryDirectory(prefix="mcp-backups-"))),
             "key_file": None,
+            "notify": (),
         }
         yield await stack.enter_async_context(open_context(settings.model_copy(update=here), meter=meter))
 
@@ -105,7 +122,7 @@ async def serve_stdio(context: OpenContext, key: GetKey = lambda: None, opened: 
             tasks.start_soon(_end_on_signal, tasks.cancel_scope, closed)
         try:
             async with context() as served:
-                server = build_server(lambda: nullcontext(served), sealing_key=key)
+                server = build_server(served.settings, lambda: nullcontext(served), sealing_key=key)
                 await serve_lines(server, opened)
         finally:
             closed.set()
@@ -135,7 +152,7 @@ async def serve_http(
     """Serve any number of clients over Streamable HTTP until a signal comes; see `web.serve`.
 
     Args:
-        settings: Who is let in, and how clients reach it.
+        settings: The policy, who is let in, and how clients reach it.
         context: What the tools work with.
         host: A loopback address or `localhost`; another one behind a proxy.
         port: 0 for a free one; the address is told on standard error.
@@ -148,7 +165,7 @@ async def serve_http(
     """
     from mcp_backups import web  # noqa: PLC0415 - serving over standard input and output never needs it
 
-    await web.serve(build_server(context, sealing_key=key), settings, host, port, unix, metrics=metrics)
+    await web.serve(build_server(settings, context, sealing_key=key), settings, host, port, unix, metrics=metrics)
 
 
 def sealing_key(folder: Path, key_file: Path | None = None) -> bytes | None:

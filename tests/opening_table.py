@@ -16,6 +16,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from mcp_backups.opening import LISTS, MODERN, TABLE
 from mcp_backups.operations import Context
 from mcp_backups.server import build_server
+from mcp_backups.settings import Settings
 from mcp_backups.stdio import Opened, serve_lines
 
 Message = dict[str, Any]
@@ -39,7 +40,7 @@ def handshake(protocol_version: str, number: int | str = 0) -> list[Message]:
     return [request("initialize", told, number), {"jsonrpc": "2.0", "method": "notifications/initialized"}]
 
 
-def asked(messages: Sequence[Message]) -> list[Message]:
+def asked(messages: Sequence[Message], settings: Settings | None = None) -> list[Message]:
     """What the SDK answers to each of these requests, one after the other, on one session."""
     answers: list[Message] = []
     answered = threading.Semaphore(0)
@@ -54,7 +55,7 @@ def asked(messages: Sequence[Message]) -> list[Message]:
         answers.append(json.loads(line))
         answered.release()
 
-    anyio.run(serve_lines, build_server(_no_context), Opened(lines(), write))
+    anyio.run(serve_lines, build_server(settings or Settings(), _no_context), Opened(lines(), write))
     return answers
 
 

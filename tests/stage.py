@@ -122,12 +122,32 @@ class Answer:
         return self.text.partition(":")[0] if self.is_error else ""
 
     @property
+    def replayed(self) -> bool:
+        """Whether an earlier call did it."""
+        return bool(self.data.get("replayed"))
+
+    @property
+    def undo(self) -> str:
+        """The call that takes it back, empty where there is none."""
+        return str(self.data.get("undo", ""))
+
+    @property
+    def approved_by(self) -> str:
+        """Who consented, empty where nobody has."""
+        return str(self.data.get("approved_by", ""))
+
+    @property
     def operation(self) -> str:
         return str(self.data["operation_id"])
 
     @property
     def status(self) -> str:
         return str(self.data["status"])
+
+
+def stays(plan: Answer) -> list[dict[str, Any]]:
+    """The backups that a prune does not delete, now or later, each with the reason."""
+    return [*plan.data.get("kept", []), *plan.data.get("left_alone", [])]
 
 
 @dataclass(frozen=True)
@@ -190,7 +210,7 @@ async def session(
     """
     settings = on_emulator(settings, emulator)
     time = clock.clock if isinstance(clock, ManualClock) else clock
-    server = build_server(partial(open_context, settings, time, connect), patience=patience or Patience())
+    server = build_server(settings, partial(open_context, settings, time, connect), patience=patience or Patience())
     async with Client(server, mode=era, **options) as client:
         yield Session(client)
 

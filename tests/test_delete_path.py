@@ -4,7 +4,7 @@ import anyio
 
 from tests.delete_path import functions_by_file
 
-FILES, FUNCTIONS = 37, 333
+FILES, FUNCTIONS = 39, 360
 """What is run through today; whoever needs fewer, lowers these."""
 
 

@@ -10,13 +10,18 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import anyio
 import pytest
 import yaml  # type: ignore[import-untyped]
+from pydantic import SecretStr
 
 from mcp_backups.commands.prometheus import metrics
 from mcp_backups.health import FleetHealth
+from mcp_backups.operations import Decision, Operation, decide, pending
 from mcp_backups.sandbox import Emulator, Fault, serve_in_thread
 from mcp_backups.sandbox.fleet import Backup
+from mcp_backups.settings import Settings
+from mcp_backups.transport import open_idle_context
 from tests.stage import NOW
 
 from .commands.test_check import DAY, keep_only
@@ -77,7 +82,7 @@ def test_a_change_may_not_begin_when_there_is_no_backup(environment: dict[str, s
 def test_a_person_who_types_yes_has_the_backup_deleted(environment: dict[str, str]) -> None:
     ended = run(environment, "confirm_a_delete.py", "499", typed="yes\n")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.startswith("Delete backup 499 for good?")
+    assert ended.stdout.startswith("Delete backup 499 of server 12345 ")
     assert "\nsucceeded: Backup 499 of server 12345 is deleted." in ended.stdout
 
 
@@ -85,7 +90,7 @@ def test_a_person_who_types_yes_has_the_backup_deleted(environment: dict[str, st
 def test_anything_but_yes_deletes_nothing(environment: dict[str, str], typed: str) -> None:
     ended = run(environment, "confirm_a_delete.py", "499", typed=typed)
     assert (ended.returncode, ended.stderr) == (1, "")
-    assert "\ndeclined: The user was asked, and said no. Nothing was changed." in ended.stdout
+    assert "\ndeclined: The client answered no to the question." in ended.stdout
 
 
 def test_nobody_is_asked_about_what_the_rules_forbid(environment: dict[str, str]) -> None:
@@ -98,7 +103,7 @@ def test_nobody_is_asked_about_what_the_rules_forbid(environment: dict[str, str]
 def test_a_person_who_types_the_servers_name_has_it_restored_once_it_is_safe(environment: dict[str, str]) -> None:
     ended = run(environment, "ask_the_user.py", "12351", "383", typed="mail-server-01\n")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.startswith("Restore server 12351 to backup 383?")
+    assert ended.stdout.startswith('Restore server 12351 "mail-server-01" to backup 383?')
     assert ended.stdout.count("Type the server's name to restore it:") == 1
     assert ended.stdout.endswith("\nTo undo it: restore_server(server_id=12351, backup_id=502)\n")
 
@@ -106,8 +111,11 @@ def test_a_person_who_types_the_servers_name_has_it_restored_once_it_is_safe(env
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        ("mail-server-02\n", "declined: The user was asked, and the answer did not confirm it. Nothing was changed."),
-        ("\n", "declined: The user was asked, and said no. Nothing was changed."),
+        (
+            "mail-server-02\n",
+            "declined: The question was answered, and the answer did not confirm it. Nothing was changed.",
+        ),
+        ("\n", "declined: The client answered no to the question."),
     ],
 )
 def test_anything_but_the_servers_name_restores_nothing(environment: dict[str, str], typed: str, told: str) -> None:
@@ -120,8 +128,12 @@ def test_anything_but_the_servers_name_restores_nothing(environment: dict[str, s
     ("leave", "code", "told"),
     [
         (5, 0, ["Backup {} of server 12345 is deleted."] * 2),
-        (17, 1, ["Backup {} of server 12345 is deleted.", "Backup {} stays: 16 good backups would be left."]),
-        (18, 1, ["Backup {} stays: 17 good backups would be left.", "Backup {} stays: 17 good backups would be left."]),
+        (17, 1, ["Backup {} of server 12345 is deleted.", "Backup {} stays: 16 proven backups would be left."]),
+        (
+            18,
+            1,
+            ["Backup {} stays: 17 proven backups would be left.", "Backup {} stays: 17 proven backups would be left."],
+        ),
     ],
 )
 def test_a_runbook_deletes_what_its_own_rule_allows(
@@ -176,6 +188,30 @@ def test_a_nightly_prune_goes_on_with_what_was_interrupted_until_the_budget_is_u
     assert ended.stdout == "10 of 14 manual backups of server 12360 are deleted.\n"
     assert account.count("DELETE") == 10
     assert sorted(backup.id for backup in account.fleet.backups_of(12360)) == [1000, 1001, 1002, 1003]
+
+
+def test_a_delete_waits_for_an_approver_however_often_it_is_asked_for(
+    account: Emulator, of_account: dict[str, str]
+) -> None:
+    command = [sys.executable, str(EXAMPLES / "ask_an_approver.py"), "499", "--", sys.executable, "-m", "mcp_backups"]
+    first, again = finished(command, of_account), finished(command, of_account)
+    assert (first.returncode, first.stderr, account.count("DELETE")) == (3, "", 0)
+    assert (again.returncode, again.stdout) == (3, first.stdout)
+    settings = Settings(
+        state_dir=Path(of_account["MCP_BACKUPS_STATE_DIR"]),
+        vps_api_url=account.base_url,
+        vps_api_token=SecretStr(account.token),
+    )
+
+    async def decide_on_it() -> Operation:
+        async with open_idle_context(settings) as context:
+            (one,) = await pending(context)
+            decision = Decision(by="alice", how="terminal", at=context.moment(), plan=one.mac)
+            return await decide(context, one.operation.id, decision, approve=True)
+
+    assert first.stdout.startswith(anyio.run(decide_on_it).id)
+    ended = finished([*command[:2], "--wait-minutes", "1", *command[2:]], of_account)
+    assert (ended.returncode, "is deleted." in ended.stdout, account.count("DELETE")) == (0, True, 1)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell script")

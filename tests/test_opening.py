@@ -20,11 +20,12 @@ from mcp_backups import opening
 from mcp_backups.errors import InternalError
 from mcp_backups.opening import LISTS, TABLE, Opening
 from mcp_backups.server import build_server
+from mcp_backups.settings import Settings
 from mcp_backups.stdio import Opened, serve_lines
 from tests.opening_table import ENVELOPE, INFO, Message, _no_context, asked, handshake, make_table, request
 from tests.process import COMMAND, PATIENCE, environment, server_process
 
-FRONT = opening._table()
+FRONT = opening._table(Settings())
 
 
 def fresh() -> Opening:
@@ -60,7 +61,7 @@ def with_front(messages: Sequence[Message]) -> list[Message]:
         said.append(json.loads(line))
         answered.release()
 
-    server = build_server(_no_context)
+    server = build_server(Settings(), _no_context)
     anyio.run(serve_lines, server, Opened(lines(), write, front.kept, front.eras))
     return answers + said
 
@@ -224,6 +225,17 @@ def test_no_mutated_beginning_gets_a_yes_that_the_sdk_refuses(messages: list[Mes
         assert answers == asked(taken)
 
 
+@pytest.mark.parametrize("rules", [{"read_only": True}, {"keep_min": 3}, {"protected_servers": {12345}}], ids=str)
+def test_the_front_tells_of_the_policy_in_force_what_the_sdk_tells(rules: dict[str, Any]) -> None:
+    policy = Settings(**rules)
+    messages = [*handshake("2025-11-25"), request("tools/list", number=7)]
+    table = opening._table(policy)
+    assert table is not None
+    front = Opening(table)
+    said = [json.loads(answer) for each in messages if (answer := front.answer(json.dumps(each).encode()))]
+    assert said == asked(messages, policy)
+
+
 # Around it
 
 
@@ -231,7 +243,7 @@ def test_a_table_that_was_made_with_another_sdk_is_not_used(monkeypatch: pytest.
     table = tmp_path / "opening.json"
     table.write_text(json.dumps(make_table() | {"sdk": "2.2.9"}))
     monkeypatch.setattr(opening, "TABLE", table)
-    assert opening._table() is None
+    assert opening._table(Settings()) is None
 
 
 @pytest.mark.parametrize(
@@ -245,7 +257,7 @@ def test_a_server_that_says_something_else_than_the_client_was_told_ends(untrue:
     kept = [(first, said | {"result": said["result"] | untrue}), then]
     opened = Opened(iter(()), lambda _: pytest.fail("nothing is to be said twice"), kept, front.eras)
     with pytest.RaisesGroup(InternalError, flatten_subgroups=True):
-        anyio.run(serve_lines, build_server(_no_context), opened)
+        anyio.run(serve_lines, build_server(Settings(), _no_context), opened)
 
 
 @pytest.mark.parametrize("fast", ["true", "false"])

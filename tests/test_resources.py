@@ -81,7 +81,7 @@ async def test_the_policy_is_that_in_force(agent_with: AgentWith) -> None:
     }
 
 
-@pytest.mark.parametrize("approval", ["auto", "plan", "human", "flag"])
+@pytest.mark.parametrize("approval", ["auto", "plan", "human", "operator", "flag"])
 async def test_the_policy_never_tells_how_a_rule_could_be_lifted(agent_with: AgentWith, approval: str) -> None:
     """A model reads it: it names no environment variable, no file, no other value of a rule, and no secret."""
     async with agent_with(approval=approval) as agent:
@@ -90,7 +90,7 @@ async def test_the_policy_never_tells_how_a_rule_could_be_lifted(agent_with: Age
     assert [
         name for name in [*names, "MCP_BACKUPS_", "VPS_API_", "config.toml", "vps_sandbox", "http"] if name in text
     ] == []
-    others = {"auto", "plan", "human", "flag"} - {approval}
+    others = {"auto", "plan", "human", "operator", "flag"} - {approval}
     assert [other for other in others if f'"{other}"' in text] == []
 
 
@@ -103,7 +103,7 @@ async def test_a_servers_backups_are_read_newest_first(agent: Session, emulator:
     assert [row["id"] for row in document["backups"][:3]] == [501, 495, 499]
     assert {row["server_id"] for row in document["backups"]} == {12345}
     assert document["total"] == sum(each.server_id == 12345 for each in emulator.fleet.backups.values())
-    assert (document["complete"], document["missing"], document["not_shown"]) == (True, [], 0)
+    assert (document["complete"], document.get("missing", []), document.get("not_shown", 0)) == (True, [], 0)
     assert document["as_of"] == "2026-11-23T09:30Z"
     assert document["backups"][0]["age"] == "5 h"
 
@@ -114,7 +114,7 @@ async def test_more_backups_than_fit_are_counted(agent: Session, emulator: Emula
         emulator.fleet.backups[number] = Held(number, 12360, made, size_mb=1)
     document = await read(agent, "backups://servers/12360")
     shown = len(document["backups"])
-    assert (document["total"], document["not_shown"]) == (110, 110 - shown)
+    assert (document["total"], document.get("not_shown", 0)) == (110, 110 - shown)
     assert 30 <= shown <= 100
 
 
@@ -244,7 +244,7 @@ async def test_the_last_operations_are_read_newest_first(agent: Session, clock: 
         "age": "0 min",
     }
     assert document["operations"][1]["age"] == "5 min"
-    assert document["operations"][1]["changed"] == "done"
+    assert document["operations"][1]["changed"] == "started"
 
 
 async def test_a_plan_that_no_longer_counts_is_not_called_planned(agent: Session, clock: ManualClock) -> None:

@@ -12,10 +12,16 @@ from hypothesis import strategies as st
 from mcp_backups.errors import InvalidArgumentError
 from mcp_backups.health import is_good
 from mcp_backups.models import Backup
-from mcp_backups.retention import NO_RULE, Keep, rulings
+from mcp_backups.retention import Keep, Ruling, rulings
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 LONG_AFTER = datetime(2100, 1, 1, tzinfo=UTC)
+NO_RULE = ""
+
+
+def reason(ruling: Ruling) -> str:
+    """Why a backup stays, empty if it goes."""
+    return ruling.left_alone or ", ".join(ruling.kept_by)
 
 
 def made(when: str | datetime, number: int = 1, **fields: Any) -> Backup:
@@ -35,7 +41,7 @@ def history(*whens: str) -> list[Backup]:
 
 
 def told(backups: list[Backup], keep: Keep, now: datetime = LONG_AFTER) -> dict[str, str]:
-    return {f"{each.backup.created_at:%Y-%m-%dT%H:%M}": each.reason for each in rulings(backups, keep, now)}
+    return {f"{each.backup.created_at:%Y-%m-%dT%H:%M}": reason(each) for each in rulings(backups, keep, now)}
 
 
 TABLES = [
@@ -146,55 +152,54 @@ def test_the_newest_is_told_first_and_the_higher_id_of_two_at_once() -> None:
 def test_days_are_those_of_utc_whatever_zone_a_time_was_told_in() -> None:
     late = datetime(2026, 11, 22, 23, 30, tzinfo=timezone(timedelta(hours=-8)))
     (ruling,) = rulings([made(late)], Keep(daily=1), LONG_AFTER)
-    assert ruling.reason == "keep-daily 2026-11-23"
+    assert reason(ruling) == "keep-daily 2026-11-23"
 
 
 USELESS = [
-    pytest.param({"status": "in_progress", "size_mb": None}, "left alone: in progress", id="in progress"),
+    pytest.param({"status": "in_progress", "size_mb": None}, "in progress", id="in progress"),
     pytest.param({"status": "failed"}, NO_RULE, id="failed"),
     *(
-        pytest.param({"status": word}, "left alone: it is not known what its status means", id=f"status {word!r}")
+        pytest.param({"status": word}, "it is not known what its status means", id=f"status {word!r}")
         for word in ("available", "queued", "creating", "archived", "error", "", "Completed", "FAILED", "unreadable")
     ),
     pytest.param({"size_mb": 0.0}, NO_RULE, id="empty"),
-    pytest.param({"size_mb": None}, "left alone: size unknown", id="of unknown size"),
-    pytest.param({"expires_at": NOW}, "left alone: expires by itself", id="expired"),
-    pytest.param({"expires_at": NOW + timedelta(hours=24)}, "left alone: expires by itself", id="about to expire"),
+    pytest.param({"size_mb": None}, "size unknown", id="of unknown size"),
+    pytest.param({"expires_at": NOW}, "expires by itself", id="expired"),
+    pytest.param({"expires_at": NOW + timedelta(hours=24)}, "expires by itself", id="about to expire"),
 ]
 
 
-@pytest.mark.parametrize(("fields", "reason"), USELESS)
+@pytest.mark.parametrize(("fields", "why"), USELESS)
 @pytest.mark.parametrize("keep", [Keep(last=1), Keep(daily=1), Keep(weekly=1), Keep(monthly=1)])
 def test_what_cannot_be_relied_on_never_pushes_a_good_backup_out(
-    fields: dict[str, object], reason: str, keep: Keep
+    fields: dict[str, object], why: str, keep: Keep
 ) -> None:
     newer, good = made("2026-11-19T12:00", 2, **fields), made("2026-11-18T12:00", 1)
     first, second = rulings([newer, good], keep, NOW)
-    assert first.reason == reason
-    assert first.kept == (reason != NO_RULE)
-    assert second.kept
+    assert reason(first) == why
+    assert reason(second)
 
 
 @pytest.mark.parametrize("age", [timedelta(0), timedelta(hours=25), timedelta(days=400), timedelta(days=-2)])
 def test_what_no_one_knows_to_be_finished_or_failed_is_left_alone_at_any_age(age: timedelta) -> None:
     """`available` may be somebody's word for completed: a backup is not junk because its status is not known here."""
     (ruling,) = rulings([made(NOW - age, status="available")], Keep(last=1), NOW)
-    assert ruling.reason == "left alone: it is not known what its status means"
+    assert reason(ruling) == "it is not known what its status means"
 
 
 @pytest.mark.parametrize("fields", [{}, {"status": "failed"}, {"status": "available"}, {"size_mb": None}])
 def test_what_may_still_be_deleted_fills_no_place_and_is_no_candidate(fields: dict[str, object]) -> None:
     doubtful, good = made("2026-11-19T12:00", 2, **fields), made("2026-11-18T12:00", 1)
     first, second = rulings([doubtful, good], Keep(last=1), NOW, {2})
-    assert first.reason == "left alone: its deletion was sent before"
-    assert second.reason == "keep-last 1"
+    assert reason(first) == "its deletion was sent before"
+    assert reason(second) == "keep-last 1"
 
 
 @pytest.mark.parametrize("minutes", [6, 120, 2 * 24 * 60])
 def test_what_is_dated_in_the_future_fills_no_place_and_is_left_alone(minutes: int) -> None:
     ahead, good = made(NOW + timedelta(minutes=minutes), 2), made("2026-11-18T12:00", 1)
     first, second = rulings([ahead, good], Keep(last=1), NOW)
-    assert (first.reason, second.reason) == ("left alone: dated in the future", "keep-last 1")
+    assert (reason(first), reason(second)) == ("dated in the future", "keep-last 1")
 
 
 @pytest.mark.parametrize("keep", [Keep(last=1), Keep(daily=1), Keep(weekly=1), Keep(monthly=1)])
@@ -202,10 +207,42 @@ def test_what_is_dated_in_the_future_fills_no_place_and_is_left_alone(minutes: i
 def test_of_two_made_at_once_the_one_that_lasts_is_kept(hours: int, keep: Keep) -> None:
     lasting, ending = made("2026-11-19T12:00", 1), made("2026-11-19T12:00", 2, expires_at=NOW + timedelta(hours=hours))
     first, second = rulings([ending, lasting], keep, NOW)
-    assert (first.backup.id, first.kept, second.kept) == (1, True, False)
+    assert (first.backup.id, bool(reason(first)), bool(reason(second))) == (1, True, False)
 
 
-@pytest.mark.parametrize("counts", [{}, {"last": -1}, {"daily": 3, "monthly": -1}])
+AGES: list[tuple[int, float, str]] = [
+    (7, 6.99, "younger than 7 days"),
+    (7, 7, ""),
+    (1, 0, "younger than 1 day"),
+    (36_500, 400, "younger than 36500 days"),
+    (0, 0, "keep-last 1"),
+]
+
+
+@pytest.mark.parametrize(("older_than", "days", "why"), AGES)
+def test_an_age_alone_lets_all_that_is_older_go(older_than: int, days: float, why: str) -> None:
+    keep = Keep(older_than_days=older_than) if older_than else Keep(last=1)
+    (ruling,) = rulings([made(NOW - timedelta(days=days))], keep, NOW)
+    assert reason(ruling) == why
+
+
+def test_what_goes_is_older_and_kept_by_no_rule() -> None:
+    backups = [made(NOW - timedelta(days=days), 10 - days) for days in (1, 5, 8, 9)]
+    said = [reason(each) for each in rulings(backups, Keep(last=3, older_than_days=7), NOW)]
+    assert said == ["keep-last 3, younger than 7 days", "keep-last 3, younger than 7 days", "keep-last 3", ""]
+
+
+@pytest.mark.parametrize("fields", [{}, {"status": "failed", "size_mb": None}, {"size_mb": 0.0}])
+def test_an_age_is_judged_by_the_clock_that_is_behind(fields: dict[str, Any]) -> None:
+    """A clock that is years ahead would let everything go."""
+    (ruling,) = rulings([made("2026-11-22", **fields)], Keep(older_than_days=7), LONG_AFTER, earliest=NOW)
+    assert reason(ruling) == "younger than 7 days"
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [{}, {"last": -1}, {"daily": 3, "monthly": -1}, {"older_than_days": -1}, {"last": 1, "older_than_days": -1}],
+)
 def test_rules_that_keep_nothing_are_refused(counts: dict[str, int]) -> None:
     with pytest.raises(InvalidArgumentError):
         Keep(**counts)
@@ -245,7 +282,7 @@ def histories(draw: st.DrawFn) -> list[Backup]:
 
 
 def kept(backups: list[Backup], keep: Keep) -> set[int]:
-    return {ruling.backup.id for ruling in rulings(backups, keep, NOW) if ruling.kept}
+    return {ruling.backup.id for ruling in rulings(backups, keep, NOW) if bool(reason(ruling))}
 
 
 def places(keep: Keep) -> list[tuple[int, str]]:
@@ -280,7 +317,7 @@ def test_another_rule_or_a_larger_one_never_drops_a_kept_backup(
 
 @given(histories(), keeps)
 def test_what_was_kept_is_kept_when_the_rules_are_applied_again(backups: list[Backup], keep: Keep) -> None:
-    survivors = [ruling.backup for ruling in rulings(backups, keep, NOW) if ruling.kept]
+    survivors = [ruling.backup for ruling in rulings(backups, keep, NOW) if bool(reason(ruling))]
     assert kept(survivors, keep) == {backup.id for backup in survivors}
 
 

@@ -18,6 +18,9 @@ from mcp_backups.tools import TOOLS, Tool
 from .stage import Era, Session
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
+LIST_BYTES = 24_000
+"""What the whole list of tools may take, with hints and the schemas of answers."""
+
 ALL_BYTES = 10_000
 """What the definitions may cost a model before it has asked for anything."""
 
@@ -48,7 +51,7 @@ ASPECTS = {
         "when": "Use it after a failed change or a loss of data",
         "when not": "check_backups recommends the backup",
         "effects": "what was written since is lost",
-        "returns": "Returns the operation, with the way to undo it",
+        "returns": "Returns the operation with the server's status and the way to undo it",
     },
     "get_operation": {
         "purpose": "Show what became of a backup, delete or restore operation",
@@ -222,6 +225,8 @@ def test_all_the_definitions_together_are_small() -> None:
     """Titles, hints and output schemas do not reach the model."""
     parts = [{key: told(tool)[key] for key in ("name", "description", "inputSchema")} for tool in TOOLS]
     assert len(json.dumps(parts, separators=(",", ":"), ensure_ascii=False).encode()) < ALL_BYTES
+    whole = {"tools": [told(tool) for tool in TOOLS]}
+    assert len(json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode()) < LIST_BYTES
 
 
 @pytest.mark.anyio

@@ -21,20 +21,20 @@ from mcp_backups.operations import (
     Entries,
     Facts,
     Operation,
+    Question,
     ReportProgress,
     Result,
     Status,
     carry_out,
-    check_budget,
+    check_room,
     check_server,
     check_write,
-    counted,
     follow,
     may_have_acted,
     new_id,
     recent,
 )
-from mcp_backups.text import line_fault, seen
+from mcp_backups.text import line_fault, seen, stamp_after
 
 MAX_DESCRIPTION = 150
 """Characters of a description, so that the operation's mark after it is still shown."""
@@ -87,8 +87,7 @@ async def create(
         def intend(entries: Entries, owner: str) -> Operation | None:
             if not allow_duplicate and find_repeat(context, entries, arguments, gone):
                 return None
-            sent = counted(context, entries, "create_backup")
-            check_budget(context.settings, "create_backup", server_id, sent, context.moment())
+            check_room(context, entries, "create_backup", server_id)
             return entries.save(intended.updated(owner=owner))
 
         started = await carry_out(context, intended.id, intend)
@@ -122,7 +121,7 @@ def _in_one_line(description: str) -> str:
 
 def intent(context: Context, arguments: Arguments, backups: Listing[Backup]) -> Operation:
     """The operation that makes a backup, about to be sent."""
-    now, server_id = context.moment(), int(arguments["server_id"])
+    server_id, origin = int(arguments["server_id"]), context.origin()
     return Operation(
         id=new_id(),
         action="create_backup",
@@ -136,10 +135,8 @@ def intent(context: Context, arguments: Arguments, backups: Listing[Backup]) -> 
             baseline_complete=backups.complete_for(server_id),
         ),
         approved_by="not_required",
-        created=now,
-        sent=now,
-        principal=context.principal,
-        **context.identity._asdict(),
+        sent=origin["created"],
+        **origin,
     )
 
 
@@ -193,7 +190,7 @@ async def send(context: Context, operation: Operation) -> Operation:
     try:
         backup = await context.api.create_backup(operation.server_id, description)
         if backup.id not in details.baseline:  # what was there before is not what was asked for
-            started = made(operation, backup, "VPS.org's answer", context.moment())
+            started = made(operation, backup, f"VPS.org's answer named backup {backup.id}", context.moment())
             # Only what the list shows is finished: it may be behind, and nothing can be restored from it until then.
             return started.updated(status=Status.ACCEPTED) if started.status is Status.SUCCEEDED else started
     except ApiError as error:
@@ -205,7 +202,7 @@ async def send(context: Context, operation: Operation) -> Operation:
         raise OutcomeUnknownError(
             f"VPS.org gave no certain answer to {operation.id} (create_backup on server {operation.server_id}), "
             "and no backup of it has been seen yet.",
-            f"Do not repeat it; call get_operation(operation_id={operation.id!r}) in a few minutes.",
+            _look_for(operation),
         ) from unsure
     return found
 
@@ -236,8 +233,17 @@ async def look(context: Context, operation: Operation) -> Result:
     """What VPS.org's list says of it now."""
     backups = await context.api.list_backups(operation.server_id)
     known = await _judged(context, operation, backups)
+    if known.status is not Status.SUCCEEDED:
+        return Result(known)
     is_listed = known.backup_id in backups.ids or not backups.complete_for(known.server_id)
-    return Result(known, is_gone=known.status is Status.SUCCEEDED and not is_listed)
+    deletes = await context.ledger.read(lambda entries: _deletes_of(context, entries, known))
+    return Result(known, is_gone=not is_listed, deleted_by=deletes[0].id if deletes else "")
+
+
+def _deletes_of(context: Context, entries: Entries, create: Operation) -> list[Operation]:
+    """What deletes, or deleted, the backup that was made; newest first."""
+    found = entries.find(action="delete_backup", server_id=create.server_id, statuses=EFFECTIVE, limit=_RIVALS)
+    return [each for each in found if each.backup_id == create.backup_id and context.concerns(each)]
 
 
 async def _judged(context: Context, operation: Operation, backups: Listing[Backup]) -> Operation:
@@ -345,9 +351,13 @@ def summary(result: Result) -> str:
     """What happened."""
     operation = result.operation
     told = _SUMMARY.get(operation.status, "").format(backup=operation.backup_id, server=operation.server_id)
-    if result.is_gone:
-        told += " It is no longer in the complete list: it was deleted since, or expired."
-    return told
+    if operation.status is not Status.SUCCEEDED or not (result.is_gone or result.deleted_by):
+        return told
+    told = told.replace(" is finished.", " was finished.")
+    if not result.deleted_by:
+        return f"{told} It is no longer in the complete list: it was deleted elsewhere, or expired."
+    became = "It was deleted since" if result.is_gone else "Its deletion was sent since"
+    return f"{told} {became}, by {result.deleted_by}."
 
 
 def facts(_result: Result, _now: datetime) -> Facts:
@@ -355,11 +365,24 @@ def facts(_result: Result, _now: datetime) -> Facts:
     return {}
 
 
+def question(operation: Operation) -> Question:
+    """Never called: a backup loses nothing, so nobody is asked.
+
+    Raises:
+        TypeError: Always.
+    """
+    raise TypeError(f"{operation.id}: making a backup needs no consent")
+
+
 def next_step(result: Result, now: datetime) -> str:
     """What to do while it is under way, or when it came to nothing."""
     operation = result.operation
     if operation.status is Status.FAILED:
         return "Call create_backup again if it is still wanted."
+    if result.is_gone or result.deleted_by:
+        return "Do not count on it; list_backups shows what is there."
+    if operation.status is Status.UNKNOWN:
+        return _look_for(operation)
     if operation.status is not Status.ACCEPTED:
         return ""
     if operation.backup and is_stuck(operation.backup, now):
@@ -368,3 +391,13 @@ def next_step(result: Result, now: datetime) -> str:
             f"the user, who sees in VPS.org's own panel what became of backup {operation.backup_id}."
         )
     return f"Call get_operation(operation_id={operation.id!r}, wait_seconds=45) to wait until it is finished."
+
+
+def _look_for(operation: Operation) -> str:
+    """What can be done about a backup of which nobody knows whether it was started."""
+    until = stamp_after(operation.since.latest + LIST_LAGS)
+    return (
+        f"Do not repeat it. Call get_operation(operation_id={operation.id!r}) in 5 minutes, and once more after "
+        f"{until}; if it is not known then, ask the user whether VPS.org's panel shows a new backup of server "
+        f"{operation.server_id}."
+    )

@@ -32,15 +32,19 @@ from mcp_backups.operations import (
     Status,
     Steps,
     authorize,
+    backup_line,
     check_delete,
     check_server,
     execute,
+    fitting,
     in_doubt,
+    in_full,
+    in_words,
     may_have_acted,
     new_id,
     observe,
+    question_text,
     record_plan,
-    target_lines,
 )
 from mcp_backups.text import plural, stamp
 
@@ -59,7 +63,7 @@ async def delete(context: Context, backup_id: int, *, confirm: bool, operation_i
         BackupsError: Nothing was deleted, or it is not known.
     """
     request = Request("delete_backup", {"backup_id": backup_id}, confirm, operation_id, person)
-    return await authorize(context, request, Steps(_plan, question, execute_delete))
+    return await authorize(context, request, Steps(_plan, execute_delete))
 
 
 # The plan
@@ -82,9 +86,7 @@ def draft(context: Context, arguments: Arguments, seen: Observation) -> Operatio
         backup_id=seen.target.id,
         backup=seen.target,
         details=_details(seen.target, seen.inventory),
-        principal=context.principal,
-        **context.identity._asdict(),
-        created=context.moment(),
+        **context.origin(),
     )
 
 
@@ -255,14 +257,16 @@ def facts(result: Result, _now: datetime) -> Facts:
     details = result.operation.of(DeleteDetails)
     if details.part_of:
         return {"part_of": details.part_of}
-    told: Facts = {"can_be_undone": False, "good_backups_left": details.good_left}
+    told: Facts = {"can_be_undone": False, "proven_backups_left": details.good_left}
     if details.newest_left:
         told |= {
-            "newest_good_left": details.newest_left.id,
-            "newest_good_left_created_at": stamp(details.newest_left.created_at),
+            "newest_proven_left": details.newest_left.id,
+            "newest_proven_left_created_at": stamp(details.newest_left.created_at),
         }
     if details.all_left_expire_by:
         told["all_left_expire_by"] = stamp(details.all_left_expire_by)
+    if details.budget and result.operation.status is Status.PLANNED:
+        told["budget"] = in_words(details.budget, "delete")
     needed = {"way_back_of": details.way_back_of, "being_restored_by": details.being_restored_by}
     return told | {name: restore for name, restore in needed.items() if restore}
 
@@ -282,18 +286,32 @@ def next_step(result: Result, _now: datetime) -> str:
 def question(operation: Operation) -> Question:
     """What a person is asked before it."""
     details = operation.of(DeleteDetails)
-    left = f"Left on the server: {plural(details.good_left, 'good backup')}"
+    left = f"Left: {plural(details.good_left, 'proven backup')}"
     if latest := details.newest_left:
-        left += f"; the newest is {latest.id} of {stamp(latest.created_at)}"
+        left += f", the newest of {stamp(latest.created_at)}"
     if details.all_left_expire_by:
-        left += f"; all of these expire by {stamp(details.all_left_expire_by)}"
-    lines = [
-        f"Delete backup {operation.backup_id} for good? This cannot be undone.",
-        *target_lines(operation),
-        left,
-        *_warnings(operation),
-    ]
-    return Question("\n".join(lines), "delete", "Yes, delete this backup for good", True)
+        left += f"; all expire by {stamp(details.all_left_expire_by)}"
+    text = question_text(
+        fitting(
+            f"Delete backup {operation.backup_id} of server {operation.server_id} ",
+            operation.server_name,
+            " for good?",
+        ),
+        f"This cannot be undone.{_needed_by(details)}",
+        f"{left}.",
+        backup_line(operation),
+    )
+    return Question(text, "delete", "Yes, delete this backup for good", True, in_full(operation))
+
+
+def _needed_by(details: DeleteDetails) -> str:
+    """Which restores need the backup, in the rest of a line."""
+    back, source = details.way_back_of, details.being_restored_by
+    if back and source:
+        return f" It is the way back of {back}; {source} restores it."
+    if back:
+        return f" It is the way back of the restore {back}."
+    return f" The restore {source} is putting it back now." if source else ""
 
 
 def _warnings(operation: Operation) -> list[str]:

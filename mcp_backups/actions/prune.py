@@ -1,41 +1,23 @@
-"""prune_backups: a server's manual backups by keep rules; planned once, then one delete after another.
+"""prune_backups: a server's manual backups by keep rules and age; planned once, then deleted one after another."""
 
-Each delete is an operation of its own, under the same guards as `delete_backup`. What became of the prune is what
-became of them; it is kept nowhere else.
-"""
-
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Literal
 
 from mcp_backups.actions import delete
+from mcp_backups.actions.deletes import execute_prune, keep_of, look_at_deletes, outcome
 from mcp_backups.api.servers import read_servers, require_server
+from mcp_backups.clock import Moment
 from mcp_backups.errors import (
-    AuthFailedError,
-    BackupsError,
-    BudgetExhaustedError,
-    BusyError,
-    ConfigError,
-    NotFoundError,
     PolicyDeniedError,
-    RateLimitedError,
-    TargetChangedError,
 )
 from mcp_backups.operations import (
-    CANNOT_SEE,
-    LEDGER_AWAY,
-    OPEN,
-    UNSETTLED,
-    ApprovedBy,
+    MOST_IN_LINE,
     Arguments,
     Context,
-    DeleteDetails,
     Entries,
     Facts,
     Inventory,
-    Observation,
     Operation,
     Person,
     PruneDetails,
@@ -47,44 +29,27 @@ from mcp_backups.operations import (
     Status,
     Steps,
     authorize,
-    backup_line,
+    budget_after,
     check_budget,
     check_complete,
     check_open,
     check_prune,
-    combined,
     counted,
-    deletes_left,
-    execute,
+    fitting,
+    in_full,
+    in_words,
     judge_all,
-    left_behind,
     new_id,
-    outcome_of_other,
-    server_line,
-    settle,
-    still_open,
-    supersede,
+    question_text,
 )
 from mcp_backups.retention import Keep
-from mcp_backups.text import listed, plural, stamp
-
-Outcome = Literal["deleted", "gone", "not deleted", "unknown"]
-"""What became of one backup: deleted; gone already, not by the prune; refused; or not known."""
-
-ALL_SEEN = "each is absent from the complete list"
-"""How it is known that a prune is finished."""
-
-_DELETE_SECONDS = 30.0
-"""What a delete may take, and so must be left of the call to begin it: 25 s to send it, and time to look before."""
-
-_END_A_PRUNE = (AuthFailedError, BudgetExhaustedError, ConfigError, RateLimitedError)
-"""Refusals that are about every further delete as well."""
-
-_TO_TRY = OPEN | UNSETTLED | {Status.EXPIRED}
-"""The statuses of a delete that is still to be begun, or to be settled first."""
+from mcp_backups.text import listed, plural, size, stamp, stamp_after
 
 _NAMED = 10
-"""Backups of a kind that a question or a sentence names; the operation shows them all."""
+"""Backups of a kind that a sentence names; the operation shows them all."""
+
+CanShow = Callable[[Context, Operation], bool]
+"""Whether an answer has room for all that a plan deletes."""
 
 
 async def prune(
@@ -92,6 +57,7 @@ async def prune(
     server_id: int,
     keep: Keep,
     *,
+    can_show: CanShow,
     confirm: bool,
     operation_id: str,
     person: Person,
@@ -108,19 +74,16 @@ async def prune(
         "keep_daily": keep.daily,
         "keep_weekly": keep.weekly,
         "keep_monthly": keep.monthly,
+        "older_than_days": keep.older_than_days,
     }
     request = Request("prune_backups", arguments, confirm, operation_id, person)
-    return await authorize(context, request, Steps(_plan, question, partial(_execute, report)))
-
-
-def _keep(operation: Operation) -> Keep:
-    return Keep(*(int(operation.arguments[f"keep_{name}"]) for name in ("last", "daily", "weekly", "monthly")))
+    return await authorize(context, request, Steps(partial(_plan, can_show), partial(execute_prune, report)))
 
 
 # The plan
 
 
-async def _plan(context: Context, request: Request) -> Operation:
+async def _plan(can_show: CanShow, context: Context, request: Request) -> Operation:
     server_id = int(request.arguments["server_id"])
     check_prune(context.settings, server_id)
     with context.reading():
@@ -135,209 +98,47 @@ async def _plan(context: Context, request: Request) -> Operation:
         server_id=server_id,
         server_name=next((backup.server_name for backup in backups.rows), ""),
         details=PruneDetails(),
-        principal=context.principal,
-        **context.identity._asdict(),
-        created=context.moment(),
+        **context.origin(),
     )
     try:
-        return await context.record(await _judged(context, draft, await context.inventory(server_id, backups)))
+        inventory = await context.inventory(server_id, backups)
+        return await context.record(await _judged(context, draft, inventory, can_show))
     except PolicyDeniedError as refusal:
         await context.record(draft.with_error(Status.REFUSED, refusal))
         raise
 
 
-async def _judged(context: Context, draft: Operation, inventory: Inventory) -> Operation:
-    """The plan, with what becomes of each backup; there is nothing to approve when none is to be deleted."""
+async def _judged(context: Context, draft: Operation, inventory: Inventory, can_show: CanShow) -> Operation:
+    """The plan, with what becomes of each backup; there is nothing to approve when none is to be deleted.
+
+    The oldest go first: as many as the budget allows, and as an answer can show.
+    """
     check_complete(draft.server_id, inventory)
 
-    def before(entries: Entries) -> list[Operation]:
+    def before(entries: Entries) -> list[Moment]:
         check_open(context, entries, draft.server_id)
-        return counted(context, entries, "delete_backup")
+        return counted(context, entries, "delete_backup", draft.server_id)
 
-    sent = await context.ledger.read(before)
-    room = deletes_left(context.settings, sent, draft.created)
-    details = PruneDetails(items=judge_all(context.settings, inventory, draft.server_id, _keep(draft), room), room=room)
-    if details.planned("later") and not room:
-        check_budget(context.settings, "delete_backup", draft.server_id, sent, draft.created)
-    going = {item.backup.id for item in details.planned("delete")}
+    settings, sent = context.settings, await context.ledger.read(before)
+    items = judge_all(settings, inventory, draft.server_id, keep_of(draft))
+    going = [item.backup.id for item in reversed(items) if item.fate == "delete"]
+
+    def within(room: int) -> Operation:
+        """The plan that deletes so many."""
+        later = set(going[room:])
+        told = (item.model_copy(update={"fate": "later"}) if item.backup.id in later else item for item in items)
+        if not room:
+            return draft.updated(status=Status.SUCCEEDED, details=PruneDetails(items=tuple(told)))
+        end = delete.end_of_all(inventory.proven_on(draft.server_id, without=set(going[:room])))
+        budget = budget_after(settings, "delete_backup", room, sent, draft.created)
+        return draft.updated(details=PruneDetails(items=tuple(told), all_left_expire_by=end, budget=budget))
+
     if not going:
-        return draft.updated(status=Status.SUCCEEDED, details=details)
-    end = delete.end_of_all(inventory.proven_on(draft.server_id, without=going))
-    return draft.updated(details=details.model_copy(update={"all_left_expire_by": end}))
-
-
-# The execution
-
-
-async def _execute(report: ReportProgress, context: Context, operation: Operation, approved_by: ApprovedBy) -> Result:
-    """Carry on with a prune that was consented to, if no other call is at it."""
-    check_prune(context.settings, operation.server_id)  # a rule that holds for each of them is told once
-    if context.liveness.is_here(operation.id):
-        raise _busy(operation)
-    with context.liveness.at_work(operation.id) as owner:
-        taken = await context.ledger.write(lambda entries: _take_up(context, entries, operation, approved_by, owner))
-        return await _delete_all(context, taken, report) if taken else await outcome_of_other(context, operation.id)
-
-
-def _take_up(
-    context: Context, entries: Entries, operation: Operation, approved_by: ApprovedBy, owner: str
-) -> Operation | None:
-    """The prune, now this call's to carry out; each delete has its id, by which it is known again. None if it ended."""
-    current = still_open(context, entries, operation)
-    if current is None:
-        return None
-    if current.owner not in {"", owner} and context.liveness.is_at_work(current.owner, current.id):
-        raise _busy(current)
-    if current.status is Status.PLANNED:
-        items = (
-            item.model_copy(update={"operation_id": new_id()}) if item.fate == "delete" else item
-            for item in current.of(PruneDetails).items
-        )
-        current = entries.save(current.updated(status=Status.APPROVED, approved_by=approved_by, items=tuple(items)))
-    sent = current.sent or context.moment()
-    return entries.save(current.updated(status=Status.PREPARING, owner=owner, sent=sent))
-
-
-def _busy(operation: Operation) -> BusyError:
-    return BusyError(
-        f"Another call is carrying out {operation.id}.", f"Call get_operation(operation_id={operation.id!r})."
-    )
-
-
-async def _delete_all(context: Context, operation: Operation, report: ReportProgress) -> Result:
-    """Delete one after another, the oldest first, until all are tried, one is unknown, or the time of a call is up.
-
-    One that is refused, or gone already, keeps none of the others.
-    """
-    due = operation.of(PruneDetails).planned("delete")[::-1]
-    begun = {each.id: each for each in await _deletes(context, operation)}
-    for number, item in enumerate(due, start=1):
-        if item.operation_id in begun and begun[item.operation_id].status not in _TO_TRY:
-            continue
-        if context.seconds_left < _DELETE_SECONDS:
-            break
-        try:
-            made, error = await _delete_one(context, operation, item)
-        except BackupsError as obstacle:  # nothing was sent for this one: the same call may go on with it
-            if combined(begun.values()) == "nothing":
-                raise
-            return await _recorded(context, operation, begun, obstacle)
-        begun[made.id] = made
-        if made.changed == "unknown" or isinstance(error, _END_A_PRUNE):
-            status = Status.UNKNOWN if made.changed == "unknown" else Status.FAILED
-            stopped = operation.updated(status=status, error_code=made.error_code, error=made.error, advice=made.advice)
-            result = await _recorded(context, stopped, begun)
-            if error and all(outcome(each) == "not deleted" for each in begun.values()):
-                raise error
-            return result
-        await report(number, len(due), f"{operation.id}: {number} of {plural(len(due), 'backup')} tried")
-    else:
-        operation = _ended(operation, begun)
-    return await _recorded(context, operation, begun)
-
-
-async def _delete_one(context: Context, operation: Operation, item: PruneItem) -> tuple[Operation, BackupsError | None]:
-    """What became of one more delete; and the error that it met, if it did.
-
-    Raises:
-        BackupsError: Nothing was sent for it, and nothing refused.
-    """
-    begun = await context.ledger.write(lambda entries: _delete_for(context, entries, operation, item))
-    try:
-        if begun.status in OPEN:
-            check = partial(_check_again, operation)
-            result = await execute(context, begun, operation.approved_by, check=check)
-        else:
-            result = await settle(context, begun)
-    except BackupsError as error:
-        try:
-            made = await context.find(begun.id) or begun
-        except LEDGER_AWAY:
-            if error.changed == "nothing":
-                raise error from None
-            made = begun.with_error(Status.UNKNOWN, error)
-        if made.status in OPEN:
-            raise
-        return made, error
-    return result.operation, None
-
-
-def _check_again(prune: Operation, context: Context, operation: Operation, seen: Observation) -> None:
-    """Whether the delete is still allowed, and no rule keeps the backup by now: what was kept instead may be gone.
-
-    Raises:
-        PolicyDeniedError, TargetChangedError: It is not, or one does.
-    """
-    delete.check_again(context, operation, seen)
-    room = len(prune.of(PruneDetails).items)
-    items = judge_all(context.settings, seen.inventory, prune.server_id, _keep(prune), room)
-    now = next((each for each in items if each.backup.id == operation.backup_id), None)
-    if now and now.fate == "keep":
-        raise TargetChangedError(
-            f"Backup {operation.backup_id} would be kept by now ({now.reason}), unlike when the plan was made.",
-            "Call again without operation_id for a new plan.",
-        )
-
-
-def _delete_for(context: Context, entries: Entries, operation: Operation, item: PruneItem) -> Operation:
-    """The operation that deletes one backup of a prune: as it came to be, or else planned now.
-
-    Its arguments are not those of delete_backup, so that no other call can confirm it.
-    """
-    begun = entries.get(item.operation_id)
-    if begun and begun.status not in OPEN | {Status.EXPIRED}:
-        return begun
-    return entries.save(
-        Operation(
-            id=item.operation_id,
-            action="delete_backup",
-            status=Status.PLANNED,
-            arguments={"server_id": operation.server_id, "backup_id": item.backup.id},
-            server_id=operation.server_id,
-            server_name=operation.server_name,
-            backup_id=item.backup.id,
-            backup=item.backup,
-            details=DeleteDetails(part_of=operation.id),
-            principal=operation.principal,
-            **operation.identity._asdict(),
-            created=context.moment(),
-        )
-    )
-
-
-async def _deletes(context: Context, operation: Operation) -> list[Operation]:
-    """The deletes that a prune began, oldest backup first."""
-    ids = [item.operation_id for item in reversed(operation.of(PruneDetails).items) if item.operation_id]
-    found = await context.ledger.read(lambda entries: [entries.get(each) for each in ids])
-    return [each for each in found if each]
-
-
-def _ended(operation: Operation, deletes: Mapping[str, Operation]) -> Operation:
-    """A prune of which every delete was tried, or one stopped it; its status follows from theirs.
-
-    Finished, once each of its backups has been seen to be gone; failed, where one is refused and stays.
-    """
-    due = operation.of(PruneDetails).planned("delete")
-    outcomes = {outcome(deletes[item.operation_id]) if item.operation_id in deletes else "" for item in due}
-    if "unknown" in outcomes:
-        return operation.updated(status=Status.UNKNOWN)
-    if outcomes & {"", "not deleted"}:
-        return operation.updated(status=Status.FAILED)
-    if any(each.status is Status.ACCEPTED for each in deletes.values()):
-        said = "VPS.org said yes, and not all have been seen to be gone"
-        return operation.updated(status=Status.ACCEPTED, evidence=said)
-    return operation.updated(status=Status.SUCCEEDED, evidence=ALL_SEEN)
-
-
-async def _recorded(
-    context: Context, operation: Operation, deletes: Mapping[str, Operation], obstacle: BackupsError | None = None
-) -> Result:
-    """The prune as it is now, recorded; where that cannot be, each of its deletes is known by its own record."""
-    try:
-        operation = await context.record(operation)
-    except BackupsError as error:
-        obstacle = obstacle or error
-    return Result(operation, deletes=tuple(deletes.values()), obstacle=obstacle)
+        return within(0)
+    check_budget(settings, "delete_backup", sent, draft.created)
+    room = min(len(going), budget_after(settings, "delete_backup", 0, sent, draft.created).left)
+    # Nobody consents to what they were not shown.
+    return next(plan for many in range(room, 0, -1) if can_show(context, plan := within(many)) or many == 1)
 
 
 async def send(_context: Context, operation: Operation) -> Operation:
@@ -352,48 +153,14 @@ async def send(_context: Context, operation: Operation) -> Operation:
 # The outcome, told from a look
 
 
-def outcome(made: Operation) -> Outcome | Literal[""]:
-    """What became of one of its backups; empty while its delete has not been tried."""
-    if made.changed == "unknown":
-        return "unknown"
-    if made.changed == "done":
-        return "deleted"
-    if made.status in OPEN | {Status.EXPIRED}:
-        return ""
-    # Gone, where no list had it any more; where VPS.org denied one that was listed, that is a refusal.
-    return "gone" if made.error_code == NotFoundError.code and made.sent is None else "not deleted"
-
-
 def may_change(operation: Operation) -> bool:
     """Whether looking can tell more of it: whatever became of it, some of its deletes may tell more."""
     return operation.status not in {Status.PLANNED, Status.DECLINED, Status.REFUSED}
 
 
 async def look(context: Context, operation: Operation) -> Result:
-    """What became of its deletes, all judged by one list."""
-    recorded = await _deletes(context, operation)
-    after, unseen = [left_behind(context, each) for each in recorded], ""
-    try:
-        if any(each.sent for each in recorded):
-            backups = await context.api.list_backups(operation.server_id)
-            now = context.moment()
-            after = [
-                delete.judge(each, backups, now) if delete.may_change(each) and context.can_see(each) else each
-                for each in after
-            ]
-    except CANNOT_SEE as error:
-        unseen = error.code
-    if after != recorded:
-        pairs = list(zip(recorded, after, strict=True))
-        with suppress(*LEDGER_AWAY):  # then it is found again at the next look
-            after = await context.ledger.write(
-                lambda entries: [supersede(entries, before, each) if before != each else each for before, each in pairs]
-            )
-    if after and operation.status not in {Status.PREPARING, Status.EXPIRED}:
-        known = _ended(operation, {each.id: each for each in after})
-        was_unknown = operation.status is Status.UNKNOWN is not known.status  # why it was not known is no longer so
-        operation = known.without_error() if was_unknown else known
-    return Result(operation, deletes=tuple(after), unseen=unseen)
+    """What became of its deletes."""
+    return await look_at_deletes(context, operation)
 
 
 # The words
@@ -416,22 +183,22 @@ def summary(result: Result) -> str:
     """What happened, or would."""
     operation, details = result.operation, result.operation.of(PruneDetails)
     deletes = result.deletes
-    gone = [each for each in deletes if outcome(each) == "deleted"]
-    told = _told([each.backup_id for each in gone], details)
+    gone = [each for each in deletes if outcome(each) in {"deleted", "being deleted"}]
+    tried = {each.id for each in deletes if outcome(each)}
     others = {"Gone already": "gone", "Refused": "not deleted", "Not known": "unknown"}
-    named = {
-        head: listed([each.backup_id for each in deletes if outcome(each) == kind], _NAMED)
-        for head, kind in others.items()
-    }
+    named = {head: [each.backup_id for each in deletes if outcome(each) == kind] for head, kind in others.items()}
+    due = details.planned("delete")
+    if operation.status not in {Status.PLANNED, Status.PREPARING}:
+        named["Left"] = [item.backup.id for item in due if item.operation_id not in tried]
     text = _SUMMARY.get(operation.status, "").format(
         server=operation.server_id,
         manual=len(details.items),
-        to_delete=len(details.planned("delete")),
+        to_delete=len(due),
         deleted=len(gone),
-        gone=told,
+        gone=_told([each.backup_id for each in gone], details),
         stopped_at=deletes[-1].backup_id if deletes else 0,
         error=operation.error,
-        rest="".join(f" {head}: {ids}." for head, ids in named.items() if ids),
+        rest="".join(f" {head}: {listed(ids, _NAMED)}." for head, ids in named.items() if ids),
     )
     return text.replace("  ", " ")
 
@@ -446,23 +213,38 @@ def _told(gone: list[int], details: PruneDetails) -> str:
 
 
 def facts(result: Result, _now: datetime) -> Facts:
-    """What bears on the decision."""
+    """What bears on the decision; the counts add up to those of the manual backups."""
     details = result.operation.of(PruneDetails)
     if result.operation.status is Status.REFUSED:
         return {}
+    going = details.planned("delete")
     told: Facts = {
         "manual_backups": len(details.items),
         "to_keep": len(details.planned("keep")),
-        "to_delete": len(details.planned("delete")),
-        "can_be_undone": False,
+        "to_delete": len(going),
     }
+    more = {"left_for_later": len(details.planned("later")), "left_alone": len(details.planned("leave"))}
+    told |= {name: count for name, count in more.items() if count}
+    if going:
+        told |= {"size_to_delete": size(_total(going)), "can_be_undone": False}
     if details.all_left_expire_by:
         told["all_left_expire_by"] = stamp(details.all_left_expire_by)
-    if later := len(details.planned("later")):
-        told["left_for_later"] = later
-        allowed = plural(details.room, "delete")
-        told["budget"] = f"allowed {allowed} when planned; the rest needs another prune later"
+    if details.planned("later"):
+        is_covered = result.approver == "approver" or result.operation.is_for_approver
+        told["later_from"] = _later_from(details) + (", by the same call" if is_covered else "")
+    if details.budget and result.operation.status is Status.PLANNED:
+        told["budget"] = in_words(details.budget, "delete")
     return told
+
+
+def _total(items: Sequence[PruneItem]) -> float:
+    return sum(item.backup.size_mb or 0 for item in items)
+
+
+def _later_from(details: PruneDetails) -> str:
+    """From when another prune may delete what is left for later."""
+    ends = details.budget.more_from if details.budget else None
+    return stamp_after(ends) if ends else "as soon as this prune has ended"
 
 
 def next_step(result: Result, _now: datetime) -> str:
@@ -471,7 +253,8 @@ def next_step(result: Result, _now: datetime) -> str:
     if operation.status is Status.PREPARING:
         return f"Call {operation.confirming_call} to go on."
     if operation.status is Status.SUCCEEDED and operation.of(PruneDetails).planned("later"):
-        return "For what is left for later, plan another prune when the budget of deletes allows it."
+        when = _later_from(operation.of(PruneDetails))
+        return f"For what is left for later, call prune_backups again without operation_id; possible from: {when}."
     if operation.status is Status.ACCEPTED:
         return (
             f"Do not count on the backups that went. Call get_operation(operation_id={operation.id!r}) later, for up "
@@ -484,17 +267,30 @@ def next_step(result: Result, _now: datetime) -> str:
 def question(operation: Operation) -> Question:
     """What a person is asked before it."""
     details = operation.of(PruneDetails)
-    goes = [item.backup for item in details.planned("delete")]
-    counts = {name.replace("_", "-"): count for name, count in operation.arguments.items() if name != "server_id"}
-    rules = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-    end = details.all_left_expire_by
-    others = "automatic backups are left alone" + (f"; all good backups left expire by {stamp(end)}" if end else "")
-    lines = [
-        f"Delete {len(goes)} of {plural(len(details.items), 'manual backup')} for good? This cannot be undone.",
-        server_line(operation),
-        f"Deleted: what no rule keeps, from {stamp(goes[-1].created_at)} to {stamp(goes[0].created_at)}",
-        *(f"- {backup_line(backup)}" for backup in goes[:_NAMED]),
-        *([f"- and {plural(len(goes) - _NAMED, 'older backup')}"] if len(goes) > _NAMED else []),
-        f"Kept: {len(details.planned('keep'))}, by the rules {rules}; {others}",
-    ]
-    return Question("\n".join(lines), "count", "Type the number of backups to delete", len(goes))
+    goes = details.covered(by_approver=operation.is_for_approver)
+    stay = len(details.items) - len(goes)
+    first, last = goes[-1].backup.created_at, goes[0].backup.created_at
+    left = f"Left: {plural(stay, 'manual backup')}, and all automatic ones"
+    if end := details.all_left_expire_by:
+        left += f"; all proven ones expire by {stamp(end)}"
+    text = question_text(
+        fitting(
+            f"Delete {len(goes)} of {plural(len(details.items), 'manual backup')} of server {operation.server_id} ",
+            operation.server_name,
+            " for good?",
+        ),
+        f"This cannot be undone. They are of {stamp(first)} to {stamp(last)}, {size(_total(goes))} in all.",
+        f"{left}.",
+        _ids_in_a_line([item.backup.id for item in goes]),
+    )
+    rules = {name.replace("_", "-"): count for name, count in operation.arguments.items() if name != "server_id"}
+    told = ", ".join(f"{name} {count}" for name, count in rules.items() if count)
+    later = ", with those left for later" if len(goes) > len(details.planned("delete")) else ""
+    label = f"Type the number of backups to delete{later}"
+    return Question(text, "count", label, len(goes), f"The rules: {told}. {in_full(operation)}".strip())
+
+
+def _ids_in_a_line(ids: Sequence[int]) -> str:
+    """As many ids as a line of a question holds, and how many more there are."""
+    told = [f"Backups: {listed(ids, most)}" for most in range(len(ids), 0, -1)]
+    return next((line for line in told if len(line) <= MOST_IN_LINE), told[-1])

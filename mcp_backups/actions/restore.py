@@ -1,27 +1,28 @@
 """restore_server: a server set back to one of its own backups, with a safety backup before it as the way back."""
 
+from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
+from functools import partial
 
-from mcp_backups.actions import create
+from mcp_backups.actions.safety import Waiting, look_at_safety, prepare, way_back
 from mcp_backups.errors import (
     ApiError,
     BackupsError,
     OutcomeUnknownError,
-    PolicyDeniedError,
     TargetChangedError,
 )
-from mcp_backups.health import expires_within, is_restorable, is_usable, is_younger, newest
-from mcp_backups.models import Backup
+from mcp_backups.health import is_usable
 from mcp_backups.operations import (
     CANNOT_SEE,
+    CLOSED_FOR,
+    LAST_LOOK_SECONDS,
     LEDGER_AWAY,
     ApprovedBy,
     Arguments,
     Context,
     Entries,
     Facts,
-    Inventory,
     Observation,
     Operation,
     Person,
@@ -30,33 +31,30 @@ from mcp_backups.operations import (
     RestoreDetails,
     Result,
     Status,
+    StatusSeen,
     Steps,
     authorize,
+    backup_line,
     can_be_typed,
-    carry_out,
-    check_ledger,
     check_restore,
     check_server,
-    counted,
     execute,
+    fitting,
+    follow,
+    in_full,
+    in_words,
+    is_taking_back,
     may_have_acted,
     new_id,
-    next_restore,
     observe,
+    question_text,
     record_plan,
-    settle,
-    still_open,
-    supersede,
-    target_lines,
+    restores_of,
+    undo_allowed_from,
 )
-from mcp_backups.text import stamp
+from mcp_backups.text import stamp, stamp_after
 
-SAFETY_AGE = timedelta(minutes=60)
-"""A completed backup younger than this is a way back; with none, a safety backup is made before a restore."""
-
-_WAY_BACK_LASTS = timedelta(hours=24)
-_SAFETY_DESCRIPTION = "Safety backup before a restore"
-_PLAN_AGAIN = "Call again without operation_id for a new plan."
+_MOST_STATUSES = 5
 
 
 async def restore(
@@ -65,18 +63,19 @@ async def restore(
     backup_id: int,
     *,
     safety_backup: bool,
+    waiting: Waiting,
     confirm: bool,
     operation_id: str,
     person: Person,
 ) -> Result:
-    """Plan to restore a server or, when that is consented to, make its safety backup or restore it.
+    """Plan to restore a server or, when that is consented to, make its safety backup and restore it.
 
     Raises:
         BackupsError: Nothing was restored, or it is not known.
     """
     arguments: Arguments = {"server_id": server_id, "backup_id": backup_id, "safety_backup": safety_backup}
     request = Request("restore_server", arguments, confirm, operation_id, person)
-    return await authorize(context, request, Steps(_plan, question, _execute))
+    return await authorize(context, request, Steps(_plan, partial(execute_restore, waiting)))
 
 
 # The plan
@@ -100,9 +99,7 @@ def draft(context: Context, arguments: Arguments, seen: Observation) -> Operatio
         backup_id=seen.target.id,
         backup=seen.target,
         details=RestoreDetails(way_back=way_back(seen.inventory, seen.target)),
-        principal=context.principal,
-        **context.identity._asdict(),
-        created=context.moment(),
+        **context.origin(),
     )
 
 
@@ -112,28 +109,33 @@ def _check_rules(context: Context, operation: Operation, seen: Observation) -> N
     check_restore(context.settings, seen.target, operation.server_id, seen.inventory, safety_backup=makes_backup)
 
 
-def way_back(inventory: Inventory, target: Backup) -> Backup | None:
-    """The backup that would undo a restore of `target`: recent, lasting, of the server as it is; None if none is."""
-    return newest(
-        backup
-        for backup in inventory.backups.rows
-        if backup.server_id == target.server_id
-        and backup.id != target.id
-        and backup.id not in inventory.doubtful
-        and not (inventory.restored and backup.created_at <= inventory.restored.at_upstream)
-        and is_restorable(backup)
-        and is_younger(backup, SAFETY_AGE, inventory.now)
-        and not expires_within(backup, _WAY_BACK_LASTS, inventory.now)
-    )
-
-
 # The execution
 
 
-async def _execute(context: Context, operation: Operation, approved_by: ApprovedBy) -> Result:
-    return await execute(
-        context, operation, approved_by, check=_check_again, prepare=_wait_for_safety, complete=_with_undo
-    )
+async def execute_restore(waiting: Waiting, context: Context, operation: Operation, approved_by: ApprovedBy) -> Result:
+    """Carry out a plan to restore; then look at the server for what is left of the time that the call may wait."""
+    until = context.called_at + waiting.seconds
+    make_safe = partial(prepare, waiting, until)
+    try:
+        result = await execute(
+            context.with_overtime(), operation, approved_by, check=_check_again, prepare=make_safe, complete=_with_undo
+        )
+    except BackupsError as error:
+        raise error.beside(await _made_for(context, operation)) from error.__cause__
+    is_sent = result.operation.status is Status.ACCEPTED and not result.replayed
+    if not is_sent or context.seconds_to_read(before_sending=False) < LAST_LOOK_SECONDS:
+        return result
+    left = until - context.clock.ticks()
+    return await follow(context, result.operation, left, waiting.reporting(left))
+
+
+async def _made_for(context: Context, operation: Operation) -> str:
+    """What was made for a restore that came to nothing, or may have; empty if nothing was, or nobody can tell."""
+    with suppress(*LEDGER_AWAY):
+        operation = await context.find(operation.id) or operation
+        safety = await context.find(operation.of(RestoreDetails).safety_operation)
+        return made(Result(operation, safety=safety))
+    return ""
 
 
 def _check_again(context: Context, operation: Operation, seen: Observation) -> None:
@@ -144,103 +146,14 @@ def _check_again(context: Context, operation: Operation, seen: Observation) -> N
         raise TargetChangedError(f"The way back that the plan {operation.id} showed is no longer recent, or gone.")
 
 
-async def _wait_for_safety(
-    context: Context, operation: Operation, approved_by: ApprovedBy, seen: Observation
-) -> Result | None:
-    """See to it that there is a way back before a restore is sent. Returns what it waits for, None if for nothing."""
-    if not operation.arguments.get("safety_backup"):
-        return None
-    if not operation.of(RestoreDetails).safety_operation:
-        if way_back(seen.inventory, seen.target):
-            return None
-        return await settle(context, await _start_safety(context, operation, approved_by, seen))
-    # Whatever else is there by now: until it is known what became of this one, its server is closed.
-    result = await settle(context, operation)
-    if result.safety is None or result.safety.status is not Status.SUCCEEDED:
-        return result
-    return None if _is_there(context, result.safety, seen) else result
-
-
-def _is_there(context: Context, safety: Operation, seen: Observation) -> bool:
-    """Whether a finished safety backup is a way back; False while the list does not tell.
-
-    Raises:
-        PolicyDeniedError: It cannot.
-    """
-    backups, now = seen.inventory.backups, context.moment()
-    is_listed = safety.backup_id in backups.ids
-    may_come = safety.since.within(create.LIST_LAGS, now) or not backups.complete_for(safety.server_id)
-    if safety.backup is None or not is_restorable(safety.backup) or not (is_listed or may_come):
-        raise PolicyDeniedError(
-            f"The safety backup {safety.backup_id} is empty or no longer there, so nothing is restored.", _PLAN_AGAIN
-        )
-    restored = seen.inventory.restored
-    if restored and restored.ago(now) < safety.since.ago(now):
-        raise PolicyDeniedError(
-            f"Another restore was sent since the safety backup {safety.backup_id} was asked for, which does not hold "
-            "what that made of the server.",
-            _PLAN_AGAIN,
-        )
-    return is_listed
-
-
-async def _start_safety(
-    context: Context, operation: Operation, approved_by: ApprovedBy, seen: Observation
-) -> Operation:
-    """Have the safety backup made; returns the restore that waits for it."""
-    arguments: Arguments = {"server_id": operation.server_id, "description": _SAFETY_DESCRIPTION}
-    safety = create.intent(context, arguments, seen.inventory.backups).updated(is_safety=True)
-
-    def intend(entries: Entries, owner: str) -> Operation | None:
-        current = still_open(context, entries, operation)
-        if current is None or current.of(RestoreDetails).safety_operation:
-            return None
-        check_ledger(context, entries, current)
-        under_way = _under_way(context, entries, arguments, current)
-        approved = entries.save(current.updated(status=Status.APPROVED, approved_by=approved_by))
-        entries.save(approved.updated(status=Status.PREPARING, safety_operation=(under_way or safety).id))
-        return None if under_way else entries.save(safety.updated(owner=owner))
-
-    def current(entries: Entries) -> Operation:
-        return entries.get(operation.id) or operation
-
-    try:
-        await carry_out(context, safety.id, intend)
-    except OutcomeUnknownError:
-        pass  # it waits, closed, until the safety backup is found
-    except BackupsError as error:
-        with suppress(*LEDGER_AWAY):  # what went wrong before is what is to be told
-            before = await context.ledger.read(current)
-            if before.of(RestoreDetails).safety_operation == safety.id:
-                failed = before.with_error(Status.FAILED, error)
-                await context.ledger.write(lambda entries: supersede(entries, before, failed))
-        raise
-    try:
-        return await context.ledger.read(current)
-    except LEDGER_AWAY as error:
-        raise type(error)(error.what, error.next_step, changed="done") from error
-
-
-def _under_way(context: Context, entries: Entries, arguments: Arguments, restore: Operation) -> Operation | None:
-    """Another restore's safety backup that is just being made, and will do for this one too.
-
-    One that is finished would have been seen; where it was not, it is gone or is what is to be restored.
-    """
-    found = create.find_repeat(context, entries, arguments)
-    is_over = found is None or found.status is Status.SUCCEEDED or found.backup_id == restore.backup_id
-    return None if is_over else found
-
-
 def _with_undo(context: Context, entries: Entries, operation: Operation, seen: Observation) -> Operation:
-    """The restore with the backup that would take it back, and from when on."""
-    before = counted(context, entries, "restore_server")
-    if recent := way_back(seen.inventory, seen.target):
-        undo = recent.id
-    else:
-        safety = entries.get(operation.of(RestoreDetails).safety_operation)
-        undo = safety.backup_id if safety else 0
-    undo_from = next_restore(context.settings, operation.server_id, before, context.moment())
-    return operation.updated(undo_backup_id=undo, undo_from=undo_from)
+    """The restore with the backup that would take it back, and with the restore that it takes back itself."""
+    safety = entries.get(operation.of(RestoreDetails).safety_operation)
+    back = safety or way_back(seen.inventory, seen.target)
+    back_id = back.backup_id if isinstance(back, Operation) else back.id if back else 0
+    # Its own intent is not recorded yet: the last restore is the one before it.
+    before = is_taking_back(context, entries, operation)
+    return operation.updated(undo_backup_id=back_id, takes_back=before.id if before else "")
 
 
 async def send(context: Context, operation: Operation) -> Operation:
@@ -253,10 +166,9 @@ async def send(context: Context, operation: Operation) -> Operation:
         raise OutcomeUnknownError(
             f"VPS.org gave no certain answer to {operation.id} (restore of backup {operation.backup_id} to server "
             f"{operation.server_id}): the restore may be running.",
-            "Do not repeat it; let the user look at the server, and call "
-            f"get_operation(operation_id={operation.id!r}) for what is known.",
+            _look_at_server(operation),
         ) from error
-    return operation.updated(status=Status.ACCEPTED, evidence="VPS.org's answer")
+    return operation.updated(status=Status.ACCEPTED, evidence="VPS.org said yes; no more is known for sure")
 
 
 # The outcome, told from a look
@@ -270,14 +182,22 @@ def may_change(operation: Operation) -> bool:
 async def look(context: Context, operation: Operation) -> Result:
     """What there is to see of it: its safety backup, its way back, and the server's status, which is no proof."""
     if operation.status is Status.PREPARING:
-        return await _look_at_safety(context, operation)
+        return await look_at_safety(context, operation)
     result = await _look_at_undo(context, operation)
     try:
         servers = await context.api.list_servers()
     except CANNOT_SEE as error:
         return result._replace(unseen=error.code)
     status = next((server.status for server in servers.rows if server.id == operation.server_id), "")
-    return result._replace(server_status=status)
+    return result._replace(operation=_with_status(result.operation, status, context.now))
+
+
+def _with_status(operation: Operation, status: str, now: datetime) -> Operation:
+    """The restore with the server's status, where that is another than was seen before."""
+    known = operation.of(RestoreDetails).statuses
+    if not status or (known and known[-1].status == status):
+        return operation
+    return operation.updated(statuses=(*known, StatusSeen(status=status, at=now))[-_MOST_STATUSES:])
 
 
 async def _look_at_undo(context: Context, operation: Operation) -> Result:
@@ -290,26 +210,10 @@ async def _look_at_undo(context: Context, operation: Operation) -> Result:
     kept = next((backup for backup in backups.rows if backup.id == undo), None)
     is_lost = not is_usable(kept, inventory.now) if kept else backups.complete_for(operation.server_id)
     if is_lost:
-        return Result(operation.updated(undo_backup_id=0))
-    return Result(operation, is_undoable=undo not in inventory.doubtful)
-
-
-async def _look_at_safety(context: Context, operation: Operation) -> Result:
-    recorded = await context.find(operation.of(RestoreDetails).safety_operation)
-    if recorded is None:
-        return Result(operation)
-    result = await settle(context, recorded)
-    safety = result.operation
-    if safety.status is Status.FAILED:
-        operation = operation.updated(
-            status=Status.FAILED,
-            error_code=safety.error_code,
-            error=f"The safety backup failed, so nothing was restored. {safety.error}",
-            advice=safety.advice,
-        )
-    if result.is_gone and safety.since.within(create.LIST_LAGS, context.moment()):
-        safety = safety.updated(status=Status.ACCEPTED)  # the list may be behind again: nothing is lost by waiting
-    return Result(operation, safety=safety, unseen=result.unseen)
+        return Result(operation.updated(undo_lost=True))
+    restores = await context.ledger.read(lambda entries: restores_of(context, entries, operation.server_id))
+    allowed = undo_allowed_from(context.settings, restores, undo, context.moment())
+    return Result(operation, is_undoable=undo not in inventory.doubtful, undo_from=allowed)
 
 
 # The words
@@ -332,8 +236,8 @@ def summary(result: Result) -> str:
     return _SUMMARY.get(operation.status, "").format(backup=operation.backup_id, server=operation.server_id)
 
 
-def facts(result: Result, now: datetime) -> Facts:
-    """What is lost, and the way back."""
+def facts(result: Result, _now: datetime) -> Facts:
+    """What is lost, and the way back: until when, and what limits it."""
     operation, details = result.operation, result.operation.of(RestoreDetails)
     told: Facts = {
         "lost": _lost(operation),
@@ -343,59 +247,110 @@ def facts(result: Result, now: datetime) -> Facts:
     if safety := result.safety:
         told["safety_backup"] = safety.backup_id or "not known yet"
         told["safety_backup_status"] = safety.status.value
-        told["safety_backup_operation"] = safety.id
     elif details.undo_backup_id:
         told["safety_backup"] = details.undo_backup_id
-    elif details.safety_operation:
+    if details.safety_operation:
         told["safety_backup_operation"] = details.safety_operation
-    if details.undo_from and details.undo_from > now and undo(result):
-        told["undo_not_before"] = stamp(details.undo_from + timedelta(seconds=59))  # a stamp cuts to the minute
+    if told["can_be_undone"]:
+        told["undo_terms"] = _undo_terms(operation)
+    if result.undo_from and undo(result):
+        told["undo_not_before"] = stamp_after(result.undo_from)
+    if details.takes_back:
+        told["takes_back"] = f"{details.takes_back}, outside the budget of restores"
+    if details.budget and operation.status is Status.PLANNED:
+        told["budget"] = in_words(details.budget, "restore")
+    if details.statuses:
+        told["server_status"] = _statuses_in_words(details.statuses)
     return told
+
+
+def _undo_terms(operation: Operation) -> str:
+    """How it can be taken back, until when, and by what that is limited."""
+    details, back = operation.of(RestoreDetails), operation.of(RestoreDetails).way_back
+    which = "restore that backup" if back or operation.sent else "restore the safety backup"
+    end = (
+        f"until it expires at {stamp(back.expires_at)}" if back and back.expires_at else "it does not expire by itself"
+    )
+    if details.takes_back:
+        return f"{which}; {end}; that counts in the budget of restores, since this one takes back another"
+    return f"{which}; {end}; once, outside the budget of restores"
+
+
+def _statuses_in_words(statuses: Sequence[StatusSeen]) -> str:
+    """`restoring 21:03Z, active since 21:05Z`, as VPS.org showed them."""
+    told = [f"{each.status} {each.at:%H:%M}Z" for each in statuses[:-1]]
+    return ", ".join([*told, f"{statuses[-1].status} since {statuses[-1].at:%H:%M}Z"])
+
+
+def made(result: Result) -> str:
+    """The safety backup that was made, or asked for, for a restore; empty if none was."""
+    details = result.operation.details
+    if not isinstance(details, RestoreDetails) or not details.safety_operation:
+        return ""
+    if result.safety and result.safety.changed == "nothing":
+        return ""
+    backup_id = result.safety.backup_id if result.safety else details.undo_backup_id
+    return f"safety backup {backup_id}" if backup_id else f"a safety backup, by {details.safety_operation}"
 
 
 def undo(result: Result) -> str | None:
     """The call that would take it back; None when there is none."""
-    operation = result.operation
-    if not isinstance(operation.details, RestoreDetails) or operation.changed == "nothing" or not result.is_undoable:
+    operation, details = result.operation, result.operation.details
+    is_open = operation.changed != "nothing" and result.is_undoable
+    if not isinstance(details, RestoreDetails) or not is_open or not _can_be_undone(operation):
         return None
-    back = operation.details.undo_backup_id
-    return f"restore_server(server_id={operation.server_id}, backup_id={back})" if back else None
+    return f"restore_server(server_id={operation.server_id}, backup_id={details.undo_backup_id})"
 
 
 def next_step(result: Result, _now: datetime) -> str:
     """What to do while it waits, or is under way."""
     operation = result.operation
-    look = f"get_operation(operation_id={operation.id!r}"
     if operation.status is Status.ACCEPTED:
-        return f"Check the server itself in some minutes; {look}) shows its status."
-    if operation.status is not Status.PREPARING:
-        return ""
-    if result.safety and result.safety.status is Status.SUCCEEDED:
-        return f"The safety backup is finished. Call {operation.confirming_call} to send the restore."
-    wait = f"{look}, wait_seconds=45)"
-    return f"Call {wait} until the safety backup is finished, then {operation.confirming_call}."
+        return (
+            "Ask the user to look at the server itself, which alone shows that it is as it was; get_operation"
+            f"(operation_id={operation.id!r}) shows its status at VPS.org, for some 30 minutes more."
+        )
+    if operation.status is Status.UNKNOWN:
+        return _look_at_server(operation)
+    if operation.status is Status.PREPARING:
+        return f"Call {operation.confirming_call} to go on: it waits for the safety backup, and then restores."
+    return ""
+
+
+def _look_at_server(operation: Operation) -> str:
+    """What can be done about a restore of which nobody knows whether it is running."""
+    until = stamp_after(operation.since.latest + CLOSED_FOR)
+    return (
+        "Do not repeat it: no list tells whether it took effect. Ask the user to look at the server itself, whether it "
+        f"holds what was written since the backup was made. get_operation(operation_id={operation.id!r}) shows the "
+        f"server's status; until {until} nothing else is deleted or restored on this server."
+    )
 
 
 def question(operation: Operation) -> Question:
     """What a person is asked before it."""
-    name = operation.server_name
+    name, back = operation.server_name, operation.of(RestoreDetails).way_back
     which, expected = ("name", name) if can_be_typed(name) else ("id", str(operation.server_id))
-    lines = [
-        f"Restore server {operation.server_id} to backup {operation.backup_id}?",
-        *target_lines(operation),
-        f"Lost: {_lost(operation)}",
-        f"Safety backup of the server as it is now: {_way_back_in_words(operation)}",
-        "It can be undone by restoring that backup; only what was written after it stays lost."
-        if _can_be_undone(operation)
-        else "It cannot be undone.",
-    ]
-    return Question("\n".join(lines), f"server_{which}", f"Type the server's {which} to restore it", expected)
+    way = "It cannot be undone: no safety backup is made."
+    if back:
+        end = f", until that expires at {stamp(back.expires_at)}" if back.expires_at else ""
+        way = f"It can be undone with backup {back.id}{end}."
+    elif operation.arguments["safety_backup"]:
+        way = "It can be undone with the safety backup of the server as it is, which is made first."
+    text = question_text(
+        fitting(f"Restore server {operation.server_id} ", name, f" to backup {operation.backup_id}?"),
+        f"Lost: {_lost(operation)}.",
+        way,
+        backup_line(operation),
+    )
+    label = f"Type the server's {which} to restore it"
+    return Question(text, f"server_{which}", label, expected, in_full(operation))
 
 
 def _lost(operation: Operation) -> str:
     # Clocks differ by minutes: no loss is told that lies in the future.
-    made = operation.backup.created_at if operation.backup else operation.created.latest
-    return f"everything written to the server since {stamp(min(made, operation.created.latest))}"
+    made_at = operation.backup.created_at if operation.backup else operation.created.latest
+    return f"everything written to the server since {stamp(min(made_at, operation.created.latest))}"
 
 
 def _way_back_in_words(operation: Operation) -> str:
@@ -408,5 +363,5 @@ def _can_be_undone(operation: Operation) -> bool:
     """Whether there is a way back or, before it is sent, will be."""
     details = operation.of(RestoreDetails)
     if operation.sent:
-        return bool(details.undo_backup_id)
+        return bool(details.undo_backup_id) and not details.undo_lost
     return bool(details.way_back or operation.arguments["safety_backup"])

@@ -16,10 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mcp_backups.commands.terminal import ACCENT, open_console, printable
-from mcp_backups.ledger import OF_THE_LEDGER, Event, open_for_audit, wholes
+from mcp_backups.ledger import LOSS_ACCEPTED, OF_THE_LEDGER, Event, open_for_audit, wholes
 from mcp_backups.operations import Entries, Operation
 from mcp_backups.settings import Settings
-from mcp_backups.text import age, plural, safe_text
+from mcp_backups.text import age, plural, quoted, safe_text, stamp
 
 BAD_NEWS = frozenset({"failed", "refused", "declined", "unknown", "expired"})
 
@@ -86,9 +86,9 @@ def _verdict_on_one(events: Sequence[Event], ledger: Entries) -> tuple[str, bool
     """One line on whether the events of one operation can be trusted, and whether they can."""
     if not events[0].seq:
         return "Nobody consented to it: a plan, which is no event of the chain.", True
-    if ledger.are_as_recorded(events):
-        return f"{plural(len(events), 'event')}, as recorded; mcp-backups audit --verify checks the whole chain", True
-    return f"{plural(len(events), 'event')}, CHANGED since they were recorded", False
+    if fault := ledger.fault_of(events):
+        return f"{plural(len(events), 'event')}, NOT to be trusted: {fault}", False
+    return f"{plural(len(events), 'event')}, as recorded; mcp-backups audit --verify checks the whole chain", True
 
 
 def export_events(settings: Settings, operation_id: str = "") -> int:
@@ -185,10 +185,10 @@ def _steps(events: Sequence[Event], operations: Sequence[Operation | None]) -> T
     table.add_column(style="dim", no_wrap=True)
     table.add_column(min_width=9, no_wrap=True)
     table.add_column()
-    approved_by = ""
+    before: Operation | None = None
     for event, operation in zip(events, operations, strict=True):
-        remarks = list(_remarks(operation, approved_by)) if operation else [_remark_of_ledger(event)]
-        approved_by = operation.approved_by if operation else approved_by
+        remarks = list(_remarks(operation, before)) if operation else [_remark_of_ledger(event)]
+        before = operation or before
         style = "red" if event.status in BAD_NEWS else ""
         table.add_row(
             str(event.seq or "-"),
@@ -199,9 +199,13 @@ def _steps(events: Sequence[Event], operations: Sequence[Operation | None]) -> T
     return table
 
 
-def _remarks(operation: Operation, known_approval: str) -> Iterator[str]:
-    """Who approved it, where that is new, and how its outcome is known."""
-    if operation.approved_by and operation.approved_by != known_approval:
+def _remarks(operation: Operation, before: Operation | None) -> Iterator[str]:
+    """Who decided, where that is new since the event before, and how its outcome is known."""
+    decision = operation.decision
+    if decision and not (before and before.decision == decision):
+        why = f": {quoted(decision.reason)}" if decision.reason else ""
+        yield f"decided by {decision.by} ({decision.how}) at {stamp(decision.at.wall)}{why}"
+    if operation.approved_by and not (before and before.approved_by == operation.approved_by):
         yield f"approved by: {operation.approved_by}"
     if operation.evidence:
         yield f"evidence: {operation.evidence}"
@@ -213,7 +217,10 @@ def _remark_of_ledger(event: Event) -> str:
     """What an event tells that is not an operation's."""
     if event.operation_id == OF_THE_LEDGER:
         with suppress(ValueError, KeyError, TypeError):
-            return f"the operator accepted: {safe_text(json.loads(event.document)['missing'])}"
+            told = {name: safe_text(text) for name, text in json.loads(event.document).items()}
+            if event.status == LOSS_ACCEPTED:
+                return f"the operator accepted: {told['missing']}"
+            return f"by {told['by']}" + (f": {quoted(told['reason'])}" if told["reason"] else "")
     return "its document cannot be read"
 
 

@@ -73,14 +73,14 @@ def check(
     if isinstance(found, ApiError):
         _print_failure(found, as_json=as_json)
     else:
-        _print(found, as_json=as_json)
+        _print(found, settings, as_json=as_json)
     if fault:
         raise ConfigError(fault)
     return EXIT_CODES[fleet.verdict if fleet else "cannot_tell"]
 
 
-def _print(fleet: FleetHealth, *, as_json: bool) -> None:
-    report = fleet_report(fleet, in_full=True)
+def _print(fleet: FleetHealth, settings: Settings, *, as_json: bool) -> None:
+    report = fleet_report(fleet, settings, in_full=True)
     if as_json:
         sys.stdout.write(report.model_dump_json() + "\n")
     elif sys.stdout.isatty():

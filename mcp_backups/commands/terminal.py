@@ -15,10 +15,8 @@ _GOOD, _OPEN, _WRONG, _BAD = "green", "yellow", "red", "bold red"
 
 TONES = {
     **dict.fromkeys(("ok", "completed", "succeeded", "approved"), _GOOD),
-    **dict.fromkeys(
-        ("at_risk", "orphaned", "in_progress", "planned", "needs_confirmation", "preparing", "sending", "accepted"),
-        _OPEN,
-    ),
+    **dict.fromkeys(("at_risk", "orphaned", "in_progress", "planned", "needs_confirmation"), _OPEN),
+    **dict.fromkeys(("waiting", "needs_approval", "preparing", "sending", "accepted"), _OPEN),
     **dict.fromkeys(("stale", "cannot_tell", "stuck", "doubtful", "unknown", "expired"), _WRONG),
     **dict.fromkeys(("no_good_backup", "failed", "refused", "declined"), _BAD),
 }

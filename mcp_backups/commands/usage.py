@@ -91,6 +91,37 @@ HELP = {
         "Say what you found out by looking at VPS.org: the operation's server opens again for other operations.",
         EXITS,
     ),
+    "approvals": (
+        "list what waits for an approver",
+        (
+            "Operations that somebody has to decide on outside the chat, and those that are approved and not begun;"
+            " oldest first. Needs no token."
+        ),
+        EXITS,
+    ),
+    "approve": (
+        "approve an operation that waits",
+        (
+            "Shows the whole plan beside what is there now, and asks you to type your consent; so it needs a terminal."
+            " It is carried out when it is called again, within an hour, after everything was looked at again."
+        ),
+        "Exit codes: 0 approved, 1 not, 2 wrong usage or settings, or no terminal.",
+    ),
+    "decline": (
+        "decline an operation that waits, or take an approval back",
+        "Possible until the intent to send it is recorded. Whoever asked is told the reason.",
+        "Exit codes: 0 declined, 1 there is nothing to decide on, 2 wrong usage or settings.",
+    ),
+    "freeze": (
+        "send nothing that changes the account until `thaw`",
+        "It holds for every process on this ledger at once, for backups as well. Reading goes on.",
+        EXITS,
+    ),
+    "thaw": (
+        "lift a freeze",
+        "By whoever may approve, on a terminal. What was approved meanwhile is carried out when it is called again.",
+        EXITS,
+    ),
     "ledger": (
         "look after the ledger itself",
         "It holds what was planned and done, and stops all changes where part of it is missing. Needs no token.",

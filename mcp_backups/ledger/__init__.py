@@ -3,11 +3,11 @@
 `Ledger` and `Transaction` are the interface. Behind them another database can take SQLite's place.
 """
 
-from .events import OF_THE_LEDGER, Event, wholes
+from .events import LOSS_ACCEPTED, OF_THE_LEDGER, Event, wholes
 from .key import KEY_BYTES, installation_key
 from .liveness import Liveness
 from .sqlite import Ledger, open_for_audit
-from .transaction import LOSS_ACCEPTED, Transaction
+from .transaction import Transaction
 
 __all__ = [
     "KEY_BYTES",

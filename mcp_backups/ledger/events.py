@@ -18,6 +18,9 @@ GENESIS = "0" * 64
 OF_THE_LEDGER = "ledger"
 """Stands in place of an operation's id where an event is about the ledger itself."""
 
+LOSS_ACCEPTED = "loss_accepted"
+"""The status of an event that says that the operator went on although something was missing."""
+
 
 class Event(NamedTuple):
     """One step of one operation, as it was recorded.

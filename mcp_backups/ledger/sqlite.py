@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from mcp_backups.errors import BackupsError, BusyError, LedgerLostError, LedgerUnavailableError
 
 from .checkpoint import Checkpoint
-from .events import GENESIS
+from .events import GENESIS, LOSS_ACCEPTED
 from .key import (
     BEGINNING,
     LOCK,
@@ -89,7 +89,7 @@ class Ledger(Generic[Kept]):
         self._known: Known[Kept] = {}
         self._checkpoint: Checkpoint | None = None
         self._is_behind = False
-        self._is_stopped = False
+        self._is_stopped = self._is_writing = False
         self._lock = threading.Lock()
 
     async def write(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
@@ -148,7 +148,7 @@ class Ledger(Generic[Kept]):
             self._checkpoint = None
 
     def _run(self, work: Callable[[Transaction[Kept]], Value], begin: str) -> Value:
-        with self._turn(), _as_ledger_errors():
+        with self._turn(is_writing=begin != "BEGIN"), _as_ledger_errors():
             return self._transact(self._connected(), work, begin)
 
     def _run_planning(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
@@ -158,7 +158,7 @@ class Ledger(Generic[Kept]):
                 raise TypeError("more was recorded than a plan")
             return result
 
-        with self._turn(), _as_ledger_errors():
+        with self._turn(is_writing=True), _as_ledger_errors():
             connection = self._connected()
             connection.execute("PRAGMA synchronous = NORMAL")
             try:
@@ -168,7 +168,7 @@ class Ledger(Generic[Kept]):
 
     def _run_reading(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
         if not self._lock.acquire(timeout=_READ_WAIT_SECONDS):
-            return self._read_beside(work)
+            return self._read_beside(work) if self._is_writing else self._run(work, "BEGIN")
         try:
             with _as_ledger_errors():
                 return self._transact(self._connected(), work, "BEGIN")
@@ -272,17 +272,19 @@ class Ledger(Generic[Kept]):
         return _Files(database[:2], (wal[:2], (0, 0) if is_cut else shm[:2]), database[2:])
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self, *, is_writing: bool) -> Iterator[None]:
         """One of this process's calls at a time; where another process holds the ledger, they do not wait in a row."""
         begun = time.monotonic()
         if not self._lock.acquire(timeout=LOCK_WAIT_SECONDS):
             raise BusyError("Other calls are waiting for the ledger.")
         waited = time.monotonic() - begun
         try:
+            self._is_writing = is_writing
             if self._connection and waited > _POLL_SECONDS:  # what it waited here it does not wait again
                 self._connection.execute(f"PRAGMA busy_timeout = {max(0, int(1000 * (LOCK_WAIT_SECONDS - waited)))}")
             yield
         finally:
+            self._is_writing = False
             if self._connection and waited > _POLL_SECONDS:
                 self._connection.execute(f"PRAGMA busy_timeout = {int(1000 * LOCK_WAIT_SECONDS)}")
             self._lock.release()
@@ -328,7 +330,7 @@ class Ledger(Generic[Kept]):
 
     def _accept(self) -> str:
         folder, known, trouble = self.path.parent, BEGINNING, ""
-        with self._turn(), _as_ledger_errors():
+        with self._turn(is_writing=True), _as_ledger_errors():
             try:
                 known = _seen(folder, self._key_file)
             except LedgerUnavailableError as error:
@@ -344,8 +346,8 @@ class Ledger(Generic[Kept]):
             if missing:
                 if trouble:
                     put_aside(folder, self._key_file)
-                connection = self._open(known.accepted())
-                self._transact(connection, lambda entries: entries.accept(missing), "BEGIN IMMEDIATE")
+                connection, about = self._open(known.accepted()), {"missing": missing}
+                self._transact(connection, lambda entries: entries.note(LOSS_ACCEPTED, about), "BEGIN IMMEDIATE")
             return missing
 
 

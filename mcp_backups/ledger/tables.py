@@ -5,9 +5,12 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from mcp_backups.models import OPERATION_ID
 
-from .events import Event, Fields, unpack
+from .events import OF_THE_LEDGER, Event, Fields, unpack
 
-UNDER_WAY = "'approved', 'preparing', 'sending', 'unknown'"
+WAITING = "waiting"
+"""The status of what an approver was asked about: nobody has consented to it, and it has to last as if somebody had."""
+
+UNDER_WAY = f"'{WAITING}', 'approved', 'preparing', 'sending', 'unknown'"
 """The statuses of what is not over, of which there is an index."""
 
 _ROW = "o.seq, o.id, o.action, o.status, o.server_id"
@@ -55,6 +58,7 @@ SEALED = (
     "DROP INDEX operations_by_server",
     "CREATE INDEX operations_by_server ON operations (server_id, action, sent)",
     "CREATE INDEX operations_by_backup ON operations (backup_id) WHERE sent > 0",
+    f"CREATE INDEX events_of_ledger ON events (seq) WHERE operation_id = '{OF_THE_LEDGER}'",
     f"CREATE INDEX operations_under_way ON operations (server_id) WHERE status IN ({UNDER_WAY})",
     """CREATE TABLE plans (
     seq INTEGER PRIMARY KEY,

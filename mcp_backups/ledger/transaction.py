@@ -1,15 +1,15 @@
 """One transaction on the ledger: its rows and events, each checked by a MAC with the installation's key.
 
-`events` is append-only, each chained to the one before, and begins with consent. `operations` has a row for each
-operation that somebody consented to, by which it is found: it names its last event and bears that event's MAC. `plans`
-holds those that nobody has consented to.
+`events` is append-only, each chained to the one before, and begins with consent, or when an approver is asked for it.
+`operations` has a row for each operation that has events, by which it is found: it names its last event and bears that
+event's MAC. `plans` holds the others.
 """
 
 import heapq
 import hmac
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice
@@ -28,15 +28,12 @@ from .tables import (
     EVENT_COLUMNS,
     EVENT_COLUMNS_OF_0_1_0,
     UNDER_WAY,
+    WAITING,
     Document,
     OperationRow,
     event_of,
     terms,
 )
-
-LOSS_ACCEPTED = "loss_accepted"
-"""The status of an event that says that the operator went on although something was missing."""
-
 
 _PAGE = 500
 _RECENT_EVENTS = 500
@@ -57,9 +54,7 @@ _PLANS_DROPPED = 8
 _MOST_KNOWN = 1000
 """How many operations are kept in memory, so that none is read and checked again as long as it stays the same."""
 
-
 Kept = TypeVar("Kept", bound=Document)
-
 
 Known = dict[OperationRow, Kept]
 """Operations that were read and checked, by their rows."""
@@ -174,7 +169,7 @@ class Transaction(Generic[Kept]):
         """Record an operation as it is now, and that it came to be so; one that nobody has consented to as a plan."""
         document = operation.model_dump_json(exclude_defaults=True)
         row = self._row("operations", operation.id)
-        if row is None and not (operation.approved_by or operation.sent):
+        if row is None and not (operation.approved_by or operation.sent or operation.status == WAITING):
             self._save_plan(operation, document)
             return operation
         event = self._append(operation.id, operation.status, self._difference(row, document) if row else document)
@@ -197,6 +192,25 @@ class Transaction(Generic[Kept]):
         )
         self.end = self._end._replace(operations=self._end.operations + 1)
         return operation
+
+    def note(self, status: str, about: Mapping[str, str]) -> None:
+        """Record something that is not of one operation."""
+        self._append(OF_THE_LEDGER, status, json.dumps(about))
+
+    def last_note(self, *statuses: str) -> Event | None:
+        """The last of the notes of these statuses; None if there is none, as before anything was sealed."""
+        if not self._is_sealed:
+            return None
+        ours = f"operation_id = '{OF_THE_LEDGER}' AND status IN ({','.join('?' * len(statuses))})"
+        last = f"seq = (SELECT seq FROM events WHERE {ours} ORDER BY seq DESC LIMIT 1)"  # noqa: S608
+        found = self._events(last, *statuses)
+        if self._key is not None and self.fault_of(found):
+            raise distrust(f"event {found[0].seq} was changed")
+        return found[0] if found else None
+
+    def seal(self, text: str) -> str:
+        """The MAC of a text that is no event."""
+        return hmac.digest(self._sealing_key, f"text {text}".encode(), "sha256").hex()
 
     def _difference(self, row: OperationRow, document: str) -> str:
         """What to record of an operation that has events."""
@@ -224,10 +238,6 @@ class Transaction(Generic[Kept]):
             " AND (at < ? OR (SELECT COUNT(*) FROM plans) > ?)",
             (_PLANS_DROPPED, (now - PLANS_LAST).isoformat(), _MOST_PLANS),
         )
-
-    def accept(self, missing: str) -> None:
-        """Record that the operator goes on without what is missing."""
-        self._append(OF_THE_LEDGER, LOSS_ACCEPTED, json.dumps({"missing": missing}))
 
     def events(self, operation_id: str = "", after: int = 0) -> Iterator[Event]:
         """The event log, oldest first, got in pages; of one operation when its id is given."""
@@ -327,17 +337,16 @@ class Transaction(Generic[Kept]):
 
     def _fault_of(self, row: OperationRow, event: Event) -> str:
         """What is wrong with the row of an event's operation, or an empty string."""
-        name = _named(event.operation_id, event.seq)
         if row.id is None:
-            return f"operation {name} was taken out"
+            return f"operation {_named(event.operation_id, event.seq)} was taken out"
         if row.event > event.seq:
             return ""  # a later event tells
         try:
             is_so = (row.event, row.status, row.mac) == (event.seq, event.status, event.mac)
-            is_so = is_so and (row.fits(self._fields(row)) if self._is_sealed else row.document == event.document)
+            is_so = is_so and (row.fits(self._whole(row, event)) if self._is_sealed else row.document == event.document)
         except (ValueError, KeyError, TypeError, LedgerUnavailableError):
             is_so = False
-        return "" if is_so else f"operation {name} is not as its last event says"
+        return "" if is_so else f"operation {_named(event.operation_id, event.seq)} is not as its last event says"
 
     def _fault_of_rows(self) -> str:
         """The rows that no event tells of."""
@@ -386,6 +395,10 @@ class Transaction(Generic[Kept]):
         event = self._checked(row, row.event)
         if self._key is not None and event.mac != row.mac:
             raise _damaged(row)
+        return self._whole(row, event)
+
+    def _whole(self, row: OperationRow, event: Event) -> Fields:
+        """The fields of an operation as they were after an event of it."""
         fields = self._parsed(row, event)
         return changed(self._document(row, fields[WHOLE]), fields) if WHOLE in fields else fields
 
@@ -409,25 +422,18 @@ class Transaction(Generic[Kept]):
 
     def _checked(self, row: OperationRow, seq: int) -> Event:
         """One event of an operation, if it is as it was recorded."""
-        before, event = Event(0, "", "", "", "", GENESIS, GENESIS), None
-        for each in self._events("seq BETWEEN ? AND ?", seq - 1, seq):
-            before, event = event or before, each
-        is_so = event is not None and (event.seq, event.operation_id) == (seq, row.id)
-        if not (event and is_so and (self._key is None or event.mac == event.expected_mac(self._key, before.mac))):
+        event = next(iter(self._events("seq = ?", seq)), None)
+        if event is None or event.operation_id != row.id or not self._is_as_recorded(event):
             raise _damaged(row)
         return event
 
     def _mac_of_plan(self, operation_id: str, document: str) -> str:
-        if self._key is None:
-            raise LedgerUnavailableError("The ledger can only be read here.")
-        return hmac.digest(self._key, json.dumps(["plan", operation_id, document]).encode(), "sha256").hex()
+        return hmac.digest(self._sealing_key, json.dumps(["plan", operation_id, document]).encode(), "sha256").hex()
 
     def _append(self, operation_id: str, status: str, document: str) -> Event:
         end = self._end
         event = Event(end.seq + 1, self._wall().isoformat(), operation_id, status, document)
-        if self._key is None:
-            raise LedgerUnavailableError("The ledger can only be read here.")
-        event = event._replace(mac=event.expected_mac(self._key, end.mac))
+        event = event._replace(mac=event.expected_mac(self._sealing_key, end.mac))
         self._connection.execute(
             "INSERT INTO events (seq, at, operation_id, status, document, hash, packed, mac)"
             " VALUES (?, ?, ?, ?, '', '', ?, ?)",
@@ -442,14 +448,22 @@ class Transaction(Generic[Kept]):
             raise LedgerUnavailableError("The ledger can only be read here.")
         return self.end
 
-    def are_as_recorded(self, events: Iterable[Event]) -> bool:
-        """Whether nobody without the key has changed these events; the rest of the chain is not looked at."""
+    @property
+    def _sealing_key(self) -> bytes:
         if self._key is None:
-            return not self._is_sealed
-        return all(
-            event.mac == event.expected_mac(self._key, self._mac_of(event.seq - 1) if event.seq > 1 else GENESIS)
-            for event in events
-        )
+            raise LedgerUnavailableError("The ledger can only be read here.")
+        return self._key
+
+    def fault_of(self, events: Iterable[Event]) -> str:
+        """What is wrong with these events, as a clause; empty if nothing is. The rest of the chain is not looked at."""
+        if self._key is None and self._is_sealed:
+            return "the ledger's key cannot be read"
+        return "" if all(map(self._is_as_recorded, events)) else "changed since they were recorded"
+
+    def _is_as_recorded(self, event: Event) -> bool:
+        if self._key is None:
+            return True
+        return event.mac == event.expected_mac(self._key, self._mac_of(event.seq - 1) if event.seq > 1 else GENESIS)
 
     def _mac_of(self, seq: int) -> str:
         row = self._connection.execute("SELECT lower(hex(mac)) FROM events WHERE seq = ?", (seq,)).fetchone()

@@ -3,20 +3,19 @@
 from itertools import chain
 
 from mcp_backups.errors import BusyError, ConfirmationExpiredError, ConfirmationInvalidError, DeclinedError
-from mcp_backups.operations.consent import Person, Question, approver, check_reply, consent
+from mcp_backups.operations.approval import ask_approvers, asked_before
+from mcp_backups.operations.consent import Person, Question, approver, check_reply, consent, is_enough
 from mcp_backups.operations.context import Context, Entries, Request, Result, Steps, recent
 from mcp_backups.operations.operation import (
     EFFECTIVE,
     OPEN,
     REPEAT_WINDOW,
-    ApprovedBy,
     Operation,
     RestoreDetails,
     Status,
 )
-from mcp_backups.operations.policy import check_write
+from mcp_backups.operations.policy import check_write, policy_digest
 from mcp_backups.operations.reconcile import settle, supersede
-from mcp_backups.settings import Approval
 
 _POLLS, _POLL_SECONDS = 100, 0.2
 
@@ -37,22 +36,18 @@ async def authorize(context: Context, request: Request, steps: Steps) -> Result:
         return await outcome_of_other(context, recorded.id)
     if recorded and recorded.status not in OPEN:
         return (await settle(context, recorded))._replace(replayed=True)
-    if recorded and request.confirm and _still_counts(recorded.approved_by, approval):
+    if recorded and request.confirm and is_enough(recorded.approved_by, approval):
         return await steps.execute(context, recorded, recorded.approved_by)
     needed = consent(approval, confirm=request.confirm, shown=bool(request.operation_id), can_ask=can_ask)
     operation = recorded or await steps.plan(context, request)
     if not needed or operation.status not in OPEN:  # a prune that finds nothing to delete needs no consent
         return Result(operation, approver=approver(approval, can_ask=can_ask))
-    if needed != "ask":
-        return await steps.execute(context, operation, needed)
-    approved_by = await _ask(context, request.person, operation, steps.question(operation))
-    # The time that a person took does not count.
-    return await steps.execute(context.for_a_call(), operation, approved_by)
-
-
-def _still_counts(approved_by: ApprovedBy, approval: Approval) -> bool:
-    """Whether the consent that an operation has is enough now: another process may have had a weaker rule."""
-    return bool(approved_by) and (approval != "human" or approved_by == "person")
+    if needed == "approver":
+        return Result(await ask_approvers(context, operation), approver="approver")
+    if needed == "ask":
+        await _ask(context, request.person, operation, context.actions[request.action].question(operation))
+        context = context.for_a_call()  # the time that a person took does not count
+    return await steps.execute(context, operation, "person" if needed == "ask" else needed)
 
 
 async def outcome_of_other(context: Context, operation_id: str) -> Result:
@@ -81,6 +76,8 @@ async def _recorded(context: Context, request: Request) -> Operation | None:
         return await _named(context, request, request.operation_id)
     if request.confirm and context.settings.approval == "flag":
         return await _repeated(context, request)
+    if approver(context.settings.approval, can_ask=request.person.can_be_asked) == "approver":
+        return await asked_before(context, request)
     return None
 
 
@@ -97,6 +94,9 @@ async def _named(context: Context, request: Request, operation_id: str) -> Opera
     if operation.is_expired(context.moment()) or operation.status is Status.EXPIRED:
         ended = await settle(context, operation)
         raise ConfirmationExpiredError(f"The plan {operation.id} is no longer valid.{_done_before(ended)}")
+    if operation.status in OPEN and operation.policy != policy_digest(context.settings):
+        told = f"The rules here are no longer those under which the plan {operation.id} was made."
+        raise ConfirmationExpiredError(f"{told}{_done_before(await settle(context, operation))}")
     return operation
 
 
@@ -121,7 +121,7 @@ async def _answered(context: Context, request: Request) -> Operation:
     except ConfirmationInvalidError:
         raise DeclinedError(_OTHER_QUESTION) from None
     except ConfirmationExpiredError:
-        raise DeclinedError("The user was asked, and did not answer in time.") from None
+        raise DeclinedError("The question was put, and no answer came in time.") from None
 
 
 async def _repeated(context: Context, request: Request) -> Operation | None:
@@ -131,7 +131,8 @@ async def _repeated(context: Context, request: Request) -> Operation | None:
     def find(entries: Entries) -> Operation | None:
         waiting = entries.under_way({Status.PREPARING}, action=request.action)
         done = entries.sent(request.action, statuses=EFFECTIVE)
-        live = (each for each in waiting if not each.is_expired(now))
+        rules = policy_digest(context.settings)
+        live = (each for each in waiting if not each.is_expired(now) and each.policy == rules)
         for operation in chain(live, recent(done, REPEAT_WINDOW, now)):
             if operation.arguments == request.arguments and context.asked_for(operation):
                 return operation
@@ -140,7 +141,7 @@ async def _repeated(context: Context, request: Request) -> Operation | None:
     return await context.ledger.read(find)
 
 
-async def _ask(context: Context, person: Person, operation: Operation, asked: Question) -> ApprovedBy:
+async def _ask(context: Context, person: Person, operation: Operation, asked: Question) -> None:
     reply = await person.ask(operation.id, asked)
     try:
         check_reply(asked, reply)
@@ -148,4 +149,3 @@ async def _ask(context: Context, person: Person, operation: Operation, asked: Qu
         declined = operation.with_error(Status.DECLINED, no)
         await context.ledger.write(lambda entries: supersede(entries, operation, declined))
         raise
-    return "person"

@@ -5,17 +5,37 @@ from datetime import timedelta
 from typing import Literal, NamedTuple, Protocol
 
 from mcp_backups.errors import DeclinedError
-from mcp_backups.models import Backup
-from mcp_backups.operations.operation import Approver, Operation
+from mcp_backups.models import COMPLETED, FAILED, IN_PROGRESS, MANUAL
+from mcp_backups.operations.operation import ApprovedBy, Approver, Operation
 from mcp_backups.settings import Approval
 from mcp_backups.text import age, seen, size, stamp
 
-Consent = Literal["", "plan", "flag", "ask"]
-"""Nobody consents yet, the caller does that was shown the plan, the caller's flag does, a person must be asked."""
+Consent = Literal["", "plan", "flag", "ask", "approver"]
+"""Nobody consents yet, the caller does that was shown the plan, the caller's flag does, the user must be asked,
+or an approver outside the chat."""
 
 ANSWER_TIME = timedelta(minutes=5)
 """How long a person may think; an answer after that counts as none."""
 
+
+_BY_ITSELF = "A client without a person at it does so by itself."
+_TELL = "Tell the user what came back, and show them the facts of the plan; do not try again unless they ask for it."
+_NO = {
+    "accept": ("The question was answered, and the answer did not confirm it.", _TELL),
+    "decline": (f"The client answered no to the question. {_BY_ITSELF}", _TELL),
+    "cancel": (f"The client dismissed the question without an answer. {_BY_ITSELF}", _TELL),
+    "none": ("The question was put, and no answer came in time.", _TELL),
+    "unreadable": ("The client was to ask the user, but brought no answer back; they may not have been asked.", _TELL),
+}
+"""What each reply but a yes means, as far as can be told: a no looks the same whoever gave it."""
+
+MOST_IN_LINE = 99
+"""Characters of a line of a question."""
+
+_WORD = 10
+"""Characters of a word in it that nobody knows."""
+
+_KNOWN_WORDS = frozenset({MANUAL, "automatic", COMPLETED, IN_PROGRESS, FAILED})
 
 _MOST_TYPED = 64
 """Characters of a name that a person is asked to type; for a longer one it is the server's id."""
@@ -25,16 +45,19 @@ class Question(NamedTuple):
     """What a person is asked before a destructive operation.
 
     Attributes:
-        text: A few lines: what would be done, to what, what is left, what is lost.
+        text: At most 4 lines of under 100 characters, since a client may show no more: what would be done and to what;
+            what is lost; the way back, or what is left; the backup.
         field: The name of the one field of the answer.
         label: What the field asks for.
         expected: The one value that is a yes.
+        more: What else there is to know, for the field's description.
     """
 
     text: str
     field: str
     label: str
     expected: bool | str | int
+    more: str = ""
 
     def is_confirmed_by(self, content: object) -> bool:
         """Whether what a person filled in is a yes: the very value, of the very type, and nothing else.
@@ -97,16 +120,12 @@ def consent(approval: Approval, *, confirm: bool, shown: bool, can_ask: bool) ->
         confirm: The caller's `confirm`; without it nobody consents.
         shown: Whether the caller named the plan that it was shown.
         can_ask: Whether the client can put a question to its user.
-
-    Raises:
-        DeclinedError: Only a person may consent, and none can be asked.
     """
     if not confirm:
         return ""
-    if approval in {"auto", "human"} and can_ask:
-        return "ask"
-    if approval == "human":
-        raise DeclinedError("Here a person must consent, and this client offers no way to ask one.")
+    who = approver(approval, can_ask=can_ask)
+    if who != "caller":
+        return "ask" if who == "person" else who
     if shown:
         return "plan"
     return "flag" if approval == "flag" else ""
@@ -116,14 +135,20 @@ def approver(approval: Approval, *, can_ask: bool) -> Approver:
     """Who is to approve a plan that the caller was shown."""
     if approval in {"auto", "human"} and can_ask:
         return "person"
-    return "nobody" if approval == "human" else "caller"
+    return "approver" if approval in {"human", "operator"} else "caller"
+
+
+def is_enough(approved_by: ApprovedBy, approval: Approval) -> bool:
+    """Whether the consent that an operation has counts now: another process may have had a weaker rule."""
+    enough: dict[Approval, set[ApprovedBy]] = {"human": {"person", "approver"}, "operator": {"approver"}}
+    return bool(approved_by) and approved_by in enough.get(approval, {approved_by})
 
 
 def check_reply(asked: Question, reply: Reply) -> None:
     """Whether the person agreed.
 
     Raises:
-        DeclinedError: They did not; says what they did.
+        DeclinedError: They did not, or nobody knows; says what came back, and who may have said it.
     """
     if reply.action == "accept" and asked.is_confirmed_by(reply.content):
         return
@@ -132,14 +157,7 @@ def check_reply(asked: Question, reply: Reply) -> None:
             "The client says that the user accepted, but passed on nothing of what they filled in: that is no consent.",
             "Do not try again with this client. Tell the user that it did not pass their answer on.",
         )
-    what = {
-        "accept": "The user was asked, and the answer did not confirm it.",
-        "decline": "The user was asked, and said no.",
-        "cancel": "The user was asked, and gave no answer: the question was dismissed.",
-        "none": "The user was asked, and did not answer in time.",
-        "unreadable": "The client was to ask the user, but brought no answer back; the user may not have been asked.",
-    }
-    raise DeclinedError(what[reply.action])
+    raise DeclinedError(*_NO[reply.action])
 
 
 def can_be_typed(name: str) -> bool:
@@ -147,27 +165,42 @@ def can_be_typed(name: str) -> bool:
     return bool(seen(name)) and len(name) <= _MOST_TYPED and not name.endswith("…")
 
 
-def backup_line(backup: Backup) -> str:
-    """A backup on one line; in quotes what others wrote, so that it cannot pass for our words."""
-    described = f" {_quoted(backup.description)}" if backup.description else ""
-    return f"{backup.id} of {stamp(backup.created_at)}, {size(backup.size_mb)}{described}"
+def question_text(*lines: str) -> str:
+    """The lines of a question; one that is too long, through a number that no account has, is cut."""
+    return "\n".join(line if len(line) <= MOST_IN_LINE else f"{line[: MOST_IN_LINE - 1]}…" for line in lines)
 
 
-def target_lines(operation: Operation) -> list[str]:
-    """What it is about; in quotes what others wrote, so that it cannot pass for our words."""
-    lines = [server_line(operation)]
-    if backup := operation.backup:
-        made = f"{stamp(backup.created_at)}, age {age(backup.created_at, operation.created.wall)}"
-        kind = f"type {_quoted(backup.type)}, status {_quoted(backup.status)}"
-        lines.append(f"Backup: made {made}, size {size(backup.size_mb)}, {kind}")
-        if backup.description:
-            lines.append(f"Its description: {_quoted(backup.description)}")
-    return lines
+def fitting(before: str, foreign: str, after: str = "") -> str:
+    """A line of a question with what others wrote in quotes, cut to what fits, so that it cannot pass for our words."""
+    rest, told = foreign, _quoted(foreign)
+    while rest and len(before) + len(told) + len(after) > MOST_IN_LINE:
+        rest = rest[:-1]
+        told = _quoted(f"{rest}…")
+    return f"{before}{told}{after}" if rest else f"{before.rstrip()}{after}"
 
 
-def server_line(operation: Operation) -> str:
-    """The server that an operation is about, on one line."""
-    return f"Server: {operation.server_id} {_quoted(operation.server_name)}".removesuffix(' ""')
+def backup_line(operation: Operation) -> str:
+    """The backup that an operation is about, as a line of a question."""
+    backup = operation.backup
+    if backup is None:
+        return f"Backup: {operation.backup_id}"
+    words = f"{_word(backup.type)}, {_word(backup.status)}, {size(backup.size_mb)}"
+    made = f"made {stamp(backup.created_at)}, age {age(backup.created_at, operation.created.wall)}"
+    return fitting(f"Backup: {words}, {made} ", backup.description)
+
+
+def in_full(operation: Operation) -> str:
+    """The names that a line may have had to cut; in quotes what others wrote."""
+    described = operation.backup.description if operation.backup else ""
+    named = {"The server's name": operation.server_name, "The backup's description": described}
+    return " ".join(f"{what}: {_quoted(foreign)}." for what, foreign in named.items() if foreign)
+
+
+def _word(told: str) -> str:
+    """A type or status: a word that nobody knows in quotes, and not all of it where it is long."""
+    if told in _KNOWN_WORDS:
+        return told
+    return _quoted(told if len(told) <= _WORD else f"{told[: _WORD - 1]}…")
 
 
 def _quoted(foreign: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import anyio
 
@@ -27,7 +27,7 @@ from mcp_backups.operations.operation import (
     Status,
     combined,
 )
-from mcp_backups.operations.policy import Doubt, Inventory, doubts, may_have_made
+from mcp_backups.operations.policy import Doubt, Inventory, doubts, may_have_made, policy_digest
 from mcp_backups.settings import Settings
 
 Entries = Transaction[Operation]
@@ -45,6 +45,9 @@ ANSWER_SECONDS = 45.0
 _SENDING_SHARE = 5 / 9
 """How much of a call is kept for a write: 25 s, which is 20 s for the request and time for a look at its effect."""
 
+_OVERTIME_SHARE = 1 / 3
+"""By how much a call may go on that has waited for a safety backup: 15 s, so that the restore is sent within 35 s."""
+
 _IDENTIFYING_SHARE = 1 / 9
 """How much of a call the question which account this is may take: 5 s."""
 
@@ -52,7 +55,8 @@ _RECORDING_SHARE = 4 / 45
 """How much of a call is kept for what another process that holds the ledger may take: 4 s."""
 
 _RECENT = timedelta(hours=24)
-_RESTORING = timedelta(hours=1)
+RESTORING = timedelta(hours=1)
+"""How long a restore may take, as far as is known."""
 _LONGEST_SENDING = timedelta(minutes=10)
 """Far longer than a call takes: what is still being sent after that has lost its outcome."""
 _OLDER_IN_A_ROW = 10
@@ -66,24 +70,26 @@ class Result(NamedTuple):
         replayed: The caller asked for it before, and nothing was sent this time.
         safety: The operation that makes a restore's safety backup, while the restore waits for it.
         deletes: Of a prune, the deletes that it began.
-        server_status: The server's status as VPS.org shows it now, if it was asked.
         approver: Who can approve it, while it is only planned.
         unseen: Why VPS.org could not be asked just now, by an error code or in words; what is told may be out of date.
         obstacle: Why it did not go on, or could not be recorded, just now; the same call takes it up again.
         is_undoable: Nothing that was sent since may take the way back from a restore.
+        undo_from: When the budget allows to take a restore back; None if it does at once.
         is_gone: The backup that it made is no longer in the complete list.
+        deleted_by: The operation that deletes, or deleted, the backup that it made.
     """
 
     operation: Operation
     replayed: bool = False
     safety: Operation | None = None
     deletes: tuple[Operation, ...] = ()
-    server_status: str = ""
     approver: Approver = "caller"
     unseen: str = ""
     obstacle: BackupsError | None = None
     is_undoable: bool = True
+    undo_from: datetime | None = None
     is_gone: bool = False
+    deleted_by: str = ""
 
     @property
     def changed(self) -> Changed:
@@ -126,6 +132,10 @@ class Action(Protocol):
         """What the caller can do next; empty where that is the same for all actions."""
         ...
 
+    def question(self, operation: Operation) -> Question:
+        """What to ask a person about a plan: the same words as long as the plan is the same."""
+        ...
+
 
 class Request(NamedTuple):
     """A destructive call as it came in.
@@ -148,12 +158,10 @@ class Steps(NamedTuple):
 
     Attributes:
         plan: Looks what the request would do and records that as a plan.
-        question: What to ask a person about it: the same words as long as the plan is the same.
         execute: Carries out a plan that was consented to.
     """
 
     plan: Callable[["Context", Request], Awaitable[Operation]]
-    question: Callable[[Operation], Question]
     execute: Callable[["Context", Operation, ApprovedBy], Awaitable[Result]]
 
 
@@ -209,6 +217,15 @@ class Context:
         principal = self.principal if principal is None else principal
         return replace(self, principal=principal, answer_by=self.clock.ticks() + self.answer_seconds)
 
+    def with_overtime(self) -> "Context":
+        """The same for a call that may have to wait before it sends something."""
+        return replace(self, answer_by=self.answer_by + self.answer_seconds * _OVERTIME_SHARE)
+
+    @property
+    def called_at(self) -> float:
+        """When the present call came, by the clock's ticks; outside a call that is now."""
+        return min(self.answer_by - self.answer_seconds, self.clock.ticks())
+
     @property
     def seconds_left(self) -> float:
         """Until the present call must be answered, 0 at least."""
@@ -219,6 +236,10 @@ class Context:
         """What is kept of a call to record what came of it."""
         return self.answer_seconds * _RECORDING_SHARE
 
+    def seconds_to_read(self, *, before_sending: bool) -> float:
+        """How long there may be read, so that what comes of it is recorded in time or, `before_sending`, sent too."""
+        return self.seconds_left - (self.answer_seconds * _SENDING_SHARE if before_sending else self.recording_seconds)
+
     @contextmanager
     def reading(self, *, before_sending: bool = False) -> Iterator[None]:
         """Whatever is read inside ends in time to record it or, `before_sending`, for the write and its answer.
@@ -226,9 +247,8 @@ class Context:
         Raises:
             UpstreamTimeoutError: It did not.
         """
-        kept = self.answer_seconds * _SENDING_SHARE if before_sending else self.recording_seconds
         try:
-            with anyio.fail_after(self.seconds_left - kept):
+            with anyio.fail_after(self.seconds_to_read(before_sending=before_sending)):
                 yield
         except TimeoutError:
             raise UpstreamTimeoutError("VPS.org's lists could not be read in the time that a call may take.") from None
@@ -238,6 +258,11 @@ class Context:
         """On whose behalf this process works, as far as that is known by now."""
         credential = self.api.credential
         return Identity(self.api.address, credential, self.account.fingerprint or credential)
+
+    def origin(self) -> dict[str, Any]:
+        """What every new operation is told of where it comes from: its time, its account, who asked, the rules."""
+        rules = policy_digest(self.settings)
+        return {"created": self.moment(), "policy": rules, "principal": self.principal, **self.identity._asdict()}
 
     async def identify(self) -> None:
         """Ask VPS.org once which account the token is of, so that all its tokens share budgets and plans.
@@ -302,6 +327,7 @@ class Context:
                 backup.id for backup in backups.rows if any(may_have_made(each, backup) for each in before.created)
             },
             now=now.latest,
+            earliest=now.earliest,
             doubtful=doubts(before.deleted, backups.ids, now),
             ways_back=undone_by | {safety.backup_id: each.id for each, safety in before.prepared if safety},
             sources={each.backup_id: each.id for each in reversed(before.restored) if _may_be_reading(each, now)}
@@ -370,4 +396,4 @@ def recent(sent: Iterable[Operation], window: timedelta, now: Moment) -> Iterato
 
 def _may_be_reading(restore: Operation, now: Moment) -> bool:
     """Whether a restore that was sent may still be at it."""
-    return restore.sent is not None and restore.sent.within(_RESTORING, now)
+    return restore.sent is not None and restore.sent.within(RESTORING, now)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TypeGuard
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from mcp_backups.errors import (
     ApiError,
@@ -23,7 +24,17 @@ from mcp_backups.errors import (
 )
 from mcp_backups.operations.authorize import outcome_of_other
 from mcp_backups.operations.context import Context, Entries, Result, recent
-from mcp_backups.operations.observe import Observation, StaleError, check_fresh, check_ledger, observe, still_open
+from mcp_backups.operations.freeze import check_not_frozen
+from mcp_backups.operations.observe import (
+    Observation,
+    StaleError,
+    check_fresh,
+    check_ledger,
+    limits,
+    observe,
+    still_open,
+    with_consent,
+)
 from mcp_backups.operations.operation import (
     EFFECTIVE,
     REPEAT_WINDOW,
@@ -80,7 +91,7 @@ async def record_plan(context: Context, draft: Operation, seen: Observation, che
 
     def save(entries: Entries) -> Operation:
         check_ledger(context, entries, draft)
-        return entries.save(draft)
+        return entries.save(draft.updated(**limits(context, entries, draft)))
 
     try:
         check(context, draft, seen)
@@ -112,8 +123,10 @@ async def execute(
         except (PolicyDeniedError, TargetChangedError, NotFoundError) as refusal:
             return await _refuse(context, operation, refusal)
 
-        def intend(entries: Entries, owner: str, seen: Observation = seen) -> Operation | None:
-            return _intend(context, entries, operation, seen, approved_by, owner, complete)
+        def intend(
+            entries: Entries, owner: str, plan: Operation = operation, seen: Observation = seen
+        ) -> Operation | None:
+            return _intend(context, entries, plan, seen, approved_by, owner, complete)
 
         try:
             if prepare and (waiting := await prepare(context, operation, approved_by, seen)):
@@ -124,6 +137,7 @@ async def execute(
         except _SentBeforeError as before:
             return await outcome_of_other(context, before.operation_id)
         except StaleError:
+            operation = await context.find(operation.id) or operation
             continue
         return Result(outcome) if outcome else await outcome_of_other(context, operation.id)
     raise BusyError(f"Other operations on server {operation.server_id} came in between, again and again.")
@@ -159,7 +173,7 @@ def _intend(
         _check_first(context, entries, current)
     check_fresh(entries, current, seen)
     check_ledger(context, entries, current)
-    approved = entries.save(current.updated(status=Status.APPROVED, approved_by=approved_by))
+    approved = with_consent(entries, current, approved_by)
     sending = approved.updated(status=Status.SENDING, sent=context.moment(), owner=owner)
     return entries.save(complete(context, entries, sending, seen) if complete else sending)
 
@@ -195,8 +209,14 @@ async def carry_out(context: Context, operation_id: str, intend: Intend) -> Oper
         BackupsError: The request failed, or its outcome is not known; that too is recorded.
     """
     outcome = None
+
+    def begin(entries: Entries, owner: str) -> Operation | None:
+        check_not_frozen(entries)
+        return intend(entries, owner)
+
+    await checkpoint_if_cancelled()  # the caller may have gone while nothing was waited for
     with anyio.CancelScope(shield=True), context.liveness.at_work(operation_id) as owner:
-        operation = await context.ledger.write(lambda entries: intend(entries, owner))
+        operation = await context.ledger.write(lambda entries: begin(entries, owner))
         if operation is not None:
             outcome = await _send(context, operation)
     return outcome

@@ -1,7 +1,9 @@
 """What is there before a destructive call, and whether the ledger lets it go on."""
 
-from typing import NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple
 
+from mcp_backups.clock import Moment
 from mcp_backups.errors import (
     BusyError,
     ConfirmationExpiredError,
@@ -10,10 +12,24 @@ from mcp_backups.errors import (
     ResponseTooLargeError,
 )
 from mcp_backups.models import Backup, Gap, Listing
+from mcp_backups.operations.budget import DAY, budget_after, charged, check_budget, taken_back
 from mcp_backups.operations.context import Context, Entries, recent
-from mcp_backups.operations.operation import EFFECTIVE, OPEN, UNSETTLED, ActionName, Arguments, Operation, Status
-from mcp_backups.operations.policy import DAY, Inventory, check_budget, check_settled
+from mcp_backups.operations.freeze import check_not_frozen
+from mcp_backups.operations.operation import (
+    EFFECTIVE,
+    OPEN,
+    UNSETTLED,
+    ActionName,
+    ApprovedBy,
+    Arguments,
+    CreateDetails,
+    Operation,
+    Status,
+)
+from mcp_backups.operations.policy import Inventory, check_settled
 from mcp_backups.operations.reconcile import settle
+
+_RESTORES_COUNTED = 1000
 
 
 class Observation(NamedTuple):
@@ -106,17 +122,32 @@ def _absence(backups: Listing[Backup], backup_id: int, server_id: int) -> NotFou
 def check_ledger(context: Context, entries: Entries, operation: Operation) -> None:
     """Whether the operator's rules allow it, by what was done before. Raises as `check_open`, or PolicyDeniedError."""
     check_open(context, entries, operation.server_id)
-    sent = counted(context, entries, operation.action)
-    check_budget(context.settings, operation.action, operation.server_id, sent, context.moment())
+    if not is_taking_back(context, entries, operation):
+        check_room(context, entries, operation.action, operation.server_id)
+
+
+def check_room(context: Context, entries: Entries, action: ActionName, server_id: int) -> None:
+    """Whether the budgets allow one more now. Raises `BudgetExhaustedError`."""
+    check_budget(context.settings, action, counted(context, entries, action, server_id), context.moment())
+
+
+def limits(context: Context, entries: Entries, plan: Operation) -> dict[str, Any]:
+    """What limits a plan, as fields of its details: the budget after it, or what puts it outside of that."""
+    if before := is_taking_back(context, entries, plan):
+        return {"takes_back": before.id}
+    sent = counted(context, entries, plan.action, plan.server_id)
+    return {"budget": budget_after(context.settings, plan.action, 1, sent, plan.created)}
 
 
 def check_open(context: Context, entries: Entries, server_id: int) -> None:
-    """Whether the outcome of everything that was sent for the server is known.
+    """Whether anything may be sent, and the outcome of everything that was sent for the server is known.
 
     Raises:
+        FrozenError: All changes are frozen.
         BusyError: Something is being sent at this moment.
         PolicyDeniedError: The outcome of something is not known.
     """
+    check_not_frozen(entries)
     unsettled = [each for each in entries.under_way(UNSETTLED, server_id=server_id) if context.concerns(each)]
     for each in unsettled:
         if each.status is Status.SENDING and context.is_being_sent(each):
@@ -127,10 +158,32 @@ def check_open(context: Context, entries: Entries, server_id: int) -> None:
     check_settled(server_id, unsettled, context.moment())
 
 
-def counted(context: Context, entries: Entries, action: ActionName) -> list[Operation]:
-    """The operations that a budget may have to count, newest first."""
-    sent = recent(entries.sent(action, statuses=EFFECTIVE), DAY, context.moment())
-    return [each for each in sent if context.can_see(each)]
+def counted(context: Context, entries: Entries, action: ActionName, server_id: int) -> list[Moment]:
+    """When those were sent that a budget counts, newest first; restores on one server alone."""
+    if action == "restore_server":
+        found = charged(restores_of(context, entries, server_id))
+    else:
+        found = list(recent(entries.sent(action, statuses=EFFECTIVE), DAY, context.moment()))
+    return [
+        each.sent
+        for each in found
+        if each.sent
+        and context.can_see(each)
+        and not (isinstance(each.details, CreateDetails) and each.details.is_safety)
+    ]
+
+
+def restores_of(context: Context, entries: Entries, server_id: int) -> list[Operation]:
+    """The last restores of a server that took effect, or may have, whoever asked for them; newest first."""
+    sent = entries.sent("restore_server", server_id=server_id, statuses=EFFECTIVE)
+    return list(islice((each for each in sent if context.concerns(each)), _RESTORES_COUNTED))
+
+
+def is_taking_back(context: Context, entries: Entries, operation: Operation) -> Operation | None:
+    """The restore that an operation takes back, outside the budget; None where it does not."""
+    if operation.action != "restore_server":
+        return None
+    return taken_back(operation.backup_id, restores_of(context, entries, operation.server_id))
 
 
 def check_fresh(entries: Entries, operation: Operation, seen: Observation) -> None:
@@ -155,3 +208,10 @@ def still_open(context: Context, entries: Entries, operation: Operation) -> Oper
     if current.is_expired(context.moment()):
         raise ConfirmationExpiredError(f"The plan {operation.id} is no longer valid.")
     return current
+
+
+def with_consent(entries: Entries, current: Operation, approved_by: ApprovedBy) -> Operation:
+    """Record who consented; of an approver that is recorded by then."""
+    if current.status is Status.APPROVED:
+        return current
+    return entries.save(current.updated(status=Status.APPROVED, approved_by=approved_by))

@@ -21,6 +21,8 @@ class Status(StrEnum):
 
     PLANNED = "planned"
     """Somebody was shown what it would do. It is sent only once somebody consents."""
+    WAITING = "waiting"
+    """Somebody asked for it, and an approver has yet to decide outside the chat."""
     APPROVED = "approved"
     """Somebody consented."""
     PREPARING = "preparing"
@@ -36,29 +38,31 @@ class Status(StrEnum):
     UNKNOWN = "unknown"
     """It was sent, and the answer is not certain. Only looking settles it."""
     DECLINED = "declined"
-    """A person said no, or could not be asked."""
+    """A person said no, or could not be asked; or an approver said no, or took an approval back."""
     EXPIRED = "expired"
-    """The plan was not confirmed, or not finished, in its time."""
+    """The plan was not confirmed, not decided on, or not finished, in its time."""
     REFUSED = "refused"
     """A rule stood against it, or what the plan showed was no longer so. Nothing was sent."""
 
 
-OPEN = frozenset({Status.PLANNED, Status.APPROVED, Status.PREPARING})
+OPEN = frozenset({Status.PLANNED, Status.WAITING, Status.APPROVED, Status.PREPARING})
 """Nothing has been sent for it yet, and something may be."""
 UNSETTLED = frozenset({Status.SENDING, Status.UNKNOWN})
 """The effect is not known."""
 EFFECTIVE = UNSETTLED | {Status.ACCEPTED, Status.SUCCEEDED}
 """The effect is there, or may be: what budgets count and what is not done again."""
 
-ApprovedBy = Literal["", "not_required", "plan", "flag", "person"]
-"""Who consented: nobody yet, nobody needed to, the caller who was shown the plan, the caller's flag, a person."""
+ApprovedBy = Literal["", "not_required", "plan", "flag", "person", "approver"]
+"""Who consented: nobody yet, nobody needed to, the caller who was shown the plan, the caller's flag, the client's user,
+an approver outside the chat."""
 
-Approver = Literal["caller", "person", "nobody"]
-"""Who can approve a plan: the caller by confirming, the user when asked, or nobody through this client."""
+Approver = Literal["caller", "person", "approver"]
+"""Who can approve a plan: the caller by confirming, the user when asked, or an approver outside the chat."""
 
 Arguments = dict[str, int | bool | str]
 
 PLAN_LIFE = timedelta(minutes=10)
+APPROVED_LIFE = timedelta(hours=1)
 PREPARING_LIFE = timedelta(hours=2)
 REPEAT_WINDOW = timedelta(minutes=10)
 """Within it, the same request again is the same operation."""
@@ -69,14 +73,59 @@ _ID_LENGTH = 16
 _CHANGED: dict[Status, Changed] = {
     Status.SENDING: "unknown",
     Status.UNKNOWN: "unknown",
-    Status.ACCEPTED: "done",
+    Status.ACCEPTED: "started",
     Status.SUCCEEDED: "done",
 }
 """What is known of the effect; every other status changed nothing."""
 
 
+_LEAST_KNOWN_FIRST: tuple[Changed, ...] = ("unknown", "started", "done")
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True)
+
+
+class Budget(_Frozen):
+    """What a budget allows once a plan is carried out.
+
+    Attributes:
+        left: How many more.
+        more_from: When there is more, if none is left then.
+    """
+
+    left: int
+    more_from: datetime | None = None
+
+
+class Leave(_Frozen):
+    """How long an operation may stay in its present state.
+
+    Attributes:
+        since: When it came into it.
+        lasts: How long from then on.
+    """
+
+    since: Moment
+    lasts: timedelta
+
+
+class Decision(_Frozen):
+    """What an approver decided outside the chat; the operation's status tells which way.
+
+    Attributes:
+        by: The approver: a system user, or a login.
+        how: Where they decided.
+        at: When.
+        plan: The MAC of the plan as they were shown it.
+        reason: Why, in their own words, cleaned; empty if they gave none.
+    """
+
+    by: str
+    how: Literal["terminal", "console"]
+    at: Moment
+    plan: str
+    reason: str = ""
 
 
 class CreateDetails(_Frozen):
@@ -109,6 +158,7 @@ class DeleteDetails(_Frozen):
         listed_again: When the backup was seen listed after it had been seen to be gone.
         lapsed: Whether the deletion was given up without a refusal: its backup was still listed 24 h later, or the
             operator said so.
+        budget: Of deletes, when it was planned.
     """
 
     kind: Literal["delete_backup"] = "delete_backup"
@@ -120,6 +170,14 @@ class DeleteDetails(_Frozen):
     being_restored_by: str = ""
     listed_again: Moment | None = None
     lapsed: bool = False
+    budget: Budget | None = None
+
+
+class StatusSeen(_Frozen):
+    """A server's status, as VPS.org showed it from a time on."""
+
+    status: str
+    at: datetime
 
 
 class RestoreDetails(_Frozen):
@@ -129,14 +187,25 @@ class RestoreDetails(_Frozen):
         way_back: The recent backup that the plan showed as the way back; None where one is made first, or none is.
         safety_operation: The operation that makes this restore's safety backup.
         undo_backup_id: The backup to restore to take it back, 0 if there is none.
-        undo_from: When the budget of restores allows that; None if it does at once.
+        undo_lost: Whether that backup is gone, or of no use any more.
+        takes_back: The restore that this one undoes, outside the budget; empty where it is an ordinary one.
+        budget: Of restores of the server, when it was planned; None where it is outside of that.
+        statuses: The server's status since the restore was sent, wherever it changed, oldest first.
     """
 
     kind: Literal["restore_server"] = "restore_server"
     way_back: Backup | None = None
     safety_operation: str = ""
     undo_backup_id: int = 0
-    undo_from: datetime | None = None
+    undo_lost: bool = False
+    takes_back: str = ""
+    budget: Budget | None = None
+    statuses: tuple[StatusSeen, ...] = ()
+
+
+Fate = Literal["delete", "keep", "later", "leave"]
+"""What a prune plans for a backup: delete it now, keep it by a rule, delete it with another prune, or leave it alone,
+since it is not known what it is worth, or it goes by itself."""
 
 
 class PruneItem(_Frozen):
@@ -144,14 +213,14 @@ class PruneItem(_Frozen):
 
     Attributes:
         backup: As the plan showed it.
-        reason: The rule that keeps it, or why it is not kept, or not now.
+        reason: The rule that keeps it, or why it is left alone; empty where nothing keeps it.
         fate: What the plan says.
         operation_id: The operation that deletes it, once that is approved; what became of it stands there.
     """
 
     backup: Backup
     reason: str
-    fate: Literal["keep", "delete", "later"]
+    fate: Fate
     operation_id: str = ""
 
 
@@ -160,18 +229,22 @@ class PruneDetails(_Frozen):
 
     Attributes:
         items: What is planned for each manual backup, newest first.
-        room: How many deletes the budgets allowed when it was planned.
+        budget: Of deletes, when it was planned.
         all_left_expire_by: When the last proven backup that would be left expires; None where one lasts.
     """
 
     kind: Literal["prune_backups"] = "prune_backups"
     items: tuple[PruneItem, ...] = ()
-    room: int = 0
+    budget: Budget | None = None
     all_left_expire_by: datetime | None = None
 
-    def planned(self, fate: Literal["keep", "delete", "later"]) -> list[PruneItem]:
+    def planned(self, fate: Fate) -> list[PruneItem]:
         """The items of one fate, newest first."""
         return [item for item in self.items if item.fate == fate]
+
+    def covered(self, *, by_approver: bool) -> list[PruneItem]:
+        """What consent covers, newest first: an approver's also what only a later budget allows."""
+        return [item for item in self.items if item.fate == "delete" or (by_approver and item.fate == "later")]
 
 
 AnyDetails = CreateDetails | DeleteDetails | RestoreDetails | PruneDetails
@@ -188,12 +261,15 @@ class Operation(_Frozen):
         backup_id: The backup concerned; for one being made 0 until VPS.org has named it.
         backup: The backup as it was last seen: as the plan showed it, or as it came to be.
         details: What is special about this action.
+        leave: How long it may stay as it is, where that is not counted from its plan.
+        decision: What an approver decided last.
         sent: When the intent to send was recorded.
         owner: The process that sends, see `Liveness`.
         address: Of the API that it was planned for, see `Identity`.
         credential: Which token at which address it was planned with.
         account: Which account it was planned for.
         principal: Who asked for it, over HTTP; empty for whoever started the process.
+        policy: A digest of the operator's rules that it was planned under, see `policy_digest`.
         evidence: How the outcome is known.
         error: The error's sentence, when it failed or was refused.
         advice: What the error said to do next.
@@ -211,12 +287,15 @@ class Operation(_Frozen):
     details: Annotated[AnyDetails, Field(discriminator="kind")]
     approved_by: ApprovedBy = ""
     created: Moment
+    leave: Leave | None = None
+    decision: Decision | None = None
     sent: Moment | None = None
     owner: str = ""
     address: str = ""
     credential: str = ""
     account: str = ""
     principal: str = ""
+    policy: str = ""
     evidence: str = ""
     error_code: str = ""
     error: str = ""
@@ -262,18 +341,38 @@ class Operation(_Frozen):
         return _CHANGED.get(self.status, "nothing")
 
     @property
-    def confirming_call(self) -> str:
-        """The tool call that confirms it, or goes on with it, as a model writes it."""
+    def is_for_approver(self) -> bool:
+        """Whether an approver decides on it outside the chat, or did."""
+        return self.status is Status.WAITING or self.approved_by == "approver"
+
+    @property
+    def as_planned(self) -> Self:
+        """The same as when it was only planned."""
+        return self.updated(status=Status.PLANNED)
+
+    @property
+    def call(self) -> str:
+        """The tool call that asked for it, as a model writes it."""
         given = (
             f"{name}={str(value).lower() if isinstance(value, bool) else value}"
             for name, value in self.arguments.items()
         )
-        return f"{self.action}({', '.join(given)}, confirm=true, operation_id={self.id!r})"
+        return f"{self.action}({', '.join(given)})"
+
+    @property
+    def confirming_call(self) -> str:
+        """The tool call that confirms it, or goes on with it, as a model writes it."""
+        return f"{self.call.removesuffix(')')}, confirm=true, operation_id={self.id!r})"
 
     def is_expired(self, now: Moment) -> bool:
         """Whether its plan no longer counts."""
-        life = PREPARING_LIFE if self.status is Status.PREPARING else PLAN_LIFE
-        return self.status in OPEN and self.created.outlived(life, now)
+        return self.status in OPEN and self.life.since.outlived(self.life.lasts, now)
+
+    @property
+    def life(self) -> Leave:
+        """How long it may stay as it is, while it is open."""
+        lasts = PREPARING_LIFE if self.status is Status.PREPARING else PLAN_LIFE  # as it was before 0.2.0
+        return self.leave or Leave(since=self.created, lasts=lasts)
 
     def updated(self, **changes: object) -> Self:
         """A copy with some fields changed, its own or those of its details; checked as any other.
@@ -288,6 +387,10 @@ class Operation(_Frozen):
         if special:
             own["details"] = type(self.details).model_validate(dict(self.details) | special)
         return self.model_validate(dict(self) | own)
+
+    def entering(self, status: Status, now: Moment, lasts: timedelta, **changes: object) -> Self:
+        """A copy in a state in which it may stay for so long from now on."""
+        return self.updated(status=status, leave=Leave(since=now, lasts=lasts), **changes)
 
     def with_error(self, status: Status, error: BackupsError) -> Self:
         """A copy that ended so, with why."""
@@ -308,13 +411,13 @@ def new_id() -> str:
 def combined(deletes: Iterable[Operation]) -> Changed:
     """What is known of the effect of several deletes together."""
     known = {delete.changed for delete in deletes}
-    return "unknown" if "unknown" in known else "done" if "done" in known else "nothing"
+    return next((each for each in _LEAST_KNOWN_FIRST if each in known), "nothing")
 
 
 def _details_of_0_1_0(document: Mapping[str, Any]) -> dict[str, Any]:
     """The details of an operation as version 0.1.0 recorded it."""
     facts = document.get("facts", {})
-    names = {"marked", "baseline", "baseline_complete", "safety_operation", "undo_backup_id", "undo_from", "items"}
+    names = {"marked", "baseline", "baseline_complete", "safety_operation", "undo_backup_id", "items"}
     told = {"good_left": "good_backups_left"} | {n: n for n in ("way_back_of", "being_restored_by", "part_of")}
     old = {name: document[name] for name in names & document.keys()}
     old |= {name: facts[fact] for name, fact in told.items() if fact in facts}

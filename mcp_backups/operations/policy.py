@@ -6,21 +6,21 @@ A refusal tells which rule it was in the user's words; how a rule could be lifte
 settings, so no message names a setting, a flag or an argument.
 """
 
+import hashlib
+import json
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
 from mcp_backups.clock import Moment
-from mcp_backups.errors import BudgetExhaustedError, PolicyDeniedError, ReadOnlyError
+from mcp_backups.errors import PolicyDeniedError, ReadOnlyError
 from mcp_backups.health import expires_within, is_in_future, is_proven, is_restorable
 from mcp_backups.models import COMPLETED, MANUAL, Backup, Listing
 from mcp_backups.operations.operation import UNSETTLED, CreateDetails, DeleteDetails, Operation, PruneItem, Status
 from mcp_backups.retention import Keep, rulings
 from mcp_backups.settings import Settings
-from mcp_backups.text import duration, plural
-
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+from mcp_backups.text import plural, stamp_after
 
 CLOSED_FOR = timedelta(minutes=30)
 """How long an unknown outcome closes its server to destructive operations, unless it is settled before."""
@@ -34,11 +34,33 @@ Doubt = Literal["being_deleted", "doubtful"]
 _RESTORE_EXPIRY = timedelta(hours=1)
 """A backup that expires within this time may be gone before the restore has read it."""
 
-PROVEN = (
-    "A backup counts as good when it is completed, not empty, does not expire within 24 h "
-    "and was not made through mcp-backups within the last 24 h."
+GOOD = (
+    "completed, size known and above 0, not expiring within 24 h, not dated in the future, and not doubtful "
+    "(no deletion was sent for it)"
 )
-"""What every refusal for want of good backups ends with."""
+"""What a good backup is, in the words of every answer."""
+
+PROVEN = (
+    "Proven means good (completed, not empty, not expiring within 24 h), "
+    "and not made through mcp-backups within the last 24 h."
+)
+"""What every refusal for want of proven backups ends with."""
+
+_RULES = (
+    "approval",
+    "read_only",
+    "servers",
+    "protected_servers",
+    "protected_backups",
+    "keep_min",
+    "deletes_per_hour",
+    "deletes_per_day",
+    "restores_per_hour",
+    "creates_per_hour",
+    "approvers",
+    "require_safety_backup",
+)
+"""The settings that are rules: a plan counts only as long as they are as they were when somebody was shown it."""
 
 _CHOOSE = "Call list_backups with the server's id, and choose a completed backup of that server."
 
@@ -51,6 +73,7 @@ class Inventory:
         backups: The backups as they were just read.
         made_here: Ids of those made through this server within the last 24 h.
         now: UTC, by our clock or VPS.org's, whichever is ahead.
+        earliest: The same by whichever is behind, where that is another.
         doubtful: Those whose deletion was sent and may still take effect: listed, but counted on for nothing.
         ways_back: The restore that each of these backups would take back, if that waits or was within the last 24 h.
         sources: The restore that puts each of these backups back, if that waits or was sent within the last hour.
@@ -65,6 +88,7 @@ class Inventory:
     ways_back: Mapping[int, str] = field(default_factory=dict)
     sources: Mapping[int, str] = field(default_factory=dict)
     restored: Moment | None = None
+    earliest: datetime | None = None
     contradicted: Sequence[Operation] = ()
 
     def proven_on(self, server_id: int, without: Container[int] = ()) -> list[Backup]:
@@ -118,16 +142,28 @@ def may_have_made(create: Operation, backup: Backup) -> bool:
     return is_new and create.status in UNSETTLED and not details.marked
 
 
+def policy_digest(settings: Settings) -> str:
+    """The rules in force, as 16 hexadecimal digits; the same for the same rules, whatever else is set."""
+    told = {name: getattr(settings, name) for name in _RULES}
+    rules = {name: sorted(value) if isinstance(value, frozenset) else value for name, value in told.items()}
+    return hashlib.sha256(json.dumps(rules).encode()).hexdigest()[:16]
+
+
 def check_write(settings: Settings) -> None:
     """Whether anything may be changed at all."""
     if settings.read_only:
-        raise ReadOnlyError("This server only reads backups.")
+        raise ReadOnlyError("mcp-backups is set to read only: no backup is made, deleted or restored through it.")
 
 
 def check_server(settings: Settings, server_id: int) -> None:
     """Whether this server may be changed, if only by making a backup."""
     if settings.servers and server_id not in settings.servers:
         raise PolicyDeniedError(f"Server {server_id} is not among those that may be changed here.")
+
+
+def is_protected(settings: Settings, server_id: int) -> bool:
+    """Whether a rule forbids to delete or restore anything of this server."""
+    return server_id in settings.protected_servers or bool(settings.servers and server_id not in settings.servers)
 
 
 def check_prune(settings: Settings, server_id: int) -> None:
@@ -153,48 +189,46 @@ def check_delete(settings: Settings, target: Backup, inventory: Inventory, also:
     left = sum(backup.id not in also for backup in inventory.proven_on(target.server_id, without={target.id}))
     if left < settings.keep_min:
         raise PolicyDeniedError(
-            f"Deleting backup {target.id} would leave server {target.server_id} with {plural(left, 'good backup')}; "
+            f"Deleting backup {target.id} would leave server {target.server_id} with {plural(left, 'proven backup')}; "
             f"at least {settings.keep_min} must stay. {PROVEN}"
         )
 
 
-def judge_all(settings: Settings, inventory: Inventory, server_id: int, keep: Keep, room: int) -> tuple[PruneItem, ...]:
-    """What becomes of each manual backup of a server, newest first.
+def judge_all(settings: Settings, inventory: Inventory, server_id: int, keep: Keep) -> tuple[PruneItem, ...]:
+    """What becomes of each manual backup of a server, newest first, as far as the budgets allow it.
 
     Args:
         settings: The operator's rules, which keep more than the keep rules where they must.
         inventory: The backups.
         server_id: The server.
         keep: The keep rules.
-        room: How many deletes the budgets allow now; the oldest go first.
     """
     manual = [row for row in inventory.backups.rows if row.server_id == server_id and row.type == MANUAL]
     items: list[PruneItem] = []
     going: set[int] = set()
-    for ruling in reversed(rulings(manual, keep, inventory.now, inventory.doubtful)):
-        backup, kept_by = ruling.backup, _needed(inventory, ruling.backup.id) or (ruling.kept and ruling.reason)
-        if not kept_by:
-            try:
-                check_delete(settings, backup, inventory, going)
-            except PolicyDeniedError as rule:
-                kept_by = rule.what.removesuffix(f" {PROVEN}")
-        if kept_by:
+    ruled = rulings(manual, keep, inventory.now, inventory.doubtful, earliest=inventory.earliest)
+    for backup, rules, left_alone in reversed(ruled):
+        if left_alone:
+            items.append(PruneItem(backup=backup, reason=left_alone, fate="leave"))
+        elif kept_by := ", ".join(rules) or _kept_by(settings, inventory, backup, going):
             items.append(PruneItem(backup=backup, reason=kept_by, fate="keep"))
-        elif len(going) < room:
-            items.append(PruneItem(backup=backup, reason=ruling.reason, fate="delete"))
         else:
-            items.append(PruneItem(backup=backup, reason="later", fate="later"))
-        if not kept_by:
+            items.append(PruneItem(backup=backup, reason="", fate="delete"))
             going.add(backup.id)
     return tuple(reversed(items))
 
 
-def _needed(inventory: Inventory, backup_id: int) -> str:
-    """Why a restore needs a backup, whatever the keep rules say; empty if none does."""
-    if restore := inventory.ways_back.get(backup_id):
-        return f"left alone: the way back from {restore}"
-    restore = inventory.sources.get(backup_id)
-    return f"left alone: {restore} puts it back" if restore else ""
+def _kept_by(settings: Settings, inventory: Inventory, backup: Backup, going: Container[int]) -> str:
+    """Why a backup stays that no keep rule keeps: a restore needs it, or an operator's rule; empty if it goes."""
+    if restore := inventory.ways_back.get(backup.id):
+        return f"the way back from {restore}"
+    if restore := inventory.sources.get(backup.id):
+        return f"{restore} puts it back"
+    try:
+        check_delete(settings, backup, inventory, going)
+    except PolicyDeniedError as rule:
+        return rule.what.removesuffix(f" {PROVEN}")
+    return ""
 
 
 def check_complete(server_id: int, inventory: Inventory) -> None:
@@ -202,7 +236,7 @@ def check_complete(server_id: int, inventory: Inventory) -> None:
     if missing := inventory.backups.missing_for(server_id):
         raise PolicyDeniedError(
             f"The list of backups is incomplete ({'; '.join(missing)}), so it cannot be shown "
-            f"that server {server_id} would keep enough good backups.",
+            f"that server {server_id} would keep enough proven backups.",
             "Try again in a few minutes; if it stays so, tell the user.",
         )
 
@@ -238,73 +272,12 @@ def check_settled(server_id: int, unsettled: Sequence[Operation], now: Moment) -
     """Whether the outcome of every earlier operation on the server is known, or long enough ago."""
     for operation in unsettled:
         if operation.since.within(CLOSED_FOR, now):
+            until = stamp_after(now.latest + operation.since.left(CLOSED_FOR, now))
             raise PolicyDeniedError(
                 f"The outcome of {operation.id} ({operation.action}) on server {server_id} is not known yet, and until "
-                f"it is, or {duration(CLOSED_FOR)} have passed, nothing is deleted or restored there.",
-                f"Call get_operation(operation_id={operation.id!r}).",
+                f"it is, at the latest until {until}, nothing is deleted or restored there.",
+                f"Call get_operation(operation_id={operation.id!r}); after {until} call again as before.",
             )
-
-
-def check_budget(settings: Settings, action: str, server_id: int, sent: Sequence[Operation], now: Moment) -> None:
-    """Whether one more is within the budget.
-
-    Args:
-        settings: The budgets.
-        action: What is about to be done.
-        server_id: On which server.
-        sent: The operations of this kind that took effect, or may have, newest first.
-        now: By both clocks, so that no clock step gives a new budget.
-    """
-    if action == "restore_server":
-        restores = [operation for operation in sent if operation.server_id == server_id]
-        _check_count("restore", settings.restores_per_hour, HOUR, restores, now)
-    if action == "delete_backup":
-        _check_count("delete", settings.deletes_per_hour, HOUR, sent, now)
-        _check_count("delete", settings.deletes_per_day, DAY, sent, now)
-    if action == "create_backup":
-        asked_for = [operation for operation in sent if not operation.of(CreateDetails).is_safety]
-        _check_count("new backup", settings.creates_per_hour, HOUR, asked_for, now)
-
-
-def next_restore(settings: Settings, server_id: int, sent: Sequence[Operation], now: Moment) -> datetime | None:
-    """When a server can be restored again after a restore at this moment; None if the budget allows it at once.
-
-    Args:
-        settings: The budgets.
-        server_id: The server.
-        sent: The restores that took effect, or may have, newest first.
-        now: By both clocks.
-    """
-    before = [each.sent for each in sent if each.server_id == server_id and each.sent and each.sent.within(HOUR, now)]
-    counted = [now, *before][: settings.restores_per_hour]
-    return now.latest + counted[-1].left(HOUR, now) if len(counted) == settings.restores_per_hour else None
-
-
-def deletes_left(settings: Settings, sent: Sequence[Operation], now: Moment) -> int:
-    """How many more deletes are within the budgets now.
-
-    Args:
-        settings: The budgets.
-        sent: The deletes that took effect, or may have.
-        now: By both clocks.
-    """
-    moments = [operation.sent for operation in sent if operation.sent]
-    within_hour = sum(moment.within(HOUR, now) for moment in moments)
-    within_day = sum(moment.within(DAY, now) for moment in moments)
-    return max(0, min(settings.deletes_per_hour - within_hour, settings.deletes_per_day - within_day))
-
-
-def _check_count(noun: str, most: int, window: timedelta, sent: Sequence[Operation], now: Moment) -> None:
-    recent = [operation.sent for operation in sent if operation.sent and operation.sent.within(window, now)]
-    if len(recent) < most:
-        return
-    if not most:
-        raise BudgetExhaustedError(f"There is no budget for a {noun} here.", PolicyDeniedError.advice)
-    wait = max(recent[most - 1].left(window, now), timedelta(minutes=1))
-    raise BudgetExhaustedError(
-        f"The budget of {plural(most, noun)} within {'an hour' if window == HOUR else '24 h'} is used up.",
-        f"The next is possible in about {duration(wait)}; tell the user.",
-    )
 
 
 def _check_unprotected(settings: Settings, server_id: int) -> None:

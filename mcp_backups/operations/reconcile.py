@@ -1,20 +1,31 @@
 """What became of an operation: settled by looking or by the operator's word, never by sending again."""
 
 import logging
+from datetime import timedelta
 from typing import Literal
 
+from mcp_backups.clock import Moment
 from mcp_backups.errors import (
     ApiError,
     BackupsError,
     BusyError,
     ConfigError,
+    ConfirmationExpiredError,
     ConfirmationInvalidError,
     InvalidArgumentError,
     LedgerUnavailableError,
 )
 from mcp_backups.ledger import Ledger, Liveness
-from mcp_backups.operations.context import Context, Entries, ReportProgress, Result
-from mcp_backups.operations.operation import OPEN, UNSETTLED, DeleteDetails, Operation, Status
+from mcp_backups.models import ACTIVE
+from mcp_backups.operations.context import RESTORING, Context, Entries, ReportProgress, Result
+from mcp_backups.operations.operation import (
+    OPEN,
+    UNSETTLED,
+    DeleteDetails,
+    Operation,
+    RestoreDetails,
+    Status,
+)
 
 SettledAs = Literal["succeeded", "failed"]
 """What an operator can say of an operation: it took effect, or it did not."""
@@ -30,7 +41,13 @@ LEDGER_AWAY = (BusyError, LedgerUnavailableError)
 
 _NOT_OVER = OPEN | UNSETTLED | {Status.ACCEPTED}
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 5.0
-_LAST_LOOK_SECONDS = 1.0
+_DECISION_SECONDS = 0.5
+"""How soon an approver's decision is seen, which the ledger tells."""
+
+_UNMOVED = timedelta(seconds=10)
+"""A server that goes on as active for so long after its restore was accepted is not expected to show more of it."""
+
+LAST_LOOK_SECONDS = 1.0
 """How long before a call must be answered the waiting ends."""
 
 _log = logging.getLogger(__name__)
@@ -46,23 +63,27 @@ async def follow(context: Context, operation: Operation, wait_seconds: float, re
         report: Result after each look.
     """
     start, pause = context.clock.ticks(), _FIRST_WAIT
-    end = min(wait_seconds, context.seconds_left - context.recording_seconds - _LAST_LOOK_SECONDS)
+    end = min(wait_seconds, context.seconds_to_read(before_sending=False) - LAST_LOOK_SECONDS)
     while True:
         result = await settle(context, operation)
         operation = operation if result.obstacle else result.operation  # what could not be recorded is found again
         waited = context.clock.ticks() - start
-        if not _is_under_way(result) or waited >= end:
+        if not _is_under_way(result, context.moment()) or waited >= end:
             return result
         await report(waited, wait_seconds, f"{operation.id} ({operation.action}): {operation.status}")
-        await context.clock.sleep(min(pause, end - waited))
-        pause = min(pause * 1.5, _LONGEST_WAIT)
+        if operation.status is Status.WAITING:
+            await context.clock.sleep(min(_DECISION_SECONDS, end - waited))
+            operation = await context.find(operation.id) or operation
+        else:
+            await context.clock.sleep(min(pause, end - waited))
+            pause = min(pause * 1.5, _LONGEST_WAIT)
 
 
 async def settle(context: Context, operation: Operation) -> Result:
     """Look once what became of an operation, and record what is new."""
     known = left_behind(context, operation)
     if operation.is_expired(context.moment()):
-        known = operation.updated(status=Status.EXPIRED)
+        known = _expired(operation)
     result = Result(known)
     action = context.actions[known.action]
     if action.may_change(known) and (context.can_see(known) or known.action == "prune_backups"):
@@ -82,6 +103,17 @@ async def settle(context: Context, operation: Operation) -> Result:
     return result._replace(operation=recorded)
 
 
+def _expired(operation: Operation) -> Operation:
+    """The operation, which may stay so no longer."""
+    told = {
+        Status.WAITING: "No approver decided on it in time.",
+        Status.APPROVED: "It was approved, and then not carried out in time.",
+    }.get(operation.status, "")
+    return operation.updated(
+        status=Status.EXPIRED, error=told, error_code=ConfirmationExpiredError.code if told else ""
+    )
+
+
 def left_behind(context: Context, operation: Operation) -> Operation:
     """The operation; unknown, where its process ended before it knew."""
     if operation.status is not Status.SENDING or context.is_being_sent(operation):
@@ -96,15 +128,21 @@ def supersede(entries: Entries, before: Operation, after: Operation) -> Operatio
     return entries.save(after) if current == before else current
 
 
-def _is_under_way(result: Result) -> bool:
-    """Whether waiting can tell more."""
+def _is_under_way(result: Result, now: Moment) -> bool:
+    """Whether waiting can tell more; of a restore, while its server has not been seen to be back."""
     operation = result.operation
     if result.unseen == MADE_ELSEWHERE:
         return False
+    if operation.status is Status.WAITING:
+        return True
     if operation.status is Status.PREPARING:
         return result.safety is not None and result.safety.status is not Status.SUCCEEDED
-    if operation.action == "restore_server":
-        return operation.status is Status.SENDING
+    if isinstance(operation.details, RestoreDetails) and operation.status is not Status.SENDING:
+        statuses = [each.status for each in operation.details.statuses]
+        was_away = any(status != ACTIVE for status in statuses)
+        is_back = was_away and statuses[-1] == ACTIVE
+        end = RESTORING if was_away else _UNMOVED
+        return operation.status is Status.ACCEPTED and operation.since.within(end, now) and not is_back
     return operation.status in {Status.SENDING, Status.UNKNOWN, Status.ACCEPTED}
 
 

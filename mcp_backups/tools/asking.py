@@ -172,6 +172,8 @@ def _unsealed(seal: Seal, state: str) -> Asked:
 
 def _form(question: Question) -> ElicitRequestFormParams:
     field = {"type": _TYPES[type(question.expected)], "title": question.label}
+    if question.more:
+        field["description"] = question.more
     schema: ElicitRequestedSchema = {
         "type": "object",
         "properties": {question.field: field},

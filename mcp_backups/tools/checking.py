@@ -11,10 +11,12 @@ from pydantic import Field
 from mcp_backups.api.servers import is_absent, require_server
 from mcp_backups.health import FleetHealth, ServerHealth, Verdict, fleet_health
 from mcp_backups.models import Listing
+from mcp_backups.operations import GOOD, is_protected
+from mcp_backups.settings import Settings
 from mcp_backups.text import age, plural, stamp
-from mcp_backups.tools.answers import fitted
+from mcp_backups.tools.answers import fitted, table
 from mcp_backups.tools.observation import AccountObservation, observe_for
-from mcp_backups.tools.reading import AnyServerId, cell
+from mcp_backups.tools.reading import AnyServerId, ServerNameFilter, check_one_server
 from mcp_backups.tools.reports import FleetReport, LeanServerRow, ServerRow
 from mcp_backups.tools.tool import ToolCall
 
@@ -23,16 +25,13 @@ MaxAgeHours = Annotated[
     Field(ge=1, le=8760, description="Hours within which a good backup counts as fresh, 1 to 8760; default 24."),
 ]
 
-GOOD_MEANS = (
-    "completed, size known and above 0, not expiring within 24 h, not dated in the future, not doubtful "
-    "(no deletion was sent for it); one made today counts"
-)
+GOOD_MEANS = f"{GOOD}; one made today counts, though only proven ones, which are older, let others be deleted"
 
-_FULL_CHARS = 1_500
-"""JSON characters of the rows in full; with the lean ones an answer for 50 servers stays under 1,500 tokens."""
+_FULL_CHARS = 2_000
+"""JSON characters of the rows in full."""
 _LEAN_ROWS = 50
-_NAMED_ROWS = 12
-"""Lean rows, up to which each bears its server's name."""
+_EXPIRING_ROWS = 20
+"""Lean rows, up to which each tells its expiry; what expires soon is in full anyway."""
 _NAME_CHARS = 40
 
 _MOST_ORPHANS = 20
@@ -41,17 +40,21 @@ _MOST_ORPHANS = 20
 _SUMMED = ("good", "completed", "in_progress", "stuck", "failed", "doubtful")
 
 
-async def check_backups(call: ToolCall, max_age_hours: MaxAgeHours = 24, server_id: AnyServerId = 0) -> FleetReport:
+async def check_backups(
+    call: ToolCall, max_age_hours: MaxAgeHours = 24, server_id: AnyServerId = 0, server_name: ServerNameFilter = ""
+) -> FleetReport:
     """Check whether every VPS.org server has a fresh, good backup (snapshot), and which backup to restore each to.
 
     Use it for a morning or scheduled check, before a restore, and to find servers whose backups are stale, failed,
     stuck, about to expire, or missing; list_backups shows the single backups. Returns totals, then the servers that
-    need attention with the reason, then the others in short, and complete=false with what could not be read. Changes
-    nothing.
+    need attention with the reason, then the others by size, each with its number of backups and space, and
+    complete=false with what could not be read. Changes nothing.
     """
-    observed = await observe_for(call.context, server_id)
-    fleet = fleet_of(observed, timedelta(hours=max_age_hours), server_id, call.context.settings.ignored_servers)
-    return fleet_report(fleet, in_full=bool(server_id))
+    check_one_server(server_id, server_name)
+    observed, settings = await observe_for(call.context, server_id), call.context.settings
+    server_id = observed.server_meant(server_id, server_name)
+    fleet = fleet_of(observed, timedelta(hours=max_age_hours), server_id, settings.ignored_servers)
+    return fleet_report(fleet, settings, in_full=bool(server_id))
 
 
 def fleet_of(
@@ -66,30 +69,32 @@ def fleet_of(
     if not server_id:
         return fleet_health(backups, servers, max_age, now, doubts=doubts, ignored=ignored)
     require_server(server_id, backups, servers)
+    rows = tuple(backup for backup in backups.rows if backup.server_id == server_id)
     of_it = tuple(gap for gap in backups.gaps if gap.server_id in (0, server_id))
     # Where its backups show that it is there, a gap in the list of servers is none in what is known of it.
-    is_known = bool(backups.rows) or any(server.id == server_id for server in servers.rows)
+    is_known = bool(rows) or any(server.id == server_id for server in servers.rows)
     only = Listing(
         tuple(server for server in servers.rows if server.id == server_id),
         () if is_known else tuple(gap for gap in servers.gaps if gap.server_id in (0, server_id)),
     )
     may_be_orphaned = not is_known or bool(only.rows) or is_absent(server_id, servers)
-    return fleet_health(Listing(backups.rows, of_it), only if may_be_orphaned else None, max_age, now, doubts=doubts)
+    return fleet_health(Listing(rows, of_it), only if may_be_orphaned else None, max_age, now, doubts=doubts)
 
 
-def fleet_report(fleet: FleetHealth, *, in_full: bool) -> FleetReport:
+def fleet_report(fleet: FleetHealth, settings: Settings, *, in_full: bool) -> FleetReport:
     """A fleet's health as an answer.
 
     Args:
         fleet: Its health.
+        settings: What is protected.
         in_full: Every server in full; otherwise as many as fit into a small answer, those that need attention first.
     """
-    full = len(fleet.servers) if in_full else _fitting(fleet)
+    full = len(fleet.servers) if in_full else _fitting(fleet, settings)
     others = min(len(fleet.servers) - full, _LEAN_ROWS)
-    return fitted(partial(_report, fleet, full), report_text, others)
+    return fitted(partial(_report, fleet, settings, full), report_text, others)
 
 
-def _report(fleet: FleetHealth, full: int, others: int) -> FleetReport:
+def _report(fleet: FleetHealth, settings: Settings, full: int, others: int) -> FleetReport:
     rest = fleet.servers[full:]
     lean = rest[:others]
     usual = _usual_verdict(lean)
@@ -103,26 +108,28 @@ def _report(fleet: FleetHealth, full: int, others: int) -> FleetReport:
         missing=list(fleet.missing),
         totals=_totals(fleet),
         orphaned_backups=[backup.id for backup in fleet.orphans[:_MOST_ORPHANS]] or None,
-        servers=[_row(server, fleet.now) for server in fleet.servers[:full]],
-        others=[_lean_row(server, fleet.now, usual, named=len(lean) <= _NAMED_ROWS) for server in lean],
+        servers=[_row(server, fleet.now, settings) for server in fleet.servers[:full]],
+        others=[
+            _lean_row(server, fleet.now, settings, usual, with_expiry=len(rest) <= _EXPIRING_ROWS) for server in lean
+        ],
         others_verdict=usual,
         not_shown=len(rest) - len(lean),
         next_step=_next_step(rest[len(lean) :]) if rest else "None.",
     )
 
 
-def _fitting(fleet: FleetHealth) -> int:
+def _fitting(fleet: FleetHealth, settings: Settings) -> int:
     """How many of the servers that need attention are shown in full."""
     left, count = _FULL_CHARS, 0
     for server in fleet.servers:
-        left -= len(_row(server, fleet.now).model_dump_json())
+        left -= len(_row(server, fleet.now, settings).model_dump_json())
         if server.verdict == "ok" or left < 0:
             break
         count += 1
     return count
 
 
-def _row(server: ServerHealth, now: datetime) -> ServerRow:
+def _row(server: ServerHealth, now: datetime, settings: Settings) -> ServerRow:
     made = server.restore_to.created_at if server.restore_to else None
     return ServerRow(
         server_id=server.server_id,
@@ -131,6 +138,7 @@ def _row(server: ServerHealth, now: datetime) -> ServerRow:
         restore_to=server.restore_to.id if server.restore_to else None,
         created_at=stamp(made) if made else None,
         age=age(made, now) if made else None,
+        expires_at=_expiry(server),
         reason=" ".join(server.reasons),
         backups=server.total,
         good=server.good or None,
@@ -139,16 +147,32 @@ def _row(server: ServerHealth, now: datetime) -> ServerRow:
         failed=server.failed or None,
         doubtful=server.doubtful or None,
         size_mb=round(server.size_mb),
+        flags=_flags(server, settings),
     )
 
 
-def _lean_row(server: ServerHealth, now: datetime, usual: str, *, named: bool) -> LeanServerRow:
+def _expiry(server: ServerHealth) -> str | None:
+    expires = server.restore_to.expires_at if server.restore_to else None
+    return stamp(expires) if expires else None
+
+
+def _flags(server: ServerHealth, settings: Settings) -> list[str] | None:
+    return ["protected"] if is_protected(settings, server.server_id) else None
+
+
+def _lean_row(
+    server: ServerHealth, now: datetime, settings: Settings, usual: str, *, with_expiry: bool
+) -> LeanServerRow:
     return LeanServerRow(
         server_id=server.server_id,
-        server=_short(server.name) if named else None,
+        server=_short(server.name),
         verdict=server.verdict if server.verdict != usual else None,
         restore_to=server.restore_to.id if server.restore_to else None,
         age=age(server.restore_to.created_at, now) if server.restore_to else None,
+        expires_at=_expiry(server) if with_expiry else None,
+        backups=server.total,
+        size_mb=round(server.size_mb),
+        flags=_flags(server, settings),
     )
 
 
@@ -183,9 +207,10 @@ def _summary(fleet: FleetHealth) -> str:
     checked = len(fleet.servers) - orphaned
     said = "No server was found, so there is nothing to check"
     if checked:
-        have = "has" if checked == 1 else "have"
-        hours = fleet.max_age // timedelta(hours=1)
-        said = f"{counts['yes']} of {plural(checked, 'server')} {have} a good backup younger than {hours} h"
+        hours, lacking = fleet.max_age // timedelta(hours=1), checked - counts["yes"] - unknown
+        said = f"Of {plural(checked, 'server')} {counts['yes']} {_have(counts['yes'])} a good backup younger than "
+        said += f"{hours} h"
+        said += f", {lacking} {_have(lacking)} not" if lacking else ""
     if unknown:
         said += f"; of {unknown} it cannot be told"
     elif fleet.missing and checked:
@@ -193,6 +218,10 @@ def _summary(fleet: FleetHealth) -> str:
     if left_out := [f"{count} {kind}" for kind, count in (("orphaned", orphaned), ("ignored", fleet.ignored)) if count]:
         said += f"; not counted: {' and '.join(left_out)}"
     return f"{said}."
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
 
 
 def _next_step(hidden: Sequence[ServerHealth]) -> str:
@@ -215,11 +244,13 @@ def report_text(report: FleetReport) -> str:
         lines.append(f"INCOMPLETE: {'; '.join(report.missing)}.")
     if report.orphaned_backups:
         lines.append(f"orphaned_backups: {orphans_told(report)}")
-    lines += _table(ServerRow, report.servers)
+    lines += table(report.servers)
     if report.others:
         lines.append(f"others, {report.others_verdict} unless said:")
-        lines += _table(LeanServerRow, report.others)
-    return "\n".join([*lines, f"not_shown: {report.not_shown}", f"next_step: {report.next_step}"])
+        lines += table(report.others)
+    if report.not_shown:
+        lines.append(f"not_shown: {report.not_shown}")
+    return "\n".join([*lines, f"next_step: {report.next_step}"])
 
 
 def orphans_told(report: FleetReport) -> str:
@@ -227,11 +258,3 @@ def orphans_told(report: FleetReport) -> str:
     ids = report.orphaned_backups or []
     more = report.totals.get("orphaned_backups", 0) - len(ids)
     return f"{', '.join(map(str, ids))}{f' and {more} more' if more else ''} of no server"
-
-
-def _table(kind: type[ServerRow | LeanServerRow], rows: Sequence[ServerRow | LeanServerRow]) -> list[str]:
-    """A line a row, under one of those columns that hold something; no rows, no lines."""
-    values = [row.model_dump() for row in rows]
-    columns = [name for name in kind.model_fields if any(name in each for each in values)]
-    lines = [columns, *([cell(str(each.get(name, ""))) for name in columns] for each in values)]
-    return ["|".join(line) for line in lines if line]

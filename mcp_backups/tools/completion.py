@@ -34,7 +34,7 @@ async def complete(request: RequestContext, params: CompleteRequestParams) -> Co
     others = (params.context.arguments if params.context else None) or {}
     typed = params.argument.value.strip()
     try:
-        values = await _values(request.lifespan_context, params.argument.name, typed, others.get("server_id", ""))
+        values = await _values(request.lifespan_context, params.argument.name, typed, others.get("server", ""))
     except ApiError as error:
         log.info("completion: %s", error.code)
         values = []
@@ -50,12 +50,12 @@ def _check_reference(params: CompleteRequestParams) -> None:
 
 
 async def _values(context: Context, argument: str, typed: str, server_id: str) -> list[str]:
-    if argument == "server_id":
+    if argument in {"server", "server_id"}:
         return await _server_ids(context, typed)
-    if argument not in {"backup_id", "time"}:
+    if argument != "point":
         return []
     backups = await _good_backups(context, server_id)
-    values = [str(backup.id) if argument == "backup_id" else stamp(backup.created_at) for backup in backups]
+    values = [*(str(backup.id) for backup in backups), *(stamp(backup.created_at) for backup in backups)]
     return [value for value in dict.fromkeys(values) if value.startswith(typed)]
 
 

@@ -7,11 +7,13 @@ from math import inf
 from typing import NamedTuple
 
 from mcp_backups.api import VpsClient
-from mcp_backups.api.servers import is_absent, read_servers
+from mcp_backups.api.servers import is_absent, read_servers, require_server, server_named
+from mcp_backups.errors import InvalidArgumentError
 from mcp_backups.health import LEDGER_UNREAD, Doubts, is_stuck
 from mcp_backups.models import Backup, Listing, Server
-from mcp_backups.operations import Context
+from mcp_backups.operations import Context, is_protected
 from mcp_backups.operations.reconcile import LEDGER_AWAY
+from mcp_backups.settings import Settings
 
 ReadDoubts = Callable[[Listing[Backup]], Awaitable[Doubts | None]]
 """Which of these backups a deletion was sent for; None where that cannot be known now."""
@@ -37,7 +39,21 @@ class AccountObservation(NamedTuple):
         """What is not known of the backups of one server, or of all (0), one clause each."""
         return [*self.backups.missing_for(server_id), *([] if self.doubts is not None else [LEDGER_UNREAD])]
 
-    def flags(self, backup: Backup) -> list[str] | None:
+    def server_meant(self, server_id: int, server_name: str) -> int:
+        """The one server that is asked for, by its id or by a name that it bears; 0 for all.
+
+        Raises:
+            InvalidArgumentError: The name fits several.
+            NotFoundError: There certainly is no such server, and nothing left of one.
+            ProtocolError: Not everything could be read, so that cannot be told.
+        """
+        if server_name:
+            return server_named(server_name, self.backups, self.servers)
+        if server_id:
+            require_server(server_id, self.backups, self.servers)
+        return server_id
+
+    def flags(self, backup: Backup, settings: Settings) -> list[str] | None:
         """What a backup's own fields do not tell of it; None where there is nothing to tell."""
         flags: list[str] = []
         if doubt := (self.doubts or {}).get(backup.id):
@@ -46,6 +62,10 @@ class AccountObservation(NamedTuple):
             flags.append("stuck")
         if not backup.server_id or is_absent(backup.server_id, self.servers):
             flags.append("orphaned")
+        if is_protected(settings, backup.server_id) or backup.id in settings.protected_backups:
+            flags.append("protected")
+        if backup.keep:
+            flags.append("keep")
         return flags or None
 
 
@@ -108,3 +128,19 @@ async def known_doubts(context: Context, backups: Listing[Backup]) -> Doubts | N
         return await context.doubtful(backups) if context.ledger.exists() else {}
     except (*LEDGER_AWAY, OSError):
         return None
+
+
+async def one_server(context: Context, server_id: int, server_name: str) -> int:
+    """The one server that a write is about, by its id or by a name that it bears.
+
+    Raises:
+        InvalidArgumentError: Both are given or neither is, or the name fits several.
+        ApiError: VPS.org has none of that name, or could not be asked.
+    """
+    if bool(server_id) == bool(server_name):
+        raise InvalidArgumentError("Give one of server_id and server_name.", "list_backups shows both.")
+    if server_id:
+        return server_id
+    with context.reading(before_sending=True):
+        backups, servers = await context.api.list_backups(), await read_servers(context.api)
+    return server_named(server_name, backups, servers)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from mcp_types import (
@@ -18,8 +18,10 @@ from mcp_types import (
 
 from mcp_backups.errors import InvalidArgumentError
 from mcp_backups.models import MAX_ID
-from mcp_backups.text import safe_text, stamp
+from mcp_backups.operations import Context
+from mcp_backups.text import safe_text, stamp, time_told
 from mcp_backups.tools.boundary import RequestContext, bounded
+from mcp_backups.tools.observation import one_server
 
 _WHOLE = re.compile(r"[0-9]{1,16}")
 _CHANGE_CHARS = 80
@@ -48,11 +50,11 @@ Restore VPS.org server {server_id} {goal}. What was written to it since is lost,
 2. {choose}
 3. Call restore_server(server_id={server_id}, backup_id=ID) with that id. It changes nothing yet and answers a plan: \
 show the user which backup, how old, what would be lost, and that a safety backup is made first.
-4. Once the user agrees, call what next_step of the plan says. While the status is preparing, wait with \
-get_operation(wait_seconds=45), then repeat that same call.
-5. Verify: accepted means started, not finished. get_operation shows the server's status, which is evidence, not \
-proof: ask the user to look at the server itself.
-6. Report what was restored, and the call in undo, which takes it back.
+4. Once the user agrees, call what next_step of the plan says: it makes the safety backup, waits for it and restores. \
+While the status is preparing, repeat that same call, for up to 2 hours.
+5. Verify: accepted means started, not finished. server_status is evidence, not proof: ask the user to look at the \
+server itself.
+6. Report what was restored, and the call in undo, which takes it back, with its undo_terms.
 """
 
 _MORNING = """\
@@ -73,8 +75,8 @@ Clean up the manual backups of VPS.org server {server_id}. What is deleted is go
 
 1. Call check_backups(server_id={server_id}): its newest good backup has to be known before anything goes.
 2. {rules}
-3. Call prune_backups(server_id={server_id}, {keep}). It changes nothing yet and answers a plan that names each backup \
-with the rule that keeps it, or "no rule". Show the user the whole plan.
+3. Call prune_backups(server_id={server_id}, {keep}). It changes nothing yet and answers a plan: what is \
+to_delete, kept and by which rule, left for later and from when. Show the user the whole plan.
 4. Once the user agrees, repeat the call with confirm=true and the plan's operation_id. It goes on after a backup that \
 cannot be deleted, and stops where an outcome is unknown; then look with get_operation before anything else.
 5. Verify: list_backups(server_id={server_id}) shows what is left, and check_backups(server_id={server_id}) that the \
@@ -95,7 +97,7 @@ class Way(NamedTuple):
     description: str
     arguments: Mapping[str, str]
     compose: Callable[[PromptArguments], str]
-    required: frozenset[str] = frozenset({"server_id"})
+    required: frozenset[str] = frozenset({"server"})
 
 
 def _before_change(given: PromptArguments) -> str:
@@ -110,23 +112,21 @@ def _before_change(given: PromptArguments) -> str:
 
 def _restore(given: PromptArguments) -> str:
     server_id = _whole(given, "server_id", 1, MAX_ID)
-    if given.get("time") and given.get("backup_id"):
-        raise InvalidArgumentError("time and backup_id are both given; give one of them.")
-    if given.get("backup_id"):
-        backup_id = _whole(given, "backup_id", 1, MAX_ID)
+    point = given.get("point", "")
+    if _WHOLE.fullmatch(point):
+        backup_id = _whole(given, "point", 1, MAX_ID)
         goal = f"to its backup {backup_id}"
         choose = (
             f"Call list_backups(server_id={server_id}): backup {backup_id} has to be there and completed. If it is "
+            "not, tell the user which are, and stop."
         )
-        choose += "not, tell the user which are, and stop."
-    elif given.get("time"):
-        moment = stamp(_moment(given["time"]))
+    elif point:
+        moment = stamp(_moment(point))
         goal = f"to its state at {moment}"
         choose = (
-            f"Call list_backups(server_id={server_id}, status='completed') and follow next_cursor until created_at "
+            f"Call list_backups(server_id={server_id}, status='completed', created_before={moment!r}): the first, with "
+            "a size above 0, is the one. If there is none, tell the user, and stop."
         )
-        choose += f"is before {moment}: the newest created at or before {moment}, with a size above 0, is the one. "
-        choose += "If there is none, tell the user the oldest there is, and stop."
     else:
         goal = "to its newest good backup"
         choose = "The restore point is restore_to of that answer; its reason says why newer ones were passed over."
@@ -146,15 +146,17 @@ def _clean_up(given: PromptArguments) -> str:
 
 
 _ASK_FOR_RULES = (
-    "Ask the user what to keep: keep_last, keep_daily, keep_weekly and keep_monthly, at least one of them above 0."
+    "Ask the user what to keep: keep_last, keep_daily, keep_weekly and keep_monthly, or older_than_days, at least one "
+    "of them above 0."
 )
 _KEEP_ARGUMENTS = {
     "keep_last": f"The newest backups to keep, 0 to {_MOST_KEPT}.",
     "keep_daily": f"Days to keep the newest backup of, 0 to {_MOST_KEPT}.",
     "keep_weekly": f"ISO weeks to keep the newest backup of, 0 to {_MOST_KEPT}.",
     "keep_monthly": f"Months to keep the newest backup of, 0 to {_MOST_KEPT}.",
+    "older_than_days": "Age in days that what is deleted has at least, 0 to 1000.",
 }
-_SERVER_ID = {"server_id": "Id of the server."}
+_SERVER = {"server": "Id of the server, or its name, or a beginning that only one name has."}
 
 WAYS = {
     way.name: way
@@ -163,17 +165,17 @@ WAYS = {
             name="back_up_before_change",
             title="Back up before a change",
             description="Make a backup of one server, and see it finished before the change begins.",
-            arguments=_SERVER_ID | {"change": "What is about to be changed, in a few words; may be left out."},
+            arguments=_SERVER | {"change": "What is about to be changed, in a few words; may be left out."},
             compose=_before_change,
         ),
         Way(
             name="restore_to_time",
             title="Restore a server to a time",
             description="Set one server back to its state at a time, or to one of its backups, with a way to undo it.",
-            arguments=_SERVER_ID
+            arguments=_SERVER
             | {
-                "time": "ISO 8601, UTC unless it says otherwise, such as 2026-11-22T14:00Z; the latest if left out.",
-                "backup_id": "Id of the backup, instead of a time.",
+                "point": "A time as ISO 8601, such as 2026-11-22T14:00Z, or the id of a backup; the newest good one if "
+                "left out.",
             },
             compose=_restore,
         ),
@@ -189,7 +191,7 @@ WAYS = {
             name="clean_up_backups",
             title="Clean up old backups",
             description="Delete the manual backups of one server that no keep rule keeps, after a look at the plan.",
-            arguments=_SERVER_ID | _KEEP_ARGUMENTS,
+            arguments=_SERVER | _KEEP_ARGUMENTS,
             compose=_clean_up,
         ),
     )
@@ -201,10 +203,16 @@ async def list_prompts(_: RequestContext, __: PaginatedRequestParams | None) -> 
 
 
 @bounded
-async def get_prompt(_: RequestContext, params: GetPromptRequestParams) -> GetPromptResult:
-    way, given = way_named(params.name), params.arguments or {}
+async def get_prompt(request: RequestContext, params: GetPromptRequestParams) -> GetPromptResult:
+    way = way_named(params.name)
+    # Some clients take words by position, and hand on the quotation marks of an argument that is to be left out.
+    given = {name: value.strip().strip("\"'") for name, value in (params.arguments or {}).items()}
     if unknown := given.keys() - way.arguments.keys():
         raise InvalidArgumentError(f"{way.name} takes {', '.join(way.arguments)}; {len(unknown)} given it does not.")
+    if missing := [name for name in way.required if not given.get(name)]:
+        raise InvalidArgumentError(f"{way.name} needs {', '.join(missing)}: {way.arguments[missing[0]]}")
+    if "server" in way.required:
+        given["server_id"] = await _server_id(request.lifespan_context, given["server"])
     message = PromptMessage(role="user", content=TextContent(text=way.compose(given)))
     return GetPromptResult(description=way.description, messages=[message])
 
@@ -239,8 +247,13 @@ def _whole(given: PromptArguments, name: str, least: int, most: int, default: in
 
 
 def _moment(raw: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(raw.strip())
-        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise InvalidArgumentError("time must be ISO 8601, such as 2026-11-22T14:00Z.") from None
+    if moment := time_told(raw):
+        return moment
+    raise InvalidArgumentError("point must be a time as ISO 8601, such as 2026-11-22T14:00Z, or the id of a backup.")
+
+
+async def _server_id(context: Context, given: str) -> str:
+    """The id of the server that is meant, by its id or by a name that it bears."""
+    if _WHOLE.fullmatch(given):
+        return given
+    return str(await one_server(context, 0, given))

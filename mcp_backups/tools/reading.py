@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mcp_backups.api.servers import require_server, server_named
 from mcp_backups.api.servers import server_name as name_of
 from mcp_backups.errors import ConfirmationInvalidError, InvalidArgumentError
 from mcp_backups.models import (
@@ -25,9 +24,9 @@ from mcp_backups.models import (
     ServerName,
 )
 from mcp_backups.operations import OPEN, follow
-from mcp_backups.text import stamp
-from mcp_backups.tools.answers import fitted, operation_answer, row
-from mcp_backups.tools.observation import observe_for
+from mcp_backups.text import got, stamp, time_told
+from mcp_backups.tools.answers import cell, fitted, operation_answer, row
+from mcp_backups.tools.observation import AccountObservation, observe_for
 from mcp_backups.tools.tool import ToolCall
 
 AnyServerId = Annotated[
@@ -40,6 +39,16 @@ ServerNameFilter = Annotated[
         description='Server name, or a beginning that only one name has; "" (default) for every server.',
     ),
 ]
+CreatedAfter = Annotated[
+    str,
+    Field(
+        max_length=40, description='Only from this time on: ISO 8601 in UTC, or an age such as 7d, 36h; "" (default).'
+    ),
+]
+CreatedBefore = Annotated[
+    str, Field(max_length=40, description='Only before this time, or older than this age; "" (default).')
+]
+Order = Annotated[Literal["newest", "oldest"], Field(description="newest (default) or oldest first.")]
 TypeFilter = Annotated[Literal["any", "manual", "automatic"], Field(description="any (default), manual or automatic.")]
 StatusFilter = Annotated[
     Literal["any", "completed", "in_progress", "other"],
@@ -55,7 +64,9 @@ OperationId = Annotated[str, Field(max_length=40, description="Operation id, op_
 WaitSeconds = Annotated[int, Field(ge=0, le=45, description="Seconds to wait until it is finished, 0 (default) to 45.")]
 
 _CURSOR = re.compile(r"([0-9a-f]{1,16})-([0-9a-f]{1,16})-([0-9a-f]{8})")
-_BEGINNING = datetime.min.replace(tzinfo=UTC)
+_BEGINNING, _END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+_AGE = re.compile(r"([0-9]{1,5})([hdw])")
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _SHARED_FIELDS = ("type", "status", "description")
 
 
@@ -65,50 +76,101 @@ async def list_backups(
     server_name: ServerNameFilter = "",
     backup_type: TypeFilter = "any",
     status: StatusFilter = "any",
+    created_after: CreatedAfter = "",
+    created_before: CreatedBefore = "",
+    order: Order = "newest",
     limit: Limit = 20,
     cursor: Cursor = "",
 ) -> BackupPage:
     """List backups (snapshots, restore points) of VPS.org servers, newest first, with size, age, status and expiry.
 
     Use it to find the ids of backups and servers before a delete, restore or roll back; check_backups tells which
-    servers lack a fresh one. Filters by server, type and status; pages with cursor. Returns the rows and their total,
-    and complete=false with what is missing when not every backup could be read: then absence proves nothing. Fields
-    that a row leaves out are in defaults. Changes nothing.
+    servers lack a fresh one. Filters by server, type, status and time; pages with cursor. Returns the rows and their
+    total, flags such as stuck or protected, and complete=false with what is missing when not every backup could be
+    read: absence then proves nothing. Fields that rows leave out are in defaults. Changes nothing.
     """
-    if server_id and server_name:
-        raise InvalidArgumentError("server_id and server_name are both given; give one of them.")
-    filters = f"{server_id}|{server_name}|{backup_type}|{status}"
+    check_one_server(server_id, server_name)
+    _span(created_after, created_before, call.context.now)  # what is no time is refused before anything is asked
+    filters = "|".join(map(str, (server_id, server_name, backup_type, status, created_after, created_before, order)))
     after = _position(cursor, filters)
     # A name is looked up among all backups, lest it fit one server among the manual ones and another among all.
     asked_type = "" if server_name or backup_type == "any" else backup_type
     observed = await observe_for(call.context, server_id, asked_type, servers_anew=bool(server_name))
-    backups, servers, _, now = observed
-    if server_name:
-        server_id = server_named(server_name, backups, servers)
-    elif server_id:
-        require_server(server_id, backups, servers)
-    fitting = (each for each in backups.rows if server_id in (0, each.server_id) and _fits(each, backup_type, status))
-    rows = sorted(fitting, key=_place, reverse=True)
-    rest = [backup for backup in rows if _place(backup) < after] if after else rows
-    missing = observed.missing_for(server_id)
-    asked = ServerName(id=server_id, name=name_of(server_id, backups, servers)) if server_id else None
+    begin, end = _span(created_after, created_before, observed.now)
+    server_id = observed.server_meant(server_id, server_name)
+    of_it = (each for each in observed.backups.rows if server_id in (0, each.server_id))
+    fitting = (each for each in of_it if _fits(each, backup_type, status) and begin <= each.created_at < end)
+    rows = sorted(fitting, key=_place, reverse=order == "newest")
+    rest = [backup for backup in rows if not after or _follows(_place(backup), after, order)]
 
     def page(count: int) -> BackupPage:
-        shown = rest[:count]
+        shown, missing = rest[:count], observed.missing_for(server_id)
         defaults = _defaults(shown)
         return BackupPage(
             total=len(rows),
             returned=len(shown),
             complete=not missing,
             missing=missing,
-            as_of=stamp(now),
-            server=asked,
+            as_of=stamp(observed.now),
+            server=_asked(server_id, observed),
+            order=None if order == "newest" else order,
             next_cursor=_cursor(shown[-1], filters) if len(rest) > len(shown) else "",
             defaults=defaults,
-            backups=[flagged(row(backup, now, defaults), observed.flags(backup)) for backup in shown],
+            backups=[
+                flagged(row(each, observed.now, defaults), observed.flags(each, call.context.settings))
+                for each in shown
+            ],
         )
 
     return fitted(page, page_text, min(limit, len(rest)))
+
+
+def _asked(server_id: int, observed: AccountObservation) -> ServerName | None:
+    """The one server that was asked for."""
+    if not server_id:
+        return None
+    return ServerName(id=server_id, name=name_of(server_id, observed.backups, observed.servers))
+
+
+def check_one_server(server_id: int, server_name: str) -> None:
+    """Whether a server is meant by its id or its name, and not by both.
+
+    Raises:
+        InvalidArgumentError: By both.
+    """
+    if server_id and server_name:
+        raise InvalidArgumentError("server_id and server_name are both given; give one of them.")
+
+
+def _span(created_after: str, created_before: str, now: datetime) -> tuple[datetime, datetime]:
+    """From when, and before when. Raises `InvalidArgumentError`."""
+    begin = _bound("created_after", created_after, now) or _BEGINNING
+    end = _bound("created_before", created_before, now) or _END
+    if begin >= end:
+        raise InvalidArgumentError("created_after must be an earlier time than created_before.")
+    return begin, end
+
+
+def _bound(name: str, raw: str, now: datetime) -> datetime | None:
+    """The time that a filter names, as such or as an age; None for none.
+
+    Raises:
+        InvalidArgumentError: It is neither.
+    """
+    if not raw.strip():
+        return None
+    if (told := _AGE.fullmatch(raw.strip())) and (length := int(told[1]) * _UNITS[told[2]]) < now - _BEGINNING:
+        return now - length
+    if moment := time_told(raw):
+        return moment
+    raise InvalidArgumentError(
+        f"{name} must be a time as ISO 8601, such as 2026-11-22T14:00Z, or an age, such as 36h, 7d or 4w; "
+        f"got {got(raw)}."
+    )
+
+
+def _follows(place: tuple[datetime, int], after: tuple[datetime, int], order: str) -> bool:
+    return place < after if order == "newest" else place > after
 
 
 async def get_operation(call: ToolCall, operation_id: OperationId, wait_seconds: WaitSeconds = 0) -> OperationAnswer:
@@ -134,11 +196,11 @@ async def get_operation(call: ToolCall, operation_id: OperationId, wait_seconds:
 def page_text(page: BackupPage) -> str:
     """A page as a table, one line a backup; a blank cell holds what the line above the table says."""
     of_it = f" of server {page.server.id} ({page.server.name})" if page.server else ""
-    head = f"{page.returned} of {page.total} backups{of_it}, newest first, as of {page.as_of}."
-    lines = [head if page.complete else f"{head} INCOMPLETE: {'; '.join(page.missing)}."]
+    head = f"{page.returned} of {page.total} backups{of_it}, {page.order or 'newest'} first, as of {page.as_of}."
+    lines = [head, "complete: true" if page.complete else f"complete: false, INCOMPLETE: {'; '.join(page.missing)}."]
     if page.defaults:
         shared = ", ".join(f"{name} {value!r}" for name, value in page.defaults.items())
-        lines.append(f"Where a cell is -: {shared}.")
+        lines.append(f"defaults, where a cell is -: {shared}.")
     columns = [name for name in BackupRow.model_fields if name != "flags" or any(row.flags for row in page.backups)]
     lines.append("|".join(columns))
     blank = dict.fromkeys(columns, "") | dict.fromkeys(page.defaults, "-")
@@ -153,11 +215,6 @@ def _line(row: BackupRow, blank: Mapping[str, str]) -> str:
     values = ((getattr(row, name), empty) for name, empty in blank.items())
     told = ((", ".join(value) if isinstance(value, list) else value, empty) for value, empty in values)
     return "|".join([empty if value is None else cell(str(value)) for value, empty in told])
-
-
-def cell(value: str) -> str:
-    """A value that cannot be taken for more than one cell, or for a blank one."""
-    return repr(value) if "|" in value or value.startswith(("'", '"')) or value == "-" else value
 
 
 def _place(backup: Backup) -> tuple[datetime, int]:

@@ -1,6 +1,8 @@
 """What `check_backups` answers: a fleet, its servers in full, and its servers in short; and a server as a resource."""
 
-from mcp_backups.models import Answer, BackupRow, Maybe
+from pydantic import Field
+
+from mcp_backups.models import Answer, BackupRow, Maybe, Told
 
 
 class ServerRow(Answer):
@@ -11,10 +13,12 @@ class ServerRow(Answer):
             be read does not tell) or `orphaned` (VPS.org does not list the server).
         restore_to: Id of the newest good backup; absent when there is none, or no server to restore.
         created_at: When that one was made; UTC, to the minute.
+        expires_at: When that one expires; absent where it does not by itself.
         reason: Why that one and none that is newer, and what else is wrong.
         backups: All of the server's; good, in progress, stuck (over 6 h), failed and doubtful ones (a deletion was sent
             for them), where there are any.
         size_mb: MB in total, as far as sizes are known.
+        flags: `protected`: a rule of the operator's forbids to delete or restore anything of it.
     """
 
     server_id: int
@@ -23,6 +27,7 @@ class ServerRow(Answer):
     restore_to: Maybe[int] = None
     created_at: Maybe[str] = None
     age: Maybe[str] = None
+    expires_at: Maybe[str] = None
     reason: str
     backups: int
     good: Maybe[int] = None
@@ -31,21 +36,26 @@ class ServerRow(Answer):
     failed: Maybe[int] = None
     doubtful: Maybe[int] = None
     size_mb: int
+    flags: Maybe[list[str]] = None
 
 
 class LeanServerRow(Answer):
     """The same in short.
 
     Attributes:
-        server: Its name, where there are few rows.
         verdict: Absent where it is that of most such rows.
+        expires_at: Where there are few rows.
     """
 
     server_id: int
-    server: Maybe[str] = None
+    server: str
     verdict: Maybe[str] = None
     restore_to: Maybe[int] = None
     age: Maybe[str] = None
+    expires_at: Maybe[str] = None
+    backups: int
+    size_mb: int
+    flags: Maybe[list[str]] = None
 
 
 class FleetReport(Answer):
@@ -62,7 +72,8 @@ class FleetReport(Answer):
         totals: Servers in all and by verdict; backups in all, good, and by status; MB in all.
         orphaned_backups: Ids of backups that belong to no server; the first where there are many.
         servers: The worst first, in full.
-        others: The next, in short; `others_verdict` is that of the rows that name none.
+        others: The next, in short, the largest first of those in order; `others_verdict` is that of the rows that
+            name none.
         not_shown: How many more servers there are.
     """
 
@@ -72,13 +83,13 @@ class FleetReport(Answer):
     max_age_hours: int
     good_means: str
     complete: bool
-    missing: list[str]
+    missing: Told[list[str]] = Field(default_factory=list)
     totals: dict[str, int]
     orphaned_backups: Maybe[list[int]] = None
     servers: list[ServerRow]
-    others: list[LeanServerRow]
-    others_verdict: str
-    not_shown: int
+    others: Told[list[LeanServerRow]] = Field(default_factory=list)
+    others_verdict: Told[str] = ""
+    not_shown: Told[int] = 0
     next_step: str
 
 
@@ -89,7 +100,7 @@ class ServerBackups(Answer):
     server_id: int
     server: str
     total: int
-    not_shown: int
+    not_shown: Told[int] = 0
     complete: bool
-    missing: list[str]
+    missing: Told[list[str]] = Field(default_factory=list)
     backups: list[BackupRow]

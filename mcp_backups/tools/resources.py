@@ -17,16 +17,15 @@ from mcp_types import (
 )
 
 from mcp_backups.access import caller
-from mcp_backups.api.servers import require_server, server_name
+from mcp_backups.api.servers import server_name
 from mcp_backups.errors import InvalidArgumentError
 from mcp_backups.models import MAX_ID
-from mcp_backups.operations import OPEN, Context
+from mcp_backups.operations import GOOD, OPEN, Context
 from mcp_backups.operations.operation import Operation
 from mcp_backups.settings import Approval, Settings
 from mcp_backups.text import age, stamp
 from mcp_backups.tools.answers import fitted, row
 from mcp_backups.tools.boundary import RequestContext, bounded
-from mcp_backups.tools.checking import GOOD_MEANS
 from mcp_backups.tools.observation import observe_for
 from mcp_backups.tools.reading import flagged
 from mcp_backups.tools.reports import ServerBackups
@@ -72,7 +71,9 @@ _APPROVAL: dict[Approval, str] = {
     "auto": "The user is asked where the client can ask; elsewhere a destructive call counts only with confirm=true "
     "and the operation_id of the plan that was shown.",
     "plan": "A destructive call counts only with confirm=true and the operation_id of the plan that was shown.",
-    "human": "A destructive call counts only after a person's answer; a client that cannot ask is refused.",
+    "human": "A destructive call counts only after a person's answer: the user's where the client can ask, else of "
+    "somebody who decides outside this chat.",
+    "operator": "A destructive call counts only after somebody has decided outside this chat.",
     "flag": "A destructive call counts with confirm=true.",
 }
 
@@ -126,8 +127,8 @@ def _policy(settings: Settings) -> JsonObject:
         "protected_means": "Of a protected server nothing is deleted or restored; a protected backup, and one with "
         "[keep] in its description, is not deleted.",
         "keep_min": settings.keep_min,
-        "keep_min_means": "Good backups that a delete leaves on a server at least; there, one made through mcp-backups "
-        f"within 24 h does not count yet. Otherwise good means: {GOOD_MEANS}.",
+        "keep_min_means": "Proven backups that a delete leaves on a server at least. Proven means good, and not made "
+        f"through mcp-backups within the last 24 h; good means {GOOD}.",
         "ignored_servers": sorted(settings.ignored_servers),
         "ignored_means": "These are left out of checks of all servers.",
         "safety_backup_required": settings.require_safety_backup,
@@ -137,6 +138,7 @@ def _policy(settings: Settings) -> JsonObject:
             "restores_per_server_per_hour": settings.restores_per_hour,
             "creates_per_hour": settings.creates_per_hour,
         },
+        "budgets_mean": "What may be sent at most. Taking back the last restore of a server, once, is outside of them.",
         "decided_by": "The operator of mcp-backups alone; no argument of a tool changes a rule.",
     }
 
@@ -176,7 +178,7 @@ def _operation(operation: Operation, context: Context) -> JsonObject:
 async def _backups(context: Context, server_id: int) -> ServerBackups:
     observed = await observe_for(context, server_id)
     backups, servers, _, now = observed
-    require_server(server_id, backups, servers)
+    observed.server_meant(server_id, "")
     missing = observed.missing_for(server_id)
     if not backups.rows:
         missing += servers.missing_for(server_id)
@@ -191,7 +193,7 @@ async def _backups(context: Context, server_id: int) -> ServerBackups:
             not_shown=len(newest) - count,
             complete=not missing,
             missing=missing,
-            backups=[flagged(row(backup, now), observed.flags(backup)) for backup in newest[:count]],
+            backups=[flagged(row(backup, now), observed.flags(backup, context.settings)) for backup in newest[:count]],
         )
 
     return fitted(document, lambda _: "", min(len(newest), _MOST_BACKUPS))

@@ -37,11 +37,19 @@ _DIGITS = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
 class ToolCall(NamedTuple):
-    """One call of a tool: what it works with, how it tells that it goes on, and who is behind it."""
+    """One call of a tool.
+
+    Attributes:
+        context: What it works with.
+        report_progress: Tells the caller that it goes on.
+        person: Who is behind the client.
+        is_wanted: Whether the caller is still there; one that cancels the call ends it at once.
+    """
 
     context: Context
     report_progress: ReportProgress
     person: Person
+    is_wanted: Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,14 @@ def test_an_operation_whose_events_were_changed_is_said_to_be_that(
     command: Command, ledger: Path, statement: str
 ) -> None:
     tamper(ledger, statement)
-    assert "2 events, CHANGED since they were recorded" in command("audit", CREATED).out
+    assert "2 events, NOT to be trusted: changed since they were recorded" in command("audit", CREATED).out
+
+
+def test_without_its_key_nobody_can_tell_whether_an_operation_is_as_it_was_recorded(
+    command: Command, ledger: Path
+) -> None:
+    ledger.with_name("installation.key").unlink()
+    assert "2 events, NOT to be trusted: the ledger's key cannot be read" in command("audit", CREATED).out
 
 
 def test_a_plan_that_nobody_consented_to_is_shown_though_it_is_no_event(

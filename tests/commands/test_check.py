@@ -56,7 +56,7 @@ def test_it_exits_with_0_when_every_server_has_a_fresh_good_backup(
     keep_only(api.fleet, 12345, 12346)
     assert check(settings, DAY, 0, as_json=False, clock=clock.clock) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "ok: 2 of 2 servers have a good backup younger than 24 h. 2026-11-23T09:30Z",
+        "ok: Of 2 servers 2 have a good backup younger than 24 h. 2026-11-23T09:30Z",
         "ok: 12345 web-server-01: restore to 501 of 2026-11-23T04:30Z (5 h). Newest good backup.",
         "ok: 12346 db-server-01: restore to 453 of 2026-11-23T06:30Z (3 h). Newest good backup.",
     ]
@@ -126,7 +126,7 @@ def test_a_server_that_is_gone_or_ignored_is_told_and_raises_no_alarm(
     assert check(some, DAY, 0, as_json=False, clock=clock.clock) == 0
     head, orphaned, fine = capsys.readouterr().out.splitlines()
     assert head.startswith(
-        "ok: 1 of 1 server has a good backup younger than 24 h; not counted: 1 orphaned and 1 ignored."
+        "ok: Of 1 server 1 has a good backup younger than 24 h; not counted: 1 orphaned and 1 ignored."
     )
     assert orphaned.startswith(
         "orphaned: 12370 shop-server-01: no server to restore. VPS.org does not list this server;"

@@ -303,7 +303,7 @@ def test_so_it_is_in_toml(theirs: str, machine: Machine, capsys: pytest.CaptureF
         ("codex", "a = 1\na = 2", "not valid TOML"),
         ("codex", f"a = {'9' * 5000}", "not valid TOML"),
         ("codex", "mcp_servers = 1", "'mcp_servers' is no object"),
-        ("codex", "mcp_servers = { other = { command = 'npx' } }", "takes no further table"),
+        ("codex", "mcp_servers = { other = { command = 'npx' } }", "takes no further table."),
         ("cursor", b"\xff\xfe{\0}\0", "no UTF-8 text"),
         ("codex", b"a = '\xe4'", "no UTF-8 text"),
     ],

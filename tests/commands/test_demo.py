@@ -138,8 +138,6 @@ def test_the_demo_shows_each_step_of_the_story(told: dict[str, Any]) -> None:
         ("delete_backup", "succeeded"),
         ("delete_backup", "succeeded"),
         ("restore_server", "needs_confirmation"),
-        ("restore_server", "preparing"),
-        ("get_operation", "preparing"),
         ("restore_server", "accepted"),
     ]
     assert [step["structured"].get("replayed") for step in told["steps"][6:8]] == [False, True]
@@ -147,7 +145,7 @@ def test_the_demo_shows_each_step_of_the_story(told: dict[str, Any]) -> None:
 
 def test_the_demo_waits_with_the_servers_own_progress_notifications(told: dict[str, Any]) -> None:
     waits = [step for step in told["steps"] if "wait_seconds" in step["arguments"]]
-    assert [step["tool"] for step in waits] == ["create_backup", "get_operation"]
+    assert [step["tool"] for step in waits] == ["create_backup", "restore_server"]
     for step in waits:
         waited = [progress for progress, _, _ in step["progress"]]
         assert len(waited) > 1

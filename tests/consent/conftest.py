@@ -2,7 +2,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -11,6 +11,8 @@ import httpx2
 import pytest
 
 from mcp_backups.access import local_token
+from mcp_backups.ledger import Ledger
+from mcp_backups.operations import Operation
 from mcp_backups.sandbox import Emulator, serve_in_thread
 from mcp_backups.sandbox.fleet import Backup
 from tests.consent.wire import MODERN, Caller, Line, Message, Transport, Web, process
@@ -30,7 +32,7 @@ class House:
     def __init__(self, emulator: Emulator, folder: Path, stack: ExitStack) -> None:
         self.emulator = emulator
         self._root, self._stack = folder, stack
-        self.http = stack.enter_context(httpx2.Client(timeout=PATIENCE, auth=self._with_token))
+        self.http = stack.enter_context(httpx2.Client(timeout=PATIENCE, auth=self.let_in))
         self._tokens: dict[int | None, str] = {}
         self._lines: dict[tuple[str, bool], Line] = {}
         self._urls: dict[str, str] = {}
@@ -77,7 +79,8 @@ class House:
         """The access token of the process at an address."""
         return self._tokens[httpx2.URL(url).port]
 
-    def _with_token(self, request: httpx2.Request) -> httpx2.Request:
+    def let_in(self, request: httpx2.Request) -> httpx2.Request:
+        """A request with the access token of the process that it is for."""
         request.headers.setdefault("Authorization", f"Bearer {self.token(str(request.url))}")
         return request
 
@@ -102,6 +105,17 @@ class House:
         self, approval: str, *arguments: str, installation: str = ""
     ) -> "AbstractContextManager[subprocess.Popen[str]]":
         return process((*COMMAND, *arguments), self.environment(approval, installation))
+
+    def decide_what_waits(self, approval: str) -> None:
+        """Have approvers decline all that waits, so that more may."""
+        ledger = Ledger(self.folder(approval), Operation, lambda: datetime.now(UTC))
+        with closing(ledger):
+            ledger._run(
+                lambda entries: [
+                    entries.save(each.updated(status="declined")) for each in entries.find(statuses={"waiting"})
+                ],
+                "BEGIN IMMEDIATE",
+            )
 
     def new_backup(self) -> int:
         """One more good backup of web-server-01 (12345); its id."""

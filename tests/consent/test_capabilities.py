@@ -47,7 +47,7 @@ def test_each_request_is_taken_at_its_own_word(house: House, approval: str) -> N
     can, cannot = callers(house, approval)
     assert can.round("delete_backup", {"backup_id": backup_id, "confirm": True})["result"]["inputRequests"]
     answer = cannot.call("delete_backup", backup_id=backup_id, confirm=True)
-    assert (answer.code or answer.status) == ("declined" if approval == "human" else "needs_confirmation")
+    assert (answer.code or answer.status) == ("needs_approval" if approval == "human" else "needs_confirmation")
     assert house.deletes(backup_id) == 0
 
 
@@ -65,7 +65,7 @@ def test_a_no_counts_even_if_the_request_that_brings_it_declares_nothing(
     question = can.round("delete_backup", arguments | {"confirm": True})
     no = can.answered(question, lambda _: {"action": "decline"})
     answer = as_answer(cannot.round("delete_backup", arguments | {"confirm": True}, **no)["result"])
-    assert answer.text.startswith("declined: The user was asked, and said no.")
+    assert answer.text.startswith("declined: The client answered no to the question.")
     assert house.deletes(backup_id) == 0
 
 
@@ -105,7 +105,7 @@ async def test_without_a_way_back_to_the_client_it_cannot_ask(
     """Before 2026-07-28 a question is a request of the server's, for which these two forms of HTTP have no way."""
     user = agreeing()
     settings = on_emulator(make_settings(approval=approval), emulator)
-    server = build_server(partial(open_context, settings, clock.clock, PROMPT))
+    server = build_server(settings, partial(open_context, settings, clock.clock, PROMPT))
     app = as_local_user(server.streamable_http_app(**form))  # type: ignore[arg-type]
     async with server.session_manager.run(), httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) as http:
         over = streamable_http_client("http://127.0.0.1:8000/mcp", http_client=http)
@@ -113,6 +113,6 @@ async def test_without_a_way_back_to_the_client_it_cannot_ask(
             agent = Session(client)
             answer: Answer = await agent.call("delete_backup", backup_id=499, confirm=True)
             tools = await client.list_tools()
-    assert (answer.code or answer.status) == ("declined" if approval == "human" else "needs_confirmation")
+    assert (answer.code or answer.status) == ("needs_approval" if approval == "human" else "needs_confirmation")
     assert "delete_backup" in {tool.name for tool in tools.tools}
     assert (user.asked, emulator.count("DELETE")) == ([], 0)

@@ -170,8 +170,8 @@ def test_one_process_asks_and_another_takes_the_answer(house: House, web: Callab
     answered = first.answered(first.round("delete_backup", arguments), accept)
     done = as_answer(second.round("delete_backup", arguments, **answered)["result"])
     again = as_answer(first.round("delete_backup", arguments, **answered)["result"])
-    assert (done.status, done.data["approved_by"], done.data["replayed"]) == ("succeeded", "person", False)
-    assert (again.operation, again.data["replayed"]) == (done.operation, True)
+    assert (done.status, done.approved_by, done.replayed) == ("succeeded", "person", False)
+    assert (again.operation, again.replayed) == (done.operation, True)
     assert house.deletes(backup_id) == 1
 
 
@@ -184,7 +184,7 @@ def test_two_processes_that_get_the_answer_at_once_delete_once(house: House, web
         told = list(pool.map(lambda caller: caller.round("delete_backup", arguments, **answered), callers))
     answers = [as_answer(each["result"]) for each in told]
     assert {answer.code or answer.status for answer in answers} == {"succeeded"}
-    assert sorted(answer.data["replayed"] for answer in answers) == [False] + [True] * 7
+    assert sorted(answer.replayed for answer in answers) == [False] + [True] * 7
     assert house.deletes(backup_id) == 1
 
 
@@ -301,3 +301,26 @@ def listing() -> Message:
 
 def post(house: House, url: str, body: Message, **headers: str) -> httpx2.Response:
     return house.http.post(url, json=body, headers=HEADERS | headers)
+
+
+def test_a_restore_is_not_sent_for_a_caller_whose_connection_is_gone(house: House) -> None:
+    """Before 2026-07-28 the end of a connection cancels nothing: the call goes on, as far as its safety backup."""
+    installation, restore = "gone", {"server_id": 12351, "backup_id": 383, "confirm": True}
+    with (
+        house.serving("flag", installation=installation) as (process, url),
+        httpx2.Client(timeout=1.0, auth=house.let_in) as impatient,
+    ):
+        caller = Caller(Web(url, impatient), "2025-11-25", {})
+        sent = house.emulator.count("POST")
+        with pytest.raises(httpx2.ReadTimeout):
+            caller.round("restore_server", restore)
+        house.wait_until(lambda: house.emulator.count("POST") == sent + 1)
+        made = house.emulator.fleet.last_backup_id
+        house.emulator.finish_all()
+        looks = house.emulator.count("GET")
+        house.wait_until(lambda: house.emulator.count("GET") >= looks + 3)  # it is finished, and looked at again
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    assert house.restores(383) == 0
+    safety, waiting = sorted(recorded(house.folder(installation)), key=lambda each: each.action)
+    assert (safety.status, safety.backup_id, waiting.status) == ("succeeded", made, "preparing")

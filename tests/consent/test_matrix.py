@@ -15,9 +15,9 @@ from tests.consent.wire import VERSIONS, Message
 from tests.stage import Answer
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "safety.md"
-APPROVALS = ("auto", "plan", "human", "flag")
+APPROVALS = ("auto", "plan", "human", "operator", "flag")
 HOW = ALONE, WITH_PLAN = "confirm alone", "with the plan's id"
-ASKED, PLAN, DONE, REFUSED = "asks the user", "returns a plan", "does it", "refuses"
+ASKED, PLAN, DONE, WAITS = "asks the user", "returns a plan", "does it", "asks an approver"
 
 Row = dict[bool, str]
 """What happens when the client can ask its user, and when it cannot."""
@@ -78,7 +78,7 @@ def name(cell: Cell) -> str:
 
 def test_the_readme_has_a_row_for_every_way_to_confirm() -> None:
     assert set(rows_in_page()) == set(product(APPROVALS, HOW))
-    assert {what for row in rows_in_page().values() for what in row.values()} == {ASKED, PLAN, DONE, REFUSED}
+    assert {what for row in rows_in_page().values() for what in row.values()} == {ASKED, PLAN, DONE, WAITS}
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=name)
@@ -92,13 +92,17 @@ def test_a_delete_is_sent_exactly_when_the_readme_says_so(house: House, cell: Ce
 @pytest.mark.parametrize("cell", OVER_STDIO, ids=name)
 def test_a_restore_is_sent_exactly_when_the_readme_says_so(house: House, cell: Cell) -> None:
     backup_id = house.new_backup()
-    answer, asked = confirmed(house, cell, "restore_server", server_id=12345, backup_id=backup_id, safety_backup=False)
+    answer, asked = confirmed(
+        house, cell, "restore_server", server_id=12345, backup_id=backup_id, safety_backup=False, wait_seconds=0
+    )
     check(cell, answer, asked, house.restores(backup_id))
 
 
 def confirmed(house: House, cell: Cell, tool: str, **arguments: Any) -> tuple[Answer, list[str]]:
     """The answer to the confirmed call, and what the user was asked."""
     can_ask, reply = cell.user
+    if WAITS in rows_in_page()[cell.approval, cell.how].values():
+        house.decide_what_waits(cell.approval)
     caller = house.caller(cell.approval, cell.transport, cell.version, {"elicitation": {}} if can_ask else {})
     if cell.how == WITH_PLAN:
         arguments["operation_id"] = caller.call(tool, **arguments).operation
@@ -112,9 +116,9 @@ def check(cell: Cell, answer: Answer, asked: list[str], effects: int) -> None:
     assert effects == (expected == DONE or (expected == ASKED and reply == "accept"))
     if effects:
         by = "person" if expected == ASKED else "plan" if cell.how == WITH_PLAN else "flag"
-        assert (answer.data["changed"], answer.data["approved_by"]) == ("done", by)
-    elif expected == PLAN:
-        assert answer.status == "needs_confirmation"
+        assert (answer.data["changed"], answer.approved_by) == ("done", by)
+    elif expected in {PLAN, WAITS}:
+        assert answer.status == ("needs_confirmation" if expected == PLAN else "needs_approval")
     else:
         assert answer.code == "declined"
         assert "Nothing was changed. Do not try again unless the user asks for it." in answer.text

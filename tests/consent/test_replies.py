@@ -20,20 +20,24 @@ pytestmark = pytest.mark.anyio
 AgentOf = Callable[..., AbstractAsyncContextManager[Session]]
 
 NOT_AGAIN = "Nothing was changed. Do not try again unless the user asks for it."
-NOT_CONFIRMED = f"declined: The user was asked, and the answer did not confirm it. {NOT_AGAIN}"
+BY_ITSELF = "A client without a person at it does so by itself."
+TELL = (
+    "Nothing was changed. Tell the user what came back, and show them the facts of the plan; do not try again unless "
+    "they ask for it."
+)
+NOT_CONFIRMED = f"declined: The question was answered, and the answer did not confirm it. {TELL}"
 BLANK = (
     "declined: The client says that the user accepted, but passed on nothing of what they filled in: "
     "that is no consent. Nothing was changed. Do not try again with this client. "
     "Tell the user that it did not pass their answer on."
 )
-SAID_NO = f"declined: The user was asked, and said no. {NOT_AGAIN}"
-DISMISSED = f"declined: The user was asked, and gave no answer: the question was dismissed. {NOT_AGAIN}"
-TOO_LATE = f"declined: The user was asked, and did not answer in time. {NOT_AGAIN}"
+SAID_NO = f"declined: The client answered no to the question. {BY_ITSELF} {TELL}"
+DISMISSED = f"declined: The client dismissed the question without an answer. {BY_ITSELF} {TELL}"
+TOO_LATE = f"declined: The question was put, and no answer came in time. {TELL}"
 OTHER = f"declined: The answer is to a question about something else; about this the user was not asked. {NOT_AGAIN}"
 FORGED = f"declined: The answer is to no question that was asked here; the user was not asked. {NOT_AGAIN}"
 NO_ANSWER = (
-    "declined: The client was to ask the user, but brought no answer back; "
-    f"the user may not have been asked. {NOT_AGAIN}"
+    f"declined: The client was to ask the user, but brought no answer back; they may not have been asked. {TELL}"
 )
 
 REPLIES: list[tuple[Action, dict[str, Any] | None, str]] = [
@@ -112,7 +116,7 @@ async def test_a_name_counts_as_people_see_it(agent_of: AgentOf, emulator: Emula
     emulator.fleet.servers[12351].name = name
     async with agent_of(agreeing(server_name=typed)) as agent:
         answer = await agent.call("restore_server", server_id=12351, backup_id=383, safety_backup=False, confirm=True)
-    assert (answer.status, answer.data["approved_by"]) == ("accepted", "person")
+    assert (answer.status, answer.approved_by) == ("accepted", "person")
     assert [restore.backup_id for restore in emulator.fleet.restores] == [383]
 
 
@@ -172,13 +176,14 @@ async def test_no_safety_backup_is_made_before_the_user_agreed(agent_of: AgentOf
 async def test_a_restore_waits_for_its_safety_backup_and_asks_only_once(agent_of: AgentOf, emulator: Emulator) -> None:
     user = agreeing(server_name="mail-server-01")
     async with agent_of(user) as agent:
-        preparing = await agent.call("restore_server", server_id=12351, backup_id=383, confirm=True)
+        first = {"server_id": 12351, "backup_id": 383, "wait_seconds": 0, "confirm": True}
+        preparing = await agent.call("restore_server", **first)
         assert (preparing.status, emulator.fleet.restores) == ("preparing", [])
         emulator.finish_all()
         again = {"server_id": 12351, "backup_id": 383, "confirm": True, "operation_id": preparing.operation}
         done = await agent.call("restore_server", **again)
         replayed = await agent.call("restore_server", **again)
-    assert (done.status, done.data["approved_by"], replayed.data["replayed"]) == ("accepted", "person", True)
+    assert (done.status, done.approved_by, replayed.replayed) == ("accepted", "person", True)
     assert (len(emulator.fleet.restores), len(user.asked)) == (1, 1)
 
 
@@ -220,8 +225,8 @@ async def test_a_yes_redeems_the_plan_that_was_shown_and_only_once(
         confirmed = {"backup_id": 499, "confirm": True, "operation_id": plan.operation}
         done = await agent.call("delete_backup", **confirmed)
         again = await agent.call("delete_backup", **confirmed)
-    assert (done.operation, done.status, done.data["approved_by"]) == (plan.operation, "succeeded", "person")
-    assert (again.operation, again.data["replayed"], emulator.count("DELETE")) == (plan.operation, True, 1)
+    assert (done.operation, done.status, done.approved_by) == (plan.operation, "succeeded", "person")
+    assert (again.operation, again.replayed, emulator.count("DELETE")) == (plan.operation, True, 1)
     assert [each.approved_by for each in recorded(make_settings().state_dir)] == ["person"]
 
 
@@ -279,8 +284,8 @@ async def test_an_answer_counts_once_however_often_it_is_sent(rounds: Rounds, em
     state = await rounds.ask(**ROUND)
     first = await rounds.answer(state, YES, **ROUND)
     again = [await rounds.answer(state, YES, **ROUND) for _ in range(3)]
-    assert (first.status, first.data["replayed"], first.data["approved_by"]) == ("succeeded", False, "person")
-    assert [each.data["replayed"] for each in again] == [True] * 3
+    assert (first.status, first.replayed, first.approved_by) == ("succeeded", False, "person")
+    assert [each.replayed for each in again] == [True] * 3
     assert {each.operation for each in again} == {first.operation}
     assert emulator.count("DELETE") == 1
 
@@ -289,7 +294,7 @@ async def test_a_yes_after_a_no_to_the_same_question_counts_for_nothing(rounds: 
     state = await rounds.ask(**ROUND)
     no = await rounds.answer(state, ElicitResult(action="decline"), **ROUND)
     yes = await rounds.answer(state, YES, **ROUND)
-    assert (no.text, yes.status, yes.data["replayed"]) == (SAID_NO, "declined", True)
+    assert (no.text, yes.status, yes.replayed) == (SAID_NO, "declined", True)
     assert emulator.count("DELETE") == 0
 
 

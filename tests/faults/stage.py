@@ -48,10 +48,11 @@ class Bench:
         return recorded(self.state_dir)
 
     async def plan(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """Have something planned; the arguments that confirm it."""
+        """Have something planned; the arguments that confirm it, and wait for nothing."""
         answer = await self.agent.call(tool, **arguments)
         assert answer.status == "needs_confirmation", answer.text
-        return arguments | {"confirm": True, "operation_id": answer.operation}
+        at_once = {"wait_seconds": 0} if tool == "restore_server" else {}
+        return arguments | at_once | {"confirm": True, "operation_id": answer.operation}
 
     def spoil(self, *spoils: "Spoil") -> None:
         """From now on this goes wrong, and requests are counted anew."""

@@ -120,7 +120,7 @@ async def test_a_plan_of_one_token_is_confirmed_with_another_of_the_same_account
         assert (await second.agent.call("delete_backup", **confirmation)).status == "succeeded"
     async with with_token() as first:
         again = await first.agent.call("delete_backup", **confirmation)
-        assert (again.status, again.data["replayed"]) == ("succeeded", True)
+        assert (again.status, again.replayed) == ("succeeded", True)
 
 
 @pytest.mark.parametrize("email", ["", "somebody@example.com"])

@@ -25,7 +25,7 @@ from tests.faults.stage import (
     on_get,
     on_post,
 )
-from tests.stage import ManualClock
+from tests.stage import ManualClock, stays
 
 pytestmark = pytest.mark.anyio
 
@@ -78,9 +78,9 @@ async def test_a_prune_leaves_alone_what_a_restore_needs(bench: Bench, planned: 
     if planned == "after":
         confirmation = await bench.plan("prune_backups", server_id=WEB, keep_last=1)
         plan = await bench.agent.call("get_operation", operation_id=confirmation["operation_id"])
-        reasons = {row["id"]: row["reason"] for row in plan.data["kept"]}
-        assert reasons[OLDEST_MANUAL] == f"left alone: {restore} puts it back"
-        assert reasons[NEXT] == f"left alone: the way back from {restore}"
+        reasons = {row["id"]: row["reason"] for row in stays(plan)}
+        assert reasons[OLDEST_MANUAL] == f"{restore} puts it back"
+        assert reasons[NEXT] == f"the way back from {restore}"
     await bench.agent.call("prune_backups", **confirmation)
     assert {OLDEST_MANUAL, NEXT} <= set(bench.emulator.fleet.backups)
 
@@ -97,8 +97,8 @@ async def test_what_a_waiting_restore_needs_is_told_to_be_needed_and_left_alone_
     assert f"It is the way back from the server's last restore, {restore}" in safety.data["summary"]
     assert f"The restore {restore} puts it back on the server" in source.data["summary"]
     plan = await bench.agent.call("prune_backups", server_id=WEB, keep_last=1)
-    kept = {row["id"]: row["reason"] for row in plan.data["kept"]}
-    assert kept[OLDEST_MANUAL] == f"left alone: {restore} puts it back"
+    kept = {row["id"]: row["reason"] for row in stays(plan)}
+    assert kept[OLDEST_MANUAL] == f"{restore} puts it back"
     bench.clock.advance(hours=2)
     late = await bench.agent.call("delete_backup", backup_id=OLDEST_MANUAL)
     assert "being_restored_by" not in late.data["facts"]
@@ -133,14 +133,14 @@ async def test_the_same_request_after_a_restore_is_for_a_backup_of_what_that_mad
     await restored(bench, TARGET)
     bench.clock.advance(minutes=2)
     again = await bench.agent.call("create_backup", server_id=WEB, description="state")
-    assert (again.data["replayed"], again.operation == first.operation) == (False, False)
+    assert (again.replayed, again.operation == first.operation) == (False, False)
 
 
 async def test_what_can_be_undone_is_told_as_it_came_to_be(bench: Bench) -> None:
     confirmation = await bench.plan("restore_server", server_id=WEB, backup_id=SOURCE, safety_backup=False)
     await bench.agent.call("create_backup", server_id=WEB, wait_seconds=45)
     answer = await bench.agent.call("restore_server", **confirmation)
-    assert answer.data["undo"] == f"restore_server(server_id={WEB}, backup_id={NEXT})"
+    assert answer.undo == f"restore_server(server_id={WEB}, backup_id={NEXT})"
     assert answer.data["facts"]["can_be_undone"] is True
 
 
@@ -181,7 +181,7 @@ async def test_a_way_back_that_is_gone_or_of_no_use_is_told_no_more(
     if not may_list_servers:
         bench.spoil(on_get(Fault.status(403, {"detail": "No."}), None, 1))
     told = await bench.agent.call("get_operation", operation_id=restore)
-    assert (told.data["undo"], told.data["facts"]["can_be_undone"]) == (None, False)
+    assert (told.undo, told.data["facts"]["can_be_undone"]) == ("", False)
     assert ("not_checked_now" in told.data["facts"]) is not may_list_servers
 
 
@@ -349,16 +349,16 @@ async def test_no_clock_that_is_ahead_makes_old_what_may_be_under_way(bench: Ben
     if ahead != "ours":
         queued.created_at -= timedelta(hours=25)
     plan = await bench.agent.call("prune_backups", server_id=WEB, keep_last=1)
-    kept = {row["id"]: row["reason"] for row in plan.data["kept"]}
-    assert kept[queued.id] == "left alone: it is not known what its status means"
+    kept = {row["id"]: row["reason"] for row in stays(plan)}
+    assert kept[queued.id] == "it is not known what its status means"
 
 
 async def test_a_backup_dated_in_the_future_is_neither_relied_on_nor_deleted(bench: Bench) -> None:
     made = bench.clock.now() + timedelta(days=400)
     bench.emulator.fleet.backups[9001] = Backup(9001, WEB, made, size_mb=9, backup_type="manual")
     plan = await bench.agent.call("prune_backups", server_id=WEB, keep_last=1)
-    kept = {row["id"]: row["reason"] for row in plan.data["kept"]}
-    assert kept == {9001: "left alone: dated in the future", TARGET: "keep-last 1"}
+    kept = {row["id"]: row["reason"] for row in stays(plan)}
+    assert kept == {9001: "dated in the future", TARGET: "keep-last 1"}
 
 
 async def test_a_clock_that_was_ahead_for_one_restore_does_not_forbid_the_next(bench: Bench) -> None:

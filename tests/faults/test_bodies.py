@@ -132,7 +132,7 @@ INCOMPLETE = [
 async def test_a_list_of_which_something_is_missing_says_what(bench: Bench, case: Case) -> None:
     answer = await assert_case(bench, case)
     assert answer.data["complete"] is False
-    assert answer.data["missing"]
+    assert answer.data.get("missing", [])
 
 
 @pytest.mark.parametrize("row", ["F48"])
@@ -235,7 +235,7 @@ async def test_rows_of_other_servers_are_dropped_where_one_was_asked_for_and_cos
     async with Emulator(honour_filters=False) as api, bench_on(api) as bench:
         answer = await bench.agent.call("list_backups", server_id=WEB, limit=100)
         assert {backup["server_id"] for backup in answer.data["backups"]} == {WEB}, row
-        assert (answer.data["complete"], answer.data["missing"]) == (True, [])
+        assert (answer.data["complete"], answer.data.get("missing", [])) == (True, [])
         plan = await bench.agent.call("prune_backups", server_id=DB, keep_last=1)
         assert plan.code == "", plan.text
 

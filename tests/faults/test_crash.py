@@ -30,7 +30,7 @@ OTHER = 501
 TOOLS: dict[str, tuple[str, dict[str, Any]]] = {
     "create": ("create_backup", {"server_id": WEB, "description": "before the update"}),
     "delete": ("delete_backup", {"backup_id": TARGET}),
-    "restore": ("restore_server", {"server_id": WEB, "backup_id": SOURCE, "safety_backup": False}),
+    "restore": ("restore_server", {"server_id": WEB, "backup_id": SOURCE, "safety_backup": False, "wait_seconds": 0}),
 }
 METHODS = {"create": "POST", "delete": "DELETE", "restore": "POST"}
 
@@ -129,7 +129,7 @@ async def assert_settled(emulator: Emulator, state_dir: Path, successor: OpenSuc
             again = await agent.call(name, **arguments)
         else:
             again = await agent.call(name, **arguments, confirm=True, operation_id=operation.id)
-        assert (again.operation, again.status, again.data["replayed"]) == (operation.id, status, True)
+        assert (again.operation, again.status, again.replayed) == (operation.id, status, True)
         other = await agent.call("delete_backup", backup_id=OTHER)
         assert (other.code or other.status) == ("policy_denied" if status == "unknown" else "needs_confirmation")
     assert emulator.count("POST") + emulator.count("DELETE") == writes
@@ -169,7 +169,7 @@ async def test_a_process_killed_before_its_intent_has_done_nothing(
     assert left == (["planned"] if tool == "delete" else [])
     async with successor() as agent:
         done = await agent.call(name, **arguments)
-        assert (done.data["changed"], done.data["replayed"]) == ("done", False)
+        assert (done.data["changed"], done.replayed) == ("done", False)
     assert times_applied(emulator, METHODS[tool]) == 1
 
 

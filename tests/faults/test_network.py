@@ -87,29 +87,33 @@ async def test_a_certificate_that_does_not_hold_is_an_error_of_the_settings(
 
 
 MADE = [
-    Case("F57", "reset", a_create, (on_post(LOST),), "", "done", (0, 6), 1, 0, "accepted", applied=True),
-    Case("F57", "close", a_create, (on_post(Fault.close_after()),), "", "done", (0, 6), 1, 0, "accepted", applied=True),
+    Case("F57", "reset", a_create, (on_post(LOST),), "", "started", (0, 6), 1, 0, "accepted", applied=True),
+    Case(
+        "F57", "close", a_create, (on_post(Fault.close_after()),), "", "started", (0, 6), 1, 0, "accepted", applied=True
+    ),
     Case(
         "F57",
         "half-a-header",
         a_create,
         (on_post(Fault.half_header()),),
         "",
-        "done",
+        "started",
         (0, 6),
         1,
         0,
         "accepted",
         applied=True,
     ),
-    Case("F57", "cut-body", a_create, (on_post(Fault.cut_body()),), "", "done", (0, 6), 1, 0, "accepted", applied=True),
+    Case(
+        "F57", "cut-body", a_create, (on_post(Fault.cut_body()),), "", "started", (0, 6), 1, 0, "accepted", applied=True
+    ),
     Case(
         "F57",
         "garbage",
         a_create,
         (on_post(Fault.raw(b"\x00\x01 nonsense\r\n\r\n", apply=True)),),
         "",
-        "done",
+        "started",
         (0, 6),
         1,
         0,
@@ -122,7 +126,7 @@ MADE = [
         a_create,
         (on_post(LOST), on_get(Fault.reset_before(), 3, 1)),
         "",
-        "done",
+        "started",
         (0, 8),
         1,
         0,
@@ -135,7 +139,7 @@ MADE = [
         a_create,
         (on_post(LOST), on_get(Fault.reset_before(), 5, 1)),
         "",
-        "done",
+        "started",
         (0, 10),
         1,
         0,
@@ -157,7 +161,7 @@ SILENT = [
         "F58", "restore", a_restore, (on_post(Fault.silence()),), "outcome_unknown", "unknown", (0, 2), 1, applied=True
     ),
     Case("F58", "delete", a_delete, (on_delete(Fault.silence()),), "", "done", (0, 3), 0, 1, "succeeded", applied=True),
-    Case("F58", "create", a_create, (on_post(Fault.silence()),), "", "done", (0, 6), 1, 0, "accepted", applied=True),
+    Case("F58", "create", a_create, (on_post(Fault.silence()),), "", "started", (0, 6), 1, 0, "accepted", applied=True),
     Case("F59", "body", a_list, (on_get(Fault.drip(0.05), None),), "upstream_timeout", "nothing", (1, 3)),
     Case("F59", "header", a_list, (on_get(Fault.drip(0.05, "header"), None),), "upstream_timeout", "nothing", (1, 3)),
 ]

@@ -40,7 +40,7 @@ async def test_the_last_good_backup_stays(bench: Bench, row: str, others: list[d
         bench.emulator.fleet.backups[number] = Backup(number, RUNNER, made, **{"size_mb": 9} | fields | late)
     answer = await bench.agent.call("delete_backup", backup_id=last)
     assert answer.code == "policy_denied", row
-    assert "0 good backups" in answer.text
+    assert "0 proven backups" in answer.text
     assert bench.requests()[2] == 0
 
 
@@ -194,7 +194,7 @@ async def test_a_restore_makes_its_way_back_first(bench: Bench, row: str) -> Non
     assert (bench.emulator.count("POST", "/backups/"), bench.emulator.count("POST", "/servers/")) == (1, 0)
     bench.clock.advance(minutes=1)
     answer = await bench.agent.call("restore_server", **confirmation)
-    assert (answer.status, answer.data["changed"]) == ("accepted", "done")
+    assert (answer.status, answer.data["changed"]) == ("accepted", "started")
     assert (bench.emulator.count("POST", "/backups/"), len(bench.emulator.fleet.restores)) == (1, 1)
 
 

@@ -63,7 +63,7 @@ async def test_a_status_that_is_not_documented_neither_fails_a_backup_nor_has_it
     bench.emulator.fail(QUEUED, method="POST")
     first = await bench.agent.call("create_backup", server_id=WEB, description="nightly")
     again = await bench.agent.call("create_backup", server_id=WEB, description="nightly")
-    assert (first.status, again.data["replayed"]) == ("accepted", True)
+    assert (first.status, again.replayed) == ("accepted", True)
     bench.clock.advance(minutes=3)
     assert (await bench.agent.call("get_operation", operation_id=first.operation)).status == "succeeded"
 
@@ -161,7 +161,7 @@ async def test_a_repeat_is_not_answered_by_a_backup_that_is_gone(bench: Bench, b
     else:
         bench.emulator.fleet.delete_backup(number)
     answer = await bench.agent.call("create_backup", server_id=WEB)
-    assert answer.data["replayed"] is False
+    assert answer.replayed is False
     assert answer.data["backup"]["id"] in bench.emulator.fleet.backups
 
 
@@ -169,7 +169,7 @@ async def test_a_repeat_is_answered_as_recorded_where_the_list_cannot_be_read(be
     made = await bench.agent.call("create_backup", server_id=WEB, wait_seconds=45)
     bench.emulator.fail(Fault.status(503), method="GET", times=None)
     answer = await bench.agent.call("create_backup", server_id=WEB)
-    assert (answer.operation, answer.data["replayed"]) == (made.operation, True)
+    assert (answer.operation, answer.replayed) == (made.operation, True)
 
 
 async def test_a_ledger_that_was_taken_away_is_not_written_to_any_more(bench: Bench) -> None:
@@ -261,7 +261,7 @@ async def test_what_was_planned_or_made_with_another_account_is_not_confirmed_or
     async with Emulator(now=here.clock.now) as other, bench_on(other) as there:
         assert (await there.agent.call("delete_backup", **confirmation)).code == "confirmation_invalid"
         again = await there.agent.call("create_backup", server_id=WEB, description="nightly")
-        assert (again.data["replayed"], again.operation == made.operation) == (False, False)
+        assert (again.replayed, again.operation == made.operation) == (False, False)
         assert there.requests()[1:] == (1, 0)
 
 
@@ -272,19 +272,19 @@ async def test_with_a_flag_what_another_account_did_is_not_taken_for_done_here(
         assert (await here.agent.call("delete_backup", backup_id=TARGET, confirm=True)).status == "succeeded"
     async with Emulator(now=here.clock.now) as other, bench_on(other, approval="flag") as there:
         told = await there.agent.call("delete_backup", backup_id=TARGET, confirm=True)
-        assert (told.status, told.data["replayed"], there.requests()[2]) == ("succeeded", False, 1)
+        assert (told.status, told.replayed, there.requests()[2]) == ("succeeded", False, 1)
 
 
 @pytest.mark.parametrize("by", ["this server", "somebody else", "nobody"])
 async def test_no_way_back_is_told_once_it_is_gone(bench: Bench, by: str) -> None:
     confirmation, safety = await restore_with_safety_backup(bench)
     restored = await bench.agent.call("restore_server", **confirmation)
-    assert restored.data["undo"] == f"restore_server(server_id={WEB}, backup_id={safety})"
+    assert restored.undo == f"restore_server(server_id={WEB}, backup_id={safety})"
     if by == "this server":
         await bench.agent.call("delete_backup", **await bench.plan("delete_backup", backup_id=safety))
     if by == "somebody else":
         bench.emulator.fleet.delete_backup(safety)
     for tool, arguments in (("get_operation", {"operation_id": restored.operation}), ("restore_server", confirmation)):
         told = await bench.agent.call(tool, **arguments)
-        assert (told.data["undo"] is None) is (by != "nobody")
+        assert (told.undo is None) is (by != "nobody")
         assert told.data["facts"]["can_be_undone"] is (by == "nobody")

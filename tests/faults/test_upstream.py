@@ -367,7 +367,7 @@ DELETES = [
         a_delete,
         (on_delete(Fault.status(202, {"detail": "Later."})),),
         "",
-        "done",
+        "started",
         (0, 3),
         0,
         1,
@@ -473,7 +473,17 @@ LATE = Fault.status(504).late(6)
 
 CREATES = [
     Case(
-        "F20", "429-then-201", a_create, (on_post(throttled(None)),), "", "done", (0, 6), 2, 0, "accepted", applied=True
+        "F20",
+        "429-then-201",
+        a_create,
+        (on_post(throttled(None)),),
+        "",
+        "started",
+        (0, 6),
+        2,
+        0,
+        "accepted",
+        applied=True,
     ),
     Case(
         "F25",
@@ -481,7 +491,7 @@ CREATES = [
         a_create,
         (on_post(Fault.status(500, apply=True)),),
         "",
-        "done",
+        "started",
         (0, 6),
         1,
         0,
@@ -503,14 +513,14 @@ CREATES = [
         ("Do not repeat it",),
         applied=False,
     ),
-    Case("F27", "504-made-after-6-s", a_create, (on_post(LATE),), "", "done", (0, 6), 1, 0, "accepted"),
+    Case("F27", "504-made-after-6-s", a_create, (on_post(LATE),), "", "started", (0, 6), 1, 0, "accepted"),
     Case(
         "F33",
         "201-empty",
         a_create,
         (on_post(Fault.status(201, apply=True)),),
         "",
-        "done",
+        "started",
         (0, 6),
         1,
         0,
@@ -524,7 +534,7 @@ CREATES = [
         a_create,
         (on_post(Fault.edited(lambda made: made | {"id": SOURCE})),),
         "",
-        "done",
+        "started",
         (0, 6),
         1,
         0,
@@ -538,7 +548,7 @@ CREATES = [
         a_create,
         (on_post(Fault.edited(lambda made: made | {"server": {"id": BARE, "name": "x"}})),),
         "",
-        "done",
+        "started",
         (0, 6),
         1,
         0,
@@ -563,7 +573,7 @@ async def test_a_backup_answered_with_200_is_made_too(bench: Bench, row: str) ->
     number = max(bench.emulator.fleet.backups) + 1
     started = GHOST | {"id": number, "status": "in_progress", "size_mb": None, "created_at": "2026-11-23T09:30:00Z"}
     said = on_post(Fault.status(200, started, apply=True))
-    answer = await assert_case(bench, Case(row, "200", a_create, (said,), "", "done", (0, 2), 1, 0, "accepted"))
+    answer = await assert_case(bench, Case(row, "200", a_create, (said,), "", "started", (0, 2), 1, 0, "accepted"))
     assert answer.data["backup"]["id"] == number
     assert number in bench.emulator.fleet.backups
 

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mcp_backups.operations.operation import UNSETTLED, Operation
+from mcp_backups.operations.operation import UNSETTLED, DeleteDetails, Operation
 from mcp_backups.sandbox import Received
 from tests.histories.claims import false_claims
 from tests.histories.truth import WatchedFleet
@@ -12,6 +12,7 @@ from tests.histories.world import World, backup_of
 
 OK = frozenset({"accepted", "succeeded"})
 CUT_OFF = frozenset({"sending", "approved"})
+"""No operation ends so, but one that an approver decided on and nobody called again."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def judge(world: World) -> Verdict:
     requests, operations, now = world.emulator.requests, world.ledger, world.clock.now()
     wrong = check_operations(world.fleet, requests, operations, now, marked=world.settings.mark_backups)
     wrong += [problem for said in world.said for problem in false_claims(said, requests)]
+    wrong += _without_approval(world, operations) + world.broken
     wrong += _early_no(world, {each.id: each for each in operations})
     return verdict_on(wrong, world.steps, len(world.said), requests, operations)
 
@@ -54,7 +56,8 @@ def check_operations(
     fleet: WatchedFleet, requests: list[Received], operations: list[Operation], now: datetime, *, marked: bool
 ) -> list[str]:
     """What of the ledger is not as VPS.org has it, once nothing is late or in doubt any more."""
-    wrong = [f"LOST: {each.id} ended as {each.status}" for each in operations if each.status in CUT_OFF]
+    cut_off = [each for each in operations if each.status in CUT_OFF and not each.decision]
+    wrong = [f"LOST: {each.id} ended as {each.status}" for each in cut_off]
     wrong += [f"LAST: {backup} was the last proven backup of server {server}" for server, backup in fleet.emptied]
     good = fleet.good(now)
     wrong += _creates(fleet, good, [each for each in operations if each.action == "create_backup"], marked=marked)
@@ -134,6 +137,19 @@ def _restores(fleet: WatchedFleet, requests: list[Received], restores: list[Oper
             wrong.append(f"FALSE: {done} restores of {pair}, but {certain} certain and {possible} possible")
     known = sum(len(fleet.restored(*pair)) for pair in {(each.server_id, each.backup_id) for each in restores})
     return wrong if known == len(fleet.restores) else [*wrong, "UNRECORDED: a restore without an operation"]
+
+
+def _without_approval(world: World, operations: list[Operation]) -> list[str]:
+    """What was sent although no approver had said yes, or one had taken that back."""
+    if world.settings.approval != "operator":
+        return []
+    sent = [each for each in operations if each.sent and each.action != "create_backup"]
+    plans = {each.id: each.of(DeleteDetails).part_of if each.action == "delete_backup" else "" for each in sent}
+    return [
+        f"UNAPPROVED: {each.id} was sent as {each.approved_by or 'nobody'} said"
+        for each in sent
+        if not world.decisions.get(plans[each.id] or each.id) or each.approved_by != "approver"
+    ]
 
 
 def _early_no(world: World, operations: dict[str, Operation]) -> list[str]:

@@ -35,7 +35,7 @@ def _of_effect(said: Said, requests: list[Received]) -> Iterator[str]:
         yield f"{others} took effect, not nothing"
     if is_restore and made and "safety backup" not in said.answer.text.lower():
         yield "a safety backup was made, and nothing said so"
-    if said.tool == "create_backup" and said.claim == "done" and made != 1:
+    if said.tool == "create_backup" and said.claim in {"started", "done"} and made != 1:
         yield f"{made} were made, not one"
 
 
@@ -51,7 +51,7 @@ def _of_what_is_there(said: Said) -> Iterator[str]:
         return
     if action == "delete_backup" and "still listed" in text and backup_id not in truth.there:
         yield "it is not there"
-    left = data.get("facts", {}).get("good_backups_left", 0)
+    left = data.get("facts", {}).get("proven_backups_left", 0)
     counted = truth.good.keys() - {backup_id} - truth.going
     is_new = said.tool != "get_operation"  # a plan looked at later tells what was so when it was made
     if (
@@ -71,7 +71,7 @@ def _of_deleted(said: Said, backup_id: int) -> Iterator[str]:
 
 
 def _of_made(said: Said, backup_id: int) -> Iterator[str]:
-    truth, was_before = said.truth, said.answer.data["replayed"] or said.tool == "get_operation"
+    truth, was_before = said.truth, said.answer.replayed or said.tool == "get_operation"
     if truth.lagged or truth.spoiled:
         return
     if backup_id in truth.there and backup_id not in truth.good:
@@ -81,13 +81,13 @@ def _of_made(said: Said, backup_id: int) -> Iterator[str]:
 
 
 def _of_pruned(said: Said, _: int) -> Iterator[str]:
-    deleted = {each["id"] for each in said.answer.data["no_rule"] if each.get("outcome") == "deleted"}
+    deleted = {each["id"] for each in said.answer.data["to_delete"] if each.get("outcome") == "deleted"}
     yield from (f"{number} is there" for number in deleted & said.truth.there.keys())
 
 
 def _of_check(said: Said) -> Iterator[str]:
     data, truth = said.answer.data, said.truth
-    for row in (*data["servers"], *data["others"]):
+    for row in (*data["servers"], *data.get("others", [])):
         number = row.get("restore_to")
         if number is None:
             continue

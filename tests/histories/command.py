@@ -132,5 +132,7 @@ def _table(total: Counter[str]) -> str:
         "said, but not so": total["FALSE"],
         "sent without an intent": total["UNRECORDED"],
         "last backups deleted": total["LAST"],
+        "sent without approval": total["UNAPPROVED"],
+        "sent while frozen": total["FROZEN"],
     }
     return "\n".join(f"{name:<26}{count:>8}" for name, count in rows.items())

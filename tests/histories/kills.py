@@ -26,7 +26,7 @@ UNDONE_FAULTS = ("never arrived", "503", "lost, 40 s late", "502, late", "web pa
 WRITES: dict[str, dict[str, Any]] = {
     "create_backup": {"description": "before the update"},
     "delete_backup": {},
-    "restore_server": {"safety_backup": False},
+    "restore_server": {"safety_backup": False, "wait_seconds": 0},
 }
 
 
@@ -104,6 +104,6 @@ async def _again(
             for operation in recorded(state_dir):
                 told = await agent.call("get_operation", operation_id=operation.id)
                 steps.append(f"{minutes} minutes later: {told.text.splitlines()[0]}")
-    if sent_before and not answer.is_error and not answer.data["replayed"]:
+    if sent_before and not answer.is_error and not answer.replayed:
         return [f"DOUBLED: {tool} was carried out again after it had been sent"]
     return []

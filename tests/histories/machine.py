@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -61,7 +62,13 @@ NOWHERE = 999
 """A backup that is not there."""
 NTHS = range(12)
 FLAGGED: tuple[dict[str, Any], ...] = ({}, {"confirm": True})
-KEEP_RULES = ({"keep_last": 1}, {"keep_last": 2}, {"keep_daily": 1}, {"keep_last": 1000, "keep_monthly": 1000})
+KEEP_RULES = (
+    {"keep_last": 1},
+    {"keep_last": 2},
+    {"older_than_days": 1},
+    {"keep_daily": 1},
+    {"keep_last": 1000, "keep_monthly": 1000},
+)
 DESCRIPTIONS: tuple[dict[str, Any], ...] = (
     {},
     {"description": "nightly"},
@@ -121,7 +128,7 @@ class Histories(RuleBasedStateMachine):
         self.verdict = Verdict()
 
     @initialize(
-        approval=st.sampled_from(["plan", "plan", "flag"]),
+        approval=st.sampled_from(["plan", "plan", "flag", "operator", "operator"]),
         restores_per_hour=st.sampled_from([5, 1]),
         deletes_per_hour=st.sampled_from([100, 2]),
         mark_backups=st.sampled_from([True, True, True, True, False]),
@@ -163,6 +170,22 @@ class Histories(RuleBasedStateMachine):
         self.fault(trouble)
         if confirmed and len(self.world.plans) > plans:
             self.ask(Wish("confirm", plans))
+            if self.world.settings.approval == "operator":
+                self.world.decide(-1, approve=True)
+                self.ask(Wish("confirm", plans))
+
+    @precondition(lambda self: self.world.settings.approval == "operator")
+    @rule(nth=NTH, approve=st.booleans(), goes_on=st.booleans())
+    def decide(self, nth: int, *, approve: bool, goes_on: bool) -> None:
+        """An approver says yes, or no, or takes a yes back; and perhaps the agent goes on at once."""
+        self.world.decide(nth, approve=approve)
+        if goes_on:
+            self.ask(Wish("confirm", nth))
+
+    @rule(freeze=st.sampled_from([True, False, False]))
+    def freeze(self, *, freeze: bool) -> None:
+        if freeze or self.world.frozen:
+            self.world.freeze(freeze=freeze)
 
     @rule(server_id=SERVER, trouble=UNSURE, seconds=st.sampled_from([0, 0, 1801, 30_000]))
     def clear(self, server_id: int, trouble: Trouble, seconds: int) -> None:

@@ -1,5 +1,6 @@
 """Some of the histories that `python -m tests.histories` runs by the thousand, and some of the kills."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -14,6 +15,7 @@ from mcp_backups.sandbox import Emulator, serve_in_thread
 from tests.histories.faults import OF_DELETES, OF_WRITES, Trouble
 from tests.histories.kills import kill_one
 from tests.histories.machine import Histories, Wish, run
+from tests.histories.world import World
 from tests.stage import RealTime
 
 PARTS, HISTORIES, KILLS = 4, 50, 15
@@ -141,6 +143,60 @@ def test_what_is_unsure_for_hours_is_told_as_it_is(name: str, history: Histories
     history.look_around(CHECK, None)
     history.teardown()
     assert history.verdict.writes > 0
+
+
+@pytest.fixture
+def waiting() -> Iterator[Histories]:
+    """A history in which an approver decides."""
+    machine = Histories()
+    machine.begin(approval="operator", deletes_per_hour=100, restores_per_hour=5)
+    yield machine
+    machine.opened.close()
+
+
+def test_a_server_that_sends_what_nobody_approved_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, waiting: Histories
+) -> None:
+    by_flag = lambda *_, confirm, **__: "plan" if confirm else ""  # noqa: E731
+    monkeypatch.setattr(sys.modules["mcp_backups.operations.authorize"], "consent", by_flag)
+    waiting.ask(of_backup(2))
+    waiting.go_on(Wish("confirm", 0), None)
+    ends_with(waiting, "UNAPPROVED")
+
+
+async def forget(world: World, _nth: int, _approve: bool) -> None:
+    """A no that the ledger never got."""
+    world.decisions = dict.fromkeys(world.decisions, False)
+
+
+def test_a_server_that_sends_what_was_declined_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, waiting: Histories
+) -> None:
+    waiting.ask(of_backup(2))
+    waiting.go_on(Wish("confirm", 0), None)
+    waiting.decide(0, approve=True, goes_on=False)
+    monkeypatch.setattr(World, "_decide", forget)
+    waiting.decide(0, approve=False, goes_on=True)
+    ends_with(waiting, "UNAPPROVED")
+
+
+def test_a_server_that_sends_while_all_is_frozen_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, history: Histories
+) -> None:
+    for module in ("execute", "observe"):
+        monkeypatch.setattr(sys.modules[f"mcp_backups.operations.{module}"], "check_not_frozen", lambda _: None)
+    history.freeze(freeze=True)
+    history.delete(of_backup(2))
+    ends_with(history, "FROZEN")
+
+
+def test_what_is_approved_is_sent_once_and_what_is_declined_never(waiting: Histories) -> None:
+    waiting.delete(of_backup(2))
+    waiting.delete(of_backup(4), confirmed=False)
+    waiting.go_on(Wish("confirm", 3), None)
+    waiting.decide(0, approve=False, goes_on=True)
+    waiting.teardown()
+    assert (waiting.verdict.writes, waiting.world.fleet.gone) == (1, [2])
 
 
 def test_a_backup_that_no_operation_tells_of_is_found_out(history: Histories) -> None:

@@ -1,7 +1,13 @@
 """One history's world: an agent, its server, the account behind it, and the truth about all of them."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -12,19 +18,21 @@ import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import SecretStr
 
-from mcp_backups.operations.operation import Operation
+from mcp_backups.operations import Context, Decision, Operation, decide, pending, set_frozen
 from mcp_backups.sandbox import Emulator, Received
 from mcp_backups.settings import Settings
 from mcp_backups.tools import TOOLS
+from mcp_backups.transport import open_idle_context
 from tests.faults.stage import changed
 from tests.histories.faults import FAULTS, USUAL, Trouble
 from tests.histories.truth import TOKENS, WatchedFleet, small_fleet
-from tests.stage import PATIENCE, PROMPT, Answer, ManualClock, Session, recorded, session
+from tests.stage import PATIENCE, PROMPT, Answer, ManualClock, Session, on_emulator, recorded, session
 
 Call = tuple[str, dict[str, Any]]
 """A tool and its arguments."""
 
 DELETES = frozenset({"delete_backup", "prune_backups"})
+ONGOING = frozenset({"needs_confirmation", "needs_approval", "approved", "preparing"})
 OPEN_END = frozenset({"unknown", "accepted"})
 """Of a delete: it is not known yet whether its backup goes or stays."""
 A_DAY_BY_ANY_CLOCK = timedelta(days=10)
@@ -88,6 +96,9 @@ class World:
         deadline: Seconds after which a request is given up: few as long as some are answered with silence.
         steps: What happened, for the report of a failure.
         ledger: What it tells in the end.
+        decisions: What approvers decided last on each operation: whether they approved it.
+        frozen: Whether all changes are frozen.
+        broken: What was sent although that was forbidden, one sentence each.
     """
 
     portal: BlockingPortal
@@ -105,6 +116,9 @@ class World:
     deadline: float = 0.3
     steps: list[str] = field(default_factory=list)
     ledger: list[Operation] = field(default_factory=list)
+    decisions: dict[str, bool] = field(default_factory=dict)
+    frozen: bool = False
+    broken: list[str] = field(default_factory=list)
     started: int = 0
     under_way: int = 0
     cancelling: anyio.CancelScope | None = None
@@ -132,6 +146,16 @@ class World:
     def ask_and_cancel(self, call: Call) -> None:
         """Call a tool, and give the call up as soon as a request of it is held by a fault."""
         self.portal.call(self._ask_and_cancel, call)
+
+    def decide(self, nth: int, *, approve: bool) -> None:
+        """Have an approver decide on one of the operations that wait or are approved, in a process of their own."""
+        self.portal.call(self._decide, nth, approve)
+
+    def freeze(self, *, freeze: bool) -> None:
+        """Freeze all changes, or lift that."""
+        self.portal.call(self._freeze, freeze)
+        self.frozen = freeze
+        self.steps.append("frozen" if freeze else "thawed")
 
     def fail(self, trouble: Trouble) -> None:
         fault = FAULTS[trouble.name]
@@ -190,6 +214,23 @@ class World:
         if self.cancelling is not None:
             self.cancelling.cancel()
 
+    async def _decide(self, nth: int, approve: bool) -> None:
+        async with self._approver() as context:
+            waiting = [each for each in await pending(context) if not approve or each.operation.status == "waiting"]
+            if waiting:
+                operation, _, mac = waiting[nth % len(waiting)]
+                decision = Decision(by="alice", how="terminal", at=context.moment(), plan=mac)
+                self.decisions[operation.id] = approve
+                self.steps.append(f"{'approved' if approve else 'declined'}: {operation.id}")
+                await decide(context, operation.id, decision, approve=approve)
+
+    async def _freeze(self, freeze: bool) -> None:
+        async with self._approver() as context:
+            await set_frozen(context.ledger, "alice", "an incident", freeze=freeze)
+
+    def _approver(self) -> AbstractAsyncContextManager[Context]:
+        return open_idle_context(on_emulator(self.settings, self.emulator), self.clock.clock, PROMPT)
+
     async def _ask_all(self, calls: tuple[Call, ...]) -> None:
         async with anyio.create_task_group() as together:
             for call in calls:
@@ -210,12 +251,15 @@ class World:
         finally:
             self.under_way -= 1
         after = len(self.emulator.requests)
+        sent = [f"{each.method} {each.path}" for each in self.emulator.requests[before:after] if each.method != "GET"]
+        if self.frozen and sent:
+            self.broken.append(f"FROZEN: {sent} came although all changes were frozen")
         self.steps.append(f"  {answer.text.splitlines()[0][:150]}")
         alone = alone and number == self.started
         self.said.append(Said(tool, arguments, answer, (before, after), alone, self._truth(before)))
         if not answer.is_error and "operation_id" in answer.data:
             self.operations.append(answer.operation)
-            if tool != "get_operation" and answer.status in ("needs_confirmation", "preparing"):
+            if tool != "get_operation" and answer.status in ONGOING:
                 own = {name: value for name, value in arguments.items() if name != "operation_id"}
                 self.plans.append((tool, own | {"confirm": True, "operation_id": answer.operation}))
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from mcp_backups.actions import ACTIONS, delete, prune, restore
+from mcp_backups.actions.safety import Waiting
 from mcp_backups.clock import Moment
 from mcp_backups.models import Backup
 from mcp_backups.operations import (
@@ -20,9 +21,25 @@ from mcp_backups.operations import (
     Result,
     new_id,
 )
+from mcp_backups.operations.policy import policy_digest
+from mcp_backups.settings import Settings
 from tests.stage import NOW
 
+USUAL_RULES = policy_digest(Settings())
 MOMENT = Moment(wall=NOW, ticks=1000.0, boot="first boot")
+
+
+async def silent(*_: object) -> None:
+    """Tells nobody that it goes on."""
+
+
+async def wanted() -> bool:
+    """The caller is still there."""
+    return True
+
+
+AT_ONCE = Waiting(0, silent, wanted)
+"""How a call waits that is answered at once."""
 
 
 def backup(number: int = 501, hours: float = 48, **fields: Any) -> Backup:
@@ -43,6 +60,7 @@ def backup(number: int = 501, hours: float = 48, **fields: Any) -> Backup:
 def operation(action: str = "delete_backup", status: str = "planned", **fields: Any) -> Operation:
     """An operation; its fields and those of its details are given together."""
     known: dict[str, Any] = {"id": new_id(), "arguments": {"backup_id": 501}, "server_id": 12345, "created": MOMENT}
+    known["policy"] = USUAL_RULES
     if status not in {"planned", "declined", "expired", "refused"}:
         known["approved_by"] = "plan"
     if status in EFFECTIVE:
@@ -76,8 +94,9 @@ def question_of(operation: Operation) -> Question:
 
 async def execute_plan(context: Context, plan: Operation, approved_by: ApprovedBy) -> Result:
     """Carry out a plan to delete or restore that was consented to."""
-    steps = {"delete_backup": delete.execute_delete, "restore_server": restore._execute}
-    return await steps[plan.action](context, plan, approved_by)
+    if plan.action == "delete_backup":
+        return await delete.execute_delete(context, plan, approved_by)
+    return await restore.execute_restore(AT_ONCE, context, plan, approved_by)
 
 
 class Nobody:

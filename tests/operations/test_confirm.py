@@ -18,14 +18,16 @@ from mcp_backups.errors import (
 from mcp_backups.operations import Context, Request, Result, Steps, authorize, outcome_of_other
 from mcp_backups.operations.consent import Question, Reply
 from mcp_backups.operations.operation import Operation
+from mcp_backups.operations.policy import policy_digest
 from mcp_backups.sandbox import Emulator
 from tests.stage import ManualClock
 
-from .made import Nobody, ago, as_recorded, backup, operation, question_of, record_all, under
+from .made import AT_ONCE, Nobody, ago, as_recorded, backup, operation, question_of, record_all, under
 
 pytestmark = pytest.mark.anyio
 
 WEB, TARGET = 12345, 499
+CHANGED_RULES = "The rules here are no longer those under which the plan {id} was made."
 DEAD = "0" * 16
 """A process that has ended."""
 
@@ -57,7 +59,9 @@ async def deleting(
 
 
 async def restoring(context: Context) -> Result:
-    return await restore(context, WEB, TARGET, safety_backup=True, confirm=True, operation_id="", person=Nobody())
+    return await restore(
+        context, WEB, TARGET, safety_backup=True, waiting=AT_ONCE, confirm=True, operation_id="", person=Nobody()
+    )
 
 
 async def test_what_another_call_has_done_is_told_as_done_before(context: Context) -> None:
@@ -169,15 +173,16 @@ async def test_a_call_without_confirm_is_a_new_plan_even_where_a_flag_consents(
     assert (told.operation.status, told.replayed, emulator.count("DELETE")) == ("planned", False, 0)
 
 
-@pytest.mark.parametrize(("minutes", "goes_on"), [(119, True), (120, False)])
+@pytest.mark.parametrize(("minutes", "goes_on"), [(59, True), (120, False)])
 async def test_the_same_flagged_call_goes_on_with_a_restore_that_waits_for_its_safety_backup_for_two_hours(
     trusting: Context, emulator: Emulator, clock: ManualClock, minutes: float, goes_on: bool
 ) -> None:
     emulator.fleet.backups[501].created_at = clock.now()
     arguments = {"server_id": WEB, "backup_id": TARGET, "safety_backup": True}
     target = next(each for each in (await trusting.api.list_backups(WEB)).rows if each.id == TARGET)
-    safety = operation("create_backup", "succeeded", backup_id=501, backup=backup(501), sent=clock.moment())
+    safety = operation("create_backup", "succeeded", backup_id=501, backup=backup(501, hours=0), sent=clock.moment())
     waiting = operation("restore_server", "preparing", arguments=arguments, backup_id=TARGET, backup=target)
+    waiting = waiting.updated(policy=policy_digest(trusting.settings))
     await trusting.record(safety)
     await trusting.record(waiting.updated(safety_operation=safety.id, approved_by="flag", created=clock.moment()))
     clock.advance(minutes=minutes)
@@ -204,6 +209,8 @@ async def test_the_same_flagged_call_goes_on_with_a_restore_that_waits_for_its_s
         ),
         ({}, 10, ConfirmationExpiredError, "The plan {id} is no longer valid."),
         ({"status": "expired"}, 0, ConfirmationExpiredError, "The plan {id} is no longer valid."),
+        ({"policy": "0" * 16}, 0, ConfirmationExpiredError, CHANGED_RULES),
+        ({"policy": "0" * 16, "status": "preparing"}, 0, ConfirmationExpiredError, CHANGED_RULES),
         (
             {"credential": "another"},
             0,
@@ -231,7 +238,7 @@ async def test_a_call_that_names_a_plan_which_is_not_its_own_is_refused_and_told
     assert refusal.value.what == what.format(id=plan.id)
     assert refusal.value.next_step == error.advice
     assert emulator.requests == []
-    if error is ConfirmationExpiredError:
+    if error is ConfirmationExpiredError and what != CHANGED_RULES:
         assert (await as_recorded(context, plan)).status == "expired"
 
 
@@ -275,8 +282,8 @@ async def test_where_only_reading_is_allowed_not_even_the_recorded_outcome_is_to
 
 
 OTHER = "The answer is to a question about something else; about this the user was not asked."
-NO = "The user was asked, and said no."
-LATE = "The user was asked, and did not answer in time."
+NO = "The client answered no to the question. A client without a person at it does so by itself."
+LATE = "The question was put, and no answer came in time."
 
 
 YES = Reply("accept", {"delete": True})
@@ -314,7 +321,8 @@ async def test_a_person_who_did_not_agree_to_this_very_plan_has_declined_it(
     clock.advance(minutes=minutes)
     with pytest.raises(DeclinedError) as no:
         await answered(context, ids.get(named, named), Somebody(reply, ids.get(about, about)))
-    assert (no.value.what, no.value.next_step) == (what, "Do not try again unless the user asks for it.")
+    assert no.value.what == what
+    assert no.value.next_step.startswith("Tell the user" if what == NO else "Do not try again")
     assert emulator.count("DELETE") == 0
 
 
@@ -339,9 +347,9 @@ async def test_what_a_person_agreed_to_is_done_and_recorded_as_theirs(
     assert (told.operation.id == plan.id, emulator.count("DELETE")) == (bool(named or about), 1)
 
 
-@pytest.mark.parametrize("approved_by", ["plan", "flag", "person", ""])
-@pytest.mark.parametrize("approval", ["auto", "plan", "flag", "human"])
-async def test_the_consent_that_a_waiting_plan_has_counts_unless_only_a_persons_does(
+@pytest.mark.parametrize("approved_by", ["plan", "flag", "person", "approver", ""])
+@pytest.mark.parametrize("approval", ["auto", "plan", "flag", "human", "operator"])
+async def test_the_consent_that_a_plan_has_counts_unless_only_a_persons_or_an_approvers_does(
     context: Context, clock: ManualClock, approval: str, approved_by: str
 ) -> None:
     waiting = await context.record(
@@ -351,6 +359,7 @@ async def test_the_consent_that_a_waiting_plan_has_counts_unless_only_a_persons_
             backup_id=TARGET,
             approved_by=approved_by,
             created=clock.moment(),
+            policy=policy_digest(under(context, approval=approval).settings),
         )
     )
     went_on: list[str] = []
@@ -363,11 +372,11 @@ async def test_the_consent_that_a_waiting_plan_has_counts_unless_only_a_persons_
         raise AssertionError("there is a plan")
 
     request = Request("delete_backup", {"backup_id": TARGET}, True, waiting.id, Nobody())
-    counts = bool(approved_by) and (approval != "human" or approved_by == "person")
-    if approval == "human" and not counts:
+    enough = {"human": {"person", "approver"}, "operator": {"approver"}}
+    if approved_by not in enough.get(approval, {approved_by}):
         with pytest.raises(DeclinedError):
-            await authorize(under(context, approval=approval), request, Steps(no_plan, question_of, note))
+            await authorize(under(context, approval=approval), request, Steps(no_plan, note))
         assert went_on == []
     else:
-        await authorize(under(context, approval=approval), request, Steps(no_plan, question_of, note))
+        await authorize(under(context, approval=approval), request, Steps(no_plan, note))
         assert went_on == [approved_by or "plan"]

@@ -27,6 +27,9 @@ async def asked(context: Context, description: str = "nightly", *, again: bool =
     return await create(context, 12345, description, allow_duplicate=again, wait_seconds=wait, report=no_progress)
 
 
+ONLY_READS = "mcp-backups is set to read only: no backup is made, deleted or restored through it."
+
+
 @pytest.mark.parametrize(
     ("rows", "missing", "name", "baseline"),
     [
@@ -54,9 +57,8 @@ async def test_the_intent_holds_all_by_which_the_backup_can_be_found_later(
         server_id=12345,
         server_name=name,
         approved_by="not_required",
-        created=MOMENT,
         sent=MOMENT,
-        **context.identity._asdict(),
+        **context.origin(),
     )
     assert len(intended.id) == len(new_id())
 
@@ -176,7 +178,7 @@ SPACES = "leading, trailing or double spaces"
 @pytest.mark.parametrize(
     ("rules", "description", "error", "what"),
     [
-        ({"read_only": True}, "nightly", ReadOnlyError, "This server only reads backups."),
+        ({"read_only": True}, "nightly", ReadOnlyError, ONLY_READS),
         (
             {"servers": frozenset({12346})},
             "nightly",

@@ -251,7 +251,7 @@ def _until_locked(ledger: Ledger[Operation]) -> None:
 async def test_a_read_beside_a_write_trusts_no_more_than_any_other(ledger: Ledger[Operation]) -> None:
     await ledger.write(saving(begun(), begun()))
     sql("UPDATE operations SET status = 'failed' WHERE seq = 1")(ledger.path)
-    with ledger._lock, pytest.raises(LedgerUnavailableError, match="cannot be trusted"):
+    with ledger._turn(is_writing=True), pytest.raises(LedgerUnavailableError, match="cannot be trusted"):
         await ledger.read(lambda entries: entries.find(limit=1))
 
 

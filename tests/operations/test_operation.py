@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mcp_backups.actions import prune
+from mcp_backups.actions import create, prune
 from mcp_backups.operations.operation import DeleteDetails, Operation, RestoreDetails
 
 from .made import operation
@@ -38,3 +38,8 @@ async def test_a_prune_sends_nothing_by_itself() -> None:
     """Each of its deletes is an operation of its own, with the guards of one."""
     with pytest.raises(TypeError, match="is sent by its deletes"):
         await prune.send(None, operation("prune_backups"))  # type: ignore[arg-type]
+
+
+def test_nobody_is_asked_before_a_backup_is_made() -> None:
+    with pytest.raises(TypeError, match="making a backup needs no consent"):
+        create.question(operation("create_backup", "sending"))

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mcp_backups.actions import delete, restore
+from mcp_backups.actions.safety import way_back
 from mcp_backups.errors import (
     BackupsError,
     BusyError,
@@ -21,7 +22,7 @@ from mcp_backups.sandbox import Backup, Emulator, Fault
 from mcp_backups.text import stamp
 from tests.stage import ManualClock
 
-from .made import ago, as_recorded, facts_of, operation, question_of, record_all, spoil_a_row
+from .made import ago, as_recorded, facts_of, operation, question_of, record_all, spoil_a_row, under
 
 pytestmark = pytest.mark.anyio
 
@@ -47,9 +48,7 @@ async def test_a_delete_of_the_way_back_of_a_restore_says_so_and_so_does_the_que
     await context.record(restored)
     plan = delete.draft(context, {"backup_id": 499}, await observe(context, {"backup_id": 499}))
     assert facts_of(plan)["way_back_of"] == restored.id
-    assert question_of(plan).text.endswith(
-        f"It is the way back from the server's last restore, {restored.id}, which then cannot be undone."
-    )
+    assert f"\nThis cannot be undone. It is the way back of the restore {restored.id}.\n" in question_of(plan).text
     other = delete.draft(context, {"backup_id": 501}, await observe(context, {"backup_id": 501}))
     assert "way_back_of" not in facts_of(other)
 
@@ -254,7 +253,7 @@ async def test_a_way_back_is_younger_than_an_hour_and_lasts_more_than_a_day(
     made = clock.now() - timedelta(minutes=minutes)
     emulator.fleet.backups[900] = Backup(900, 12345, made, size_mb=100, expires_at=expires)
     sight = await observe(context, RESTORE)
-    assert (restore.way_back(sight.inventory, sight.target) is not None) is is_way_back
+    assert (way_back(sight.inventory, sight.target) is not None) is is_way_back
     facts = facts_of(restore.draft(context, RESTORE, sight))
     assert str(facts["safety_backup"]).startswith("backup 900 of" if is_way_back else "one is made first")
 
@@ -265,7 +264,7 @@ async def test_what_is_being_deleted_here_is_no_way_back(
     emulator.fleet.backups[900] = Backup(900, 12345, clock.now() - timedelta(minutes=1), size_mb=100)
     await context.record(operation(status="unknown", backup_id=900, sent=clock.moment()))
     seen = await observe(context, RESTORE)
-    assert restore.way_back(seen.inventory, seen.target) is None
+    assert way_back(seen.inventory, seen.target) is None
 
 
 @pytest.mark.parametrize(
@@ -278,7 +277,9 @@ async def test_a_plan_says_what_is_lost_and_whether_it_can_be_undone(
     plan = restore.draft(context, arguments, await observe(context, arguments))
     assert (plan.status, plan.server_id, plan.server_name, plan.backup_id) == ("planned", 12345, "web-server-01", 499)
     assert plan.arguments == arguments
-    assert facts_of(plan) == {
+    facts = facts_of(plan)
+    assert ("undo_terms" in facts) is undone
+    assert {name: facts[name] for name in facts.keys() - {"undo_terms"}} == {
         "lost": "everything written to the server since 2026-11-21T12:00Z",
         "safety_backup": fact,
         "can_be_undone": undone,
@@ -347,12 +348,12 @@ async def test_a_plan_to_delete_says_when_all_that_is_left_expires(
     plan = delete.draft(context, {"backup_id": 900}, await observe(context, {"backup_id": 900}))
     told = stamp(clock.now() + timedelta(hours=by)) if by else None
     assert facts_of(plan).get("all_left_expire_by") == told
-    assert (f"; all of these expire by {told}" in question_of(plan).text) is bool(told)
+    assert (f"; all expire by {told}." in question_of(plan).text) is bool(told)
 
 
 async def test_a_plan_to_delete_says_what_is_left(context: Context) -> None:
     only = delete.draft(context, {"backup_id": 447}, await observe(context, {"backup_id": 447}))
-    assert (only.server_id, facts_of(only)) == (12362, {"can_be_undone": False, "good_backups_left": 0})
+    assert (only.server_id, facts_of(only)) == (12362, {"can_be_undone": False, "proven_backups_left": 0})
 
 
 async def test_what_was_seen_before_something_was_sent_for_the_server_is_stale(
@@ -374,15 +375,17 @@ async def test_a_budget_counts_what_was_sent_by_when_it_was(context: Context, cl
     for each in (first, second, operation("restore_server"), operation(status="failed", sent=clock.moment())):
         await context.record(each)
     for each in (second, first):
+        clock.advance(seconds=1)
         await context.record(each.updated(status="sending", sent=clock.moment()))
-    count = await context.ledger.read(lambda entries: counted(context, entries, "delete_backup"))
-    assert [each.id for each in count] == [first.id, second.id]
+    count = await context.ledger.read(lambda entries: counted(context, entries, "delete_backup", 0))
+    now = clock.moment()
+    assert [each.ago(now).total_seconds() for each in count] == [0, 1]
 
 
 async def test_a_budget_counts_however_many_were_sent(context: Context, clock: ManualClock) -> None:
-    many = [operation(status="succeeded", sent=clock.moment()) for _ in range(101)]
-    await record_all(context, many)
-    assert await context.ledger.read(lambda entries: counted(context, entries, "delete_backup")) == many[::-1]
+    rich = under(context, deletes_per_day=101)
+    await record_all(context, [operation(status="succeeded", sent=clock.moment()) for _ in range(101)])
+    assert len(await context.ledger.read(lambda entries: counted(rich, entries, "delete_backup", 0))) == 101
 
 
 @pytest.mark.parametrize(

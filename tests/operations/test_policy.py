@@ -8,23 +8,22 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.errors import BudgetExhaustedError, PolicyDeniedError, ReadOnlyError
+from mcp_backups.errors import PolicyDeniedError, ReadOnlyError
 from mcp_backups.models import Backup, Gap, Listing
 from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.policy import (
     PROVEN,
     Doubt,
     Inventory,
-    check_budget,
     check_delete,
     check_prune,
     check_restore,
     check_server,
     check_settled,
     check_write,
-    deletes_left,
-    next_restore,
+    policy_digest,
 )
+from mcp_backups.settings import Settings
 from tests.stage import NOW, MakeSettings
 
 from .made import MOMENT, ago, backup, operation
@@ -183,7 +182,7 @@ def test_a_refusal_to_restore_says_why_and_what_to_do_next(
     assert (refusal.value.what, refusal.value.next_step) == (what, next_step)
 
 
-FEW = "Deleting backup 501 would leave server 12345 with 1 good backup; at least 2 must stay."
+FEW = "Deleting backup 501 would leave server 12345 with 1 proven backup; at least 2 must stay."
 HOLES = "The list of backups is incomplete (1 row could not be read; page 2), so it cannot be shown"
 
 
@@ -198,7 +197,7 @@ HOLES = "The list of backups is incomplete (1 row could not be read; page 2), so
             {},
             TARGET,
             inventory(TARGET, OTHER, missing=("1 row could not be read", "page 2")),
-            f"{HOLES} that server 12345 would keep enough good backups.",
+            f"{HOLES} that server 12345 would keep enough proven backups.",
             "Try again in a few minutes; if it stays so, tell the user.",
         ),
     ],
@@ -250,112 +249,25 @@ def test_a_closed_server_names_the_operation_to_look_at() -> None:
         check_settled(12345, [unknown], MOMENT)
     assert closed.value.what == (
         f"The outcome of {unknown.id} (restore_server) on server 12345 is not known yet, and until it is, "
-        "or 30 min have passed, nothing is deleted or restored there."
+        "at the latest until 2026-11-23T09:55Z, nothing is deleted or restored there."
     )
-    assert closed.value.next_step == f"Call get_operation(operation_id={unknown.id!r})."
+    assert closed.value.next_step == (
+        f"Call get_operation(operation_id={unknown.id!r}); after 2026-11-23T09:55Z call again as before."
+    )
 
 
-def sent(*minutes: float, server_id: int = 12345, action: str = "delete_backup", **details: Any) -> list[Operation]:
-    """What was sent so many minutes ago, by both clocks; newest first."""
-    return [
-        operation(action, "succeeded", server_id=server_id, sent=ago(minutes=each, ticking=each * 60), **details)
-        for each in sorted(minutes)
-    ]
-
-
-BUDGETS: list[tuple[dict[str, Any], str, list[Operation], str]] = [
-    ({}, "delete_backup", [], ""),
-    ({"deletes_per_hour": 2}, "delete_backup", sent(1), ""),
-    ({"deletes_per_hour": 2}, "delete_backup", sent(1, 59), "about 1 min"),
-    ({"deletes_per_hour": 2}, "delete_backup", sent(1, 60), ""),
-    ({"deletes_per_hour": 2}, "delete_backup", sent(10, 20, 30), "about 40 min"),
-    ({"deletes_per_hour": 0}, "delete_backup", [], "only the operator"),
-    ({"deletes_per_day": 2}, "delete_backup", sent(100, 200), "about 20 h"),
-    ({"deletes_per_day": 2}, "delete_backup", sent(100, 24 * 60), ""),
-    ({"restores_per_hour": 1}, "restore_server", sent(30), "about 30 min"),
-    ({"restores_per_hour": 1}, "restore_server", sent(30, server_id=12346), ""),
-    ({"restores_per_hour": 2}, "restore_server", sent(30), ""),
-    ({"deletes_per_hour": 0}, "restore_server", [], ""),
-    ({"restores_per_hour": 0}, "delete_backup", [], ""),
-    ({"creates_per_hour": 2}, "create_backup", sent(10, action="create_backup"), ""),
-    ({"creates_per_hour": 2}, "create_backup", sent(10, 20, action="create_backup"), "about 40 min"),
-    ({"creates_per_hour": 2}, "create_backup", sent(10, 60, action="create_backup"), ""),
-    ({"creates_per_hour": 1}, "create_backup", sent(10, 20, action="create_backup", is_safety=True), ""),
-    ({"creates_per_hour": 1}, "create_backup", sent(10, server_id=12346, action="create_backup"), "about 50 min"),
-    ({"creates_per_hour": 0}, "create_backup", [], "only the operator"),
-    ({"creates_per_hour": 0}, "delete_backup", [], ""),
-]
-
-
-@pytest.mark.parametrize(("rule", "action", "before", "refusal"), BUDGETS)
-def test_one_more_is_allowed_only_within_the_budget_and_a_refusal_says_when(
-    make_settings: MakeSettings, rule: dict[str, Any], action: str, before: list[Operation], refusal: str
-) -> None:
-    settings = make_settings(**rule)
-    if not refusal:
-        check_budget(settings, action, 12345, before, MOMENT)
-        return
-    with pytest.raises(BudgetExhaustedError) as exhausted:
-        check_budget(settings, action, 12345, before, MOMENT)
-    assert refusal in exhausted.value.next_step
-
-
-@pytest.mark.parametrize(
-    ("rule", "action", "before", "used_up"),
-    [
-        ({"restores_per_hour": 1}, "restore_server", sent(30), "The budget of 1 restore within an hour is used up."),
-        ({"restores_per_hour": 0}, "restore_server", [], "There is no budget for a restore here."),
-        ({"deletes_per_hour": 2}, "delete_backup", sent(1, 2), "The budget of 2 deletes within an hour is used up."),
-        ({"deletes_per_day": 1}, "delete_backup", sent(61), "The budget of 1 delete within 24 h is used up."),
-    ],
-)
-def test_a_refusal_names_the_budget_that_is_used_up(
-    make_settings: MakeSettings, rule: dict[str, Any], action: str, before: list[Operation], used_up: str
-) -> None:
-    with pytest.raises(BudgetExhaustedError) as exhausted:
-        check_budget(make_settings(**rule), action, 12345, before, MOMENT)
-    assert exhausted.value.what == used_up
-
-
-NEXT_RESTORES: list[tuple[int, list[Operation], timedelta | None]] = [
-    (1, [], timedelta(hours=1)),
-    (1, sent(30), timedelta(hours=1)),
-    (2, [], None),
-    (2, sent(20), timedelta(minutes=40)),
-    (2, sent(59), timedelta(minutes=1)),
-    (2, sent(60), None),
-    (2, sent(20, 50), timedelta(minutes=40)),
-    (2, sent(20, server_id=12346), None),
-    (2, sent(20) + sent(30, server_id=12346), timedelta(minutes=40)),
-    (2, sent(10, server_id=12346) + sent(20), timedelta(minutes=40)),
-    (3, sent(20), None),
-    (3, sent(20, 50), timedelta(minutes=10)),
-    (2, [operation("restore_server", "unknown", sent=None)], None),
-]
-
-
-@pytest.mark.parametrize(("most", "before", "wait"), NEXT_RESTORES)
-def test_after_a_restore_the_next_is_possible_an_hour_after_the_oldest_that_uses_up_the_budget(
-    make_settings: MakeSettings, most: int, before: list[Operation], wait: timedelta | None
-) -> None:
-    """Those of the last hour and of the same server count, and the restore of this moment."""
-    expected = NOW + wait if wait is not None else None
-    assert next_restore(make_settings(restores_per_hour=most), 12345, before, MOMENT) == expected
-
-
-@pytest.mark.parametrize(
-    ("before", "left"),
-    [([], 3), (sent(1), 2), (sent(60), 3), (sent(1, 2, 3, 4), 0), (sent(100, 200, 300), 1), (sent(24 * 60), 3)],
-)
-def test_what_is_left_of_both_budgets_is_the_lesser(
-    make_settings: MakeSettings, before: list[Operation], left: int
-) -> None:
-    unsent = operation(status="unknown", sent=None)
-    assert deletes_left(make_settings(deletes_per_hour=3, deletes_per_day=4), [*before, unsent], MOMENT) == left
-
-
-@pytest.mark.parametrize("days", [-3, -1, 1, 3])
-def test_a_step_of_the_wall_clock_gives_no_new_budget(make_settings: MakeSettings, days: int) -> None:
-    before = [operation(status="succeeded", sent=ago(days=days, ticking=60))]
-    with pytest.raises(BudgetExhaustedError):
-        check_budget(make_settings(deletes_per_hour=1), "delete_backup", 12345, before, MOMENT)
+def test_the_rules_have_a_digest_that_only_they_change(make_settings: MakeSettings) -> None:
+    rules = {
+        "approval": "flag", "read_only": True, "servers": {1}, "protected_servers": {1}, "protected_backups": {1},
+        "keep_min": 2, "deletes_per_hour": 2, "deletes_per_day": 2, "restores_per_hour": 2, "creates_per_hour": 2,
+        "require_safety_backup": True, "approvers": {"ann"},
+    }  # fmt: skip
+    others = {"ignored_servers": {1}, "mark_backups": False, "log_level": "DEBUG", "vps_api_url": "https://example.org"}
+    others |= {"vps_api_token": "vps_x", "vps_api_token_file": "/x", "state_dir": "/x", "key_file": "/x"}
+    others |= {"vps_api_ca_file": "/x", "vps_api_proxy": "https://example.org", "fast_start": False}
+    others |= {"approval_hours": 2, "notify": ["json://example.org"], "console_url": "https://example.org"}
+    usual = policy_digest(make_settings())
+    assert {name for name, value in rules.items() if policy_digest(make_settings(**{name: value})) == usual} == set()
+    assert {name for name, value in others.items() if policy_digest(make_settings(**{name: value})) != usual} == set()
+    assert rules.keys() | others.keys() == set(Settings.model_fields)
+    assert policy_digest(make_settings(servers={3, 1, 2})) == policy_digest(make_settings(servers={2, 3, 1}))

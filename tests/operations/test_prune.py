@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.actions.prune import _execute, outcome, prune
+from mcp_backups.actions.deletes import execute_prune, outcome
+from mcp_backups.actions.prune import prune
 from mcp_backups.errors import BudgetExhaustedError, BusyError, NotFoundError, PolicyDeniedError
 from mcp_backups.ledger import Liveness
 from mcp_backups.models import Backup, Listing
@@ -45,18 +46,17 @@ def made(number: int, **fields: Any) -> Backup:
 def judged(
     *backups: Backup,
     keep: Keep | None = None,
-    room: int = 100,
     made_here: tuple[int, ...] = (),
     doubtful: Mapping[int, Doubt] = MappingProxyType({}),
     **rules: Any,
 ) -> tuple[PruneItem, ...]:
     inventory = Inventory(Listing(backups), made_here, NOW, doubtful)
-    return judge_all(Settings(**rules), inventory, 1, keep or Keep(last=1), room)
+    return judge_all(Settings(**rules), inventory, 1, keep or Keep(last=1))
 
 
 def fates(items: tuple[PruneItem, ...]) -> str:
-    """`k` for each that is kept, `d` deleted, `l` left for later; newest first."""
-    return "".join(item.fate[0] for item in items)
+    """`k` for each that is kept, `d` deleted, `a` left alone; newest first."""
+    return "".join("a" if item.fate == "leave" else item.fate[0] for item in items)
 
 
 FIVE = tuple(made(number) for number in range(1, 6))
@@ -66,14 +66,13 @@ TABLE: list[tuple[dict[str, Any], str]] = [
     ({"keep": Keep(last=3)}, "kkkdd"),
     ({"keep": Keep(last=1, daily=2)}, "kkddd"),
     ({"keep": Keep(last=9)}, "kkkkk"),
-    ({"room": 4}, "kdddd"),
-    ({"room": 2}, "klldd"),
-    ({"room": 0}, "kllll"),
+    ({"keep": Keep(older_than_days=3)}, "kkddd"),
+    ({"keep": Keep(last=4, older_than_days=3)}, "kkkkd"),
+    ({"keep": Keep(older_than_days=1), "keep_min": 2}, "kkddd"),
     ({"keep_min": 0}, "kdddd"),
     ({"keep_min": 3}, "kkkdd"),
     ({"keep_min": 5}, "kkkkk"),
     ({"keep_min": 9}, "kkkkk"),
-    ({"keep_min": 3, "room": 1}, "kkkld"),
     ({"protected_backups": {3}}, "kdkdd"),
     ({"protected_servers": {1}}, "kkkkk"),
     ({"made_here": (1,)}, "kkddd"),
@@ -88,12 +87,12 @@ def test_of_five_backups_a_day_apart(given: dict[str, Any], expected: str) -> No
 
 ONE_OF_FIVE: list[tuple[dict[str, Any], str, str]] = [
     ({"keep": True}, "keep", "Backup 3 is marked to be kept."),
-    ({"status": "in_progress", "size_mb": None}, "keep", "left alone: in progress"),
-    ({"size_mb": None}, "keep", "left alone: size unknown"),
-    ({"expires_at": NOW + timedelta(hours=1)}, "keep", "left alone: expires by itself"),
-    ({"status": "failed", "size_mb": None}, "delete", "no rule"),
-    ({"size_mb": 0.0}, "delete", "no rule"),
-    ({}, "delete", "no rule"),
+    ({"status": "in_progress", "size_mb": None}, "leave", "in progress"),
+    ({"size_mb": None}, "leave", "size unknown"),
+    ({"expires_at": NOW + timedelta(hours=1)}, "leave", "expires by itself"),
+    ({"status": "failed", "size_mb": None}, "delete", ""),
+    ({"size_mb": 0.0}, "delete", ""),
+    ({}, "delete", ""),
 ]
 
 
@@ -116,12 +115,6 @@ def test_an_automatic_backup_counts_as_one_that_stays() -> None:
     assert fates(judged(unsure, made(2), made(3), made(4, type="automatic"), keep=Keep(last=1), keep_min=2)) == "dkd"
 
 
-def test_the_oldest_go_first_when_the_budget_does_not_suffice() -> None:
-    items = judged(*FIVE, room=2)
-    assert [item.backup.id for item in items if item.fate == "delete"] == [4, 5]
-    assert {item.reason for item in items if item.fate == "later"} == {"later"}
-
-
 def test_the_plan_is_newest_first_in_whatever_order_the_list_comes() -> None:
     items = judged(*(FIVE[index] for index in (3, 0, 4, 2, 1)))
     assert [item.backup.id for item in items] == [1, 2, 3, 4, 5]
@@ -131,10 +124,10 @@ def test_the_plan_is_newest_first_in_whatever_order_the_list_comes() -> None:
 def test_one_whose_deletion_may_still_come_takes_up_no_place_and_is_left_alone(doubt: Doubt) -> None:
     """Else it would be kept by the rule, and the one that is there would go."""
     items = judged(*FIVE, doubtful={1: doubt})
-    assert fates(items) == "kkddd"
-    assert [item.reason for item in items[:2]] == ["left alone: its deletion was sent before", "keep-last 1"]
-    assert fates(judged(*FIVE, doubtful={5: doubt})) == "kdddk"
-    assert fates(judged(*FIVE, doubtful={5: doubt}, keep_min=4)) == "kkkkk"
+    assert fates(items) == "akddd"
+    assert [item.reason for item in items[:2]] == ["its deletion was sent before", "keep-last 1"]
+    assert fates(judged(*FIVE, doubtful={5: doubt})) == "kddda"
+    assert fates(judged(*FIVE, doubtful={5: doubt}, keep_min=4)) == "kkkka"
 
 
 def test_there_is_nothing_to_judge_on_a_server_without_manual_backups() -> None:
@@ -168,10 +161,19 @@ class Reports:
         self.progress.append((so_far, of, what))
 
 
+ASKED: dict[str, Any] = {
+    "can_show": lambda _context, _plan: True,
+    "confirm": False,
+    "operation_id": "",
+    "person": Nobody(),
+    "report": Reports(),
+}
+
+
 async def pruned(context: Context, plan: str = "", told: Reports | None = None) -> Operation:
     keep = Keep(last=1)
     answer = await prune(
-        context, WEB, keep, confirm=bool(plan), operation_id=plan, person=Nobody(), report=told or Reports()
+        context, WEB, keep, **ASKED | {"confirm": bool(plan), "operation_id": plan, "report": told or Reports()}
     )
     return answer.operation
 
@@ -190,7 +192,7 @@ async def test_a_plan_that_may_not_be_is_recorded_as_refused_with_the_reason(
 
 async def test_a_server_that_there_is_not_is_not_pruned(context: Context) -> None:
     with pytest.raises(NotFoundError) as refusal:
-        await prune(context, 4711, Keep(last=1), confirm=False, operation_id="", person=Nobody(), report=Reports())
+        await prune(context, 4711, Keep(last=1), **ASKED)
     assert refusal.value.what == "VPS.org has no server 4711."
     assert refusal.value.next_step == "Call check_backups to see every server."
 
@@ -222,10 +224,7 @@ async def test_only_deletes_count_against_the_budget_and_a_used_one_leaves_no_pl
 
 
 async def test_where_there_is_nothing_to_delete_no_budget_is_asked_for(context: Context) -> None:
-    told = await prune(
-        under(context, deletes_per_hour=0), 12360, Keep(last=1),
-        confirm=False, operation_id="", person=Nobody(), report=Reports(),
-    )  # fmt: skip
+    told = await prune(under(context, deletes_per_hour=0), 12360, Keep(last=1), **ASKED)
     assert (told.operation.status, told.operation.server_name) == ("succeeded", "")
 
 
@@ -277,7 +276,7 @@ async def test_a_prune_keeps_what_its_rules_would_keep_by_then_and_tells_what_wa
     deletes = [each for each in found if each]
     assert [(each.backup_id, outcome(each), each.error) for each in deletes] == [
         (497, "gone", f"Backup 497 is gone since the plan {plan.id} was made."),
-        (496, "not deleted", "Backup 496 would be kept by now (keep-last 1), unlike when the plan was made."),
+        (496, "not deleted", "Backup 496 would stay by now (keep-last 1), unlike when the plan was made."),
     ]
     assert emulator.count("DELETE") == 0
 
@@ -318,5 +317,5 @@ async def test_a_prune_that_another_call_has_ended_meanwhile_is_not_taken_up(
 ) -> None:
     before = operation("prune_backups", "preparing", created=clock.moment())
     ended = await context.record(before.updated(status="succeeded", evidence="each is absent"))
-    told = await _execute(Reports(), context, before, "plan")
+    told = await execute_prune(Reports(), context, before, "plan")
     assert (told.operation, told.replayed) == (ended, True)

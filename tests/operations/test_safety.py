@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from mcp_backups.actions import restore as restoring
-from mcp_backups.actions.restore import _wait_for_safety as wait_for_safety
+from mcp_backups.actions.safety import prepare
 from mcp_backups.errors import BusyError, ConflictError, PolicyDeniedError
 from mcp_backups.ledger import Ledger
 from mcp_backups.models import Backup, Gap, Listing
@@ -19,7 +19,7 @@ from mcp_backups.sandbox import Backup as Held
 from mcp_backups.sandbox import Emulator, Fault
 from tests.stage import NOW, ManualClock
 
-from .made import MOMENT, as_recorded, backup, operation, under
+from .made import AT_ONCE, MOMENT, as_recorded, backup, operation, under
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +66,7 @@ async def test_a_restore_goes_on_once_its_safety_backup_is_finished_and_seen(
     context: Context, emulator: Emulator, clock: ManualClock, status: str, seen: Observation, goes_on: bool
 ) -> None:
     """Whatever it was known as before: what the list shows by now counts."""
-    waits_for = await wait_for_safety(context, await prepared(context, emulator, clock, status), "plan", seen)
+    waits_for = await prepare(AT_ONCE, 0.0, context, await prepared(context, emulator, clock, status), "plan", seen)
     assert (waits_for is None) is goes_on
 
 
@@ -98,11 +98,13 @@ async def test_no_restore_goes_on_without_its_safety_backup_nor_dies_while_the_l
     seen = await observe(context, RESTORE)
     if became == "refused":
         with pytest.raises(PolicyDeniedError) as refusal:
-            await wait_for_safety(context, restore, "plan", seen)
-        assert refusal.value.what == "The safety backup 777 is empty or no longer there, so nothing is restored."
+            await prepare(AT_ONCE, 0.0, context, restore, "plan", seen)
+        assert refusal.value.what == (
+            "The safety backup 777 is empty, no longer there or just being deleted, so nothing is restored."
+        )
         assert refusal.value.next_step == "Call again without operation_id for a new plan."
         return
-    told = await wait_for_safety(context, restore, "plan", seen)
+    told = await prepare(AT_ONCE, 0.0, context, restore, "plan", seen)
     assert told is not None
     assert told.safety is not None
     expected = ("preparing", "accepted") if became == "waits" else ("failed", "failed")
@@ -113,10 +115,10 @@ async def test_a_list_that_lags_between_two_looks_makes_a_restore_wait(
     context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
     restore = await prepared(context, emulator, clock)
-    assert await wait_for_safety(context, restore, "plan", sight(backup(499))) is not None
+    assert await prepare(AT_ONCE, 0.0, context, restore, "plan", sight(backup(499))) is not None
     clock.advance(minutes=30)
     with pytest.raises(PolicyDeniedError):
-        await wait_for_safety(context, restore, "plan", sight(backup(499)))
+        await prepare(AT_ONCE, 0.0, context, restore, "plan", sight(backup(499)))
 
 
 async def test_a_safety_backup_is_made_by_the_name_of_one_and_every_step_recorded(
@@ -124,7 +126,7 @@ async def test_a_safety_backup_is_made_by_the_name_of_one_and_every_step_recorde
 ) -> None:
     seen = await observe(context, RESTORE)
     plan = await context.record(restoring.draft(context, RESTORE, seen))
-    told = await wait_for_safety(context, plan, "plan", seen)
+    told = await prepare(AT_ONCE, 0.0, context, plan, "plan", seen)
     assert told is not None
     assert (told.operation.status, told.operation.approved_by) == ("preparing", "plan")
     assert told.safety is not None
@@ -143,7 +145,7 @@ async def test_none_is_made_where_none_is_wanted_or_one_is_there(
     arguments = RESTORE | {"safety_backup": wanted}
     seen = await observe(context, arguments)
     plan = await context.record(restoring.draft(context, arguments, seen))
-    assert await wait_for_safety(context, plan, "plan", seen) is None
+    assert await prepare(AT_ONCE, 0.0, context, plan, "plan", seen) is None
     assert emulator.count("POST") == 0
 
 
@@ -162,7 +164,7 @@ async def test_a_safety_backup_that_another_restore_has_asked_for_is_waited_for_
     under_way = operation("create_backup", "accepted", arguments=SAFETY, backup_id=501, sent=clock.moment())
     await context.record(under_way)
     plan, seen = await a_plan(context)
-    told = await wait_for_safety(context, plan, "plan", seen)
+    told = await prepare(AT_ONCE, 0.0, context, plan, "plan", seen)
     assert told is not None
     assert told.safety is not None
     assert (told.operation.status, told.operation.of(RestoreDetails).safety_operation) == ("preparing", under_way.id)
@@ -173,22 +175,22 @@ async def test_where_another_call_has_begun_with_the_same_plan_its_safety_backup
     context: Context, emulator: Emulator
 ) -> None:
     plan, seen = await a_plan(context)
-    first = await wait_for_safety(context, plan, "plan", seen)
-    second = await wait_for_safety(context, plan, "plan", seen)
+    first = await prepare(AT_ONCE, 0.0, context, plan, "plan", seen)
+    second = await prepare(AT_ONCE, 0.0, context, plan, "plan", seen)
     assert first is not None
     assert second is not None
     assert second.operation == first.operation == await as_recorded(context, plan)
     assert emulator.count("POST") == 1
 
 
-@pytest.mark.parametrize("status", ["declined", "refused", "sending", "accepted"])
+@pytest.mark.parametrize("status", ["declined", "refused", "sending", "failed"])
 async def test_where_the_plan_is_no_longer_open_no_safety_backup_is_made(
     context: Context, emulator: Emulator, status: str
 ) -> None:
     plan, seen = await a_plan(context)
     with context.liveness.at_work(plan.id) as owner:
         over = await context.record(plan.updated(status=status, owner=owner))
-        told = await wait_for_safety(context, plan, "plan", seen)
+        told = await prepare(AT_ONCE, 0.0, context, plan, "plan", seen)
     assert told is not None
     assert (told.operation, told.safety, emulator.count("POST")) == (over, None, 0)
 
@@ -205,7 +207,7 @@ async def test_while_a_safety_backup_is_asked_for_the_process_is_known_to_be_at_
         at_it.append(context.liveness.is_here(operation_id))
 
     emulator.fail(Fault.edited(note), method="POST")
-    await wait_for_safety(context, plan, "plan", seen)
+    await prepare(AT_ONCE, 0.0, context, plan, "plan", seen)
     assert at_it == [True]
 
 
@@ -215,7 +217,7 @@ async def test_a_restore_whose_safety_backup_is_refused_has_failed_with_the_reas
     plan, seen = await a_plan(context)
     emulator.fail(Fault.status(409, {"detail": "No."}), method="POST")
     with pytest.raises(ConflictError) as refusal:
-        await wait_for_safety(context, plan, "plan", seen)
+        await prepare(AT_ONCE, 0.0, context, plan, "plan", seen)
     failed = await as_recorded(context, plan)
     why = refusal.value
     assert failed.status == "failed"
@@ -228,14 +230,14 @@ async def test_a_restore_that_may_not_begin_because_its_server_is_closed_is_stil
     plan, seen = await a_plan(context)
     await context.record(operation(status="unknown", sent=clock.moment()))
     with pytest.raises(PolicyDeniedError, match="not known yet"):
-        await wait_for_safety(context, plan, "plan", seen)
+        await prepare(AT_ONCE, 0.0, context, plan, "plan", seen)
     assert (await as_recorded(context, plan), emulator.count("POST")) == (plan, 0)
 
 
 async def test_a_safety_backup_of_which_nothing_is_known_is_waited_for(context: Context, emulator: Emulator) -> None:
     plan, seen = await a_plan(context)
     emulator.fail(Fault.reset_after(apply=False), method="POST")
-    told = await wait_for_safety(context, plan, "plan", seen)
+    told = await prepare(AT_ONCE, 0.0, context, plan, "plan", seen)
     assert told is not None
     assert told.safety is not None
     assert (told.operation.status, told.safety.status) == ("preparing", "unknown")
@@ -283,7 +285,7 @@ async def test_a_safety_backup_is_shared_unless_it_is_over_or_older_than_another
     clock.advance(minutes=2)
     freely = under(context, restores_per_hour=9)
     plan, seen = await a_plan(freely)
-    told = await wait_for_safety(freely, plan, "plan", seen)
+    told = await prepare(AT_ONCE, 0.0, freely, plan, "plan", seen)
     assert told is not None
     assert emulator.count("POST") == (0 if is_shared else 1)
 
@@ -301,10 +303,10 @@ async def test_a_restore_that_was_sent_since_its_safety_backup_forbids_another(
     seen = sight(backup(499), MADE)
     seen = seen._replace(inventory=replace(seen.inventory, restored=other))
     if not is_late:
-        assert await wait_for_safety(context, restore, "plan", seen) is None
+        assert await prepare(AT_ONCE, 0.0, context, restore, "plan", seen) is None
         return
     with pytest.raises(PolicyDeniedError) as refusal:
-        await wait_for_safety(context, restore, "plan", seen)
+        await prepare(AT_ONCE, 0.0, context, restore, "plan", seen)
     assert refusal.value.what == (
         "Another restore was sent since the safety backup 777 was asked for, which does not hold what that made of the "
         "server."
@@ -335,7 +337,12 @@ async def test_a_safety_backup_that_was_started_is_told_of_though_the_ledger_can
     plan, seen = await a_plan(context)
     deaf = replace(context, ledger=cast("Ledger[Operation]", DeafLedger(context.ledger)))
     with pytest.raises(BusyError) as told:
-        await wait_for_safety(deaf, plan, "plan", seen)
+        await prepare(AT_ONCE, 0.0, deaf, plan, "plan", seen)
     error = told.value
-    assert (error.what, error.next_step, error.changed) == ("Other calls are waiting for the ledger.", "Wait.", "done")
+    assert (error.what, error.next_step, error.changed) == (
+        "Other calls are waiting for the ledger.",
+        "Wait.",
+        "nothing",
+    )
+    assert "The server was not changed. Made: safety backup, by op_" in str(error)
     assert emulator.count("POST") == 1

@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 WEB, TARGET, NEXT = 12345, 499, 502
 """A server, one of its backups, and the id of the next one that is made."""
 
-ANSWERED, ABSENT = "VPS.org's answer", "absent from the complete list"
+ANSWERED, ABSENT = f"VPS.org's answer named backup {NEXT}", "absent from the complete list"
 SAID_YES = "VPS.org said yes, and the backup has not been seen to be gone"
 LOST, NEVER_ARRIVED, FAILED = Fault.reset_after(), Fault.reset_after(apply=False), Fault.status(500)
 REFUSED, MISSING = Fault.status(409, {"detail": "No."}), Fault.status(404, {"detail": "Not found."})
@@ -80,7 +80,7 @@ async def test_a_caller_that_goes_away_in_mid_request_keeps_nothing_from_being_r
         emulator.fail(Fault.edited(lambda _: caller.cancel()), method=method)
         await send(context, intended)
     assert caller.cancel_called
-    assert (await as_recorded(context, intended)).changed == "done"
+    assert (await as_recorded(context, intended)).changed == ("done" if make is a_delete else "started")
 
 
 async def test_while_it_is_sent_its_process_is_at_work_on_it_and_not_afterwards(
@@ -126,7 +126,7 @@ async def test_an_outcome_is_tried_to_be_recorded_four_times_and_is_told_where_i
         assert lost.value.what == (
             f"{intended.id} (restore_server) came to be 'accepted', but that could not be recorded."
         )
-        assert lost.value.changed == "done"
+        assert lost.value.changed == "started"
         assert await as_recorded(context, intended) == intended
     assert emulator.count("POST") == 1
 
@@ -198,7 +198,11 @@ async def test_a_backup_that_is_not_found_may_have_been_started_and_is_not_asked
         f"VPS.org gave no certain answer to {intended.id} (create_backup on server 12345), "
         "and no backup of it has been seen yet."
     )
-    assert error.next_step == f"Do not repeat it; call get_operation(operation_id={intended.id!r}) in a few minutes."
+    assert error.next_step == (
+        f"Do not repeat it. Call get_operation(operation_id={intended.id!r}) in 5 minutes, and once more after "
+        "2026-11-23T10:00Z; if it is not known then, ask the user whether VPS.org's panel shows a new backup of server "
+        "12345."
+    )
     assert isinstance(error.__cause__, cause or type(None))
     assert emulator.count("POST") == 1
 
@@ -320,7 +324,11 @@ async def test_a_restore_that_vps_org_accepts_is_known_by_its_answer_and_no_more
     context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
     restored = await send(context, a_restore(clock))
-    assert (restored.status, restored.evidence, emulator.count("GET")) == ("accepted", ANSWERED, 0)
+    assert (restored.status, restored.evidence, emulator.count("GET")) == (
+        "accepted",
+        "VPS.org said yes; no more is known for sure",
+        0,
+    )
 
 
 @pytest.mark.parametrize("fault", [LOST, NEVER_ARRIVED, FAILED])
@@ -336,8 +344,10 @@ async def test_a_restore_without_a_sure_answer_may_be_running_and_is_for_the_use
         "the restore may be running."
     )
     assert error.next_step == (
-        "Do not repeat it; let the user look at the server, and call "
-        f"get_operation(operation_id={intended.id!r}) for what is known."
+        "Do not repeat it: no list tells whether it took effect. Ask the user to look at the server itself, whether it "
+        "holds what was written since the backup was made. "
+        f"get_operation(operation_id={intended.id!r}) shows the server's status; until 2026-11-23T10:00Z nothing else "
+        "is deleted or restored on this server."
     )
     assert emulator.count("POST") == 1
 

@@ -36,7 +36,7 @@ async def hurried(emulator: Emulator, settings: Settings, clock: ManualClock) ->
         async with open_context(on_emulator(settings, emulator), clock.clock, PROMPT) as opened:
             yield replace(opened, answer_seconds=ANSWER_SECONDS)
 
-    async with Client(build_server(context)) as client:
+    async with Client(build_server(settings, context)) as client:
         yield Session(client)
 
 

@@ -30,7 +30,7 @@ def assert_strictly_increasing(answer: Answer) -> None:
 async def test_a_backup_is_started_and_said_to_be_no_more_than_started(agent: Session, emulator: Emulator) -> None:
     answer = await agent.call("create_backup", server_id=12345, description="Before the upgrade")
     (backup,) = made(emulator)
-    assert (answer.status, answer.data["changed"], answer.data["replayed"]) == ("accepted", "done", False)
+    assert (answer.status, answer.data["changed"], answer.replayed) == ("accepted", "started", False)
     assert answer.data["server"] == {"id": 12345, "name": "web-server-01"}
     assert (answer.data["backup"]["id"], answer.data["backup"]["status"]) == (backup.id, "in_progress")
     assert backup.description == f"Before the upgrade [{answer.operation}]"
@@ -89,14 +89,14 @@ async def test_the_same_request_within_10_minutes_is_the_same_backup(
     first = await agent.call("create_backup", server_id=12345, description="Before the upgrade")
     clock.advance(minutes=9, seconds=59)
     again = await agent.call("create_backup", server_id=12345, description="Before the upgrade")
-    assert (again.operation, again.data["replayed"], again.status) == (first.operation, True, "succeeded")
+    assert (again.operation, again.replayed, again.status) == (first.operation, True, "succeeded")
     assert (emulator.count("POST"), len(made(emulator))) == (1, 1)
 
 
 async def test_a_repeated_request_may_wait_for_the_first_ones_backup(agent: Session, emulator: Emulator) -> None:
     first = await agent.call("create_backup", server_id=12345)
     again = await agent.call("create_backup", server_id=12345, wait_seconds=30)
-    assert (again.operation, again.data["replayed"], again.status) == (first.operation, True, "succeeded")
+    assert (again.operation, again.replayed, again.status) == (first.operation, True, "succeeded")
     assert_strictly_increasing(again)
     assert emulator.count("POST") == 1
 
@@ -107,7 +107,7 @@ async def test_the_same_request_through_another_server_process_is_the_same_backu
     async with agent_with() as one, agent_with() as other:
         first = await one.call("create_backup", server_id=12345)
         again = await other.call("create_backup", server_id=12345)
-    assert (again.operation, again.data["replayed"]) == (first.operation, True)
+    assert (again.operation, again.replayed) == (first.operation, True)
     assert emulator.count("POST") == 1
 
 
@@ -122,7 +122,7 @@ async def test_of_many_equal_requests_at_once_one_is_sent(agent_with: AgentWith,
             group.start_soon(ask, agent)
     assert emulator.count("POST") == len(made(emulator)) == 1
     assert len({answer.operation for answer in answers}) == 1
-    assert [answer.data["replayed"] for answer in answers].count(False) == 1
+    assert [answer.replayed for answer in answers].count(False) == 1
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ async def test_another_request_is_another_backup(agent: Session, emulator: Emula
     first = await agent.call("create_backup", server_id=12345, description="One")
     second = await agent.call("create_backup", **{"server_id": 12345, "description": "One"} | other)
     assert second.operation != first.operation
-    assert second.data["replayed"] is False
+    assert second.replayed is False
     assert (emulator.count("POST"), len(made(emulator))) == (2, 2)
 
 
@@ -144,7 +144,7 @@ async def test_the_same_request_after_10_minutes_is_another_backup(
     first = await agent.call("create_backup", server_id=12345)
     clock.advance(minutes=10)
     second = await agent.call("create_backup", server_id=12345)
-    assert (second.operation != first.operation, second.data["replayed"]) == (True, False)
+    assert (second.operation != first.operation, second.replayed) == (True, False)
     assert emulator.count("POST") == 2
 
 
@@ -294,7 +294,7 @@ async def test_a_failed_backup_may_be_asked_for_again(agent: Session, emulator: 
     backup.status, backup.ready_at = "failed", None
     assert (await agent.call("get_operation", operation_id=first.operation)).status == "failed"
     second = await agent.call("create_backup", server_id=12345)
-    assert (second.data["replayed"], second.operation != first.operation) == (False, True)
+    assert (second.replayed, second.operation != first.operation) == (False, True)
     assert emulator.count("POST") == 2
 
 

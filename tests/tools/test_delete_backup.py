@@ -53,14 +53,15 @@ async def test_the_first_call_changes_nothing_and_shows_a_plan(
     """F69: confirm=true counts only for a plan that the caller was shown."""
     answer = await agent.call("delete_backup", backup_id=501, **arguments)
     assert (answer.status, answer.data["changed"]) == ("needs_confirmation", "nothing")
-    assert (answer.data["action"], answer.data["approved_by"], answer.data["undo"]) == ("delete_backup", "", None)
+    assert (answer.data["action"], answer.approved_by, answer.undo) == ("delete_backup", "", "")
     assert answer.data["server"] == {"id": 12345, "name": "web-server-01"}
     assert (answer.data["backup"]["id"], answer.data["backup"]["age"]) == (501, "5 h")
     assert answer.data["facts"] == {
         "can_be_undone": False,
-        "good_backups_left": 17,
-        "newest_good_left": 495,
-        "newest_good_left_created_at": "2026-11-22T04:30Z",
+        "proven_backups_left": 17,
+        "newest_proven_left": 495,
+        "newest_proven_left_created_at": "2026-11-22T04:30Z",
+        "budget": "after this, 9 more deletes may be sent now",
     }
     call = f"delete_backup(backup_id=501, confirm=true, operation_id='{answer.operation}')"
     assert call in answer.data["next_step"]
@@ -71,8 +72,8 @@ async def test_the_first_call_changes_nothing_and_shows_a_plan(
 async def test_a_confirmed_plan_is_carried_out_and_seen_to_be(agent: Session, emulator: Emulator) -> None:
     operation = await plan(agent, 501)
     answer = await confirm(agent, 501, operation)
-    assert (answer.status, answer.data["changed"], answer.data["replayed"]) == ("succeeded", "done", False)
-    assert (answer.operation, answer.data["approved_by"], answer.data["undo"]) == (operation, "plan", None)
+    assert (answer.status, answer.data["changed"], answer.replayed) == ("succeeded", "done", False)
+    assert (answer.operation, answer.approved_by, answer.undo) == (operation, "plan", "")
     assert answer.data["facts"]["evidence"] == "absent from the complete list"
     assert 501 not in emulator.fleet.backups
     assert len(emulator.fleet.backups) == 80
@@ -91,7 +92,7 @@ async def test_the_same_confirmed_call_again_returns_the_outcome_and_sends_nothi
     async with agent_with() as agent:
         third = await confirm(agent, 501, operation)
     for again in (second, third):
-        assert (again.data["replayed"], again.operation) == (True, operation)
+        assert (again.replayed, again.operation) == (True, operation)
         assert (again.status, again.data["changed"]) == (first.status, "done")
     assert emulator.count("DELETE") == 1
 
@@ -258,7 +259,7 @@ async def test_of_64_confirmations_at_once_one_is_carried_out(
     assert emulator.count("DELETE") == 1
     assert len(emulator.fleet.backups) == 80
     assert {answer.status for answer in answers} == {"succeeded"}
-    assert [answer.data["replayed"] for answer in answers].count(False) == 1
+    assert [answer.replayed for answer in answers].count(False) == 1
 
 
 # Who consents
@@ -270,8 +271,8 @@ async def test_where_the_flag_consents_confirm_alone_deletes_once(
     first = await trusted.call("delete_backup", backup_id=501, confirm=True)
     clock.advance(minutes=9)
     again = await trusted.call("delete_backup", backup_id=501, confirm=True)
-    assert (first.status, first.data["approved_by"], first.data["replayed"]) == ("succeeded", "flag", False)
-    assert (again.status, again.operation, again.data["replayed"]) == ("succeeded", first.operation, True)
+    assert (first.status, first.approved_by, first.replayed) == ("succeeded", "flag", False)
+    assert (again.status, again.operation, again.replayed) == ("succeeded", first.operation, True)
     assert emulator.count("DELETE") == 1
     clock.advance(minutes=2)
     assert (await trusted.call("delete_backup", backup_id=501, confirm=True)).code == "not_found"
@@ -291,13 +292,14 @@ async def test_where_a_plan_consents_confirm_alone_does_not(agent_with: AgentWit
         assert (await confirm(agent, 501, answer.operation)).status == "succeeded"
 
 
-async def test_where_only_a_person_consents_a_client_that_cannot_ask_is_refused(
+async def test_where_only_a_person_consents_a_client_that_cannot_ask_waits_for_an_approver(
     agent_with: AgentWith, emulator: Emulator
 ) -> None:
     async with agent_with(approval="human") as agent:
         operation = await plan(agent, 501)
-        assert_refused(await confirm(agent, 501, operation), "declined")
-        assert_refused(await agent.call("delete_backup", backup_id=501, confirm=True), "declined")
+        assert (await confirm(agent, 501, operation)).status == "needs_approval"
+        again = await agent.call("delete_backup", backup_id=501, confirm=True)
+        assert (again.status, again.operation) == ("needs_approval", operation)
     assert_nothing_was_deleted(emulator)
 
 
@@ -422,7 +424,9 @@ async def test_the_operators_rules_hold_for_a_plan_made_before_they_did(
     async with agent_with() as agent:
         operation = await plan(agent, 501)
     async with agent_with(**rule) as agent:
-        assert_refused(await confirm(agent, 501, operation), code)
+        expected = "read_only" if "read_only" in rule else "confirmation_expired"
+        assert (await confirm(agent, 501, operation)).code == expected
+        assert_refused(await agent.call("delete_backup", backup_id=501), code)
     assert_nothing_was_deleted(emulator)
 
 
@@ -455,7 +459,7 @@ async def test_one_delete_more_than_an_hours_budget_is_refused_however_the_clock
             assert (await delete(agent, number)).status == "succeeded"
         answer = await agent.call("delete_backup", backup_id=495)
         assert_refused(answer, "budget_exhausted")
-        assert "in about 1 h" in answer.text
+        assert "in 1 h, at 2026-11-23T10:30Z" in answer.text
     async with agent_with(deletes_per_hour=2) as agent:
         for days in (0, 1, -2):
             clock.step(days=days)

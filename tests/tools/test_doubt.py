@@ -19,7 +19,19 @@ from mcp_backups.ledger import Ledger, Liveness
 from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.reconcile import settle_by_word
 from mcp_backups.sandbox import Backup, Emulator, Fault
-from tests.stage import PROMPT, AgentWith, Answer, Connect, Era, MakeSettings, ManualClock, Session, recorded, session
+from tests.stage import (
+    PROMPT,
+    AgentWith,
+    Answer,
+    Connect,
+    Era,
+    MakeSettings,
+    ManualClock,
+    Session,
+    recorded,
+    session,
+    stays,
+)
 
 from .conftest import in_turns
 
@@ -157,7 +169,7 @@ async def test_an_unsure_deletion_takes_no_servers_last_backup_whenever_it_takes
         for server_id in SERVERS:
             refused = await agent.call("delete_backup", backup_id=other(server_id))
             assert refused.code == "policy_denied", refused.text
-            assert f"would leave server {server_id} with 0 good backups" in refused.text
+            assert f"would leave server {server_id} with 0 proven backups" in refused.text
     clock.advance(hours=24)
     async with served() as agent:
         for server_id, after in SERVERS.items():
@@ -215,15 +227,15 @@ async def test_a_doubtful_backup_is_counted_on_for_nothing_and_no_status_of_it_i
 async def assert_counts_for_nothing(agent: Session, server_id: int, flag: str) -> None:
     """No last one, no restore, no way back, no restore point, no place of a keep rule, no candidate of a prune."""
     kept = await agent.call("delete_backup", backup_id=other(server_id))
-    assert (kept.code, "with 0 good backups" in kept.text) == ("policy_denied", True)
+    assert (kept.code, "with 0 proven backups" in kept.text) == ("policy_denied", True)
     restore = await agent.call("restore_server", server_id=server_id, backup_id=target(server_id))
     assert (restore.code, "may still take effect" in restore.text) == ("policy_denied", True)
     way_back = await agent.call("restore_server", server_id=server_id, backup_id=other(server_id))
     assert way_back.data["facts"]["safety_backup"] == "one is made first"
     prune = await agent.call("prune_backups", server_id=server_id, keep_last=1)
-    assert (prune.status, prune.data["no_rule"]) == ("succeeded", [])
-    reasons = {row["id"]: row["reason"] for row in prune.data["kept"]}
-    assert reasons == {target(server_id): "left alone: its deletion was sent before", other(server_id): "keep-last 1"}
+    assert (prune.status, prune.data["to_delete"]) == ("succeeded", [])
+    reasons = {row["id"]: row["reason"] for row in stays(prune)}
+    assert reasons == {target(server_id): "its deletion was sent before", other(server_id): "keep-last 1"}
     checked = await agent.call("check_backups", server_id=server_id)
     (server,) = checked.data["servers"]
     assert server["restore_to"] == other(server_id)

@@ -84,11 +84,11 @@ STATUSES: list[tuple[str, str, dict[str, Any], str, str]] = [
     ("delete_backup", "refused", {"error": "Not allowed."}, "refused", "nothing"),
     ("delete_backup", "unknown", {"backup_id": 999}, "succeeded", "done"),
     ("delete_backup", "unknown", {"backup_id": 501}, "unknown", "unknown"),
-    ("delete_backup", "accepted", {"backup_id": 501}, "accepted", "done"),
+    ("delete_backup", "accepted", {"backup_id": 501}, "accepted", "started"),
     ("delete_backup", "accepted", {"backup_id": 999}, "succeeded", "done"),
     ("create_backup", "unknown", {}, "unknown", "unknown"),
     ("restore_server", "unknown", {"backup_id": 501}, "unknown", "unknown"),
-    ("restore_server", "accepted", {"backup_id": 501}, "accepted", "done"),
+    ("restore_server", "accepted", {"backup_id": 501}, "accepted", "started"),
 ]
 
 
@@ -158,7 +158,7 @@ async def test_a_backup_that_arrives_late_is_found(
     assert operation.id in answer.text
     assert (await look(agent, operation.id)).status == "unknown"
     repeated = await agent.call("create_backup", server_id=12345, description="Late")
-    assert (repeated.operation, repeated.data["replayed"], repeated.status) == (operation.id, True, "unknown")
+    assert (repeated.operation, repeated.replayed, repeated.status) == (operation.id, True, "unknown")
     clock.advance(seconds=60)
     found = await look(agent, operation.id, wait_seconds=45)
     assert (found.status, found.data["backup"]["id"], found.data["changed"]) == ("succeeded", 502, "done")
@@ -229,19 +229,31 @@ async def test_there_is_no_waiting_for_what_waiting_cannot_tell(
     operation = (await agent.call("restore_server", **arguments)).operation
     if action == "restore":
         await agent.call("restore_server", **arguments, confirm=True, operation_id=operation)
+    slept = len(clock.slept)
     await look(agent, operation, wait_seconds=45)
-    assert clock.slept == []
+    assert len(clock.slept) == slept
 
 
 async def test_a_restore_is_told_with_the_status_of_its_server(agent: Session, clock: ManualClock) -> None:
     """It is evidence, not proof: a restore is never said to have succeeded."""
     arguments = {"server_id": 12345, "backup_id": 499, "safety_backup": False}
     operation = (await agent.call("restore_server", **arguments)).operation
-    await agent.call("restore_server", **arguments, confirm=True, operation_id=operation)
-    for status in ("restoring", "active"):
+    await agent.call("restore_server", **arguments, wait_seconds=0, confirm=True, operation_id=operation)
+    for statuses in ("restoring since 09:30Z", "restoring 09:30Z, active since 09:31Z"):
         answer = await look(agent, operation)
-        assert (answer.status, answer.data["facts"]["server_status"]) == ("accepted", status)
-        clock.advance(seconds=30)
+        assert (answer.status, answer.data["facts"]["server_status"]) == ("accepted", statuses)
+        clock.advance(seconds=60)
+    waited = await look(agent, operation, wait_seconds=45)
+    assert (waited.status, clock.slept) == ("accepted", [])
+
+
+async def test_a_restored_server_is_watched_until_it_is_back(agent: Session, clock: ManualClock) -> None:
+    arguments = {"server_id": 12345, "backup_id": 499, "safety_backup": False}
+    operation = (await agent.call("restore_server", **arguments)).operation
+    await agent.call("restore_server", **arguments, wait_seconds=0, confirm=True, operation_id=operation)
+    answer = await look(agent, operation, wait_seconds=45)
+    assert answer.data["facts"]["server_status"] == "restoring 09:30Z, active since 09:30Z"
+    assert 20 <= clock.passed <= 25
 
 
 async def test_operations_are_shared_by_the_processes_of_one_state_folder(agent_with: AgentWith) -> None:

@@ -81,7 +81,7 @@ async def test_a_new_backup_that_the_list_hides_is_started_and_not_made_twice_no
                 assert ("is no longer listed" in told.text) is (expected == "failed")
                 if now < 10:
                     again = await agent.call("create_backup", server_id=server_id, description="nightly")
-                    assert (again.operation, again.data["replayed"]) == (started[server_id], True)
+                    assert (again.operation, again.replayed) == (started[server_id], True)
     assert emulator.count("POST") == len(SERVERS)
     assert len(emulator.fleet.backups) == 2 * len(SERVERS)
 
@@ -122,7 +122,11 @@ async def test_a_restore_waits_for_its_safety_backup_as_long_as_the_list_may_be_
         for server_id, minutes in SERVERS.items():
             arguments = {"server_id": server_id, "backup_id": server_id}
             plan = await agent.call("restore_server", **arguments)
-            waiting[server_id] = arguments | {"confirm": True, "operation_id": plan.operation}
+            waiting[server_id] = arguments | {
+                "confirm": True,
+                "operation_id": plan.operation,
+                "wait_seconds": 0,
+            }
             until = clock.passed + 60 * minutes
             number = max(emulator.fleet.backups) + 1
             if what == "hidden":

@@ -10,8 +10,9 @@ import anyio
 import pytest
 
 from mcp_backups.sandbox import Emulator, Fault
-from tests.stage import AgentWith, Answer, ManualClock, Session, recorded
+from tests.stage import NOW, AgentWith, Answer, ManualClock, Session, recorded
 
+from .conftest import AgentOn
 from .refusals import assert_refused
 
 pytestmark = pytest.mark.anyio
@@ -37,6 +38,11 @@ async def restore(agent: Session, operation_id: str = "", /, **arguments: Any) -
     """Ask for a restore; confirm it when the plan is named."""
     named = {"confirm": True, "operation_id": operation_id} if operation_id else {}
     return await agent.call("restore_server", **{"server_id": SERVER, "backup_id": TARGET} | named | arguments)
+
+
+async def begin(agent: Session, operation_id: str, **arguments: Any) -> Answer:
+    """Confirm it, and wait for nothing."""
+    return await restore(agent, operation_id, wait_seconds=0, **arguments)
 
 
 async def plan(agent: Session, **arguments: Any) -> str:
@@ -66,8 +72,10 @@ async def test_the_first_call_changes_nothing_and_shows_a_plan(
         "lost": "everything written to the server since 2026-11-21T12:00Z",
         "safety_backup": "one is made first",
         "can_be_undone": True,
+        "undo_terms": "restore the safety backup; it does not expire by itself; once, outside the budget of restores",
+        "budget": "after this, no more restores may be sent before 2026-11-23T10:30Z",
     }
-    assert answer.data["undo"] is None
+    assert answer.undo == ""
     named = f"confirm=true, operation_id='{answer.operation}'"
     assert f"restore_server(server_id=12345, backup_id=499, safety_backup=true, {named})" in answer.data["next_step"]
     assert sent(emulator) == sends()
@@ -82,39 +90,97 @@ async def test_a_plan_without_a_way_back_says_so(agent: Session) -> None:
 # The safety backup
 
 
-async def test_a_safety_backup_is_made_first_and_then_the_restore_is_sent_once(
+async def test_one_confirmed_call_makes_a_safety_backup_waits_for_it_and_restores(
     agent: Session, emulator: Emulator, clock: ManualClock
 ) -> None:
     """F85."""
     operation = await plan(agent)
+    done = await restore(agent, operation)
+    assert (done.status, done.data["changed"], done.replayed) == ("accepted", "started", False)
+    assert (done.data["made"], done.undo) == ("safety backup 502", "restore_server(server_id=12345, backup_id=502)")
+    assert done.data["facts"]["server_status"] == "restoring 09:30Z, active since 09:30Z"
+    assert (done.approved_by, clock.passed) == ("plan", 31.25)
+    assert sent(emulator) == sends(restores=1, backups=1)
+    (applied,) = emulator.fleet.restores
+    assert (applied.server_id, applied.backup_id, emulator.fleet.servers[SERVER].disk) == (SERVER, TARGET, TARGET)
+    waited = [so_far for so_far, _, _ in done.progress]
+    assert waited == sorted(set(waited))
+    assert {of for _, of, _ in done.progress} == {35}
 
-    preparing = await restore(agent, operation)
+    clock.advance(minutes=30)
+    again = await restore(agent, operation)
+    assert (again.status, again.replayed, again.undo) == ("accepted", True, done.undo)
+    assert (sent(emulator), len(emulator.fleet.restores)) == (sends(restores=1, backups=1), 1)
+
+
+async def test_who_does_not_wait_calls_again_until_the_safety_backup_is_finished(
+    agent: Session, emulator: Emulator
+) -> None:
+    operation = await plan(agent)
+    preparing = await begin(agent, operation)
     assert (preparing.status, preparing.data["changed"], preparing.operation) == ("preparing", "nothing", operation)
-    assert preparing.data["facts"]["safety_backup"] == 502
-    assert f"get_operation(operation_id='{operation}', wait_seconds=45)" in preparing.data["next_step"]
+    assert (preparing.data["made"], preparing.data["facts"]["safety_backup"]) == ("safety backup 502", 502)
+    assert f"operation_id='{operation}') to go on" in preparing.data["next_step"]
     assert sent(emulator) == sends(backups=1)
 
-    impatient = await restore(agent, operation)
+    impatient = await begin(agent, operation)
     assert (impatient.status, sent(emulator)) == ("preparing", sends(backups=1))
 
     waited = await finish(agent, operation)
     assert (waited.status, waited.data["facts"]["safety_backup_status"]) == ("preparing", "succeeded")
     assert waited.progress
-    assert f"operation_id='{operation}') to send the restore" in waited.data["next_step"]
     assert (sent(emulator), emulator.fleet.servers[SERVER].disk) == (sends(backups=1), None)
 
-    done = await restore(agent, operation)
-    assert (done.status, done.data["changed"], done.data["replayed"]) == ("accepted", "done", False)
-    assert done.data["undo"] == "restore_server(server_id=12345, backup_id=502)"
-    assert done.data["approved_by"] == "plan"
+    done = await begin(agent, operation)
+    assert (done.status, done.data["changed"], done.replayed) == ("accepted", "started", False)
     assert sent(emulator) == sends(restores=1, backups=1)
-    (applied,) = emulator.fleet.restores
-    assert (applied.server_id, applied.backup_id, emulator.fleet.servers[SERVER].disk) == (SERVER, TARGET, TARGET)
 
-    clock.advance(minutes=30)
-    again = await restore(agent, operation)
-    assert (again.status, again.data["replayed"], again.data["undo"]) == ("accepted", True, done.data["undo"])
-    assert (sent(emulator), len(emulator.fleet.restores)) == (sends(restores=1, backups=1), 1)
+
+@pytest.mark.parametrize(
+    ("takes", "wait", "status", "passed"),
+    [
+        (29.9, None, "accepted", 31.25),
+        (33, None, "accepted", 34),
+        (36, None, "preparing", 34),
+        (20, 10, "preparing", 10),
+        (20, 0, "preparing", 0),
+        (3600, None, "preparing", 34),
+    ],
+)
+async def test_a_call_waits_so_long_for_the_safety_backup_and_goes_on_in_the_next(
+    agent_on: AgentOn, clock: ManualClock, takes: float, wait: int | None, status: str, passed: float
+) -> None:
+    waiting = {} if wait is None else {"wait_seconds": wait}
+    async with (
+        Emulator(now=clock.now, backup_seconds=takes, restore_seconds=0) as emulator,
+        agent_on(emulator) as agent,
+    ):
+        operation = await plan(agent)
+        answer = await restore(agent, operation, **waiting)
+        assert answer.status == status
+        assert len(emulator.fleet.restores) == (status == "accepted")
+        if status == "accepted":
+            assert emulator.fleet.restores[0].started_at - NOW <= timedelta(seconds=35)
+            return
+        assert clock.passed == passed
+        clock.advance(seconds=max(0, takes - passed))
+        again = await restore(agent, operation)
+        expected = "accepted" if takes < 3600 else "policy_denied"
+        assert (again.code or again.status) == expected, again.text
+        assert (sent(emulator)["backups"], len(emulator.fleet.restores)) == (1, int(takes < 3600))
+
+
+async def test_a_safety_backup_that_is_older_than_an_hour_is_not_relied_on(
+    agent: Session, emulator: Emulator, clock: ManualClock
+) -> None:
+    """Neither would any other of that age be: what was written since would be lost for good."""
+    operation = await plan(agent)
+    await begin(agent, operation)
+    clock.advance(hours=1)
+    answer = await restore(agent, operation)
+    assert (answer.code, sent(emulator)) == ("policy_denied", sends(backups=1))
+    assert "The safety backup 502 is older than 1 h by now" in answer.text
+    assert "The server was not changed. Made: safety backup 502. Call again without operation_id" in answer.text
 
 
 async def test_a_restore_prepared_before_a_restart_goes_on_after_it(
@@ -122,7 +188,7 @@ async def test_a_restore_prepared_before_a_restart_goes_on_after_it(
 ) -> None:
     async with agent_with() as agent:
         operation = await plan(agent)
-        await restore(agent, operation)
+        await begin(agent, operation)
     clock.advance(minutes=30)
     async with agent_with() as agent:
         assert (await restore(agent, operation)).status == "accepted"
@@ -133,7 +199,8 @@ async def test_a_restore_prepared_two_hours_ago_is_not_sent(
     agent: Session, emulator: Emulator, clock: ManualClock
 ) -> None:
     operation = await plan(agent)
-    await restore(agent, operation)
+    clock.advance(minutes=9)
+    await begin(agent, operation)
     clock.advance(hours=2)
     expired = await restore(agent, operation)
     assert expired.code == "confirmation_expired"
@@ -147,23 +214,25 @@ async def test_a_target_that_changed_while_the_safety_backup_was_made_is_not_res
     agent: Session, emulator: Emulator, clock: ManualClock
 ) -> None:
     operation = await plan(agent)
-    await restore(agent, operation)
+    await begin(agent, operation)
     clock.advance(seconds=20)
     emulator.fleet.backups[TARGET].size_mb = 1
-    assert_refused(await restore(agent, operation), "target_changed")
+    refused = await restore(agent, operation)
+    assert refused.code == "target_changed"
+    assert "The server was not changed. Made: safety backup 502." in refused.text
     assert sent(emulator) == sends(backups=1)
 
 
 async def test_a_safety_backup_that_fails_means_that_nothing_is_restored(agent: Session, emulator: Emulator) -> None:
     operation = await plan(agent)
-    await restore(agent, operation)
+    await begin(agent, operation)
     safety = emulator.fleet.backups[502]
     safety.status, safety.ready_at = "failed", None
     told = await finish(agent, operation)
     assert (told.status, told.data["changed"]) == ("failed", "nothing")
     assert "safety backup failed" in told.data["summary"]
     again = await restore(agent, operation)
-    assert (again.status, again.data["replayed"]) == ("failed", True)
+    assert (again.status, again.replayed) == ("failed", True)
     assert sent(emulator) == sends(backups=1)
 
 
@@ -188,7 +257,7 @@ async def test_a_recent_backup_is_the_way_back_and_none_is_made(
     planned = await restore(agent)
     assert f"backup {recent} of " in planned.data["facts"]["safety_backup"]
     done = await restore(agent, planned.operation)
-    assert (done.status, done.data["undo"]) == ("accepted", f"restore_server(server_id=12345, backup_id={recent})")
+    assert (done.status, done.undo) == ("accepted", f"restore_server(server_id=12345, backup_id={recent})")
     assert sent(emulator) == sends(restores=1)
 
 
@@ -211,7 +280,7 @@ async def test_a_backup_that_is_no_way_back_does_not_spare_the_safety_backup(
     if "expires_at" in fields:
         fields = fields | {"expires_at": clock.now() + fields["expires_at"]}
     add(**{"server_id": SERVER} | fields)
-    assert (await restore(agent, await plan(agent))).status == "preparing"
+    assert (await begin(agent, await plan(agent))).status == "preparing"
     assert sent(emulator) == sends(backups=1)
 
 
@@ -220,14 +289,14 @@ async def test_the_backup_that_is_restored_is_not_its_own_way_back(
 ) -> None:
     recent = add(SERVER, hours=0.5)
     operation = await plan(agent, backup_id=recent)
-    assert (await restore(agent, operation, backup_id=recent)).status == "preparing"
+    assert (await begin(agent, operation, backup_id=recent)).status == "preparing"
     assert sent(emulator) == sends(backups=1)
 
 
 async def test_a_backup_made_by_hand_just_before_is_the_way_back(agent: Session, emulator: Emulator) -> None:
     made = await agent.call("create_backup", server_id=SERVER, wait_seconds=45)
     done = await restore(agent, await plan(agent))
-    assert done.data["undo"] == f"restore_server(server_id=12345, backup_id={made.data['backup']['id']})"
+    assert done.undo == f"restore_server(server_id=12345, backup_id={made.data['backup']['id']})"
     assert sent(emulator) == sends(restores=1, backups=1)
 
 
@@ -236,7 +305,7 @@ async def test_without_a_safety_backup_the_restore_is_sent_at_once_and_cannot_be
 ) -> None:
     operation = await plan(agent, safety_backup=False)
     done = await restore(agent, operation, safety_backup=False)
-    assert (done.status, done.data["undo"]) == ("accepted", None)
+    assert (done.status, done.undo) == ("accepted", "")
     assert sent(emulator) == sends(restores=1)
 
 
@@ -251,22 +320,69 @@ async def test_where_a_safety_backup_is_required_none_goes_without(agent_with: A
         assert_refused(await restore(agent, safety_backup=False), "policy_denied")
         assert_refused(await restore(agent, safety_backup=False, confirm=True), "policy_denied")
         assert sent(emulator) == sends()
-        assert (await restore(agent, await plan(agent))).status == "preparing"
+        assert (await begin(agent, await plan(agent))).status == "preparing"
 
 
-async def test_the_undo_is_a_call_that_works(agent_with: AgentWith, emulator: Emulator, clock: ManualClock) -> None:
-    async with agent_with() as agent:
-        operation = await plan(agent)
-        await restore(agent, operation)
-        await finish(agent, operation)
-        done = await restore(agent, operation)
-        assert done.data["undo"] == "restore_server(server_id=12345, backup_id=502)"
-        clock.advance(hours=2)
-        undo = await plan(agent, backup_id=502)
-        await restore(agent, undo, backup_id=502)
-        await finish(agent, undo)
-        assert (await restore(agent, undo, backup_id=502)).status == "accepted"
-    assert emulator.fleet.servers[SERVER].disk == 502
+async def test_the_undo_is_a_call_that_works_at_once_and_once(
+    agent: Session, emulator: Emulator, clock: ManualClock
+) -> None:
+    """What a budget forbids is told before: a plan that promises an undo which is refused misleads."""
+    done = await restore(agent, await plan(agent))
+    assert done.undo == "restore_server(server_id=12345, backup_id=502)"
+    back = await restore(agent, backup_id=502)
+    assert back.data["facts"]["takes_back"] == f"{done.operation}, outside the budget of restores"
+    assert "counts in the budget of restores" in back.data["facts"]["undo_terms"]
+    undone = await restore(agent, back.operation, backup_id=502)
+    assert (undone.status, emulator.fleet.servers[SERVER].disk) == ("accepted", 502)
+    assert undone.data["facts"]["undo_not_before"] == "2026-11-23T10:31Z"
+    for other in (503, TARGET, 502):
+        refused = await restore(agent, backup_id=other)
+        assert refused.code == "budget_exhausted", other
+        assert "at 2026-11-23T10:31Z" in refused.text
+    clock.advance(hours=1)
+    assert (await restore(agent, backup_id=503)).status == "needs_confirmation"
+
+
+async def test_while_a_restores_outcome_is_unknown_its_undo_waits_and_the_answer_says_until_when(
+    agent: Session, emulator: Emulator, add: Add, clock: ManualClock
+) -> None:
+    recent = add(SERVER, hours=0.1)
+    emulator.fail(Fault.reset_after(), method="POST", path="^/servers/")
+    unknown = await restore(agent, await plan(agent))
+    assert unknown.code == "outcome_unknown"
+    assert "until 2026-11-23T10:00Z nothing else is deleted or restored on this server" in unknown.text
+    assert "Ask the user to look at the server itself" in unknown.text
+    waiting = await restore(agent, backup_id=recent)
+    assert (waiting.code, "at the latest until 2026-11-23T10:00Z" in waiting.text) == ("policy_denied", True)
+    clock.advance(minutes=30)
+    assert (await restore(agent, backup_id=recent)).data["facts"]["can_be_undone"] is True
+
+
+class Gone:
+    """A caller that goes away once the first progress has come."""
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+
+    async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
+        del progress, total, message
+        self.scope.cancel()
+
+
+async def test_a_restore_is_not_sent_once_the_call_is_cancelled_and_the_same_call_goes_on(
+    agent: Session, emulator: Emulator, clock: ManualClock
+) -> None:
+    operation = await plan(agent)
+    arguments = {"server_id": SERVER, "backup_id": TARGET, "confirm": True, "operation_id": operation}
+    gone = Gone()
+    with gone.scope:
+        await agent.client.call_tool("restore_server", arguments, progress_callback=gone)
+    assert gone.scope.cancelled_caught
+    clock.advance(minutes=5)
+    told = await agent.call("get_operation", operation_id=operation)
+    assert (told.status, sent(emulator)) == ("preparing", sends(backups=1))
+    assert (await restore(agent, operation)).status == "accepted"
+    assert sent(emulator) == sends(restores=1, backups=1)
 
 
 # What is refused
@@ -384,7 +500,9 @@ async def test_the_operators_rules_hold_for_a_plan_made_before_they_did(
     async with agent_with() as agent:
         operation = await plan(agent)
     async with agent_with(**rule) as agent:
-        assert_refused(await restore(agent, operation), code)
+        expected = "read_only" if "read_only" in rule else "confirmation_expired"
+        assert (await restore(agent, operation)).code == expected
+        assert_refused(await restore(agent), code)
     assert sent(emulator) == sends()
 
 
@@ -418,7 +536,7 @@ async def test_one_restore_of_a_server_an_hour_and_another_server_has_its_own(
 async def test_a_restore_of_many_confirmations_at_once_is_sent_once(agent_with: AgentWith, emulator: Emulator) -> None:
     async with agent_with() as one, agent_with() as other:
         operation = await plan(one)
-        await restore(one, operation)
+        await begin(one, operation)
         await finish(one, operation)
         answers: list[Answer] = []
 
@@ -431,7 +549,7 @@ async def test_a_restore_of_many_confirmations_at_once_is_sent_once(agent_with: 
     assert sent(emulator) == sends(restores=1, backups=1)
     assert len(emulator.fleet.restores) == 1
     assert {answer.code for answer in answers} <= {"", "busy"}
-    assert [answer.data.get("replayed") for answer in answers].count(False) == 1
+    assert [answer.replayed for answer in answers].count(False) == 1
 
 
 async def test_many_confirmations_at_once_make_one_safety_backup(agent_with: AgentWith, emulator: Emulator) -> None:
@@ -440,7 +558,7 @@ async def test_many_confirmations_at_once_make_one_safety_backup(agent_with: Age
         async with anyio.create_task_group() as group:
             for agent in (one, other) * 4:
                 group.start_soon(restore, agent, operation)
-    assert sent(emulator) == sends(backups=1)
+    assert sent(emulator) == sends(restores=1, backups=1)
 
 
 async def test_where_the_flag_consents_the_same_call_many_times_at_once_sends_one_restore(
@@ -457,29 +575,29 @@ async def test_each_plan_is_a_consent_of_its_own(agent_with: AgentWith, emulator
     async with agent_with(restores_per_hour=10) as agent:
         plans = [await plan(agent, safety_backup=False) for _ in range(2)]
         answers = [await restore(agent, each, safety_backup=False) for each in plans]
-    assert [answer.data["replayed"] for answer in answers] == [False, False]
+    assert [answer.replayed for answer in answers] == [False, False]
     assert sent(emulator) == sends(restores=2)
 
 
 async def test_where_the_flag_consents_the_same_call_goes_on_until_it_is_sent_and_is_then_replayed(
     trusted: Session, emulator: Emulator
 ) -> None:
-    first = await restore(trusted, confirm=True)
-    assert (first.status, first.data["approved_by"]) == ("preparing", "flag")
+    first = await restore(trusted, confirm=True, wait_seconds=0)
+    assert (first.status, first.approved_by) == ("preparing", "flag")
     await finish(trusted, first.operation)
     second = await restore(trusted, confirm=True)
     third = await restore(trusted, confirm=True)
-    assert (second.status, second.operation, second.data["replayed"]) == ("accepted", first.operation, False)
-    assert (third.status, third.operation, third.data["replayed"]) == ("accepted", first.operation, True)
+    assert (second.status, second.operation, second.replayed) == ("accepted", first.operation, False)
+    assert (third.status, third.operation, third.replayed) == ("accepted", first.operation, True)
     assert sent(emulator) == sends(restores=1, backups=1)
 
 
-async def test_where_only_a_person_consents_a_client_that_cannot_ask_is_refused(
+async def test_where_only_a_person_consents_a_client_that_cannot_ask_waits_for_an_approver(
     agent_with: AgentWith, emulator: Emulator
 ) -> None:
     async with agent_with(approval="human") as agent:
         operation = await plan(agent)
-        assert_refused(await restore(agent, operation), "declined")
+        assert (await restore(agent, operation)).status == "needs_approval"
     assert sent(emulator) == sends()
 
 

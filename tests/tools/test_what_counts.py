@@ -9,7 +9,7 @@ from mcp_types import ElicitRequestParams, ElicitResult
 
 from mcp_backups.sandbox import Backup, Emulator
 from mcp_backups.text import stamp
-from tests.stage import Answer, Era, MakeSettings, ManualClock, Session, session
+from tests.stage import Answer, Era, MakeSettings, ManualClock, Session, session, stays
 
 from .conftest import in_turns
 
@@ -77,12 +77,12 @@ async def test_no_prune_takes_what_is_not_known_to_be_completed_or_failed_howeve
     put(3, hours=48, status="failed", size_mb=None)
     rules = {"server_id": SERVER, "keep_last": 1}
     plan = await agent.call("prune_backups", **rules)
-    assert sorted(row["id"] for row in plan.data["no_rule"]) == [2, 3]
-    left = {row["id"]: row for row in plan.data["kept"] if row["id"] >= 100}
+    assert sorted(row["id"] for row in plan.data["to_delete"]) == [2, 3]
+    left = {row["id"]: row for row in stays(plan) if row["id"] >= 100}
     assert len(left) == len(UNKNOWN_WORDS)
     for number, word in enumerate(UNKNOWN_WORDS, start=100):
         row = left[number]
-        assert row["reason"] == "left alone: it is not known what its status means"
+        assert row["reason"] == "it is not known what its status means"
         assert (row["status"], row["size_mb"], row["description"]) == (word or row["status"], 7, f"Word {number}")
         assert row["age"] in plan.text
     done = await confirmed(agent, "prune_backups", plan, **rules)
@@ -99,7 +99,7 @@ async def test_where_nothing_is_known_to_be_completed_nothing_is_pruned_and_noth
     put(2, hours=25, status="available")
     most = {"keep_last": 1000, "keep_daily": 1000, "keep_weekly": 1000, "keep_monthly": 1000}
     plan = await agent.call("prune_backups", server_id=SERVER, **most)
-    assert (plan.status, plan.data["no_rule"], plan.data["changed"]) == ("succeeded", [], "nothing")
+    assert (plan.status, plan.data["to_delete"], plan.data["changed"]) == ("succeeded", [], "nothing")
     assert (await agent.call("delete_backup", backup_id=1)).code == "policy_denied"
     assert {request.method for request in emulator.requests} == {"GET"}
     assert sorted(emulator.fleet.backups) == [1, 2]
@@ -119,8 +119,8 @@ async def test_a_backup_dated_in_the_future_is_not_restored_and_not_relied_on(
     assert (refused.code, "dated in the future" in refused.text) == ("policy_denied", True)
     assert (await agent.call("delete_backup", backup_id=2)).code == "policy_denied"
     plan = await agent.call("prune_backups", server_id=SERVER, keep_last=1)
-    assert {row["id"]: row["reason"] for row in plan.data["kept"]} == {
-        1: "left alone: dated in the future",
+    assert {row["id"]: row["reason"] for row in stays(plan)} == {
+        1: "dated in the future",
         2: "keep-last 1",
     }
     other = await agent.call("restore_server", server_id=SERVER, backup_id=2)
@@ -159,7 +159,7 @@ async def test_a_delete_says_in_plan_and_question_when_all_that_is_left_expires(
     async with session(emulator, make_settings(), clock, era, elicitation_callback=person) as agent:
         plan = await agent.call("delete_backup", backup_id=LASTING)
         facts = plan.data["facts"]
-        assert (facts["good_backups_left"], facts["newest_good_left"]) == (1, ENDING)
+        assert (facts["proven_backups_left"], facts["newest_proven_left"]) == (1, ENDING)
         assert facts["all_left_expire_by"] == by
         assert (await confirmed(agent, "delete_backup", plan, backup_id=LASTING)).code == "declined"
         other = await agent.call("delete_backup", backup_id=ENDING)
@@ -202,10 +202,10 @@ async def test_a_prune_keeps_of_equals_what_lasts_and_says_when_all_that_is_left
     by = stamp(clock.now() + timedelta(hours=newest_ends or 0))
     async with session(emulator, make_settings(), clock, era, elicitation_callback=person) as agent:
         plan = await agent.call("prune_backups", **rules)
-        assert [row["id"] for row in plan.data["no_rule"]] == ([goes] if goes else [])
+        assert [row["id"] for row in plan.data["to_delete"]] == ([goes] if goes else [])
         assert plan.data["facts"].get("all_left_expire_by") == (by if told else None)
         if goes:
             done = await confirmed(agent, "prune_backups", plan, **rules)
-            assert (done.status, done.data["approved_by"]) == ("succeeded", "person")
+            assert (done.status, done.approved_by) == ("succeeded", "person")
             assert any(f"expire by {by}" in question for question in asked) is told
     assert set(emulator.fleet.backups) == {LASTING, ENDING} - {goes}

@@ -92,7 +92,7 @@ def client(script: Path, house: House, sdk: int, transport: str) -> Client:
 
 def test_its_user_is_asked_before_anything_is_deleted_or_restored(client: Client, house: House) -> None:
     kept, gone = house.new_backup(), house.new_backup()
-    restore = {"server_id": 12345, "backup_id": kept, "safety_backup": False, "confirm": True}
+    restore = {"server_id": 12345, "backup_id": kept, "safety_backup": False, "wait_seconds": 0, "confirm": True}
     session = client.session(
         ("list_backups", {"server_id": 12345, "limit": 3}),
         ("delete_backup", {"backup_id": kept, "confirm": True}, NO),
@@ -104,9 +104,12 @@ def test_its_user_is_asked_before_anything_is_deleted_or_restored(client: Client
     assert session["tools"] == [tool.name for tool in TOOLS]
     listed, refused, deleted, unconfirmed, restored = session["answers"]
     assert (listed["data"]["returned"], listed["isError"], listed["asked"]) == (3, False, [])
-    assert refused["text"].startswith("declined: The user was asked, and said no. Nothing was changed.")
-    assert deleted["asked"][0].startswith(f"Delete backup {gone} for good? This cannot be undone.\nServer: 12345")
-    assert unconfirmed["text"].startswith("declined: The user was asked, and the answer did not confirm it.")
+    assert refused["text"].startswith(
+        "declined: The client answered no to the question. A client without a person at it does so by itself. "
+        "Nothing was changed."
+    )
+    assert deleted["asked"][0].startswith(f"Delete backup {gone} of server 12345 ")
+    assert unconfirmed["text"].startswith("declined: The question was answered, and the answer did not confirm it.")
     assert [each["data"]["approved_by"] for each in (deleted, restored)] == ["person", "person"]
     assert [len(each["asked"]) for each in session["answers"][1:]] == [1, 1, 1, 1]
     assert [house.deletes(kept), house.deletes(gone), house.restores(kept)] == [0, 1, 1]

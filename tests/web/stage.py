@@ -86,7 +86,7 @@ async def serving(
         options: More for `serve`.
     """
     settings = on_emulator(settings, emulator)
-    server = build_server(partial(open_context, settings, clock.clock, PROMPT, options.get("metrics")))
+    server = build_server(settings, partial(open_context, settings, clock.clock, PROMPT, options.get("metrics")))
     async with anyio.create_task_group() as tasks:
         run = partial(serve, server, settings, "127.0.0.1", 0, unix, **options)
         place, stop = await tasks.start(run)

@@ -77,7 +77,7 @@ def _id(asked: object) -> object:
 def _merged_toml(text: str, client: Client, launch: Launch) -> str:
     mark = _BOM if text.startswith(_BOM) else ""
     text = text.removeprefix(mark)
-    content = _read_toml(text, "it is not valid TOML")
+    content = _read_toml(text, "it is not valid TOML", tell_line=True)
     there = _there(content, client, launch)
     if there is not None:
         changed = list(changes(there, entry(client, launch), reference(client, launch)))
@@ -91,11 +91,11 @@ def _merged_toml(text: str, client: Client, launch: Launch) -> str:
     return mark + after
 
 
-def _read_toml(text: str, otherwise: str) -> dict[str, Any]:
+def _read_toml(text: str, otherwise: str, *, tell_line: bool = False) -> dict[str, Any]:
     try:
         return tomllib.loads(text, parse_float=str)  # as it is spelt, so that no-number is what it was
     except (ValueError, RecursionError) as error:
-        line = re.search(r"at (line [0-9]+)", str(error))
+        line = re.search(r"at (line [0-9]+)", str(error)) if tell_line else None
         raise LeftAloneError(f"{otherwise}{f' in {line[1]}' if line else ''}") from None
 
 

@@ -7,6 +7,7 @@ from mcp_backups.commands.demo.agent import Agent
 from mcp_backups.commands.demo.step import AnswerRow, DemoError, Step
 
 _WAIT_SECONDS = 8
+_RESTORE_SECONDS = 20
 """Enough for a backup of `BACKUP_SECONDS` whenever the server looks."""
 
 
@@ -100,7 +101,7 @@ async def _delete(agent: Agent, unwanted: AnswerRow) -> None:
             expected={"status": "needs_confirmation", "changed": "nothing", "backup.id": unwanted["id"]},
             pictured=True,
             moral="Only a plan: the facts for the user to decide on. It holds for 10 minutes and for one use.",
-            shown=("backup", "facts.good_backups_left", "facts.can_be_undone", "next_step"),
+            shown=("backup", "facts.proven_backups_left", "facts.can_be_undone", "next_step"),
         )
     )
     confirmed = arguments | {"confirm": True, "operation_id": plan["operation_id"]}
@@ -145,33 +146,12 @@ async def _restore(agent: Agent, server: AnswerRow) -> None:
     confirmed = arguments | {"confirm": True, "operation_id": operation_id}
     await agent.call(
         Step(
-            title="The user agrees: the safety backup comes first",
+            title="The user agrees: a safety backup is made first, and then the server is restored",
             tool="restore_server",
-            arguments=confirmed,
-            expected={"operation_id": operation_id, "status": "preparing", "changed": "nothing"},
-            moral="The server has no recent backup, so one is made before its disk is touched.",
-            shown=("facts.safety_backup", "next_step"),
-        )
-    )
-    ready = await agent.call(
-        Step(
-            title="Wait for the safety backup",
-            tool="get_operation",
-            arguments={"operation_id": operation_id, "wait_seconds": _WAIT_SECONDS},
-            expected={"status": "preparing", "changed": "nothing", "facts.safety_backup_status": "succeeded"},
-            moral="The way back exists now.",
-            shown=("facts.safety_backup", "facts.safety_backup_status"),
-        )
-    )
-    undo = f"restore_server(server_id={server_id}, backup_id={ready['facts.safety_backup']})"
-    await agent.call(
-        Step(
-            title="Restore",
-            tool="restore_server",
-            arguments=confirmed,
-            expected={"operation_id": operation_id, "status": "accepted", "changed": "done", "undo": undo},
+            arguments=confirmed | {"wait_seconds": _RESTORE_SECONDS},
+            expected={"operation_id": operation_id, "status": "accepted", "changed": "started"},
             moral="accepted, not succeeded: VPS.org does not say when it is finished. undo would take it back.",
-            shown=("facts.evidence", "undo"),
+            shown=("made", "facts.server_status", "undo"),
         )
     )
 

@@ -12,6 +12,7 @@ from mcp_backups import __version__
 from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.commands.doctor.account import examine_account
+from mcp_backups.commands.doctor.approval import examine_approval
 from mcp_backups.commands.doctor.finding import Finding, Severity
 from mcp_backups.commands.doctor.local import examine_ledger, examine_settings
 from mcp_backups.commands.doctor.server import examine_server
@@ -54,6 +55,7 @@ async def _examine(
 ) -> list[Finding]:
     return [
         examine_settings(settings),
+        examine_approval(settings),
         *await examine_account(settings, clock, connect),
         await examine_ledger(settings.state_dir, clock, settings.key_file),
         await examine_server(command),

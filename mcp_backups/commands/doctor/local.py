@@ -8,9 +8,10 @@ from mcp_backups.commands.doctor.finding import Finding
 from mcp_backups.commands.terminal import printable
 from mcp_backups.errors import BusyError, ConfigError, LedgerLostError, LedgerUnavailableError
 from mcp_backups.ledger import Ledger, open_for_audit
+from mcp_backups.operations.freeze import frozen
 from mcp_backups.operations.operation import OPEN, UNSETTLED, Operation
 from mcp_backups.settings import Settings, config_path, setting_name
-from mcp_backups.text import plural
+from mcp_backups.text import plural, quoted, stamp
 
 _ACCEPT = "Look for the missing part, and put it back if you can; else `mcp-backups ledger accept` goes on without it."
 _BEGIN_ANEW = (
@@ -41,6 +42,8 @@ def _source(settings: Settings, name: str) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"{len(value)} set"  # each is a secret
     if isinstance(value, frozenset):
         return ", ".join(str(each) for each in sorted(value))
     return printable(str(value).lower() if isinstance(value, bool) else str(value))
@@ -58,7 +61,7 @@ async def examine_ledger(folder: Path, clock: Clock, key_file: Path | None = Non
                 todo = _BEGIN_ANEW if damage else _ACCEPT
                 return Finding("ledger", "failure", f"That in {here} cannot be trusted: {fault}.", todo)
             events = entries.last_event()
-            waiting = entries.find(statuses=OPEN | UNSETTLED)
+            waiting, freeze = entries.find(statuses=OPEN | UNSETTLED), frozen(entries)
         await _write_nothing(folder, clock, key_file)
     except (LedgerUnavailableError, BusyError, ConfigError) as error:
         busy = isinstance(error, BusyError)
@@ -74,7 +77,11 @@ async def examine_ledger(folder: Path, clock: Clock, key_file: Path | None = Non
     todo = (
         "Call get_operation to look; `mcp-backups operations settle` records what you found out." if unsettled else ""
     )
-    return Finding("ledger", "warning" if unsettled else "ok", what, todo, tuple(_line(each) for each in live))
+    if freeze:
+        what += f" Frozen since {stamp(freeze.since)} by {freeze.by}: {quoted(freeze.reason)}."
+        todo = f"Nothing is sent until `mcp-backups thaw`. {todo}".rstrip()
+    details = tuple(_line(each) for each in live)
+    return Finding("ledger", "warning" if unsettled or freeze else "ok", what, todo, details)
 
 
 def _no_ledger(folder: Path) -> Finding:

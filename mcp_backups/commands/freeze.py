@@ -1,0 +1,38 @@
+"""`mcp-backups freeze` and `thaw`: nothing is sent by any process on this ledger until that is lifted."""
+
+import sys
+from contextlib import closing
+from functools import partial
+
+import anyio
+
+from mcp_backups.clock import system_clock
+from mcp_backups.commands.approvals import require_terminal
+from mcp_backups.ledger import Ledger
+from mcp_backups.operations import Operation, check_approver, set_frozen
+from mcp_backups.settings import Settings
+
+
+def freeze(settings: Settings, by: str, reason: str) -> int:
+    """Freeze everything. Returns the exit code."""
+    was_free = _set(settings, by, reason, freeze=True)
+    _say("Nothing is sent any more until `mcp-backups thaw`." if was_free else "Everything is frozen already.")
+    return 0
+
+
+def thaw(settings: Settings, by: str) -> int:
+    """Lift that; by whoever may approve, on a terminal. Returns the exit code."""
+    require_terminal("thaw")
+    check_approver(settings, by)
+    was_frozen = _set(settings, by, "", freeze=False)
+    _say("Lifted: operations are sent again." if was_frozen else "Nothing is frozen.")
+    return 0
+
+
+def _set(settings: Settings, by: str, reason: str, *, freeze: bool) -> bool:
+    with closing(Ledger(settings.state_dir, Operation, system_clock().wall, settings.key_file)) as ledger:
+        return anyio.run(partial(set_frozen, ledger, by, reason, freeze=freeze))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")

@@ -1,0 +1,71 @@
+"""How a setting's text becomes the number, flag, path or list that it spells."""
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, SecretStr
+
+from mcp_backups.models import MAX_ID
+
+_FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
+
+
+def _number(raw: object) -> object:
+    """Digits as the number that they are; anything else as it is, for pydantic to refuse."""
+    return int(raw) if isinstance(raw, str) and re.fullmatch(r"-?[0-9]{1,16}", raw) else raw
+
+
+def _flag(raw: object) -> object:
+    return _FLAGS.get(raw.lower(), raw) if isinstance(raw, str) else raw
+
+
+def _listed(noun: str, raw: object) -> object:
+    """`"12345, 12346"` as a list; anything else that is a list as it is."""
+    if isinstance(raw, frozenset | set):
+        return raw
+    if isinstance(raw, str):
+        raw = [part.strip() for part in raw.split(",")] if raw.strip(" ,") else []
+    require(isinstance(raw, list | tuple), f"must be a list of {noun}s")
+    # Whoever sets an empty list may have meant "none of them", and would get "all of them".
+    require(bool(raw), f"is set, but names no {noun}; take it out, or name some")
+    return raw
+
+
+def _addresses(raw: object) -> object:
+    """Addresses with spaces between them as a list; each is a secret."""
+    listed = raw.split() if isinstance(raw, str) else list(raw) if isinstance(raw, list | tuple) else [None]
+    told = [each.get_secret_value() if isinstance(each, SecretStr) else each for each in listed]
+    require(
+        all(isinstance(each, str) and re.fullmatch(r"[A-Za-z0-9.+-]+://\S+", each) for each in told),
+        "must be Apprise addresses, such as mailto://… and ntfy://…, with a space between two",
+    )
+    return tuple(told)
+
+
+def location(raw: object) -> Path:
+    """A path with its `~` expanded, which must then be absolute: a client starts servers in any folder."""
+    if not isinstance(raw, str | Path):
+        raise ValueError("must be a path")  # noqa: TRY004 - a TypeError is none that pydantic tells of
+    try:
+        path = Path(raw).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~, and it is not known which folder that is; set HOME") from None
+    require("\0" not in str(raw) and path.is_absolute(), "must be an absolute path, or begin with ~/")
+    return path
+
+
+def require(holds: bool, rule: str) -> None:
+    """Pass, or raise ValueError with the rule, as pydantic expects of a validator."""
+    if not holds:
+        raise ValueError(rule)
+
+
+Number = Annotated[int, BeforeValidator(_number), Field(strict=True)]
+Flag = Annotated[bool, BeforeValidator(_flag), Field(strict=True)]
+Location = Annotated[Path, BeforeValidator(location)]
+Ids = Annotated[frozenset[Annotated[Number, Field(ge=1, le=MAX_ID)]], BeforeValidator(partial(_listed, "id"))]
+Addresses = Annotated[tuple[SecretStr, ...], BeforeValidator(_addresses)]
+Name = Annotated[str, Field(strict=True, pattern=r"^[^\s,]+$", max_length=256)]
+Names = Annotated[frozenset[Name], BeforeValidator(partial(_listed, "name"))]
