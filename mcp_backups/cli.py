@@ -169,6 +169,13 @@ def _add_approvals(commands: "argparse._SubParsersAction[_Parser]") -> None:
     freeze.set_defaults(run=_freeze)
     _command(commands, "thaw").set_defaults(run=_thaw)
 
+    console = _command(commands, "console")
+    console.add_argument("--host", default="127.0.0.1", help="address on this machine; 127.0.0.1 by default")
+    console.add_argument("--port", type=port, default=8766, help="port, 8766 by default; 0 takes a free one")
+    console.add_argument("--socket", type=Path, metavar="FILE", help="a Unix socket instead, for a login in front")
+    console.add_argument("--no-browser", action="store_true", help="open no browser")
+    console.set_defaults(run=_console)
+
 
 def _add_tokens(commands: "argparse._SubParsersAction[_Parser]") -> None:
     tokens = _command(commands, "tokens").add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -384,6 +391,22 @@ def _thaw(options: argparse.Namespace) -> int:
 
     _refuse_sandbox(options, "thaw")
     return thaw(load_settings(), system_user())
+
+
+def _console(options: argparse.Namespace) -> None:
+    from mcp_backups.logs import configure_logging
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "console")
+    try:
+        from mcp_backups.console import serve_console
+    except ModuleNotFoundError as missing:
+        if missing.name != "jinja2":
+            raise
+        raise ConfigError("The console needs its extra: pip install 'mcp-backups[console]'.") from None
+    settings = load_settings()
+    configure_logging(settings.log_level, *settings.secrets)
+    serve_console(settings, options.host, options.port, options.socket, browser=not options.no_browser)
 
 
 def _operations(options: argparse.Namespace) -> int:

@@ -270,7 +270,7 @@ def server_health(
         orphaned: Whether a complete list of servers lacks it.
     """
     newest_first = sorted(backups, key=lambda backup: (backup.created_at, backup.id), reverse=True)
-    faults = [(backup, _fault(backup, now, doubts)) for backup in newest_first]
+    faults = [(backup, fault_of(backup, now, doubts)) for backup in newest_first]
     good = [backup for backup, fault in faults if not fault]
     newest_good = good[0] if good else None
     passed_over = faults[: newest_first.index(newest_good)] if newest_good else faults
@@ -311,7 +311,7 @@ def _worst_first(server: ServerHealth) -> tuple[int, datetime, float, int]:
     return (_WORST_FIRST.index(server.verdict), made, -server.size_mb if is_ok else 0, server.server_id)
 
 
-def _fault(backup: Backup, now: datetime, doubts: Doubts) -> str:
+def fault_of(backup: Backup, now: datetime, doubts: Doubts) -> str:
     """Why a backup is no restore point to rely on; empty if it is one.
 
     Words for a status that are not known are VPS.org's own: they have no place in a sentence of ours.

@@ -95,7 +95,17 @@ class Settings(BaseModel):
     notify: Addresses = Field(
         default=(), description="Apprise addresses that are told what waits and what was decided; each is a secret."
     )
-    console_url: str | None = Field(default=None, description="Address of the console, as those are told it.")
+    console_url: str | None = Field(
+        default=None, description="Where people reach the console, such as https://backups.example.com."
+    )
+    console_login_header: str = Field(
+        default="",
+        pattern=r"^([A-Za-z][A-Za-z0-9-]{0,63})?$",
+        description="Header in which a proxy tells who is logged in; it must drop any that comes from outside.",
+    )
+    console_secret_file: Location | None = Field(
+        default=None, description="File of the secret that the proxy sends as X-Mcp-Backups-Secret; for a TCP port."
+    )
     read_only: Flag = Field(default=False, description="Refuse every write.")
     servers: Ids = Field(default=frozenset(), description="Only these servers may be changed; all if it is not set.")
     protected_servers: Ids = Field(default=frozenset(), description="Servers of which nothing is deleted or restored.")
@@ -183,14 +193,6 @@ class Settings(BaseModel):
             cls._check_url(url)
         return url  # exactly as it stands: with or without a slash at its end are two issuers
 
-    @field_validator("console_url")
-    @classmethod
-    def _check_console_url(cls, url: str | None) -> str | None:
-        parts = urlsplit(url or "https://none")
-        is_plain = parts.scheme in {"https", "http"} and parts.hostname and "@" not in parts.netloc
-        require(bool(is_plain) and (url or "").isprintable() and " " not in (url or ""), "must be an https:// URL")
-        return url
-
     @field_validator("vps_api_url")
     @classmethod
     def _check_url(cls, url: str) -> str:
@@ -204,6 +206,15 @@ class Settings(BaseModel):
             parts.scheme == "https" or is_loopback(parts.hostname or ""), "must be https, unless it is on this machine"
         )
         return url.rstrip("/")
+
+    @field_validator("console_url")
+    @classmethod
+    def _check_console_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        origin = cls._check_url(url).lower()
+        require(not urlsplit(origin).path, "must end after the host and port")
+        return origin
 
     @field_validator("vps_api_proxy")
     @classmethod

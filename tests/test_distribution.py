@@ -29,6 +29,11 @@ MANIFEST = ROOT / "packaging" / "mcpb" / "manifest.json"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 MODULES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "mcp_backups").rglob("*.py")}
+SHIPPED = MODULES | {
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("templates/*.html", "static/*.*")
+    for path in (ROOT / "mcp_backups" / "console").glob(pattern)
+}
 SETTINGS = {setting_name((name,)): field for name, field in Settings.model_fields.items()}
 
 
@@ -58,7 +63,7 @@ def loaded(path: Path) -> dict[str, Any]:
 def test_the_wheel_holds_the_package_its_types_and_its_licence_and_nothing_else(wheel: list[str]) -> None:
     about = f"mcp_backups-{__version__}.dist-info"
     meta = {f"{about}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
-    assert set(wheel) == MODULES | {"mcp_backups/py.typed", "mcp_backups/opening.json"} | meta
+    assert set(wheel) == SHIPPED | {"mcp_backups/py.typed", "mcp_backups/opening.json"} | meta
 
 
 def test_the_sdist_holds_what_it_takes_to_build_and_to_test(built: Path) -> None:
@@ -66,7 +71,7 @@ def test_the_sdist_holds_what_it_takes_to_build_and_to_test(built: Path) -> None
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     tests = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
-    assert names >= MODULES | tests
+    assert names >= SHIPPED | tests
     assert names >= {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "server.json", "Dockerfile"}
     pages = {path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/*"), ROOT / "tests" / "README.md")}
     assert names >= pages | {"CONTRIBUTING.md", "SECURITY.md"}
@@ -218,7 +223,7 @@ def test_the_bundle_holds_what_uv_needs_and_is_the_same_each_time(tmp_path: Path
         names = set(archive.namelist())
         entry_point = loaded(MANIFEST)["server"]["entry_point"]
         assert archive.read(entry_point) == (ROOT / entry_point).read_bytes()
-    assert names == MODULES | {"mcp_backups/py.typed", "manifest.json", "pyproject.toml", "README.md", "LICENSE"}
+    assert names == SHIPPED | {"mcp_backups/py.typed", "manifest.json", "pyproject.toml", "README.md", "LICENSE"}
 
 
 def dockerfile() -> list[tuple[str, str]]:

@@ -61,7 +61,7 @@ def show_events(settings: Settings, operation_id: str = "") -> int:
             return _nothing_yet(sys.stdout)
         console = open_console()
         for each in [operation_id] if operation_id else ledger.beginnings():
-            events = list(ledger.events(each)) or _events_of_plan(ledger.get(each))
+            events = list(ledger.events(each)) or events_of_plan(ledger.get(each))
             if not events:
                 return _unknown(operation_id)
             console.print(events_view(events))
@@ -75,7 +75,7 @@ def show_events(settings: Settings, operation_id: str = "") -> int:
     return 0
 
 
-def _events_of_plan(plan: Operation | None) -> list[Event]:
+def events_of_plan(plan: Operation | None) -> list[Event]:
     """How a plan is now, as an event: it has none, until somebody consents."""
     if plan is None:
         return []
@@ -148,7 +148,7 @@ def show_operations(settings: Settings, limit: int, *, as_json: bool, principal:
 def histories(events: Iterable[Event]) -> Iterator[tuple[str, Operation | None, list[str]]]:
     """Of each operation, in the order in which these began: its id, how it is now, and the states it went through."""
     for operation_id, group in _by_operation(events).items():
-        yield operation_id, _operations(group)[-1], list(dict.fromkeys(printable(event.status) for event in group))
+        yield operation_id, operations_of(group)[-1], list(dict.fromkeys(printable(event.status) for event in group))
 
 
 def _by_operation(events: Iterable[Event]) -> dict[str, list[Event]]:
@@ -162,7 +162,7 @@ def events_view(events: Iterable[Event]) -> RenderableType:
     """Events told operation by operation, in the order in which these began."""
     parts: list[RenderableType] = []
     for group in _by_operation(events).values():
-        operations = _operations(group)
+        operations = operations_of(group)
         heading, steps = _heading(group[0], operations), _steps(group, operations)
         parts += [Text(), heading, Padding(steps, (0, 0, 0, 2), expand=False)]
     return Group(*parts[1:])
@@ -187,19 +187,19 @@ def _steps(events: Sequence[Event], operations: Sequence[Operation | None]) -> T
     table.add_column()
     before: Operation | None = None
     for event, operation in zip(events, operations, strict=True):
-        remarks = list(_remarks(operation, before)) if operation else [_remark_of_ledger(event)]
+        told = list(remarks(operation, before)) if operation else [remark_of_ledger(event)]
         before = operation or before
         style = "red" if event.status in BAD_NEWS else ""
         table.add_row(
             str(event.seq or "-"),
             printable(event.at[:19].replace("T", " ") + "Z"),
             Text(_short(event.status), style=style),
-            printable("; ".join(remarks)),
+            printable("; ".join(told)),
         )
     return table
 
 
-def _remarks(operation: Operation, before: Operation | None) -> Iterator[str]:
+def remarks(operation: Operation, before: Operation | None) -> Iterator[str]:
     """Who decided, where that is new since the event before, and how its outcome is known."""
     decision = operation.decision
     if decision and not (before and before.decision == decision):
@@ -213,7 +213,7 @@ def _remarks(operation: Operation, before: Operation | None) -> Iterator[str]:
         yield f"{operation.error_code}: {operation.error}"
 
 
-def _remark_of_ledger(event: Event) -> str:
+def remark_of_ledger(event: Event) -> str:
     """What an event tells that is not an operation's."""
     if event.operation_id == OF_THE_LEDGER:
         with suppress(ValueError, KeyError, TypeError):
@@ -229,7 +229,7 @@ def _short(word: str) -> str:
     return printable(word[:_LONGEST_WORD])
 
 
-def _operations(events: Sequence[Event]) -> list[Operation | None]:
+def operations_of(events: Sequence[Event]) -> list[Operation | None]:
     """One operation as it was after each of its events; None where that cannot be read."""
     return [_operation(fields) for fields in wholes((event.seq, event.document) for event in events)]
 

@@ -122,6 +122,14 @@ HELP = {
         "By whoever may approve, on a terminal. What was approved meanwhile is carried out when it is called again.",
         EXITS,
     ),
+    "console": (
+        "serve a web page for people: what waits, the fleet, operations, the log",
+        (
+            "On this machine, through an address that holds once and for 60 seconds; or behind a login, see"
+            " docs/console.md. It changes nothing but what is decided there. Needs the extra `console`."
+        ),
+        EXITS,
+    ),
     "ledger": (
         "look after the ledger itself",
         "It holds what was planned and done, and stops all changes where part of it is missing. Needs no token.",

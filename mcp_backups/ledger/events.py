@@ -140,3 +140,12 @@ def fields_of(document: str) -> Fields:
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004 - for the reader it is one kind of fault
     return fields
+
+
+def whole_of(document: str) -> int:
+    """The number of the event to which a document says what is different; 0 for a whole one, and for none at all."""
+    try:
+        number = fields_of(document).get(WHOLE)
+    except ValueError:
+        return 0
+    return number if isinstance(number, int) else 0

@@ -133,8 +133,13 @@ class Document(Protocol):
     def model_validate(cls, obj: Any, /) -> Self: ...
 
 
-def terms(action: str | None, server_id: int, statuses: Collection[str]) -> tuple[str, list[object]]:
-    """A condition by which rows are found, and its values."""
+_PLANNED_BEFORE = (
+    "o.seq < (SELECT seq FROM (SELECT seq, id FROM operations UNION ALL SELECT seq, id FROM plans) WHERE id = ?)"
+)
+
+
+def terms(action: str | None, server_id: int, statuses: Collection[str], before: str = "") -> tuple[str, list[object]]:
+    """A condition by which rows are found, and its values; `before` is the id of what was planned after them."""
     found: list[tuple[str, list[object]]] = [("1", [])]
     if action:
         found.append(("o.action = ?", [action]))
@@ -142,6 +147,8 @@ def terms(action: str | None, server_id: int, statuses: Collection[str]) -> tupl
         found.append(("o.server_id = ?", [server_id]))
     if statuses:
         found.append((f"o.status IN ({','.join('?' * len(statuses))})", list(statuses)))
+    if before:
+        found.append((_PLANNED_BEFORE, [before]))
     return " AND ".join(term for term, _ in found), [value for _, values in found for value in values]
 
 
@@ -153,3 +160,13 @@ def event_of(seq: int, at: str, operation_id: str, status: str, document: str | 
         except ValueError:
             document = ""
     return Event(seq, at, operation_id, status, document, hash_, mac)
+
+
+def found_by(operation: Document) -> tuple[str, str, int, str, str]:
+    """What of an operation stays as it is, and is there to be found by."""
+    return operation.id, operation.action, operation.server_id, operation.account, operation.credential
+
+
+def named(operation_id: str, number: int) -> str:
+    """An operation's id, for a sentence, where it is one; whatever else stands in its place is not repeated."""
+    return operation_id if OPERATION_ID.fullmatch(operation_id) else f"number {number}"

@@ -19,7 +19,7 @@ from mcp_backups.errors import LedgerLostError, LedgerUnavailableError
 from mcp_backups.models import OPERATION_ID
 from mcp_backups.text import plural
 
-from .events import GENESIS, OF_THE_LEDGER, WHOLE, Event, Fields, changed, difference, fields_of, pack, unpack
+from .events import GENESIS, OF_THE_LEDGER, WHOLE, Event, Fields, changed, difference, fields_of, pack, unpack, whole_of
 from .key import End
 from .tables import (
     COLUMNS,
@@ -32,6 +32,8 @@ from .tables import (
     Document,
     OperationRow,
     event_of,
+    found_by,
+    named,
     terms,
 )
 
@@ -102,19 +104,14 @@ class Transaction(Generic[Kept]):
         server_id: int = 0,
         statuses: Collection[str] = (),
         limit: int = 100,
-        sent_only: bool = False,
+        before: str = "",
         wanted: Callable[[Kept], bool] = lambda _: True,
     ) -> list[Kept]:
-        """Operations and plans that fit all that is given: newest first, by intent if `sent_only`, else by plan.
+        """Operations and plans that fit all that is given: newest first, by when they were planned.
 
         `wanted` tells of each plan or operation whether it counts.
         """
-        condition, values = terms(action, server_id, statuses)
-        if sent_only:
-            rows = self._rows(
-                "operations", f"WHERE {condition} AND o.sent > 0 ORDER BY o.sent DESC LIMIT ?", values, limit
-            )
-            return [self._read(row) for row in rows]
+        condition, values = terms(action, server_id, statuses, before)
         where = f"WHERE {condition} ORDER BY o.seq DESC"  # each row is got only when it is asked for
         found = [self._rows(table, where, values) for table in ("operations", "plans")]
         every = map(self._read, heapq.merge(*found, reverse=True))
@@ -188,7 +185,7 @@ class Transaction(Generic[Kept]):
         self._connection.execute(
             "INSERT INTO operations (seq, id, action, server_id, account, credential, document,"
             " status, backup_id, event, mac, sent) VALUES (?, ?, ?, ?, ?, ?, '', ?, ?, ?, ?, ?)",
-            (plan.seq if plan else self._next(), *_found_by(operation), *told, sent),
+            (plan.seq if plan else self._next(), *found_by(operation), *told, sent),
         )
         self.end = self._end._replace(operations=self._end.operations + 1)
         return operation
@@ -231,7 +228,7 @@ class Transaction(Generic[Kept]):
         self._connection.execute(
             "INSERT INTO plans (seq, id, action, server_id, account, credential, at, status, backup_id, packed, mac)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (self._next(), *_found_by(plan), now.isoformat(), *told),
+            (self._next(), *found_by(plan), now.isoformat(), *told),
         )
         self._connection.execute(
             "DELETE FROM plans WHERE seq IN (SELECT seq FROM plans ORDER BY seq LIMIT ?)"
@@ -244,6 +241,11 @@ class Transaction(Generic[Kept]):
         while page := self._events("seq > ? AND ? IN ('', operation_id)", after, operation_id):
             yield from page
             after = page[-1].seq
+
+    def whole_before(self, event: Event) -> Event | None:
+        """The event that holds the operation whole to which this one says what is different; None if it is itself."""
+        number = whole_of(event.document)
+        return next(iter(self._events("seq = ?", number)), None) if 0 < number < event.seq else None
 
     def beginnings(self) -> list[str]:
         """The ids that have events, in the order in which these began."""
@@ -338,7 +340,7 @@ class Transaction(Generic[Kept]):
     def _fault_of(self, row: OperationRow, event: Event) -> str:
         """What is wrong with the row of an event's operation, or an empty string."""
         if row.id is None:
-            return f"operation {_named(event.operation_id, event.seq)} was taken out"
+            return f"operation {named(event.operation_id, event.seq)} was taken out"
         if row.event > event.seq:
             return ""  # a later event tells
         try:
@@ -346,7 +348,7 @@ class Transaction(Generic[Kept]):
             is_so = is_so and (row.fits(self._whole(row, event)) if self._is_sealed else row.document == event.document)
         except (ValueError, KeyError, TypeError, LedgerUnavailableError):
             is_so = False
-        return "" if is_so else f"operation {_named(event.operation_id, event.seq)} is not as its last event says"
+        return "" if is_so else f"operation {named(event.operation_id, event.seq)} is not as its last event says"
 
     def _fault_of_rows(self) -> str:
         """The rows that no event tells of."""
@@ -358,7 +360,7 @@ class Transaction(Generic[Kept]):
         ).fetchall():
             for seq, operation_id, recorded_id in page:
                 if operation_id != recorded_id:
-                    return f"operation {_named(operation_id, seq)} is not as its last event says"
+                    return f"operation {named(operation_id, seq)} is not as its last event says"
         return ""
 
     def _rows(self, table: str, where: str, values: Sequence[object], *more: object) -> Iterator[OperationRow]:
@@ -488,18 +490,8 @@ class Transaction(Generic[Kept]):
         return int(self._connection.execute(query, values).fetchone()[0])
 
 
-def _found_by(operation: Document) -> tuple[str, str, int, str, str]:
-    """What of an operation stays as it is, and is there to be found by."""
-    return operation.id, operation.action, operation.server_id, operation.account, operation.credential
-
-
 def _damaged(row: OperationRow) -> LedgerUnavailableError:
-    return distrust(f"operation {_named(row.id, row.event)} was changed")
-
-
-def _named(operation_id: str, number: int) -> str:
-    """An operation's id, for a sentence, where it is one; whatever else stands in its place is not repeated."""
-    return operation_id if OPERATION_ID.fullmatch(operation_id) else f"number {number}"
+    return distrust(f"operation {named(row.id, row.event)} was changed")
 
 
 def distrust(fault: str) -> LedgerUnavailableError:

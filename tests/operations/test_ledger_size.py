@@ -272,3 +272,17 @@ def test_what_is_recent_is_looked_for_no_further_than_to_some_in_a_row_that_are_
     sent = (begun(status="sending", sent=ago(minutes=each, ticking=60 * each), created=MOMENT) for each in minutes)
     assert len(list(recent(sent, timedelta(minutes=10), MOMENT))) == young
     assert len(list(sent)) == unread
+
+
+async def test_of_a_later_event_the_whole_one_before_is_found(ledger: Ledger[Operation]) -> None:
+    one = begun()
+    await ledger.write(lambda entries: [entries.save(each) for each in (one, one.updated(evidence="seen"))])
+
+    def check(entries: Transaction[Operation]) -> None:
+        first, second = entries.events()
+        assert entries.whole_before(second) == first
+        assert entries.whole_before(first) is None
+        for odd in ("", "[]", '{"whole":"1"}', '{"whole":9}', '{"whole":-1}'):
+            assert entries.whole_before(second._replace(document=odd)) is None
+
+    await ledger.read(check)
