@@ -162,7 +162,11 @@ def test_a_runbook_stops_at_the_rules_of_the_operator(environment: dict[str, str
             1,
             "Nothing was deleted: 2 backups are more than one night should delete (1).\n",
         ),
-        (("12345",), 1, "invalid_argument: keep_last, keep_daily, keep_weekly and keep_monthly are all 0"),
+        (
+            ("12345",),
+            1,
+            "invalid_argument: keep_last, keep_daily, keep_weekly, keep_monthly and older_than_days are all 0",
+        ),
     ],
     ids=str,
 )
@@ -271,7 +275,7 @@ def test_what_a_schedule_runs_checks_and_tells(
         command = command_in(name).replace("%d", str(tmp_path)).replace("/var/lib/node-exporter", str(tmp_path))
         environment = of_account | {"HOME": str(tmp_path), "PING_URL": monitor.url}
         told = finished(["/bin/sh", "-c", command], environment)
-        assert "not_ok: 4 of 8 servers" in told.stdout
+        assert "not_ok: Of 8 servers 4 have" in told.stdout
         assert monitor.asked == ["/URL/start", "/URL/fail"]
         keep_only(account.fleet, 12345, 12346)
         quiet = finished(["/bin/sh", "-c", command], environment)

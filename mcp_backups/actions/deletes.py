@@ -187,7 +187,7 @@ def _check_again(prune: Operation, context: Context, operation: Operation, seen:
     now = next((each for each in items if each.backup.id == operation.backup_id), None)
     if now and now.fate != "delete":
         raise TargetChangedError(
-            f"Backup {operation.backup_id} would stay by now ({now.reason}), unlike when the plan was made.",
+            f"Backup {operation.backup_id} would be kept by now ({now.reason}), unlike when the plan was made.",
             "Call again without operation_id for a new plan.",
         )
 

@@ -140,17 +140,17 @@ def _is_there(context: Context, safety: Operation, seen: Observation) -> bool:
             "restored.",
             _PLAN_AGAIN,
         )
-    if not is_younger(safety.backup, SAFETY_AGE, seen.inventory.now):
-        raise PolicyDeniedError(
-            f"The safety backup {safety.backup_id} is older than {duration(SAFETY_AGE)} by now, and holds nothing that "
-            "was written to the server since.",
-            _PLAN_AGAIN,
-        )
     restored = seen.inventory.restored
     if restored and restored.ago(now) < safety.since.ago(now):
         raise PolicyDeniedError(
             f"Another restore was sent since the safety backup {safety.backup_id} was asked for, which does not hold "
             "what that made of the server.",
+            _PLAN_AGAIN,
+        )
+    if not is_younger(safety.backup, SAFETY_AGE, seen.inventory.now):
+        raise PolicyDeniedError(
+            f"The safety backup {safety.backup_id} is older than {duration(SAFETY_AGE)} by now, and holds nothing that "
+            "was written to the server since.",
             _PLAN_AGAIN,
         )
     return is_listed

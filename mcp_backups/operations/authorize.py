@@ -4,7 +4,7 @@ from itertools import chain
 
 from mcp_backups.errors import BusyError, ConfirmationExpiredError, ConfirmationInvalidError, DeclinedError
 from mcp_backups.operations.approval import ask_approvers, asked_before
-from mcp_backups.operations.consent import Person, Question, approver, check_reply, consent, is_enough
+from mcp_backups.operations.consent import NO, Person, Question, approver, check_reply, consent, is_enough
 from mcp_backups.operations.context import Context, Entries, Request, Result, Steps, recent
 from mcp_backups.operations.operation import (
     EFFECTIVE,
@@ -121,7 +121,7 @@ async def _answered(context: Context, request: Request) -> Operation:
     except ConfirmationInvalidError:
         raise DeclinedError(_OTHER_QUESTION) from None
     except ConfirmationExpiredError:
-        raise DeclinedError("The question was put, and no answer came in time.") from None
+        raise DeclinedError(*NO["none"]) from None
 
 
 async def _repeated(context: Context, request: Request) -> Operation | None:

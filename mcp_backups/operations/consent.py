@@ -19,8 +19,8 @@ ANSWER_TIME = timedelta(minutes=5)
 
 
 _BY_ITSELF = "A client without a person at it does so by itself."
-_TELL = "Tell the user what came back, and show them the facts of the plan; do not try again unless they ask for it."
-_NO = {
+_TELL = "Tell the user what came back. Do not try again unless the user asks for it."
+NO = {
     "accept": ("The question was answered, and the answer did not confirm it.", _TELL),
     "decline": (f"The client answered no to the question. {_BY_ITSELF}", _TELL),
     "cancel": (f"The client dismissed the question without an answer. {_BY_ITSELF}", _TELL),
@@ -157,7 +157,7 @@ def check_reply(asked: Question, reply: Reply) -> None:
             "The client says that the user accepted, but passed on nothing of what they filled in: that is no consent.",
             "Do not try again with this client. Tell the user that it did not pass their answer on.",
         )
-    raise DeclinedError(*_NO[reply.action])
+    raise DeclinedError(*NO[reply.action])
 
 
 def can_be_typed(name: str) -> bool:

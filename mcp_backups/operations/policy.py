@@ -210,7 +210,7 @@ def judge_all(settings: Settings, inventory: Inventory, server_id: int, keep: Ke
     for backup, rules, left_alone in reversed(ruled):
         if left_alone:
             items.append(PruneItem(backup=backup, reason=left_alone, fate="leave"))
-        elif kept_by := ", ".join(rules) or _kept_by(settings, inventory, backup, going):
+        elif kept_by := _needed(inventory, backup) or ", ".join(rules) or _kept_by(settings, inventory, backup, going):
             items.append(PruneItem(backup=backup, reason=kept_by, fate="keep"))
         else:
             items.append(PruneItem(backup=backup, reason="", fate="delete"))
@@ -218,12 +218,16 @@ def judge_all(settings: Settings, inventory: Inventory, server_id: int, keep: Ke
     return tuple(reversed(items))
 
 
-def _kept_by(settings: Settings, inventory: Inventory, backup: Backup, going: Container[int]) -> str:
-    """Why a backup stays that no keep rule keeps: a restore needs it, or an operator's rule; empty if it goes."""
+def _needed(inventory: Inventory, backup: Backup) -> str:
+    """Which restore needs a backup, whatever the keep rules say; empty if none does."""
     if restore := inventory.ways_back.get(backup.id):
         return f"the way back from {restore}"
-    if restore := inventory.sources.get(backup.id):
-        return f"{restore} puts it back"
+    restore = inventory.sources.get(backup.id)
+    return f"{restore} puts it back" if restore else ""
+
+
+def _kept_by(settings: Settings, inventory: Inventory, backup: Backup, going: Container[int]) -> str:
+    """Which rule of the operator's keeps a backup that nothing else keeps; empty if it goes."""
     try:
         check_delete(settings, backup, inventory, going)
     except PolicyDeniedError as rule:

@@ -24,6 +24,7 @@ from mcp_backups.models import (
     ServerName,
 )
 from mcp_backups.operations import OPEN, follow
+from mcp_backups.settings import Settings
 from mcp_backups.text import got, stamp, time_told
 from mcp_backups.tools.answers import cell, fitted, operation_answer, row
 from mcp_backups.tools.observation import AccountObservation, observe_for
@@ -96,10 +97,8 @@ async def list_backups(
     # A name is looked up among all backups, lest it fit one server among the manual ones and another among all.
     asked_type = "" if server_name or backup_type == "any" else backup_type
     observed = await observe_for(call.context, server_id, asked_type, servers_anew=bool(server_name))
-    begin, end = _span(created_after, created_before, observed.now)
-    server_id = observed.server_meant(server_id, server_name)
-    of_it = (each for each in observed.backups.rows if server_id in (0, each.server_id))
-    fitting = (each for each in of_it if _fits(each, backup_type, status) and begin <= each.created_at < end)
+    span, server_id = _span(created_after, created_before, observed.now), observed.server_meant(server_id, server_name)
+    fitting = (each for each in observed.backups.rows if _fits(each, server_id, backup_type, status, span))
     rows = sorted(fitting, key=_place, reverse=order == "newest")
     rest = [backup for backup in rows if not after or _follows(_place(backup), after, order)]
 
@@ -116,13 +115,16 @@ async def list_backups(
             order=None if order == "newest" else order,
             next_cursor=_cursor(shown[-1], filters) if len(rest) > len(shown) else "",
             defaults=defaults,
-            backups=[
-                flagged(row(each, observed.now, defaults), observed.flags(each, call.context.settings))
-                for each in shown
-            ],
+            backups=_rows(shown, observed, call.context.settings, defaults),
         )
 
     return fitted(page, page_text, min(limit, len(rest)))
+
+
+def _rows(
+    shown: list[Backup], observed: AccountObservation, settings: Settings, defaults: dict[str, str]
+) -> list[BackupRow]:
+    return [flagged(row(each, observed.now, defaults), observed.flags(each, settings)) for each in shown]
 
 
 def _asked(server_id: int, observed: AccountObservation) -> ServerName | None:
@@ -221,7 +223,11 @@ def _place(backup: Backup) -> tuple[datetime, int]:
     return backup.created_at, backup.id
 
 
-def _fits(backup: Backup, backup_type: str, status: str) -> bool:
+def _fits(backup: Backup, server_id: int, backup_type: str, status: str, span: tuple[datetime, datetime]) -> bool:
+    """Whether a backup is one that was asked for; of any server for 0."""
+    begin, end = span
+    if server_id not in (0, backup.server_id) or not begin <= backup.created_at < end:
+        return False
     if backup_type not in ("any", backup.type) and backup.type != UNREADABLE:
         return False
     if status == "other":

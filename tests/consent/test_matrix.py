@@ -116,9 +116,13 @@ def check(cell: Cell, answer: Answer, asked: list[str], effects: int) -> None:
     assert effects == (expected == DONE or (expected == ASKED and reply == "accept"))
     if effects:
         by = "person" if expected == ASKED else "plan" if cell.how == WITH_PLAN else "flag"
-        assert (answer.data["changed"], answer.approved_by) == ("done", by)
+        assert (answer.data["changed"], answer.approved_by) == (
+            "started" if answer.status == "accepted" else "done",
+            by,
+        )
     elif expected in {PLAN, WAITS}:
         assert answer.status == ("needs_confirmation" if expected == PLAN else "needs_approval")
     else:
         assert answer.code == "declined"
-        assert "Nothing was changed. Do not try again unless the user asks for it." in answer.text
+        assert "Do not try again unless the user asks for it." in answer.text
+        assert "Nothing was changed." in answer.text

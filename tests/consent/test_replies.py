@@ -21,10 +21,7 @@ AgentOf = Callable[..., AbstractAsyncContextManager[Session]]
 
 NOT_AGAIN = "Nothing was changed. Do not try again unless the user asks for it."
 BY_ITSELF = "A client without a person at it does so by itself."
-TELL = (
-    "Nothing was changed. Tell the user what came back, and show them the facts of the plan; do not try again unless "
-    "they ask for it."
-)
+TELL = "Nothing was changed. Tell the user what came back. Do not try again unless the user asks for it."
 NOT_CONFIRMED = f"declined: The question was answered, and the answer did not confirm it. {TELL}"
 BLANK = (
     "declined: The client says that the user accepted, but passed on nothing of what they filled in: "
@@ -210,8 +207,8 @@ async def test_a_no_is_recorded_and_the_same_plan_cannot_be_confirmed_any_more(
         await agent.call("delete_backup", backup_id=499, confirm=True, operation_id=plan.operation)
         user.action, user.content = "accept", {"delete": True}
         answer = await agent.call("delete_backup", backup_id=499, confirm=True, operation_id=plan.operation)
-    assert answer.text.startswith("declined: The user was asked, and said no. Nothing was changed.")
-    assert answer.data["next_step"] == "Do not try again unless the user asks for it."
+    assert answer.text.startswith("declined: The client answered no to the question. ")
+    assert answer.data["next_step"].endswith("Do not try again unless the user asks for it.")
     assert (len(user.asked), emulator.count("DELETE")) == (1, 0)
     (operation,) = recorded(make_settings().state_dir)
     assert (operation.status, operation.approved_by) == ("declined", "")

@@ -153,12 +153,12 @@ async def test_a_way_back_of_which_nothing_certain_is_known_is_not_told_to_be_on
     bench.spoil(on_delete(NEVER_ARRIVED), on_get(DOWN, None, 1))
     assert (await bench.agent.call("delete_backup", **confirmation)).code == "outcome_unknown"
     bench.emulator.clear_faults()
-    assert (await bench.agent.call("get_operation", operation_id=restore)).data["undo"] is None
+    assert (await bench.agent.call("get_operation", operation_id=restore)).undo == ""
     bench.clock.advance(minutes=31)
     plan = await bench.agent.call("delete_backup", backup_id=NEXT)
     assert plan.data["facts"]["way_back_of"] == restore
     bench.clock.advance(hours=23)
-    assert (await bench.agent.call("get_operation", operation_id=restore)).data["undo"] is None
+    assert (await bench.agent.call("get_operation", operation_id=restore)).undo == ""
     bench.clock.advance(minutes=29)
     failed = await bench.agent.call("get_operation", operation_id=confirmation["operation_id"])
     assert failed.status == "failed"
@@ -243,7 +243,7 @@ async def test_a_restore_that_loses_its_ledger_tells_that_its_safety_backup_was_
     confirmation = await bench.plan("restore_server", server_id=WEB, backup_id=SOURCE)
     bench.spoil(on_post(Fault.edited(lambda _: lose_ledger(bench))))
     answer = await bench.agent.call("restore_server", **confirmation)
-    assert (answer.code, "The change was made." in answer.text) == ("ledger_unavailable", True)
+    assert (answer.code, "The change was started." in answer.text) == ("ledger_unavailable", True)
     assert NEXT in bench.emulator.fleet.backups
 
 

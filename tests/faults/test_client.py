@@ -194,7 +194,7 @@ async def test_the_words_of_strangers_stay_in_the_fields_for_them(bench: Bench, 
             assert len(text) <= 200
         assert listed.data["total"] == 18
         shown, more = listed.data["returned"], bool(listed.data.get("next_cursor", ""))
-        assert len(listed.text.splitlines()) == 3 + shown + more
+        assert len(listed.text.splitlines()) == 4 + shown + more
         assert all(line.isprintable() for answer in (listed, planned) for line in answer.text.splitlines())
         assert "EVIL" not in str(planned.data | {"backup": None, "server": None})
         ours, _, quoted = refused.text.partition(" VPS.org said: ")

@@ -127,7 +127,7 @@ async def test_where_only_a_person_consents_what_another_process_took_for_consen
         await one.agent.call("restore_server", **confirmation)
         one.clock.advance(minutes=5)
         answer = await two.agent.call("restore_server", **confirmation)
-        assert (answer.code, emulator.fleet.restores) == ("declined", [])
+        assert (answer.code, emulator.fleet.restores) == ("confirmation_expired", [])
 
 
 @pytest.mark.parametrize("tool", ["list_backups", "check_backups"])
@@ -286,5 +286,5 @@ async def test_no_way_back_is_told_once_it_is_gone(bench: Bench, by: str) -> Non
         bench.emulator.fleet.delete_backup(safety)
     for tool, arguments in (("get_operation", {"operation_id": restored.operation}), ("restore_server", confirmation)):
         told = await bench.agent.call(tool, **arguments)
-        assert (told.undo is None) is (by != "nobody")
+        assert (told.undo == "") is (by != "nobody")
         assert told.data["facts"]["can_be_undone"] is (by == "nobody")

@@ -322,7 +322,7 @@ async def test_a_person_who_did_not_agree_to_this_very_plan_has_declined_it(
     with pytest.raises(DeclinedError) as no:
         await answered(context, ids.get(named, named), Somebody(reply, ids.get(about, about)))
     assert no.value.what == what
-    assert no.value.next_step.startswith("Tell the user" if what == NO else "Do not try again")
+    assert no.value.next_step.startswith("Tell the user" if what in {NO, LATE} else "Do not try again")
     assert emulator.count("DELETE") == 0
 
 

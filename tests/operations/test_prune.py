@@ -276,7 +276,7 @@ async def test_a_prune_keeps_what_its_rules_would_keep_by_then_and_tells_what_wa
     deletes = [each for each in found if each]
     assert [(each.backup_id, outcome(each), each.error) for each in deletes] == [
         (497, "gone", f"Backup 497 is gone since the plan {plan.id} was made."),
-        (496, "not deleted", "Backup 496 would stay by now (keep-last 1), unlike when the plan was made."),
+        (496, "not deleted", "Backup 496 would be kept by now (keep-last 1), unlike when the plan was made."),
     ]
     assert emulator.count("DELETE") == 0
 

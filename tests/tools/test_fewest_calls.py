@@ -135,13 +135,14 @@ async def test_read_only_hides_the_tools_that_write_and_says_so(agent_with: Agen
 
 
 POLICIES: list[tuple[dict[str, Any], str]] = [
-    ({}, "at least 1 proven backup; at most 10 deletes an hour and 30 a day; at most 1 restore of a server an hour"),
+    ({}, "at most 30 new backups an hour; at most 1 restore of a server an hour, and its undo, once."),
     ({"keep_min": 3}, "at least 3 proven backups"),
     ({"protected_servers": {1, 2}}, "nothing of these servers is deleted or restored: 1, 2."),
     ({"protected_backups": set(range(1, 8))}, "these backups are not deleted: 1, 2, 3, 4, 5 and 2 more."),
     ({"servers": {7}}, "only these servers may be changed: 7."),
     ({"require_safety_backup": True}, "no restore without a safety backup"),
-    ({"approval": "human"}, "Only a person's answer"),
+    ({"approval": "human"}, "The user is asked where the client can ask; else somebody outside this chat decides."),
+    ({"approval": "operator"}, "Somebody outside this chat decides on each plan."),
     ({"approval": "plan"}, "confirm=true counts with a plan's operation_id."),
 ]
 

@@ -159,7 +159,7 @@ def _backups_view(step: Step) -> RenderableType:
 def _report_view(step: Step) -> RenderableType:
     """A line a server, and below it what is wrong."""
     usual = step["others_verdict"]
-    rows = [*step["servers"], *step["others"]]
+    rows = [*step["servers"], *(step["others"] or [])]
     names = [row.get("server", str(row["server_id"])) for row in rows]
     verdicts = [toned(row.get("verdict", usual)) for row in rows]
     lines: list[RenderableType] = [Text(step["summary"])]
@@ -185,7 +185,7 @@ def _table(*names: str, numbers: Sequence[str]) -> Table:
 def _operation_view(step: Step) -> RenderableType:
     """The status and the sentence, then what of the rest this step is about."""
     told = [toned(step["status"]), Text.assemble(("changed:", "dim"), f" {step['changed']}")]
-    if step["approved_by"] not in {"", "not_required"}:
+    if step["approved_by"] not in {None, "not_required"}:
         told.append(Text.assemble(("approved by:", "dim"), f" {step['approved_by']}"))
     if step["replayed"]:
         told.append(Text("replayed", style=f"bold {ACCENT}"))

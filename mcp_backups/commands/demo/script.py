@@ -49,7 +49,7 @@ async def _check(agent: Agent, backups: int) -> list[AnswerRow]:
             moral="One call for the whole fleet: what needs attention, why, and what to restore each server to.",
         )
     )
-    return [*checked["servers"], *checked["others"]]
+    return [*checked["servers"], *(checked["others"] or [])]
 
 
 async def _create(agent: Agent, server_id: int) -> None:
@@ -84,7 +84,7 @@ async def _oldest(agent: Agent, server: str) -> AnswerRow:
             title=f"Find an old backup of {server}",
             tool="list_backups",
             arguments={"server_name": server, "backup_type": "manual"},
-            expected={"complete": True, "next_cursor": ""},
+            expected={"complete": True, "next_cursor": None},
             moral="By name and type. The agent takes its ids from answers, and guesses none.",
         )
     )
@@ -111,7 +111,7 @@ async def _delete(agent: Agent, unwanted: AnswerRow) -> None:
             title="The user agrees: delete it",
             tool="delete_backup",
             arguments=confirmed,
-            expected=same | {"replayed": False},
+            expected=same | {"replayed": None},
             pictured=True,
             moral="Deleted, and seen to be gone.",
             shown=("facts.evidence",),

@@ -50,7 +50,7 @@ class Step:
     def rows(self) -> list[AnswerRow]:
         """The backups of a list, newest first, each with what it left out because most rows share it."""
         return [
-            self.structured["defaults"] | {name: value for name, value in row.items() if value is not None}
+            self.structured.get("defaults", {}) | {name: value for name, value in row.items() if value is not None}
             for row in self.structured["backups"]
         ]
 
