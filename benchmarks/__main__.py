@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.calls import call_figures, emulated_account, plan_figures
+from benchmarks.crowd import crowd_figures
 from benchmarks.http import http_figures
 from benchmarks.ledger import ledger_figures
 from benchmarks.measure import Figure
@@ -37,15 +38,22 @@ def main() -> int:
 
 
 def _smoke() -> list[Figure]:
-    return _measure(starts=2, calls=4, memory=(20, 40), growth=(100, 2), operations=200)
+    return _measure(starts=2, calls=4, memory=(20, 40), growth=(100, 2), operations=200, crowd=(40, 10, 20))
 
 
 def _full() -> list[Figure]:
-    return _measure(starts=20, calls=200, memory=(1_000, 10_000), growth=(10_000, 10), operations=50_000)
+    return _measure(
+        starts=20, calls=200, memory=(1_000, 10_000), growth=(10_000, 10), operations=50_000, crowd=(1_100, 200, 2_000)
+    )
 
 
 def _measure(
-    starts: int, calls: int, memory: tuple[int, int], growth: tuple[int, int], operations: int
+    starts: int,
+    calls: int,
+    memory: tuple[int, int],
+    growth: tuple[int, int],
+    operations: int,
+    crowd: tuple[int, int, int],
 ) -> list[Figure]:
     with TemporaryDirectory() as name, emulated_account() as environment:
         folder = Path(name)
@@ -56,6 +64,7 @@ def _measure(
         figures += anyio.run(call_figures, environment, calls)
         figures += plan_figures(environment, calls)
         figures += http_figures(environment, calls)
+        figures += anyio.run(crowd_figures, environment, *crowd, calls)
         figures += memory_figures(environment, *memory)
         make_year(folder / "year", operations)
         figures += year_figures(folder / "year", operations, max(2, starts // 4))

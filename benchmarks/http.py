@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from benchmarks.measure import Figure, figure
 from benchmarks.process import server_process
+from mcp_backups.access import local_token
 
 _MOST = 1.5
 _IN_A_ROUND = 10
@@ -70,9 +71,9 @@ def _connected(address: str) -> Iterator[tuple[socket.socket, IO[bytes]]]:
             yield connection, answers
 
 
-def _request(address: str) -> bytes:
+def _request(address: str, token: str) -> bytes:
     parts, body = urlsplit(address), json.dumps(_CALL).encode()
-    told = _HEADERS | {"Host": parts.netloc, "Content-Length": str(len(body))}
+    told = _HEADERS | {"Host": parts.netloc, "Content-Length": str(len(body)), "Authorization": f"Bearer {token}"}
     head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
     return f"POST {parts.path} HTTP/1.1\r\n{head}\r\n".encode() + body
 
@@ -92,7 +93,7 @@ def http_figures(environment: dict[str, str], times: int) -> list[Figure]:
     its: list[float] = []
     with _served(environment) as address, server_process("mcp_backups", environment) as stdio:
         stdio.call("list_backups")  # by then all is loaded; a connection is kept for 5 s without a request
-        request = _request(address)
+        request = _request(address, local_token(Path(environment["MCP_BACKUPS_STATE_DIR"])))
         with _connected(address) as (connection, answers):
             for _ in range(max(3, times // _IN_A_ROUND)):
                 samples = []

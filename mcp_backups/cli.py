@@ -12,13 +12,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mcp_backups import __version__
-from mcp_backups.commands.usage import EXITS, HELP, count, hours, metrics_file, ping_url, port, seconds
+from mcp_backups.commands.usage import (
+    DEFAULT_ADDRESS,
+    EXITS,
+    HELP,
+    count,
+    hours,
+    metrics_file,
+    ping_url,
+    port,
+    seconds,
+)
 from mcp_backups.errors import BackupsError, ConfigError
 from mcp_backups.logs import LineFormatter
 from mcp_backups.text import visible
 
 if TYPE_CHECKING:
     from mcp_backups.ledger import Ledger
+    from mcp_backups.metrics import Prometheus
     from mcp_backups.operations import Operation
 
 _EXIT_CONFIG = 2
@@ -77,6 +88,7 @@ def _parser() -> "_Parser":
     _add_servers(commands)
     _add_checks(commands)
     _add_approvals(commands)
+    _add_tokens(commands)
     _add_records(commands)
     return parser
 
@@ -90,8 +102,12 @@ def _command(commands: "argparse._SubParsersAction[_Parser]", name: str) -> "_Pa
 def _add_servers(commands: "argparse._SubParsersAction[_Parser]") -> None:
     serve = _command(commands, "serve")
     serve.add_argument("--http", action="store_true", help="over Streamable HTTP instead of standard input and output")
-    serve.add_argument("--host", default="127.0.0.1", help="address on this machine; 127.0.0.1 by default")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 127.0.0.1 by default")
     serve.add_argument("--port", type=port, default=8765, help="port, 8765 by default; 0 takes a free one")
+    serve.add_argument("--socket", type=Path, metavar="FILE", help="a Unix socket instead, for a proxy in front")
+    serve.add_argument(
+        "--log-format", choices=["text", "json"], default="text", help="of the log on standard error; text by default"
+    )
     serve.add_argument("--sandbox", action="store_true", default=argparse.SUPPRESS, help="serve an emulated account")
     serve.set_defaults(run=_serve)
 
@@ -131,6 +147,9 @@ def _add_checks(commands: "argparse._SubParsersAction[_Parser]") -> None:
     config.add_argument(
         "--sandbox", action="store_true", default=argparse.SUPPRESS, help="for a server on an emulated account"
     )
+    config.add_argument(
+        "--http", nargs="?", const=DEFAULT_ADDRESS, default="", metavar="URL", help="for one that serves over HTTP"
+    )
     config.set_defaults(run=_config)
 
 
@@ -158,9 +177,22 @@ def _add_approvals(commands: "argparse._SubParsersAction[_Parser]") -> None:
     console.set_defaults(run=_console)
 
 
+def _add_tokens(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    tokens = _command(commands, "tokens").add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add = _command(tokens, "add")
+    add.add_argument("name", help="who it is for")
+    add.add_argument("--role", choices=["read", "write", "destroy"], required=True, help="what they may do")
+    add.set_defaults(run=_add_token)
+    _command(tokens, "list").set_defaults(run=_list_tokens)
+    remove = _command(tokens, "remove")
+    remove.add_argument("name", help="who it was for")
+    remove.set_defaults(run=_remove_token)
+
+
 def _add_records(commands: "argparse._SubParsersAction[_Parser]") -> None:
     operations = _command(commands, "operations")
     operations.add_argument("--limit", type=count, default=20, help="how many, 20 by default")
+    operations.add_argument("--principal", metavar="NAME", help="only what this one asked for over HTTP")
     operations.add_argument("--json", action="store_true", help="print JSON lines")
     operations.set_defaults(run=_operations)
     settle = _command(operations.add_subparsers(title="commands", metavar="COMMAND"), "settle")
@@ -197,7 +229,7 @@ def _serve(options: argparse.Namespace) -> None:
     from mcp_backups.settings import load_settings
 
     settings = load_settings()
-    configure_logging(settings.log_level, *settings.secrets)
+    configure_logging(settings.log_level, *settings.secrets, as_json=getattr(options, "log_format", "") == "json")
     is_http = getattr(options, "http", False)
     opened = None
     if not is_http:
@@ -216,16 +248,26 @@ def _serve(options: argparse.Namespace) -> None:
         serve_stdio,
     )
 
-    context: OpenContext = partial(open_context, settings)
+    metrics = _metrics() if is_http else None
+    context: OpenContext = partial(open_context, settings, meter=metrics)
     key: GetKey = partial(sealing_key, settings.state_dir, settings.key_file)
     if options.sandbox:
-        context, key = partial(open_sandbox_context, settings, options.backup_seconds), lambda: None
+        context, key = partial(open_sandbox_context, settings, options.backup_seconds, metrics), lambda: None
     gc.freeze()
     gc.enable()
     if is_http:
-        anyio.run(serve_http, settings, context, options.host, options.port, key)
+        anyio.run(serve_http, settings, context, options.host, options.port, options.socket, key, metrics)
     else:
         anyio.run(serve_stdio, context, key, opened)
+
+
+def _metrics() -> "Prometheus | None":
+    from mcp_backups.metrics import Prometheus
+
+    try:
+        return Prometheus()
+    except ImportError:  # it is an extra
+        return None
 
 
 def _sandbox(options: argparse.Namespace) -> None:
@@ -276,7 +318,32 @@ def _config(options: argparse.Namespace) -> int:
         token_in_file=options.token_in_file,
         sandbox=options.sandbox,
         name=options.name,
+        http=options.http,
     )
+
+
+def _add_token(options: argparse.Namespace) -> None:
+    from mcp_backups.commands.tokens import add
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "tokens")
+    add(load_settings().state_dir, options.name, options.role)
+
+
+def _list_tokens(options: argparse.Namespace) -> None:
+    from mcp_backups.commands.tokens import show
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "tokens")
+    show(load_settings().state_dir)
+
+
+def _remove_token(options: argparse.Namespace) -> None:
+    from mcp_backups.commands.tokens import remove
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, "tokens")
+    remove(load_settings().state_dir, options.name)
 
 
 def _refuse_sandbox(options: argparse.Namespace, command: str) -> None:
@@ -347,7 +414,7 @@ def _operations(options: argparse.Namespace) -> int:
     from mcp_backups.settings import load_settings
 
     _refuse_sandbox(options, "operations")
-    return show_operations(load_settings(), options.limit, as_json=options.json)
+    return show_operations(load_settings(), options.limit, as_json=options.json, principal=options.principal)
 
 
 def _settle(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Whether files and folders are this user's own: who can read the token, and who could put another ledger in place."""
+"""Files and folders that are this user's own: who can read a secret, and who could put another ledger in place."""
 
 import os
 import stat
@@ -59,3 +59,14 @@ def folder_fault(folder: Path) -> str:
         "can be written to by others (chmod go-w takes that right away)": not missing and status.st_mode & others,
     }
     return next((words for words, holds in faults.items() if holds), "")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """A file that is for its owner alone, and whole and on disk before it has its name."""
+    fresh = path.with_name(f"{path.name}.fresh")
+    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
+    with os.fdopen(file, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(file)
+    fresh.replace(path)

@@ -21,12 +21,13 @@ from mcp_types import (
 from mcp_types import Tool as ToolDefinition
 
 from mcp_backups import __version__
-from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError
+from mcp_backups.access import Principal, Role, caller
+from mcp_backups.errors import BackupsError, InternalError, InvalidArgumentError, PolicyDeniedError
 from mcp_backups.instructions import instructions
 from mcp_backups.ledger import KEY_BYTES
 from mcp_backups.operations import Context
 from mcp_backups.settings import Settings
-from mcp_backups.tools import TOOLS, Tool, ToolCall
+from mcp_backups.tools import TOOLS, Safety, Tool, ToolCall
 from mcp_backups.tools.asking import PATIENCE, ClientUser, Patience, QuestionPendingError, Seal
 from mcp_backups.tools.boundary import RequestContext, name_the_fault
 from mcp_backups.tools.completion import complete
@@ -52,6 +53,8 @@ _A_MINUTE = CacheHint(ttl_ms=60_000, scope="private")
 """Over HTTP a server of another version, or with other rules, may answer after that."""
 
 _BY_NAME = {tool.name: tool for tool in TOOLS}
+
+_ROLES: dict[Safety, Role] = {"reads": "read", "writes": "write", "destroys": "destroy"}
 
 
 def tools_for(*, read_only: bool) -> tuple[Tool, ...]:
@@ -123,37 +126,64 @@ def definition(tool: Tool) -> ToolDefinition:
     )
 
 
+def role_for(tool: str) -> Role:
+    """What a principal needs to call a tool; `read` for one that there is not."""
+    return _ROLES[_BY_NAME[tool].safety] if tool in _BY_NAME else "read"
+
+
 async def _list_tools(
-    _: RequestContext, __: PaginatedRequestParams | None, *, told: tuple[Tool, ...]
+    context: RequestContext, _: PaginatedRequestParams | None, *, told: tuple[Tool, ...]
 ) -> ListToolsResult:
-    return ListToolsResult(tools=[definition(tool) for tool in told])
+    principal = caller(context.request)
+    # Who logs in sees all of them, since the client then asks for the scope that a call lacks.
+    shown = [tool for tool in told if not principal.is_fixed or principal.may(role_for(tool.name))]
+    return ListToolsResult(tools=[definition(tool) for tool in shown])
 
 
 async def _call_tool(
     context: RequestContext, params: CallToolRequestParams, *, patience: Patience, seal: Seal
 ) -> CallToolResult | InputRequiredResult:
+    clock, meter = context.lifespan_context.clock, context.lifespan_context.meter
+    began = clock.ticks()
+    result, outcome = await _called(context, params, patience, seal)
+    tool = params.name if params.name in _BY_NAME else "unknown"
+    meter.called(tool, outcome)
+    log.info("%s: %s, %.0f ms", tool, outcome, (clock.ticks() - began) * 1000)
+    return result
+
+
+async def _called(
+    context: RequestContext, params: CallToolRequestParams, patience: Patience, seal: Seal
+) -> tuple[CallToolResult | InputRequiredResult, str]:
+    """The result of a call, and its outcome in a word."""
     try:
         tool = _named(params.name)
+        principal = caller(context.request)
+        _check_role(principal, tool)
         user = ClientUser(context, params, patience, seal)
         answer = await tool(
             ToolCall(
-                context.lifespan_context.for_a_call(), context.session.report_progress, user, partial(_stands, context)
+                context.lifespan_context.for_a_call(principal.name),
+                context.session.report_progress,
+                user,
+                partial(_stands, context),
             ),
             params.arguments or {},
         )
         text = tool.text(answer)
     except QuestionPendingError as pending:
-        return pending.result
+        return pending.result, "asked"
     except BackupsError as error:
-        log.info("%s: %s", params.name, error.code)
-        return _error(error)
+        return _error(error), error.code
     except Exception:
         # The boundary: whatever else goes wrong, only our own words reach the model.
         log.exception("%s failed", params.name)
         what = "Something went wrong in this server."
         is_harmless = params.name in _BY_NAME and _BY_NAME[params.name].safety == "reads"
-        return _error(InternalError(what) if is_harmless else InternalError(what, _LOOK, changed="unknown"))
-    return CallToolResult(content=[TextContent(text=text)], structured_content=answer.model_dump(mode="json"))
+        fault = InternalError(what) if is_harmless else InternalError(what, _LOOK, changed="unknown")
+        return _error(fault), fault.code
+    result = CallToolResult(content=[TextContent(text=text)], structured_content=answer.model_dump(mode="json"))
+    return result, getattr(answer, "status", "ok")
 
 
 async def _stands(context: RequestContext) -> bool:
@@ -166,6 +196,13 @@ def _named(name: str) -> Tool:
     if name not in _BY_NAME:
         raise InvalidArgumentError("There is no tool of that name.", f"Call one of {', '.join(_BY_NAME)}.")
     return _BY_NAME[name]
+
+
+def _check_role(principal: Principal, tool: Tool) -> None:
+    needed = role_for(tool.name)
+    if not principal.may(needed):
+        may = "look, and make backups" if principal.may("write") else "look"
+        raise PolicyDeniedError(f"This client may only {may}; {tool.name} is beyond that.")
 
 
 def _error(error: BackupsError) -> CallToolResult:

@@ -130,6 +130,27 @@ class Settings(BaseModel):
         default=None,
         description="File that holds the installation's key, 32 random bytes or more; else one is made in that folder.",
     )
+    http_url: str = Field(
+        default="",
+        description="Where clients from other machines reach it, through a proxy: such as https://backups.example.com.",
+    )
+    http_hosts: Names = Field(default=frozenset(), description="More that the Host header of a request may be.")
+    http_origins: Names = Field(default=frozenset(), description="More that the Origin header may be.")
+    oauth_issuer: str = Field(
+        default="",
+        description="The authorization server whose tokens count over HTTP, exactly as it names itself.",
+    )
+    oauth_audience: str = Field(
+        default="", max_length=1000, description="For whom its tokens must be; the address of /mcp if it is not set."
+    )
+    principal_claim: str = Field(
+        default="sub",
+        pattern=r"^[A-Za-z0-9_:/.-]{1,100}$",
+        description="The claim of its tokens that tells who somebody is.",
+    )
+    http_secret_file: Location | None = Field(
+        default=None, description="File of the secret that the proxy sends as X-Mcp-Backups-Secret; for a TCP port."
+    )
     fast_start: Flag = Field(
         default=True, description="Answer the beginning of a session over standard input before all is loaded."
     )
@@ -154,6 +175,23 @@ class Settings(BaseModel):
         if fault := _token_fault(value):
             raise ValueError(fault)
         return SecretStr(value)
+
+    @field_validator("http_url")
+    @classmethod
+    def _check_http_url(cls, url: str) -> str:
+        if not url:
+            return url
+        origin = cls._check_url(url).lower()
+        require(origin.startswith("https://"), "must be https: the proxy does TLS")
+        require(not urlsplit(origin).path, "must end after the host and port")
+        return origin
+
+    @field_validator("oauth_issuer")
+    @classmethod
+    def _check_issuer(cls, url: str) -> str:
+        if url:
+            cls._check_url(url)
+        return url  # exactly as it stands: with or without a slash at its end are two issuers
 
     @field_validator("vps_api_url")
     @classmethod

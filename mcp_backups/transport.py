@@ -16,6 +16,7 @@ from mcp_backups.api import Connect, VpsClient, client_for
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import BackupsError
 from mcp_backups.ledger import Ledger, Liveness, installation_key
+from mcp_backups.metrics import Meter, Prometheus, Unmetered
 from mcp_backups.notify import keep_told, through_apprise
 from mcp_backups.operations import Context, Operation
 from mcp_backups.operations.reconcile import settle_left_open
@@ -32,7 +33,10 @@ _GRACE_SECONDS = 25.0
 
 @asynccontextmanager
 async def open_idle_context(
-    settings: Settings, clock: Clock | None = None, connect: Connect = VpsClient
+    settings: Settings,
+    clock: Clock | None = None,
+    connect: Connect = VpsClient,
+    meter: Meter | None = None,
 ) -> AsyncIterator[Context]:
     """Everything that operations work with, on the account that the settings name; nothing goes on by itself.
 
@@ -40,13 +44,14 @@ async def open_idle_context(
         settings: The account and the policy.
         clock: Where time comes from; the machine's if none is given.
         connect: Makes the client, from its address, token and clock.
+        meter: Is told of what goes on.
     """
-    clock = clock or system_clock()
+    clock, meter = clock or system_clock(), meter or Unmetered()
     ledger = Ledger(settings.state_dir, Operation, clock.wall, settings.key_file)
     liveness = Liveness(settings.state_dir)
     try:
-        async with client_for(settings, clock, connect) as api:
-            yield Context(settings, api, ledger, liveness, clock, ACTIONS)
+        async with client_for(settings, clock, connect, meter.asked) as api:
+            yield Context(settings, api, ledger, liveness, clock, ACTIONS, meter=meter)
     finally:
         liveness.leave()
         ledger.close()
@@ -54,11 +59,14 @@ async def open_idle_context(
 
 @asynccontextmanager
 async def open_context(
-    settings: Settings, clock: Clock | None = None, connect: Connect = VpsClient
+    settings: Settings,
+    clock: Clock | None = None,
+    connect: Connect = VpsClient,
+    meter: Meter | None = None,
 ) -> AsyncIterator[Context]:
     """The same for a server; in the background it looks what was left open before, and tells people what is new."""
     async with (
-        open_idle_context(settings, clock, connect) as context,
+        open_idle_context(settings, clock, connect, meter) as context,
         anyio.create_task_group() as background,
     ):
         background.start_soon(settle_left_open, context)
@@ -69,7 +77,9 @@ async def open_context(
 
 
 @asynccontextmanager
-async def open_sandbox_context(settings: Settings, backup_seconds: float) -> AsyncIterator[Context]:
+async def open_sandbox_context(
+    settings: Settings, backup_seconds: float, meter: Meter | None = None
+) -> AsyncIterator[Context]:
     """The same on a sandbox of its own, with a ledger of its own that ends with it: no budget is used up by play."""
     from mcp_backups.sandbox import Emulator  # noqa: PLC0415 - the real server never needs it
 
@@ -84,7 +94,7 @@ async def open_sandbox_context(settings: Settings, backup_seconds: float) -> Asy
             "key_file": None,
             "notify": (),
         }
-        yield await stack.enter_async_context(open_context(settings.model_copy(update=here)))
+        yield await stack.enter_async_context(open_context(settings.model_copy(update=here), meter=meter))
 
 
 async def serve_stdio(context: OpenContext, key: GetKey = lambda: None, opened: Opened | None = None) -> None:
@@ -125,23 +135,31 @@ async def _end_on_signal(serving: anyio.CancelScope, closed: anyio.Event) -> Non
 
 
 async def serve_http(
-    settings: Settings, context: OpenContext, host: str, port: int, key: GetKey = lambda: None
+    settings: Settings,
+    context: OpenContext,
+    host: str,
+    port: int,
+    unix: Path | None = None,
+    key: GetKey = lambda: None,
+    metrics: Prometheus | None = None,
 ) -> None:
-    """Serve any number of clients over Streamable HTTP on this machine, until a signal comes; see `web.serve`.
+    """Serve any number of clients over Streamable HTTP until a signal comes; see `web.serve`.
 
     Args:
-        settings: The policy that clients are told of.
+        settings: The policy, who is let in, and how clients reach it.
         context: What the tools work with.
-        host: A loopback address or `localhost`.
+        host: A loopback address or `localhost`; another one behind a proxy.
         port: 0 for a free one; the address is told on standard error.
+        unix: The file of a Unix socket to listen on instead, behind a proxy.
         key: Gets what seals questions to the user, see `build_server`.
+        metrics: What is told at `/metrics`.
 
     Raises:
-        ConfigError: The host is not on this machine, or the port is taken.
+        ConfigError: It cannot be listened there, anybody who reaches it would be let in, or nobody could be.
     """
     from mcp_backups import web  # noqa: PLC0415 - serving over standard input and output never needs it
 
-    await web.serve(build_server(settings, context, sealing_key=key), host, port)
+    await web.serve(build_server(settings, context, sealing_key=key), settings, host, port, unix, metrics=metrics)
 
 
 def sealing_key(folder: Path, key_file: Path | None = None) -> bytes | None:

@@ -4,7 +4,7 @@ import anyio
 
 from tests.delete_path import functions_by_file
 
-FILES, FUNCTIONS = 37, 352
+FILES, FUNCTIONS = 39, 359
 """What is run through today; whoever needs fewer, lowers these."""
 
 

@@ -16,8 +16,8 @@ LAYERS = (
     {"errors", "text", "clock"},
     {"models", "private", "spelling"},
     {"values"},
-    {"settings", "health", "logs"},
-    {"retention", "instructions"},
+    {"settings", "access", "health", "logs"},
+    {"retention", "metrics", "instructions"},
     {"ledger"},
     {"api"},
     {"operations"},
@@ -37,7 +37,8 @@ EMULATOR = "sandbox"
 EMULATOR_USERS = {"transport", "commands", "cli"}
 
 ONLY_IN = {
-    "httpx2": {"api", "commands"},
+    "jwt": {"web"},
+    "httpx2": {"web", "api", "commands"},
     "mcp": {"server", "stdio", "web", "commands", "tools"},
     "mcp_types": {"server", "stdio", "commands", "tools"},
     "sqlite3": {"ledger"},
@@ -46,6 +47,7 @@ ONLY_IN = {
     "uvicorn": {"web", "console"},
     "starlette": {"web", "console"},
     "jinja2": {"console"},
+    "prometheus_client": {"metrics"},
     "rich": {"commands"},
     "apprise": {"notify"},
 }

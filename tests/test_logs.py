@@ -14,7 +14,7 @@ from rich.text import Text
 
 from mcp_backups.cli import main
 from mcp_backups.commands.terminal import open_console
-from mcp_backups.logs import LineFormatter, configure_logging
+from mcp_backups.logs import LineFormatter, SeldomFilter, configure_logging
 from tests.process import server_process
 
 HOSTILE = [
@@ -44,6 +44,29 @@ def logging_as_before() -> Iterator[None]:
     root.handlers, logging.raiseExceptions = before, raises
     root.setLevel(level)
     logging.getLogger("mcp_backups").setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "told"),
+    [
+        ("uvicorn.error", logging.WARNING, 3),
+        ("uvicorn.error", logging.ERROR, 300),
+        ("mcp_backups.web.gate", logging.WARNING, 3),
+        ("mcp_backups.web.messages", logging.WARNING, 3),
+        ("mcp_backups.operations.reconcile", logging.WARNING, 300),
+    ],
+)
+def test_what_strangers_cause_is_told_once_a_minute(name: str, level: int, told: int) -> None:
+    now = 0.0
+    seldom = SeldomFilter(lambda: now)
+    passed = 0
+    for number in range(100):
+        for text in ("refused a request to host %s", "Invalid HTTP request received.", "a third"):
+            passed += seldom.filter(logging.LogRecord(name, level, "", 0, text, (number,), None))
+        now += 0.5
+    assert passed == told
+    now += 60
+    assert seldom.filter(logging.LogRecord(name, level, "", 0, "a third", (), None))
 
 
 def is_plain(text: str) -> bool:

@@ -172,6 +172,7 @@ def find_repeat(
             each
             for each in made
             if each.arguments == arguments
+            and context.asked_for(each)
             and not (each.backup_id and each.backup_id in gone)
             and not (restored and restored.ago(now) < each.created.ago(now))
         ),

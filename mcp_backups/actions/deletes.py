@@ -212,6 +212,7 @@ def _delete_for(context: Context, entries: Entries, operation: Operation, item: 
             backup=item.backup,
             details=DeleteDetails(part_of=operation.id),
             policy=operation.policy,
+            principal=operation.principal,
             **operation.identity._asdict(),
             created=context.moment(),
         )

@@ -116,6 +116,15 @@ _log = logging.getLogger(__name__)
 _tracer = get_tracer("mcp_backups", __version__)
 
 
+OnAttempt = Callable[[str, str, float], None]
+"""Is told of each attempt: method and path without ids, a status or what went wrong, seconds."""
+
+
+def unheard(endpoint: str, outcome: str, seconds: float) -> None:
+    """Nobody is told."""
+    del endpoint, outcome, seconds
+
+
 class Attempts:
     """Carries requests out.
 
@@ -124,13 +133,16 @@ class Attempts:
         clock: Times the log, reads dates, and sleeps between attempts.
         jitter: From 0 up to 1, how much of each backoff is slept.
         deadline: Seconds for one request in all its attempts and waits.
+        asked: Is told of each attempt: endpoint, outcome, seconds.
 
     Attributes:
         clock_offset: How far VPS.org's clock was ahead of ours at its last answer; None if none told the time.
     """
 
-    def __init__(self, link: Link, clock: Clock, jitter: Callable[[], float], deadline: float) -> None:
-        self._link = link
+    def __init__(
+        self, link: Link, clock: Clock, jitter: Callable[[], float], deadline: float, asked: OnAttempt = unheard
+    ) -> None:
+        self._link, self._asked = link, asked
         self._clock = clock
         self._jitter = jitter
         self._deadline = deadline
@@ -186,7 +198,9 @@ class Attempts:
             outcome = _failed(call, cause_of(error, no_tunnel=no_tunnel), detail=_detail(error))
             ended = type(error).__name__
         finally:
-            _log.info("%s %s: %s, %.0f ms", call.method, call.path, ended, (self._clock.ticks() - started) * 1000)
+            seconds = self._clock.ticks() - started
+            _log.info("%s %s: %s, %.0f ms", call.method, call.path, ended, seconds * 1000)
+            self._asked(f"{call.method} {_template(call)}", ended, seconds)
             if ended.isdecimal():
                 span.set_attribute("http.response.status_code", int(ended))
             if not ended.startswith("2"):
@@ -243,7 +257,7 @@ def _span(call: ApiCall[ResultT], url: str, number: int) -> AbstractContextManag
         url: Where it goes.
         number: Which attempt it is, from 1.
     """
-    template = re.sub("[0-9]+", "{id}", call.path)
+    template = _template(call)
     attributes: dict[str, str | int] = {
         "http.request.method": call.method,
         "url.full": url,
@@ -262,6 +276,10 @@ def _span(call: ApiCall[ResultT], url: str, number: int) -> AbstractContextManag
         record_exception=False,
         set_status_on_exception=False,
     )
+
+
+def _template(call: ApiCall[ResultT]) -> str:
+    return re.sub("[0-9]+", "{id}", call.path)
 
 
 def _failed(call: ApiCall[ResultT], cause: Cause, *, foreign: bool = False, detail: str = "", said: str = "") -> Failed:

@@ -15,7 +15,7 @@ from mcp_backups.clock import Clock, Moment
 from mcp_backups.models import UNREADABLE, Account, Backup, Listing, Row, Server
 
 from . import bodies
-from .attempts import Attempts
+from .attempts import Attempts, OnAttempt, unheard
 from .bodies import Body, Page, RowReader
 from .call import ApiCall, ResultT
 from .classify import BodyUnreadableError, Lookup
@@ -49,6 +49,7 @@ class VpsClient:
         jitter: From 0 up to 1, how much of each backoff is waited.
         deadline: Seconds for one request in all its attempts.
         network: The way there; by default straight, with the certificates that the system trusts.
+        asked: Is told of each attempt: endpoint, outcome, seconds.
 
     Attributes:
         last_servers: The last complete list of servers that was read; None before the first.
@@ -63,10 +64,11 @@ class VpsClient:
         jitter: Callable[[], float] = random.random,
         deadline: float = 20.0,
         network: Network = _STRAIGHT,
+        asked: OnAttempt = unheard,
     ) -> None:
         # A quarter: a connection that cannot be made leaves time for the other attempts.
         self._link = Link(base_url, token, network, connect_seconds=deadline / 4)
-        self._attempts = Attempts(self._link, clock, jitter, deadline)
+        self._attempts = Attempts(self._link, clock, jitter, deadline, asked)
         self._clock = clock
         self._list_seconds = _LIST_DEADLINES * deadline
         self.last_servers: Listing[Server] | None = None
@@ -211,6 +213,7 @@ class VpsClient:
         return lambda: self._clock.ticks() < end
 
 
-def client_for(settings: Reaching, clock: Clock, connect: Connect = VpsClient) -> VpsClient:
+def client_for(settings: Reaching, clock: Clock, connect: Connect = VpsClient, asked: OnAttempt = unheard) -> VpsClient:
     """A client of the account that the settings name, over the network that they name."""
-    return connect(settings.vps_api_url, settings.vps_api_token, clock=clock, network=Network.of(settings))
+    network = Network.of(settings)
+    return connect(settings.vps_api_url, settings.vps_api_token, clock=clock, network=network, asked=asked)

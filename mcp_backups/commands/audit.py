@@ -122,16 +122,19 @@ def verify(settings: Settings) -> int:
     return 1 if fault else 0
 
 
-def show_operations(settings: Settings, limit: int, *, as_json: bool) -> int:
+def show_operations(settings: Settings, limit: int, *, as_json: bool, principal: str | None = None) -> int:
     """Print the last operations as they are now, newest first. Returns the exit code.
 
     Args:
         settings: Where the ledger is.
         limit: How many at most, 1 or more.
         as_json: Print JSON lines instead of a table.
+        principal: Only what this one asked for; None for all.
     """
     with open_for_audit(settings.state_dir, Operation, settings.key_file) as ledger:
-        operations = None if ledger is None else ledger.find(limit=limit)
+        operations = None
+        if ledger is not None:
+            operations = ledger.find(limit=limit, wanted=lambda each: principal in {None, each.principal})
     if operations is None:
         return _nothing_yet(sys.stderr if as_json else sys.stdout)
     if as_json:
@@ -172,6 +175,7 @@ def _heading(first: Event, operations: Sequence[Operation | None]) -> Text:
         heading.append(f"  {operation.action}", ACCENT)
         heading.append(f"  {printable(operation.server_name)} ({operation.server_id})")
         heading.append(f"  backup {operation.backup_id}" if operation.backup_id else "")
+        heading.append(f"  asked for by {printable(operation.principal)}" if operation.principal else "")
     return heading
 
 
@@ -244,6 +248,10 @@ def _operations_table(operations: Iterable[Operation], now: datetime) -> Table:
     table.add_column("server", no_wrap=True, overflow="ellipsis")
     table.add_column("backup", justify="right", no_wrap=True)
     table.add_column("by", no_wrap=True)
+    operations = list(operations)
+    has_principals = any(operation.principal for operation in operations)
+    if has_principals:
+        table.add_column("asked for by", no_wrap=True, overflow="ellipsis")
     for operation in operations:
         table.add_row(
             age(operation.created.wall, now),
@@ -253,6 +261,7 @@ def _operations_table(operations: Iterable[Operation], now: datetime) -> Table:
             printable(operation.server_name) or str(operation.server_id),
             str(operation.backup_id or ""),
             operation.approved_by.replace("not_required", "-"),
+            *([printable(operation.principal)] if has_principals else []),
         )
     return table
 
@@ -267,6 +276,7 @@ def _flat(operation: Operation) -> dict[str, str | int | None]:
         "server": operation.server_name,
         "backup_id": operation.backup_id or None,
         "approved_by": operation.approved_by,
+        "principal": operation.principal,
         "planned_at": operation.created.wall.isoformat(),
         "sent_at": operation.sent.wall.isoformat() if operation.sent else None,
         "evidence": operation.evidence,

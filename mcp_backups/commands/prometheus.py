@@ -9,9 +9,7 @@ from tempfile import NamedTemporaryFile
 from typing import get_args
 
 from mcp_backups.health import FleetHealth, FleetVerdict, Verdict
-
-MOST_SERVERS = 1000
-"""Of how many servers the file tells; of more, the worst. The only label besides is one of a few words of ours."""
+from mcp_backups.metrics import MOST_SERVERS
 
 _MODE = 0o644  # the exporter is another user
 

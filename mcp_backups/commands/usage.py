@@ -9,14 +9,19 @@ _LAST_PORT = 65535
 _MOST_HOURS = 8760
 _MOST_DIGITS = 16
 
+DEFAULT_ADDRESS = "http://127.0.0.1:8765/mcp"
+"""Where `serve --http` is reached, if it is not told otherwise."""
+
 EXITS = "Exit codes: 0 done, 1 failed, 2 wrong usage or settings."
 
 HELP = {
     "serve": (
-        "serve MCP; with --http for any number of clients on this machine",
+        "serve MCP; with --http for any number of clients",
         (
             "Without --http it serves one client over standard input and output, as `mcp-backups` alone, until that"
-            " input ends. With it, the address is told on standard error; Ctrl-C ends it."
+            " input ends. With it, the address is told on standard error, and every client needs an access token, which"
+            " is made at the first start; Ctrl-C ends it. Clients from other machines need a proxy in front that does"
+            " TLS, and access tokens of their own."
         ),
         EXITS,
     ),
@@ -49,9 +54,29 @@ HELP = {
         (
             "With --write a copy of the client's file is kept, and nothing else in it changes; where that cannot be, or"
             " the name belongs to another server, it is left alone. The token is only referred to, unless"
-            " --token-in-file is given; that takes no file which others may read."
+            " --token-in-file is given; that takes no file which others may read. With --http, what a client needs to"
+            " reach a server over HTTP is printed."
         ),
         "Exit codes: 0 done, 1 the file was left alone, 2 wrong usage or settings.",
+    ),
+    "tokens": (
+        "add, list and remove the access tokens that let clients in over HTTP",
+        "Each stands for somebody, by name, and has a role: read, write or destroy. Needs no token of VPS.org.",
+        EXITS,
+    ),
+    "add": (
+        "make an access token, and print it once",
+        (
+            "read looks; write makes backups too; destroy deletes, prunes and restores too, under the rules and with"
+            " the consent that are set. Only a hash of it is kept."
+        ),
+        EXITS,
+    ),
+    "list": ("list whom there are access tokens for", "No token is shown: only hashes are kept.", EXITS),
+    "remove": (
+        "remove an access token",
+        "Servers that run let nobody in with it from the next request on.",
+        EXITS,
     ),
     "operations": (
         "list the last operations",

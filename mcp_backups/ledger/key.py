@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcp_backups.errors import ConfigError, LedgerLostError
-from mcp_backups.private import is_kept_private
+from mcp_backups.private import is_kept_private, write_whole
 
 from .events import GENESIS
 
@@ -182,17 +182,6 @@ def remembered(folder: Path, key_file: Path | None, key: bytes) -> Remembered:
 def ledger_key(key: bytes) -> bytes:
     """The key of the ledger's MACs, which is not that of anything else."""
     return hmac.digest(key, b"mcp-backups ledger", "sha256")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """A file that is for its owner alone, and whole and on disk before it has its name."""
-    fresh = path.with_name(f"{path.name}.fresh")
-    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
-    with os.fdopen(file, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(file)
-    fresh.replace(path)
 
 
 def _named_key(path: Path) -> bytes:

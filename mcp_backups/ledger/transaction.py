@@ -104,19 +104,18 @@ class Transaction(Generic[Kept]):
         server_id: int = 0,
         statuses: Collection[str] = (),
         limit: int = 100,
-        sent_only: bool = False,
         before: str = "",
+        wanted: Callable[[Kept], bool] = lambda _: True,
     ) -> list[Kept]:
-        """Operations and plans that fit all that is given: newest first, by intent if `sent_only`, else by plan."""
+        """Operations and plans that fit all that is given: newest first, by when they were planned.
+
+        `wanted` tells of each plan or operation whether it counts.
+        """
         condition, values = terms(action, server_id, statuses, before)
-        if sent_only:
-            rows = self._rows(
-                "operations", f"WHERE {condition} AND o.sent > 0 ORDER BY o.sent DESC LIMIT ?", values, limit
-            )
-            return [self._read(row) for row in rows]
-        where = f"WHERE {condition} ORDER BY o.seq DESC LIMIT ?"
-        found = [self._rows(table, where, values, limit) for table in ("operations", "plans")]
-        return [self._read(row) for row in islice(heapq.merge(*found, reverse=True), limit)]
+        where = f"WHERE {condition} ORDER BY o.seq DESC"  # each row is got only when it is asked for
+        found = [self._rows(table, where, values) for table in ("operations", "plans")]
+        every = map(self._read, heapq.merge(*found, reverse=True))
+        return list(islice(filter(wanted, every), limit))
 
     def sent(
         self,

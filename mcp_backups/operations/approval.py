@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from mcp_backups.access import kept_tokens
 from mcp_backups.errors import (
     BusyError,
     ConfirmationExpiredError,
@@ -110,7 +111,8 @@ def _same(context: Context, entries: Entries, action: ActionName, arguments: Arg
     found = _live(context, entries.under_way(_BEFORE_APPROVERS, action=action))
     rules = policy_digest(context.settings)
     return next(
-        (each for each in found if each.arguments == arguments and each.policy == rules and context.can_see(each)), None
+        (each for each in found if each.arguments == arguments and each.policy == rules and context.asked_for(each)),
+        None,
     )
 
 
@@ -249,8 +251,11 @@ def check_approver(settings: Settings, name: str) -> None:
     """Whether somebody may decide.
 
     Raises:
-        PolicyDeniedError: They are none of those whom the operator named.
+        PolicyDeniedError: They are none of those whom the operator named, or may destroy over HTTP themselves.
     """
+    if any(each.name == name and each.role == "destroy" for each in kept_tokens(settings.state_dir)):
+        told = f"{json.dumps(name, ensure_ascii=False)} may ask for this over HTTP, and so may not approve it."
+        raise PolicyDeniedError(told, "Let somebody else decide.")
     if settings.approvers and name not in settings.approvers:
         told = f"{json.dumps(name, ensure_ascii=False)} is none of the approvers."
         raise PolicyDeniedError(told, "Let one of them decide.")

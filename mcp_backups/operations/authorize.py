@@ -84,7 +84,7 @@ async def _recorded(context: Context, request: Request) -> Operation | None:
 async def _named(context: Context, request: Request, operation_id: str) -> Operation:
     """The operation of that id, if it is the one that this request repeats."""
     operation = await context.find(operation_id)
-    if operation is None:
+    if operation is None or operation.principal != context.principal:
         raise ConfirmationInvalidError("There is no operation of that id.")
     if operation.action != request.action or operation.arguments != request.arguments:
         raise ConfirmationInvalidError(f"{operation.id} is a plan for another tool or other arguments.")
@@ -134,7 +134,7 @@ async def _repeated(context: Context, request: Request) -> Operation | None:
         rules = policy_digest(context.settings)
         live = (each for each in waiting if not each.is_expired(now) and each.policy == rules)
         for operation in chain(live, recent(done, REPEAT_WINDOW, now)):
-            if operation.arguments == request.arguments and context.can_see(operation):
+            if operation.arguments == request.arguments and context.asked_for(operation):
                 return operation
         return None
 

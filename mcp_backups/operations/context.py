@@ -13,6 +13,7 @@ from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, Moment
 from mcp_backups.errors import BackupsError, Changed, UpstreamTimeoutError
 from mcp_backups.ledger import Ledger, Liveness, Transaction
+from mcp_backups.metrics import Meter, Unmetered
 from mcp_backups.models import Backup, Identity, Listing
 from mcp_backups.operations.consent import Person, Question
 from mcp_backups.operations.operation import (
@@ -184,6 +185,8 @@ class Context:
     Attributes:
         actions: Every action, by its name.
         account: The one that the token is of.
+        principal: Who makes the present call, over HTTP; empty for whoever started the process.
+        meter: Is told of what goes on.
         answer_seconds: How long a call may take.
         answer_by: When the present call must be answered, by the clock's ticks; infinite outside a call.
     """
@@ -195,6 +198,8 @@ class Context:
     clock: Clock
     actions: Mapping[str, Action]
     account: AccountName = field(default_factory=AccountName)
+    principal: str = ""
+    meter: Meter = field(default_factory=Unmetered)
     answer_seconds: float = ANSWER_SECONDS
     answer_by: float = math.inf
 
@@ -207,9 +212,10 @@ class Context:
         """UTC, by our clock or VPS.org's, whichever is ahead."""
         return self.moment().latest
 
-    def for_a_call(self) -> "Context":
-        """The same for a call whose time begins now."""
-        return replace(self, answer_by=self.clock.ticks() + self.answer_seconds)
+    def for_a_call(self, principal: str | None = None) -> "Context":
+        """The same for a call whose time begins now, of this principal; of the same one as before if none is given."""
+        principal = self.principal if principal is None else principal
+        return replace(self, principal=principal, answer_by=self.clock.ticks() + self.answer_seconds)
 
     def with_overtime(self) -> "Context":
         """The same for a call that may have to wait before it sends something."""
@@ -254,9 +260,9 @@ class Context:
         return Identity(self.api.address, credential, self.account.fingerprint or credential)
 
     def origin(self) -> dict[str, Any]:
-        """What every new operation is told of where it comes from: its time, its account, the rules in force."""
+        """What every new operation is told of where it comes from: its time, its account, who asked, the rules."""
         rules = policy_digest(self.settings)
-        return {"created": self.moment(), "policy": rules, **self.identity._asdict()}
+        return {"created": self.moment(), "policy": rules, "principal": self.principal, **self.identity._asdict()}
 
     async def identify(self) -> None:
         """Ask VPS.org once which account the token is of, so that all its tokens share budgets and plans.
@@ -271,6 +277,10 @@ class Context:
     def can_see(self, operation: Operation) -> bool:
         """Whether what VPS.org shows here can be about an operation: what another account sees proves nothing."""
         return self.identity.owns(operation.identity)
+
+    def asked_for(self, operation: Operation) -> bool:
+        """Whether it is the present caller's own: nobody confirms another's plan, or is told another's outcome."""
+        return operation.principal == self.principal and self.can_see(operation)
 
     def concerns(self, operation: Operation) -> bool:
         """Whether an operation may be about servers that are seen here, whoever asked for it."""

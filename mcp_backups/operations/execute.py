@@ -186,7 +186,7 @@ def _check_first(context: Context, entries: Entries, operation: Operation) -> No
     """
     sent = entries.sent(operation.action, server_id=operation.server_id, statuses=EFFECTIVE)
     for each in recent(sent, REPEAT_WINDOW, context.moment()):
-        if each.arguments == operation.arguments and context.can_see(each):
+        if each.arguments == operation.arguments and context.asked_for(each):
             raise _SentBeforeError(each.id)
 
 

@@ -268,6 +268,7 @@ class Operation(_Frozen):
         address: Of the API that it was planned for, see `Identity`.
         credential: Which token at which address it was planned with.
         account: Which account it was planned for.
+        principal: Who asked for it, over HTTP; empty for whoever started the process.
         policy: A digest of the operator's rules that it was planned under, see `policy_digest`.
         evidence: How the outcome is known.
         error: The error's sentence, when it failed or was refused.
@@ -293,6 +294,7 @@ class Operation(_Frozen):
     address: str = ""
     credential: str = ""
     account: str = ""
+    principal: str = ""
     policy: str = ""
     evidence: str = ""
     error_code: str = ""

@@ -3,7 +3,7 @@
 from mcp_backups.tools.answers import operation_text
 from mcp_backups.tools.checking import check_backups, report_text
 from mcp_backups.tools.reading import get_operation, list_backups, page_text
-from mcp_backups.tools.tool import Tool, ToolCall, make_tool
+from mcp_backups.tools.tool import Safety, Tool, ToolCall, make_tool
 from mcp_backups.tools.writing import create_backup, delete_backup, prune_backups, restore_server
 
 TOOLS: tuple[Tool, ...] = (
@@ -16,4 +16,4 @@ TOOLS: tuple[Tool, ...] = (
     make_tool(prune_backups, operation_text, title="Prune backups", safety="destroys"),
 )
 
-__all__ = ["TOOLS", "Tool", "ToolCall"]
+__all__ = ["TOOLS", "Safety", "Tool", "ToolCall"]

@@ -109,7 +109,7 @@ async def observe_for(
         ApiError: The backups could not be read, or not in time.
     """
     with context.reading():
-        return await observe_account(
+        observed = await observe_account(
             context.api,
             partial(known_doubts, context),
             server_id,
@@ -117,6 +117,9 @@ async def observe_for(
             lambda: context.seconds_left,
             servers_anew=servers_anew,
         )
+    if not server_id and not backup_type:
+        context.meter.seen(observed.backups, observed.doubts or {}, observed.now)
+    return observed
 
 
 async def known_doubts(context: Context, backups: Listing[Backup]) -> Doubts | None:

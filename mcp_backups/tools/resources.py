@@ -16,10 +16,11 @@ from mcp_types import (
     TextResourceContents,
 )
 
+from mcp_backups.access import caller
 from mcp_backups.api.servers import server_name
 from mcp_backups.errors import InvalidArgumentError
 from mcp_backups.models import MAX_ID
-from mcp_backups.operations import GOOD, Context
+from mcp_backups.operations import GOOD, OPEN, Context
 from mcp_backups.operations.operation import Operation
 from mcp_backups.settings import Approval, Settings
 from mcp_backups.text import age, stamp
@@ -89,7 +90,7 @@ async def list_resource_templates(_: RequestContext, __: PaginatedRequestParams 
 
 @bounded
 async def read_resource(context: RequestContext, params: ReadResourceRequestParams) -> ReadResourceResult:
-    document = await _document(context.lifespan_context, params.uri)
+    document = await _document(context.lifespan_context.for_a_call(caller(context.request).name), params.uri)
     text = json.dumps(document, ensure_ascii=False)
     return ReadResourceResult(contents=[TextResourceContents(uri=params.uri, mime_type=_JSON, text=text)])
 
@@ -143,7 +144,10 @@ def _policy(settings: Settings) -> JsonObject:
 
 
 async def _operations(context: Context) -> JsonObject:
-    operations = await context.ledger.read(lambda entries: entries.find(limit=_MOST_OPERATIONS))
+    def is_told(operation: Operation) -> bool:
+        return operation.status not in OPEN or operation.principal == context.principal
+
+    operations = await context.ledger.read(lambda entries: entries.find(limit=_MOST_OPERATIONS, wanted=is_told))
     return {
         "as_of": stamp(context.now),
         "operations": [_operation(operation, context) for operation in operations],
@@ -164,6 +168,7 @@ def _operation(operation: Operation, context: Context) -> JsonObject:
         "planned_at": stamp(operation.created.wall),
         "age": age(operation.created.wall, now.wall),
         "sent_at": stamp(operation.sent.wall) if operation.sent else "",
+        "asked_by": operation.principal,
         "approved_by": operation.approved_by,
         "error": operation.error_code,
     }

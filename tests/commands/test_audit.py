@@ -253,6 +253,7 @@ def test_operations_can_be_had_as_json_lines(command: Command) -> None:
         "server": "build-runner-01",
         "backup_id": 447,
         "approved_by": "plan",
+        "principal": "",
         "planned_at": NOW.isoformat(),
         "sent_at": None,
         "evidence": "",

@@ -11,9 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mcp_backups.cli import main
 from mcp_backups.commands.check import check
-from mcp_backups.commands.prometheus import MOST_SERVERS, metrics
+from mcp_backups.commands.prometheus import metrics
 from mcp_backups.errors import ConfigError
 from mcp_backups.health import FleetHealth, server_health
+from mcp_backups.metrics import MOST_SERVERS
 from mcp_backups.sandbox import Emulator, Fault, Fleet, serve_in_thread
 from mcp_backups.settings import Settings
 from tests.stage import NOW, MakeSettings, ManualClock

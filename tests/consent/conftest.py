@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from mcp_backups.access import local_token
 from mcp_backups.ledger import Ledger
 from mcp_backups.operations import Operation
 from mcp_backups.sandbox import Emulator, serve_in_thread
@@ -31,7 +32,8 @@ class House:
     def __init__(self, emulator: Emulator, folder: Path, stack: ExitStack) -> None:
         self.emulator = emulator
         self._root, self._stack = folder, stack
-        self.http = stack.enter_context(httpx2.Client(timeout=PATIENCE))
+        self.http = stack.enter_context(httpx2.Client(timeout=PATIENCE, auth=self.let_in))
+        self._tokens: dict[int | None, str] = {}
         self._lines: dict[tuple[str, bool], Line] = {}
         self._urls: dict[str, str] = {}
         self._ids = count(max(emulator.fleet.backups) + 1)
@@ -70,7 +72,17 @@ class House:
             assert started.stderr
             told = re.search(r"http://\S+", started.stderr.readline())
             assert told
+            self._tokens[httpx2.URL(told[0]).port] = local_token(self.folder(installation or approval))
             yield started, told[0]
+
+    def token(self, url: str) -> str:
+        """The access token of the process at an address."""
+        return self._tokens[httpx2.URL(url).port]
+
+    def let_in(self, request: httpx2.Request) -> httpx2.Request:
+        """A request with the access token of the process that it is for."""
+        request.headers.setdefault("Authorization", f"Bearer {self.token(str(request.url))}")
+        return request
 
     def folder(self, installation: str) -> Path:
         """Where an installation keeps its ledger and key; each approval is one."""

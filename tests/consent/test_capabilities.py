@@ -6,7 +6,9 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mcp_backups.access import LOCAL, PRINCIPAL, Principal
 from mcp_backups.sandbox import Emulator
 from mcp_backups.server import build_server
 from mcp_backups.settings import Approval
@@ -85,6 +87,15 @@ def callers(house: House, approval: str) -> tuple[Caller, Caller]:
     )
 
 
+def as_local_user(app: ASGIApp) -> ASGIApp:
+    """What is behind the gate, for a request that was let in."""
+
+    async def passed(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, PRINCIPAL: Principal(LOCAL)}, receive, send)
+
+    return passed
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("form", [{"stateless_http": True}, {"json_response": True}])
 @pytest.mark.parametrize("approval", ["auto", "human"])
@@ -95,7 +106,7 @@ async def test_without_a_way_back_to_the_client_it_cannot_ask(
     user = agreeing()
     settings = on_emulator(make_settings(approval=approval), emulator)
     server = build_server(settings, partial(open_context, settings, clock.clock, PROMPT))
-    app = server.streamable_http_app(**form)  # type: ignore[arg-type]
+    app = as_local_user(server.streamable_http_app(**form))  # type: ignore[arg-type]
     async with server.session_manager.run(), httpx2.AsyncClient(transport=httpx2.ASGITransport(app)) as http:
         over = streamable_http_client("http://127.0.0.1:8000/mcp", http_client=http)
         async with Client(over, mode="legacy", elicitation_callback=user) as client:

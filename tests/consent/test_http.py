@@ -97,7 +97,7 @@ def test_host_and_origin_are_checked_on_every_path_and_never_lead_elsewhere(
     house: House, path: str, name: str, value: str, status: int
 ) -> None:
     for headers, expected in (({name: value}, {status}), ({}, {200, 404})):
-        told = _request(house.url("auto"), path, HEADERS | headers)
+        told = _request(house, path, HEADERS | headers)
         assert told.status in expected
         assert told.getheader("Location") is None
 
@@ -157,7 +157,8 @@ def test_a_body_that_does_not_tell_its_size_is_refused_all_the_same(house: House
     parts = urlsplit(house.url("auto"))
     assert parts.hostname
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE)
-    connection.request("POST", "/mcp", (b"x" * 1024 for _ in range(300)), HEADERS, encode_chunked=True)
+    headers = HEADERS | {"Authorization": f"Bearer {house.token(house.url('auto'))}"}
+    connection.request("POST", "/mcp", (b"x" * 1024 for _ in range(300)), headers, encode_chunked=True)
     assert connection.getresponse().status == 413
     connection.close()
 
@@ -279,12 +280,13 @@ def test_a_question_under_way_does_not_keep_the_process(house: House) -> None:
     assert [operation.status for operation in recorded(house.folder(installation))] == ["planned"]
 
 
-def _request(url: str, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-    parts = urlsplit(url)
+def _request(house: House, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    parts = urlsplit(house.url("auto"))
     assert parts.hostname
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE)
+    let_in = {"Authorization": f"Bearer {house.token(house.url('auto'))}"}
     try:
-        connection.request("POST", path, json.dumps(listing()), headers)
+        connection.request("POST", path, json.dumps(listing()), let_in | headers)
         return connection.getresponse()
     finally:
         connection.close()
@@ -304,7 +306,10 @@ def post(house: House, url: str, body: Message, **headers: str) -> httpx2.Respon
 def test_a_restore_is_not_sent_for_a_caller_whose_connection_is_gone(house: House) -> None:
     """Before 2026-07-28 the end of a connection cancels nothing: the call goes on, as far as its safety backup."""
     installation, restore = "gone", {"server_id": 12351, "backup_id": 383, "confirm": True}
-    with house.serving("flag", installation=installation) as (process, url), httpx2.Client(timeout=1.0) as impatient:
+    with (
+        house.serving("flag", installation=installation) as (process, url),
+        httpx2.Client(timeout=1.0, auth=house.let_in) as impatient,
+    ):
         caller = Caller(Web(url, impatient), "2025-11-25", {})
         sent = house.emulator.count("POST")
         with pytest.raises(httpx2.ReadTimeout):

@@ -108,7 +108,10 @@ async def test_operations_are_found_by_what_is_asked_newest_first(ledger: Ledger
     assert await find(action="create_backup") == [made.id]
     assert await find(server_id=12346) == [other.id]
     assert await find(statuses={"sending"}) == [sent.id, plan.id]
-    assert await find(sent_only=True) == [plan.id, made.id, sent.id]
+    assert await find(limit=1, wanted=lambda each: each.server_id == 12345) == [made.id]
+    assert await find(wanted=lambda each: each.sent is None) == [other.id]
+    deletes = await ledger.read(lambda entries: list(entries.sent("delete_backup")))
+    assert [each.id for each in deletes] == [plan.id, sent.id], "by when they were sent"
     assert await find(action="delete_backup", server_id=12345, statuses={"planned", "unknown"}) == []
 
 

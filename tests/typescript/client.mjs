@@ -1,5 +1,5 @@
 // One session of an official TypeScript SDK with the server, told on stdin and printed as JSON:
-// {"sdk": 1 | 2, "command": [...] or "url": "...", "canAsk": true, "calls": [[tool, arguments, reply], ...]}
+// {"sdk": 1 | 2, "command": [...] or "url" and "token": "...", "canAsk": true, "calls": [[tool, arguments, reply], ...]}
 // A reply is what the user does when asked during that call.
 // "$operation" in an argument stands for the operation_id of the last answer that had one.
 import { readFileSync } from "node:fs";
@@ -36,7 +36,9 @@ async function makeSecond() {
 const { client, StdioClientTransport, StreamableHTTPClientTransport } =
   task.sdk === 1 ? await makeFirst() : await makeSecond();
 const transport = task.url
-  ? new StreamableHTTPClientTransport(new URL(task.url))
+  ? new StreamableHTTPClientTransport(new URL(task.url), {
+      requestInit: { headers: { Authorization: `Bearer ${task.token}` } },
+    })
   : new StdioClientTransport({ command: task.command[0], args: task.command.slice(1), env: process.env });
 await client.connect(transport);
 

@@ -66,7 +66,9 @@ class Client:
         """Make calls one after the other, each with what the user does when asked."""
         task: dict[str, Any] = {"sdk": self._sdk, "canAsk": can_ask, "calls": calls}
         if self._transport == "HTTP":
-            task["url"], environment = self._house.url("auto"), None
+            url = self._house.url("auto")
+            task |= {"url": url, "token": self._house.token(url)}
+            environment = None
         else:
             task["command"], environment = COMMAND, self._house.environment("auto")
         ended = subprocess.run(

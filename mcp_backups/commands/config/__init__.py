@@ -13,10 +13,13 @@ from mcp_backups.commands.config.forms import UNTOLD, add_command, entry, link, 
 from mcp_backups.commands.config.launch import ENTRY_NAME, TOKEN, Launch, on_sandbox, own_command, with_settings
 from mcp_backups.commands.config.merge import entry_in, merged
 from mcp_backups.commands.config.ownership import ENVIRONMENTS
+from mcp_backups.commands.config.remote import told_over_http
+from mcp_backups.commands.usage import DEFAULT_ADDRESS
 from mcp_backups.errors import ConfigError
 from mcp_backups.settings import load_settings
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_ADDRESS = re.compile(r"https?://[\x21-\x7e]{1,500}")
 _FILLED_IN = re.compile(r"\$|\{env:")
 """How what a client fills in begins, in the forms that we write."""
 
@@ -36,6 +39,7 @@ def configure(
     token_in_file: bool,
     sandbox: bool = False,
     name: str = ENTRY_NAME,
+    http: str = "",
     machine: Machine | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> int:
@@ -47,6 +51,7 @@ def configure(
         token_in_file: Write the token itself down, instead of where the client finds it.
         sandbox: Have the client start the server on an emulated account.
         name: What the server is called in the client.
+        http: The address of a server that is reached over HTTP; empty for one that the client starts.
         machine: Where clients keep their files; this machine if none is given.
         environ: What holds the settings to carry over.
 
@@ -54,23 +59,19 @@ def configure(
         ConfigError: There is no such client, a setting is wrong, or what is asked for does not go together.
     """
     client = _named(key)
-    if not _NAME.fullmatch(name):
-        raise ConfigError(
-            "--name takes up to 32 small letters, digits, '-' and '_', and begins with a letter or digit."
-        )
-    if token_in_file and sandbox:
-        raise ConfigError("--token-in-file does not go with --sandbox, which needs no token.")
-    if write and client.path is None:
-        raise ConfigError(
-            f"{client.file} is not written here, since it is YAML; `mcp-backups config {key}` prints what to put there."
-        )
-    if token_in_file and not write:
-        raise ConfigError("--token-in-file goes with --write: the token is never printed.")
+    _check(client, name, http, write=write, token_in_file=token_in_file, sandbox=sandbox)
+    machine = machine or this_machine()
+    path = client.path(machine) if client.path else None
+    if http:
+        settings = load_settings()
+        url = f"{settings.http_url}/mcp" if settings.http_url and http == DEFAULT_ADDRESS else http
+        told = told_over_http(client, settings, url, name, str(path or client.file))
+        sys.stdout.writelines(f"{line}\n" for line in told)
+        return 0
     launch = replace(own_command(Path(sys.executable), Path(sys.prefix)), name=name)
     launch = with_settings(launch, load_settings(), environ, token_in_file=token_in_file)
     if sandbox:
         launch = on_sandbox(launch)
-    path = client.path(machine or this_machine()) if client.path else None
     if path is not None and write:
         return _write(client, launch, path)
     sys.stdout.writelines(f"{line}\n" for line in _told(client, launch, str(path or client.file), add=path is not None))
@@ -82,6 +83,31 @@ def _named(key: str) -> Client:
         if client.key == key:
             return client
     raise ConfigError(f"There is no client of that name; take one of {', '.join(each.key for each in CLIENTS)}.")
+
+
+def _check(client: Client, name: str, http: str, *, write: bool, token_in_file: bool, sandbox: bool) -> None:
+    """Whether what is asked for goes together.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            "--name takes up to 32 small letters, digits, '-' and '_', and begins with a letter or digit."
+        )
+    if http and (write or sandbox or token_in_file):
+        raise ConfigError("--http is only printed: --write, --token-in-file and --sandbox do not go with it.")
+    if http and not _ADDRESS.fullmatch(http):
+        raise ConfigError("--http takes the address of a server, such as https://backups.example.com/mcp.")
+    if token_in_file and sandbox:
+        raise ConfigError("--token-in-file does not go with --sandbox, which needs no token.")
+    if write and client.path is None:
+        raise ConfigError(
+            f"{client.file} is not written here, since it is YAML; `mcp-backups config {client.key}` prints what to put"
+            " there."
+        )
+    if token_in_file and not write:
+        raise ConfigError("--token-in-file goes with --write: the token is never printed.")
 
 
 def _told(client: Client, launch: Launch, file: str, *, add: bool) -> Iterator[str]:

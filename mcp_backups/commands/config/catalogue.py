@@ -110,6 +110,50 @@ def _goose(launch: Launch, env: Entry) -> Entry:
 
 
 @dataclass(frozen=True)
+class Address:
+    """A server that is reached over HTTP.
+
+    Attributes:
+        authorization: The header that lets the client in, as its file spells it; empty where the client logs in.
+        variable: The variable of the client's environment that holds the access token.
+    """
+
+    url: str
+    name: str
+    authorization: str
+    variable: str
+
+    @property
+    def headers(self) -> Entry:
+        return {"headers": {"Authorization": self.authorization}} if self.authorization else {}
+
+
+def _address(address: Address) -> Entry:
+    return {"url": address.url} | address.headers
+
+
+def _remote(key: str, **more: Any) -> Callable[[Address], Entry]:
+    """An entry that has the address under this key."""
+    return lambda address: more | {key: address.url} | address.headers
+
+
+def _codex_remote(address: Address) -> Entry:
+    return {"url": address.url} | ({"bearer_token_env_var": address.variable} if address.authorization else {})
+
+
+def _opencode_remote(address: Address) -> Entry:
+    # It would take the 401 of a wrong token for an invitation to log in.
+    login = {"oauth": False} if address.authorization else {}
+    return {"type": "remote", "url": address.url, "enabled": True} | login | address.headers
+
+
+def _goose_remote(address: Address) -> Entry:
+    about = {"name": address.name, "description": "VPS.org backups", "type": "streamable_http", "enabled": True}
+    keys = {"env_keys": [address.variable]} if address.authorization else {}
+    return about | {"timeout": 300, "uri": address.url} | keys | address.headers
+
+
+@dataclass(frozen=True)
 class Client:
     """One MCP client.
 
@@ -125,6 +169,9 @@ class Client:
         add_reference: As `reference`, where `add` takes one; else a person types the token.
         toml: Whether its file is TOML instead of JSON.
         note: What else its user should know.
+        remote: Makes the entry of a server that is reached over HTTP; None where its file takes none.
+        variable: How its file names {variable} of its environment in a header; empty where it cannot, or asks for it.
+        remote_note: What else to know of that.
     """
 
     key: str
@@ -139,6 +186,9 @@ class Client:
     add_reference: str = ""
     toml: bool = False
     note: str = ""
+    remote: Callable[[Address], Entry] | None = _address
+    variable: str = ""
+    remote_note: str = ""
 
 
 CLIENTS = (
@@ -147,6 +197,10 @@ CLIENTS = (
         "Claude Desktop",
         _DESKTOP_FILE,
         _claude_desktop,
+        remote=None,
+        remote_note="Claude Desktop starts the servers in its file itself: on this machine, take"
+        " `mcp-backups config claude-desktop`. A server with an https address of its own, where people log in, is added"
+        " under Settings, Connectors.",
     ),
     Client(
         "claude-code",
@@ -157,6 +211,8 @@ CLIENTS = (
         reference=f"${{{TOKEN}:-}}",
         add="claude mcp add {name} {env} -- {command}",
         add_option="-e",
+        remote=_remote("url", type="http"),
+        variable="${{{variable}:-}}",
     ),
     Client(
         "cursor",
@@ -164,6 +220,7 @@ CLIENTS = (
         "~/.cursor/mcp.json",
         lambda machine: machine.home / ".cursor" / "mcp.json",
         reference=f"${{env:{TOKEN}}}",
+        variable="${{env:{variable}}}",
     ),
     Client(
         "vscode",
@@ -172,6 +229,7 @@ CLIENTS = (
         lambda machine: machine.project / ".vscode" / "mcp.json",
         section="servers",
         entry=_vscode,
+        remote=_remote("url", type="http"),
     ),
     Client(
         "codex",
@@ -183,6 +241,8 @@ CLIENTS = (
         add="codex mcp add {name} {env} -- {command}",
         add_option="--env",
         toml=True,
+        remote=_codex_remote,
+        variable="{variable}",
         note="Codex gives a server a second to start and then goes on without it, silently: `required = true` stands"
         " against that, which `codex mcp add` does not write. Unattended, Codex refuses every tool that does not only"
         ' read, unless `default_tools_approval_mode = "approve"` stands there too; the rules of mcp-backups remain.',
@@ -196,6 +256,8 @@ CLIENTS = (
         add="gemini mcp add {name} {command} {env}",
         add_option="-e",
         add_reference=f"${TOKEN}",
+        remote=_remote("httpUrl"),
+        variable="${variable}",
     ),
     Client(
         "copilot",
@@ -207,6 +269,8 @@ CLIENTS = (
         add="copilot mcp add {name} {env} -- {command}",
         add_option="--env",
         add_reference=f"${{{TOKEN}:-}}",
+        remote=_remote("url", type="http", tools=["*"]),
+        variable="${{{variable}:-}}",
     ),
     Client(
         "opencode",
@@ -216,6 +280,8 @@ CLIENTS = (
         section="mcp",
         reference=f"{{env:{TOKEN}}}",
         entry=_opencode,
+        remote=_opencode_remote,
+        variable="{{env:{variable}}}",
     ),
     Client(
         "windsurf",
@@ -223,6 +289,8 @@ CLIENTS = (
         "~/.codeium/windsurf/mcp_config.json",
         lambda machine: machine.home / ".codeium" / "windsurf" / "mcp_config.json",
         reference=f"${{env:{TOKEN}}}",
+        remote=_remote("serverUrl"),
+        variable="${{env:{variable}}}",
     ),
     Client(
         "zed",
@@ -236,6 +304,7 @@ CLIENTS = (
         "JetBrains Junie",
         ".junie/mcp/mcp.json",
         lambda machine: machine.project / ".junie" / "mcp" / "mcp.json",
+        remote_note="That is a file of the project: write the token only into ~/.junie/mcp/mcp.json, which is yours.",
     ),
     Client(
         "goose",
@@ -245,5 +314,7 @@ CLIENTS = (
         entry=_goose,
         note="goose has no link for this: its links start uvx, npx, docker and few others, and carry no settings."
         " On Windows its file is %APPDATA%\\Block\\goose\\config\\config.yaml.",
+        remote=_goose_remote,
+        variable="${{{variable}}}",
     ),
 )

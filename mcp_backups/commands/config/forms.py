@@ -39,12 +39,16 @@ def inputs(client: Client, launch: Launch) -> list[Entry]:
 
 def shown(client: Client, launch: Launch) -> str:
     """The client's file with this server in it, an entry a line."""
+    return in_file(client, launch.name, entry(client, launch), inputs(client, launch))
+
+
+def in_file(client: Client, name: str, value: Entry, asked: list[Entry]) -> str:
+    """The client's file with one entry in it, and what the client asks its user for."""
     if client.toml:
-        return toml_table(client, launch).rstrip("\n")
-    own = f'"{launch.name}": {json.dumps(entry(client, launch), ensure_ascii=False)}'
+        return _table(client, name, value).rstrip("\n")
+    own = f'"{name}": {json.dumps(value, ensure_ascii=False)}'
     if client.path is None:
         return f"{client.section}:\n  {own}"  # what is JSON is YAML too
-    asked = inputs(client, launch)
     lines = [f'  "inputs": {json.dumps(asked, ensure_ascii=False)},'] if asked else []
     lines.append(f'  "{client.section}": {{')
     lines.append(f"    {own}")
@@ -53,8 +57,12 @@ def shown(client: Client, launch: Launch) -> str:
 
 def toml_table(client: Client, launch: Launch) -> str:
     """The same as a TOML table, to stand at the end of a file."""
-    values = (f"{key} = {_toml(value)}\n" for key, value in entry(client, launch).items())
-    return f"[{client.section}.{launch.name}]\n{''.join(values)}"
+    return _table(client, launch.name, entry(client, launch))
+
+
+def _table(client: Client, name: str, own: Entry) -> str:
+    values = (f"{key} = {_toml(value)}\n" for key, value in own.items())
+    return f"[{client.section}.{name}]\n{''.join(values)}"
 
 
 def _toml(value: object) -> str:

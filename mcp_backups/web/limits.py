@@ -1,0 +1,124 @@
+"""How much clients may ask of a server at once, so that none keeps the others out."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+_KEPT_FILES = 256
+"""Open files that are not for connections: the ledger's, those to VPS.org, and what is accepted all at once."""
+
+_LEAST_CONNECTIONS = 64
+
+
+class Limits(NamedTuple):
+    """What is allowed.
+
+    Attributes:
+        connections: That are open at once; where there is no room, the one that has waited longest for a request goes.
+        head_seconds: Until the whole head of a request has come, from its connection or the request before.
+        body_seconds: Until the whole body has come after that.
+        calls: Of one principal that are under way at once.
+        sessions: That are open at once, before 2026-07-28; the one that was not used for longest ends.
+        own_sessions: The same of one principal.
+    """
+
+    connections: int = 4096
+    head_seconds: float = 10.0
+    body_seconds: float = 10.0
+    calls: int = 64
+    sessions: int = 1000
+    own_sessions: int = 200
+
+
+LIMITS = Limits()
+
+
+def within_open_files(limits: Limits) -> Limits:
+    """The same with no more connections than this process may have open files, of which it takes all that it may."""
+    try:
+        import resource  # noqa: PLC0415 - not there on Windows, which does not count them
+    except ImportError:
+        return limits
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.connections + _KEPT_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        wanted = most
+    return limits._replace(connections=min(limits.connections, max(_LEAST_CONNECTIONS, wanted - _KEPT_FILES)))
+
+
+class Calls:
+    """The calls of each principal that are under way."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._under_way: Counter[str] = Counter()
+
+    @contextmanager
+    def one_more(self, principal: str) -> Iterator[bool]:
+        """While inside, one more is under way; False if that would be too many, and it is not."""
+        if self._under_way[principal] >= self._most:
+            yield False
+            return
+        self._under_way[principal] += 1
+        try:
+            yield True
+        finally:
+            self._under_way[principal] -= 1
+            if not self._under_way[principal]:
+                del self._under_way[principal]
+
+
+class Session:
+    """A session of a protocol before 2026-07-28.
+
+    Attributes:
+        owner: The principal that began it.
+        calls: How many are under way in it: one of these is never ended.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        self.calls = 0
+
+
+class Sessions:
+    """The sessions that are open, those that were not used for longest first."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._open: OrderedDict[str, Session] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def begin(self, session_id: str, owner: str) -> None:
+        self._open[session_id] = Session(owner)
+
+    def end(self, session_id: str) -> None:
+        self._open.pop(session_id, None)
+
+    @contextmanager
+    def using(self, session_id: str) -> Iterator[None]:
+        """While inside, a call is under way in it; of one that there is not, nothing is kept."""
+        session = self._open.get(session_id, Session(""))
+        if session_id in self._open:
+            self._open.move_to_end(session_id)
+        session.calls += 1
+        try:
+            yield
+        finally:
+            session.calls -= 1
+
+    def too_many(self) -> tuple[str, str] | None:
+        """A session that is to end, and whose it is; None while there are not too many."""
+        counts = Counter(session.owner for session in self._open.values())
+        crowded = {owner for owner, count in counts.items() if count > self._limits.own_sessions}
+        if len(self._open) > self._limits.sessions:
+            crowded = {counts.most_common(1)[0][0]}
+        for session_id, session in self._open.items():
+            if session.owner in crowded and not session.calls:
+                return session_id, session.owner
+        return None

@@ -1,0 +1,149 @@
+"""Serving over HTTP until a signal comes, and an end that lets calls finish."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from socket import socket
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from anyio import TASK_STATUS_IGNORED
+from anyio.abc import TaskStatus
+from mcp.server.lowlevel import Server
+from mcp.server.transport_security import TransportSecuritySettings
+
+from mcp_backups.access import AccessTokens, local_token_file
+from mcp_backups.errors import ConfigError
+from mcp_backups.metrics import Prometheus
+from mcp_backups.settings import Settings
+from mcp_backups.text import visible
+
+from .connections import Config, close_all, close_silent
+from .gate import PATH, Gate
+from .limits import LIMITS, Limits, within_open_files
+from .listening import Place, listening
+from .messages import MAX_BODY
+from .oauth import Issuer
+
+_GRACE_SECONDS = 25.0
+"""How long a signal waits for the calls under way."""
+
+_CLOSING_SECONDS = 5
+"""How long connections are waited for after that."""
+
+_TICKS_OF_A_SECOND = 10
+
+Running = tuple[Place, Callable[[], None]]
+"""Where a server runs, and what stops it."""
+
+
+async def serve(
+    server: Server[Any],
+    settings: Settings,
+    host: str,
+    port: int,
+    unix: Path | None = None,
+    *,
+    limits: Limits = LIMITS,
+    metrics: Prometheus | None = None,
+    task_status: TaskStatus[Running] = TASK_STATUS_IGNORED,
+) -> None:
+    """Serve any number of clients until a signal comes.
+
+    Requests that name another host or come from another origin are refused on every path (421, 403), requests without
+    an access token (401), bodies over 256 KiB (413) or that do not come in time (408), and more at once than the limits
+    allow (429). A signal lets calls under way finish within 25 s, but not
+    those that wait for a person.
+
+    Args:
+        server: What is served at `/mcp`.
+        settings: How clients from other machines reach it, and where access tokens are kept.
+        host: A loopback address or `localhost`, which is both of IPv4 and IPv6; another one behind a proxy.
+        port: 0 for a free one; the address is told on standard error.
+        unix: The file of a Unix socket to listen on instead, behind a proxy.
+        limits: How much clients may ask at once.
+        metrics: What is told at `/metrics` to whom is let in.
+        task_status: Is told when clients can connect.
+
+    Raises:
+        ConfigError: It cannot be listened there, anybody who reaches it would be let in, or nobody could be.
+        OSError, TimeoutError: The access tokens cannot be read or kept.
+    """
+    with listening(settings, host, port, unix) as place:
+        tokens, issuer = _let_in(place, settings)
+        app = server.streamable_http_app(
+            streamable_http_path=PATH,
+            max_request_body_size=MAX_BODY,
+            # Checked by `Gate`, on every path.
+            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+        )
+        sys.stderr.write(f"mcp-backups serves {place.url}{PATH}\n{_told(place, settings)}\n")
+        limits = within_open_files(limits)
+        await _Server(Gate(app, place, tokens, issuer, limits, metrics), limits, task_status, place).serve(
+            sockets=place.sockets
+        )
+
+
+def _let_in(place: Place, settings: Settings) -> tuple[AccessTokens, Issuer | None]:
+    """Whose access tokens count: those that were added, on this machine its user's, and an issuer's if one is set."""
+    tokens = AccessTokens(settings.state_dir, local=not place.is_public)
+    audience = settings.oauth_audience or f"{place.url}{PATH}"
+    issuer = Issuer(settings.oauth_issuer, audience, settings.principal_claim) if settings.oauth_issuer else None
+    if tokens.is_empty and not issuer:
+        raise ConfigError(
+            "Each client from another machine needs an access token of its own: `mcp-backups tokens add NAME"
+            " --role read` makes one. Or set MCP_BACKUPS_OAUTH_ISSUER."
+        )
+    return tokens, issuer
+
+
+def _told(place: Place, settings: Settings) -> str:
+    how = "`mcp-backups config CLIENT --http` tells how."
+    if place.is_public:
+        return f"Each client sends an access token of its own; {how}"
+    return f"Clients send the access token in {visible(str(local_token_file(settings.state_dir)))}; {how}"
+
+
+class _Server(uvicorn.Server):
+    """Stops once no call is under way or the grace is over: uvicorn's own stop cuts every event stream at once.
+
+    A second signal does not wait.
+    """
+
+    def __init__(self, gate: Gate, limits: Limits, task_status: TaskStatus[Running], place: Place) -> None:
+        config = Config(
+            gate,
+            limits,
+            log_config=None,
+            proxy_headers=False,  # nobody is let in by an address, so none need be believed
+            server_header=False,
+            timeout_graceful_shutdown=_CLOSING_SECONDS,
+        )
+        super().__init__(config)
+        self._gate = gate
+        self._task_status, self._place = task_status, place
+        self._stop_at = 0.0
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._task_status.started((self._place, self.stop))
+
+    def stop(self) -> None:
+        """Stop once no call is under way; called again, at once."""
+        now = time.monotonic()
+        self._stop_at = now if self._stop_at else now + _GRACE_SECONDS
+        self._gate.is_stopping = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        del sig, frame
+        self.stop()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._stop_at and (not self._gate.calls or time.monotonic() >= self._stop_at):
+            self.should_exit = True
+            close_all(self)  # what is left are streams, which would be waited for
+        elif counter % _TICKS_OF_A_SECOND == 0:
+            close_silent(self)
+        return await super().on_tick(counter)
