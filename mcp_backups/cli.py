@@ -420,13 +420,11 @@ def _operations(options: argparse.Namespace) -> int:
 def _settle(options: argparse.Namespace) -> None:
     import anyio
 
-    from mcp_backups.ledger import Liveness
     from mcp_backups.operations.reconcile import settle_by_word
 
     _refuse_sandbox(options, "operations")
     with _ledger() as ledger:
-        liveness = Liveness(ledger.path.parent)
-        settled = anyio.run(partial(settle_by_word, ledger, liveness, options.operation, options.verdict))
+        settled = anyio.run(partial(settle_by_word, ledger, ledger.liveness, options.operation, options.verdict))
     print(f"{visible(settled.id)} ({settled.action} on server {settled.server_id}) is recorded as {settled.status}.")
 
 
@@ -445,12 +443,11 @@ def _accept(options: argparse.Namespace) -> None:
 @contextmanager
 def _ledger() -> Iterator["Ledger[Operation]"]:
     from mcp_backups.clock import system_clock
-    from mcp_backups.ledger import Ledger
+    from mcp_backups.ledger import ledger_for
     from mcp_backups.operations import Operation
     from mcp_backups.settings import load_settings
 
-    settings = load_settings()
-    with closing(Ledger(settings.state_dir, Operation, system_clock().wall, settings.key_file)) as ledger:
+    with closing(ledger_for(load_settings(), Operation, system_clock())) as ledger:
         yield ledger
 
 

@@ -17,7 +17,7 @@ from multiprocessing.context import ForkServerContext
 from typing import IO, Any, Literal, get_args
 
 from mcp_backups.api.link import Link
-from mcp_backups.ledger import Ledger, Transaction
+from mcp_backups.ledger import Ledger, SqliteLedger, Transaction
 from mcp_backups.operations import Entries
 from mcp_backups.operations.operation import Operation
 
@@ -103,7 +103,7 @@ def kill_at(point: Point | Literal["any"], number: int) -> None:
 
 
 def _wrap_writes(at: Callable[[Point], None]) -> None:
-    write, save = Ledger[Operation].write, Transaction[Operation].save
+    write, save = SqliteLedger[Operation].write, Transaction[Operation].save
 
     async def doomed_write(ledger: Ledger[Operation], work: Callable[[Entries], Any]) -> Any:
         at("write begins")
@@ -116,7 +116,7 @@ def _wrap_writes(at: Callable[[Point], None]) -> None:
         at("write inside")
         return saved
 
-    Ledger.write = doomed_write  # type: ignore[method-assign, assignment]
+    SqliteLedger.write = doomed_write  # type: ignore[method-assign, assignment]
     Transaction.save = doomed_save  # type: ignore[method-assign, assignment]
 
 
