@@ -92,6 +92,7 @@ async def open_sandbox_context(
             "vps_api_token": SecretStr(emulator.token),
             "state_dir": Path(stack.enter_context(TemporaryDirectory(prefix="mcp-backups-"))),
             "key_file": None,
+            "ledger_url": None,
             "notify": (),
         }
         yield await stack.enter_async_context(open_context(settings.model_copy(update=here), meter=meter))

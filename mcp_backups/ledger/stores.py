@@ -19,6 +19,11 @@ def ledger_for(settings: Settings, kind: type[Kept], clock: Clock) -> Ledger[Kep
         kind: What it keeps.
         clock: This process's.
     """
+    if settings.ledger_url and settings.key_file:
+        from .postgres import PostgresLedger  # noqa: PLC0415 - an extra, which most installations go without
+
+        url = settings.ledger_url.get_secret_value()
+        return PostgresLedger(url, kind, clock, settings.state_dir, settings.key_file)
     return SqliteLedger(settings.state_dir, kind, clock.wall, settings.key_file)
 
 
