@@ -252,8 +252,12 @@ class Settings(BaseModel):
         return proxy
 
 
-def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+def load_settings(environ: Mapping[str, str] = os.environ, *, needs_key: bool = True) -> Settings:
     """Read the settings of this process from its environment and the settings file.
+
+    Args:
+        environ: The environment.
+        needs_key: Whether a ledger in a database is to be read or written, and not only migrated.
 
     Raises:
         ConfigError: A setting is wrong; the message names it, never its value. Or the state folder is none that can be
@@ -278,7 +282,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         _check_certificates(settings.vps_api_ca_file)
     if settings.ledger_url and find_spec("psycopg") is None:
         raise ConfigError("MCP_BACKUPS_LEDGER_URL needs what `pip install 'mcp-backups[postgres]'` brings along.")
-    if settings.ledger_url and not settings.key_file:
+    if settings.ledger_url and not settings.key_file and needs_key:
         raise ConfigError(
             "MCP_BACKUPS_LEDGER_URL needs MCP_BACKUPS_KEY_FILE: a file of 32 random bytes or more, the same for every"
             " process on that ledger."

@@ -42,6 +42,7 @@ ONLY_IN = {
     "mcp": {"server", "stdio", "web", "commands", "tools"},
     "mcp_types": {"server", "stdio", "commands", "tools"},
     "sqlite3": {"ledger"},
+    "psycopg": {"ledger"},
     "h11": {"sandbox"},
     "tomlkit": {"commands"},
     "uvicorn": {"web", "console"},

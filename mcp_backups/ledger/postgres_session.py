@@ -1,7 +1,7 @@
 """A session with PostgreSQL: how it is opened, what is refused there, and what its errors mean."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from mcp_backups.errors import BusyError, LedgerUnavailableError
 
-from .postgres_tables import LOCK, SCHEMA, UPGRADE, VERSION
+from .postgres_tables import LOCK, SCHEMA, UPGRADE, VERSION, migrate
 
 _CONNECT: dict[str, str | int] = {
     "connect_timeout": 3,
@@ -153,6 +153,17 @@ class Session:
     def close(self) -> None:
         with suppress(psycopg.Error):
             self.connection.close()
+
+
+def migrated(url: str, serving_role: str) -> tuple[int, int]:
+    """Bring the tables to this version; see `migrate`.
+
+    Raises:
+        ConfigError: The serving role is none that can be.
+        LedgerUnavailableError: The database cannot be reached, or whoever logs in there may not do that.
+    """
+    with as_ledger_errors(), closing(Session(url)) as session:
+        return migrate(session.connection, serving_role)
 
 
 def is_away(error: psycopg.Error) -> bool:

@@ -32,7 +32,7 @@ from .key import (
     remembered,
 )
 from .liveness import FileLiveness
-from .sqlite_tables import SqliteRows, prepare
+from .sqlite_tables import SqliteRows, check_version, prepare
 from .transaction import Kept, Known, Transaction
 
 __all__ = ["LOCK", "SqliteLedger", "open_file_for_audit"]
@@ -68,7 +68,7 @@ class SqliteLedger(Generic[Kept]):
     def __init__(
         self, folder: Path, kind: type[Kept], wall: Callable[[], datetime], key_file: Path | None = None
     ) -> None:
-        self.path = folder / _FILE
+        self.path = file_in(folder)
         self.place = str(folder)
         self.liveness = FileLiveness(folder)
         self._kind = kind
@@ -125,7 +125,7 @@ class SqliteLedger(Generic[Kept]):
             self._checkpoint = None
 
     def _run(self, work: Callable[[Transaction[Kept]], Value], begin: str) -> Value:
-        with self._turn(is_writing=begin != "BEGIN"), _as_ledger_errors():
+        with self._turn(is_writing=begin != "BEGIN"), as_sqlite_errors():
             return self._transact(self._connected(), work, begin)
 
     def _run_planning(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
@@ -135,7 +135,7 @@ class SqliteLedger(Generic[Kept]):
                 raise TypeError("more was recorded than a plan")
             return result
 
-        with self._turn(is_writing=True), _as_ledger_errors():
+        with self._turn(is_writing=True), as_sqlite_errors():
             connection = self._connected()
             connection.execute("PRAGMA synchronous = NORMAL")
             try:
@@ -147,7 +147,7 @@ class SqliteLedger(Generic[Kept]):
         if not self._lock.acquire(timeout=_READ_WAIT_SECONDS):
             return self._read_beside(work) if self._is_writing else self._run(work, "BEGIN")
         try:
-            with _as_ledger_errors():
+            with as_sqlite_errors():
                 return self._transact(self._connected(), work, "BEGIN")
         finally:
             self._lock.release()
@@ -155,13 +155,14 @@ class SqliteLedger(Generic[Kept]):
     def _read_beside(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
         """Read while another call waits to write, which another process may keep it from for seconds."""
         files, end = self._files, self._end
-        with _as_ledger_errors():
+        with as_sqlite_errors():
             if self._is_stopped or end is None or files is None or self._stand()[:2] != files[:2]:
                 return self._run(work, "BEGIN")  # it is being opened
             with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
                 connection.execute("PRAGMA query_only = ON")
                 connection.execute("BEGIN")
                 entries = Transaction(SqliteRows(connection), self._kind, self._wall, self._key, end)
+                check_version(connection)
                 entries.check(end)
                 return work(entries)
 
@@ -203,6 +204,7 @@ class SqliteLedger(Generic[Kept]):
             connection.execute("ROLLBACK")
             remembered = self._memory.read() if self._memory else None
             known = max(end for end in (remembered, self._end, BEGINNING) if end)
+        check_version(connection)
         entries.check(known)
         self._version = version
         self._note(entries.end)
@@ -307,7 +309,7 @@ class SqliteLedger(Generic[Kept]):
 
     def _accept(self) -> str:
         folder, known, trouble = self.path.parent, BEGINNING, ""
-        with self._turn(is_writing=True), _as_ledger_errors():
+        with self._turn(is_writing=True), as_sqlite_errors():
             try:
                 known = _seen(folder, self._key_file)
             except LedgerUnavailableError as error:
@@ -326,6 +328,10 @@ class SqliteLedger(Generic[Kept]):
                 connection, about = self._open(known.accepted()), {"missing": missing}
                 self._transact(connection, lambda entries: entries.note(LOSS_ACCEPTED, about), "BEGIN IMMEDIATE")
             return missing
+
+
+def file_in(folder: Path) -> Path:
+    return folder / _FILE
 
 
 _FORGOTTEN = "What was remembered of the ledger's end is gone."
@@ -360,8 +366,8 @@ def open_file_for_audit(
         key_file: Holds the installation's key; None for one that was made in the folder.
         anyway: None too where there is none any more.
     """
-    path, key, seen = folder.absolute() / _FILE, None, None
-    with _as_ledger_errors():
+    path, key, seen = file_in(folder.absolute()), None, None
+    with as_sqlite_errors():
         is_there = _is_there(path)
         try:
             key = existing_key(folder, key_file)
@@ -376,7 +382,7 @@ def open_file_for_audit(
         return
     # Not mode=ro: a connection that may not write leaves the log's auxiliary files behind when it is the last to close.
     with (
-        _as_ledger_errors(),
+        as_sqlite_errors(),
         closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None)) as connection,
     ):
         connection.execute("PRAGMA query_only = ON")
@@ -411,7 +417,8 @@ def _is_sealed_file(path: Path) -> bool:
 
 
 @contextmanager
-def _as_ledger_errors() -> Iterator[None]:
+def as_sqlite_errors() -> Iterator[None]:
+    """SQLite's errors, and the file system's, as ours."""
     try:
         yield
     except sqlite3.OperationalError as error:

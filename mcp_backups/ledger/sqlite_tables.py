@@ -17,6 +17,10 @@ from .transaction import Kept, Transaction, distrust
 _VERSION = 1
 """Of the tables; 0.1.0 knew of none, and chained events by hashes alone."""
 
+_MOVED = 1_000_000
+"""Stands in the version's place once the ledger was copied elsewhere."""
+
+_FOLLOW = "The operator must set MCP_BACKUPS_LEDGER_URL here too. Reading backups still works."
 UPGRADE = "The operator must upgrade mcp-backups here too. Reading still works."
 
 _ROW = "o.seq, o.id, o.action, o.status, o.server_id"
@@ -129,10 +133,7 @@ def prepare(
     Raises:
         LedgerUnavailableError: They cannot be trusted, or are not for this version to write to.
     """
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > _VERSION:
-        raise LedgerUnavailableError("A newer version of mcp-backups has written to the ledger.", UPGRADE)
-    if version == _VERSION:
+    if check_version(connection) == _VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -145,6 +146,25 @@ def prepare(
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def check_version(connection: sqlite3.Connection) -> int:
+    """The version of the tables.
+
+    Raises:
+        LedgerUnavailableError: They are not for this version to write to, or for nobody any more.
+    """
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version == _MOVED:
+        raise LedgerUnavailableError("The ledger was moved to PostgreSQL.", _FOLLOW)
+    if version > _VERSION:
+        raise LedgerUnavailableError("A newer version of mcp-backups has written to the ledger.", UPGRADE)
+    return version
+
+
+def mark_as_moved(connection: sqlite3.Connection) -> None:
+    """From now on a process that was forgotten writes nothing more here."""
+    connection.execute(f"PRAGMA user_version = {_MOVED}")
 
 
 def _seal(connection: sqlite3.Connection, entries: Transaction[Kept], key: bytes) -> None:

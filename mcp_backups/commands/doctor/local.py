@@ -7,7 +7,7 @@ from pathlib import Path
 from mcp_backups.clock import Clock
 from mcp_backups.commands.doctor.finding import Finding
 from mcp_backups.commands.terminal import printable
-from mcp_backups.errors import BusyError, ConfigError, LedgerLostError, LedgerUnavailableError
+from mcp_backups.errors import BackupsError, BusyError, ConfigError, LedgerLostError, LedgerUnavailableError
 from mcp_backups.ledger import Ledger, ledger_for
 from mcp_backups.operations.freeze import frozen
 from mcp_backups.operations.operation import OPEN, UNSETTLED, Operation
@@ -72,7 +72,7 @@ async def _examine(ledger: Ledger[Operation], settings: Settings, clock: Clock) 
     except (LedgerUnavailableError, BusyError, ConfigError) as error:
         busy = isinstance(error, BusyError)
         todo = "Try again." if busy else "See to it that this user may write there, and that the disk is not full."
-        todo = _ACCEPT if isinstance(error, LedgerLostError) else todo
+        todo = _ACCEPT if isinstance(error, LedgerLostError) else error.next_step if _is_its_own(error) else todo
         return Finding("ledger", "warning" if busy else "failure", f"{error.what} It is in {here}.", todo)
     now = ledger.common_clock(clock).moment()
     live = [operation for operation in waiting if not operation.is_expired(now)]
@@ -88,6 +88,11 @@ async def _examine(ledger: Ledger[Operation], settings: Settings, clock: Clock) 
         todo = f"Nothing is sent until `mcp-backups thaw`. {todo}".rstrip()
     details = tuple(_line(each) for each in live)
     return Finding("ledger", "warning" if unsettled or freeze else "ok", what, todo, details)
+
+
+def _is_its_own(error: BackupsError) -> bool:
+    """Whether what to do about it is told by the error itself."""
+    return isinstance(error, LedgerUnavailableError) and error.next_step != error.advice
 
 
 def _no_ledger(folder: Path) -> Finding:
