@@ -182,6 +182,10 @@ class AccessTokens:
     def is_empty(self) -> bool:
         return not self._local and not self._added
 
+    def has(self, name: str) -> bool:
+        """Whether somebody of that name could be let in."""
+        return any(principal.name == name for _, principal in (*self._local, *self._added))
+
     def principal_of(self, token: str) -> Principal | None:
         """Whom a token stands for, None for nobody; how long that takes tells nothing about the tokens."""
         self._read_again()

@@ -15,7 +15,8 @@ NAME = PACKAGE.name
 LAYERS = (
     {"errors", "text", "clock"},
     {"models", "private", "spelling"},
-    {"values"},
+    {"values", "vps_token"},
+    {"accounts"},
     {"settings", "access", "health", "logs"},
     {"retention", "metrics", "instructions"},
     {"ledger"},
