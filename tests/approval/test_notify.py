@@ -105,6 +105,19 @@ async def test_what_waits_and_what_was_decided_is_told(scene: Scene) -> None:
         assert await desk.look() == []
 
 
+async def test_where_there_are_several_accounts_it_is_told_which(scene: Scene) -> None:
+    shop = Account(
+        vps_api_token_file=scene.settings.state_dir / "shop",
+        principals=frozenset({"local"}),
+        token=SecretStr(scene.emulator.token),
+    )
+    await scene.start(accounts={"shop": shop})
+    async with telling(scene, Desk(scene.clock)) as desk:
+        await scene.asks()
+        (message,) = await desk.look()
+    assert message.startswith(f"{scene.operation} (account shop) waits for an approver until ")
+
+
 async def test_what_became_unknown_is_told(scene: Scene) -> None:
     await scene.start(approval="plan")
     async with telling(scene, Desk(scene.clock)) as desk:

@@ -1,22 +1,35 @@
 """Several VPS.org accounts of one server: each at its own address, for its own users, and apart in the one ledger."""
 
 import json
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
+import httpx2
 import pytest
 from pydantic import SecretStr
 
 from mcp_backups.access import Role, add_token
 from mcp_backups.accounts import Account
+from mcp_backups.commands import approvals
+from mcp_backups.console import build_app
+from mcp_backups.console.access import Login
 from mcp_backups.metrics import Prometheus
+from mcp_backups.operations import Operation, Status
+from mcp_backups.operations.reconcile import settle_left_open
 from mcp_backups.sandbox import Emulator, Fault
+from mcp_backups.settings import Settings
+from mcp_backups.transport import open_idle_context
 from mcp_backups.web.limits import Limits
+from tests.approval.test_terminal import Typing
 from tests.consent.test_http import HEADERS, listing
-from tests.stage import NOW, Era, MakeSettings, ManualClock, Session, recorded
+from tests.console.stage import ORIGIN
+from tests.operations.made import operation
+from tests.stage import NOW, PROMPT, Era, MakeSettings, ManualClock, Session, recorded
 from tests.web.issuer import TestIssuer, an_issuer
 from tests.web.stage import Served, serving
 from tests.web.test_principals import PLANS, UNKNOWN
@@ -39,6 +52,7 @@ class Two:
     shop: Emulator
     blog: Emulator
     tokens: dict[str, str]
+    settings: Settings
 
     def client(self, account: str, name: str, era: Era = "auto") -> Any:
         return self.served.client(self.token(name), era, path=f"/mcp/{account}")
@@ -74,8 +88,9 @@ def two(clock: ManualClock, make_settings: MakeSettings, tmp_path: Path, state_d
                     principals=frozenset(users[name]),
                     token=SecretStr(TOKENS[name]),
                 )
-            async with serving(shop, make_settings(accounts=accounts, **options), clock, **serve) as served:
-                yield Two(served, shop, blog, tokens)
+            settings = make_settings(accounts=accounts, **options)
+            async with serving(shop, settings, clock, **serve) as served:
+                yield Two(served, shop, blog, tokens, settings)
 
     return start
 
@@ -328,3 +343,79 @@ async def test_an_account_that_nobody_may_use_is_told_at_the_start(two: Any, pri
             pass
     (error,) = raised.value.exceptions
     assert str(error).startswith("config_error: accounts.blog.principals names nobody who could be let in")
+
+
+async def waiting(at: Two) -> dict[str, str]:
+    """What waits for an approver in each account, by its name."""
+    asked = {}
+    for account, who in (("shop", "her"), ("blog", "him")):
+        async with at.client(account, who) as agent:
+            asked[account] = (await agent.call("delete_backup", backup_id=499, confirm=True)).operation
+    return asked
+
+
+@pytest.mark.anyio
+async def test_an_approver_sees_the_account_and_what_is_there_now_in_it(
+    two: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("mcp_backups.transport.system_clock", lambda: clock.clock)
+    monkeypatch.setattr(sys, "stdin", Typing("499\n"))
+    async with two(approval="operator") as at:
+        asked = await waiting(at)
+
+        async def told(settings: Settings, *, as_json: bool = True) -> str:
+            await anyio.to_thread.run_sync(lambda: approvals.show_approvals(settings, as_json=as_json))
+            return capsys.readouterr().out
+
+        rows = [json.loads(line) for line in (await told(at.settings)).splitlines()]
+        assert [(each["account"], each["asked_by"], each["operation_id"]) for each in rows] == [
+            ("shop", "her", asked["shop"]),
+            ("blog", "him", asked["blog"]),
+        ]
+        only = (await told(at.settings.for_account("blog"))).splitlines()
+        assert [json.loads(line)["account"] for line in only] == ["blog"]
+        table = await told(at.settings, as_json=False)
+        assert [word in table for word in ("account", "shop", "blog", "asked for by", "him")] == [True] * 5
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        await anyio.to_thread.run_sync(approvals.approve, at.settings, asked["blog"], "alice")
+        shown = capsys.readouterr().out
+        assert "as the plan shows it" in shown
+        assert ("account" in shown, "blog" in shown, "him" in shown) == (True, True, True)
+        assert at.blog.requests[-1].authorization == f"Bearer {TOKENS['blog']}"
+        async with at.client("blog", "him") as him:
+            assert (await him.call("delete_backup", backup_id=499, confirm=True)).status == "succeeded"
+    assert at.sent == [("blog", "DELETE")]
+
+
+@pytest.mark.anyio
+async def test_the_console_tells_the_account_of_what_waits_and_was_done(two: Any, clock: ManualClock) -> None:
+    async with two(approval="operator") as at:
+        asked = await waiting(at)
+        shop = at.settings.for_account("shop")
+        async with open_idle_context(shop, clock.clock, PROMPT) as context:
+            through = httpx2.ASGITransport(build_app(context, Login("X-Login"), frozenset({ORIGIN})))
+            alice = {"X-Login": "alice"}
+            async with httpx2.AsyncClient(transport=through, base_url=ORIGIN, headers=alice) as browser:
+                pages = [(await browser.get(path)).text for path in ("/", "/operations")]
+                one = (await browser.get(f"/operations/{asked['blog']}")).text
+    for page in pages:
+        assert ["account shop" in page, "account blog" in page, "by him" in page] == [True] * 3
+    assert "<dt>account</dt><dd>blog</dd>" in one
+    assert "made for another account" in one
+
+
+@pytest.mark.anyio
+async def test_what_was_left_open_is_looked_into_by_its_own_account(two: Any, clock: ManualClock) -> None:
+    async with two() as at:
+        contexts = [open_idle_context(at.settings.for_account(name), clock.clock, PROMPT) for name in ("shop", "blog")]
+        async with contexts[0] as shop, contexts[1] as blog:
+            lost: Operation = operation(
+                status=Status.SENDING, approved_by="plan", backup_id=499, sent=shop.moment(), **shop.identity._asdict()
+            )
+            await shop.record(lost)
+            asked = len(at.blog.requests)
+            await settle_left_open(blog)
+            assert (await shop.find(lost.id), len(at.blog.requests)) == (lost, asked)
+            await settle_left_open(shop)
+            assert (await shop.find(lost.id) or lost).status is Status.UNKNOWN
