@@ -60,16 +60,15 @@ def configure(
     """
     client = _named(key)
     _check(client, name, http, write=write, token_in_file=token_in_file, sandbox=sandbox)
-    machine = machine or this_machine()
-    path = client.path(machine) if client.path else None
+    settings = load_settings()
+    path = client.path(machine or this_machine()) if client.path else None
     if http:
-        settings = load_settings()
         url = f"{settings.http_url}/mcp" if settings.http_url and http == DEFAULT_ADDRESS else http
         told = told_over_http(client, settings, url, name, str(path or client.file))
         sys.stdout.writelines(f"{line}\n" for line in told)
         return 0
     launch = replace(own_command(Path(sys.executable), Path(sys.prefix)), name=name)
-    launch = with_settings(launch, load_settings(), environ, token_in_file=token_in_file)
+    launch = with_settings(launch, settings, environ, token_in_file=token_in_file)
     if sandbox:
         launch = on_sandbox(launch)
     if path is not None and write:
