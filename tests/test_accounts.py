@@ -179,8 +179,8 @@ def test_the_bare_command_tells_so_too(write: Write, capsys: pytest.CaptureFixtu
     [
         (("serve", "--http", "--account", "shop"), "--http serves each account at an address of its own"),
         (("serve", "--sandbox", "--account", "shop"), "--sandbox does not go with it"),
-        (("config", "cursor", "--sandbox", "--account", "shop"), "--sandbox and --token-in-file do not go with it"),
-        (("config", "cursor", "--write", "--token-in-file", "--account", "shop"), "do not go with it"),
+        (("config", "cursor", "--sandbox", "--account", "shop"), "--sandbox does not go with it"),
+        (("config", "cursor", "--write", "--token-in-file", "--account", "shop"), "does not go with accounts"),
         (("audit", "--verify", "--account", "shop"), "--verify and --export are about the whole log"),
         (("audit", "--export", "--account", "shop"), "--verify and --export are about the whole log"),
     ],

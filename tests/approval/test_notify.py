@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from mcp_backups import notify
+from mcp_backups.accounts import Account
 from mcp_backups.errors import ConfigError
 from mcp_backups.notify import GAP_SECONDS, LOOK_SECONDS, check_addresses, keep_told, through_apprise
 from mcp_backups.sandbox import Fault

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from mcp_backups.accounts import NAME as ACCOUNT_NAME
@@ -63,24 +64,25 @@ def configure(
     """
     client = _named(key)
     _check(client, name, http, account, write=write, token_in_file=token_in_file, sandbox=sandbox)
-    machine = machine or this_machine()
-    path = client.path(machine) if client.path else None
     settings = load_settings()
+    path = client.path(machine or this_machine())
     if http:
         settings, url = _reached(settings, http, account)
-        told = told_over_http(client, settings, url, name, str(path or client.file))
+        told = told_over_http(client, settings, url, name, str(path))
         sys.stdout.writelines(f"{line}\n" for line in told)
         return 0
     launch = replace(own_command(Path(sys.executable), Path(sys.prefix)), name=name)
     settings = settings if sandbox else settings.for_account(account)
     if settings.account:
+        if token_in_file:
+            raise ConfigError("--token-in-file does not go with accounts, each of which has a token file.")
         launch = replace(launch, arguments=(*launch.arguments, "serve", "--account", settings.account))
     launch = with_settings(launch, settings, environ, token_in_file=token_in_file)
     if sandbox:
         launch = on_sandbox(launch)
-    if path is not None and write:
+    if write:
         return _write(client, launch, path)
-    sys.stdout.writelines(f"{line}\n" for line in _told(client, launch, str(path or client.file), add=path is not None))
+    sys.stdout.writelines(f"{line}\n" for line in _told(client, launch, str(path)))
     return 0
 
 
@@ -109,14 +111,14 @@ def _check(
         raise ConfigError("--http is only printed: --write, --token-in-file and --sandbox do not go with it.")
     if http and not _ADDRESS.fullmatch(http):
         raise ConfigError("--http takes the address of a server, such as https://backups.example.com/mcp.")
-    if account and (sandbox or token_in_file):
-        raise ConfigError("--account names one of the settings file; --sandbox and --token-in-file do not go with it.")
+    if account and sandbox:
+        raise ConfigError("--account names one of the settings file; --sandbox does not go with it.")
     if token_in_file and sandbox:
         raise ConfigError("--token-in-file does not go with --sandbox, which needs no token.")
-    if write and client.path is None:
+    if write and client.form == "YAML" and find_spec("yaml") is None:
         raise ConfigError(
-            f"{client.file} is not written here, since it is YAML; `mcp-backups config {client.key}` prints what to put"
-            " there."
+            f"To write YAML, its extra is needed: pip install 'mcp-backups[yaml]'. `mcp-backups config {client.key}`"
+            " prints what to put there."
         )
     if token_in_file and not write:
         raise ConfigError("--token-in-file goes with --write: the token is never printed.")
@@ -132,10 +134,9 @@ def _reached(settings: Settings, http: str, account: str) -> tuple[Settings, str
     return settings, f"{url.rstrip('/')}/{account}" if account else url  # of another machine's no file tells
 
 
-def _told(client: Client, launch: Launch, file: str, *, add: bool) -> Iterator[str]:
+def _told(client: Client, launch: Launch, file: str) -> Iterator[str]:
     """Each way to add this server to a client, and where the token comes from."""
-    again = " (or call this again with --write)" if add else ""
-    ways = [(f"put this into {file}{again}", shown(client, launch))]
+    ways = [(f"put this into {file} (or call this again with --write)", shown(client, launch))]
     if command := add_command(client, launch):
         kept = f" ({UNTOLD} is your token, which {client.title} then keeps in its file)" if UNTOLD in command else ""
         ways.append((f"run{kept}", command))
