@@ -16,7 +16,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """It becomes a part of an address."""
 
 
-class Account(BaseModel):
+class NamedAccount(BaseModel):
     """One account, as the settings file tells of it.
 
     Attributes:
@@ -34,7 +34,7 @@ class Account(BaseModel):
     token: SecretStr | None = None
 
 
-def read_accounts(table: object) -> dict[str, Account]:
+def read_accounts(table: object) -> dict[str, NamedAccount]:
     """The accounts of a settings file, each with its token.
 
     Args:
@@ -67,8 +67,8 @@ def _check_names(names: Iterable[str]) -> None:
             raise ConfigError(f"accounts.{name} and accounts.{other} are told apart by capitals alone: rename one.")
 
 
-def _account(name: str, told: object) -> Account:
-    known = Account.model_fields.keys() - {"token"}
+def _account(name: str, told: object) -> NamedAccount:
+    known = NamedAccount.model_fields.keys() - {"token"}
     where = f"accounts.{name}"
     if not isinstance(told, Mapping):
         raise ConfigError(f"{where} in the settings file must be a table.")
@@ -79,7 +79,7 @@ def _account(name: str, told: object) -> Account:
         if each not in told:
             raise ConfigError(f"{where} needs {each}: {why}.")
     try:
-        account = Account.model_validate(told)
+        account = NamedAccount.model_validate(told)
     except ValidationError as invalid:
         first = invalid.errors(include_url=False, include_input=False, include_context=False)[0]
         raise ConfigError(f"{where}.{first['loc'][0]} {first['msg'].removeprefix('Value error, ')}.") from None
@@ -98,7 +98,7 @@ def _near(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {found}?" if found else "."
 
 
-def named(accounts: Mapping[str, Any], name: str) -> str:
+def account_named(accounts: Mapping[str, Any], name: str) -> str:
     """The name of the account that is meant; the only one, if none is given.
 
     Raises:

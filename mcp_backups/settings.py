@@ -28,7 +28,7 @@ from pydantic import (
     field_validator,
 )
 
-from mcp_backups.accounts import Account, named, read_accounts
+from mcp_backups.accounts import NamedAccount, account_named, read_accounts
 from mcp_backups.errors import ConfigError
 from mcp_backups.private import folder_fault, is_kept_private
 from mcp_backups.spelling import is_misspelt, nearest
@@ -89,7 +89,7 @@ class Settings(BaseModel):
     vps_api_proxy: SecretStr | None = Field(
         default=None, description="URL of the HTTP proxy that https goes through, with its password if it wants one."
     )
-    accounts: dict[str, Account] = Field(
+    accounts: dict[str, NamedAccount] = Field(
         default_factory=dict,
         description="Several accounts instead of one, each with its token file and who may use it.",
     )
@@ -185,7 +185,7 @@ class Settings(BaseModel):
         """
         if not self.accounts and not name:
             return self
-        account = self.accounts[named(self.accounts, name)]
+        account = self.accounts[account_named(self.accounts, name)]
         of_it = {"vps_api_url": account.vps_api_url or self.vps_api_url, "vps_api_token": account.token}
         return self.model_copy(update=of_it)
 

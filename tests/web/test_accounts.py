@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from mcp_backups.access import Role, add_token
-from mcp_backups.accounts import Account
+from mcp_backups.accounts import NamedAccount
 from mcp_backups.commands import approvals
 from mcp_backups.console import build_app
 from mcp_backups.console.access import Login
@@ -82,7 +82,7 @@ def two(clock: ManualClock, make_settings: MakeSettings, tmp_path: Path, state_d
             accounts = {}
             for name, emulator in (("shop", shop), ("blog", blog)):
                 emulator.fleet.tokens = {TOKENS[name]: ["*:*"]}
-                accounts[name] = Account(
+                accounts[name] = NamedAccount(
                     vps_api_url=emulator.base_url,
                     vps_api_token_file=tmp_path / name,
                     principals=frozenset(users[name]),
