@@ -22,6 +22,7 @@ from mcp_backups.commands.usage import (
     ping_url,
     port,
     seconds,
+    since,
 )
 from mcp_backups.errors import BackupsError, ConfigError
 from mcp_backups.logs import LineFormatter
@@ -200,6 +201,8 @@ def _add_records(commands: "argparse._SubParsersAction[_Parser]") -> None:
     operations = _command(commands, "operations")
     operations.add_argument("--limit", type=count, default=20, help="how many, 20 by default")
     _add_account(operations)
+    operations.add_argument("--server", type=count, default=0, metavar="ID", help="only those of this server")
+    operations.add_argument("--since", type=since, metavar="WHEN", help="only later ones: 7d, 36h or 2026-11-22T14:00Z")
     operations.add_argument("--principal", metavar="NAME", help="only what this one asked for over HTTP")
     operations.add_argument("--json", action="store_true", help="print JSON lines")
     operations.set_defaults(run=_operations)
@@ -444,7 +447,14 @@ def _operations(options: argparse.Namespace) -> int:
     from mcp_backups.commands.audit import show_operations
 
     settings = _settings(options, "operations")
-    return show_operations(settings, options.limit, as_json=options.json, principal=options.principal)
+    return show_operations(
+        settings,
+        options.limit,
+        as_json=options.json,
+        principal=options.principal,
+        server_id=options.server,
+        since=options.since,
+    )
 
 
 def _settle(options: argparse.Namespace) -> None:

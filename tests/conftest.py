@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mcp_backups.sandbox import SANDBOX_TOKEN, Emulator
 from mcp_backups.settings import Settings
 from tests.postgres.cluster import Cluster, Database, missing, running_cluster
 from tests.stage import AgentWith, Era, MakeSettings, ManualClock, Session, session
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_xdist_auto_num_workers() -> int:
