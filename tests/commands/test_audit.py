@@ -271,8 +271,9 @@ def test_operations_of_one_server_or_since_a_time_are_listed_alone(
     ("zone", "here"), [("Asia/Kolkata", f" ({NOW + timedelta(hours=5, minutes=30):%H:%M} here)"), ("UTC", "")]
 )
 def test_people_are_told_their_own_time_beside_utc(
-    command: Command, monkeypatch: pytest.MonkeyPatch, zone: str, here: str
+    command: Command, monkeypatch: pytest.MonkeyPatch, zone: str, hours: float
 ) -> None:
+    here = f" ({NOW + timedelta(hours=hours):%H:%M} here)" if hours else ""
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
