@@ -196,7 +196,7 @@ async def test_what_cannot_be_found_out_is_told_as_that(
 
         def close(entries: Entries) -> None:
             entries.save(begun())
-            relay.is_open, relay.lose = False, lost
+            relay.closes, relay.lose = True, lost
 
         with pytest.raises(UnconfirmedError) as told:
             await ledger.write(close)
