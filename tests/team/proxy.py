@@ -33,7 +33,7 @@ http {
     fastcgi_temp_path $folder/fastcgi;
     uwsgi_temp_path $folder/uwsgi;
     scgi_temp_path $folder/scgi;
-    include $folder/team.conf;
+    include $folder/servers.conf;
 }
 """
 
@@ -85,7 +85,20 @@ def proxy(folder: Path, replicas: tuple[Path, Path], port: FreePort) -> Iterator
         CERTIFICATE=folder / "certificate.pem",
         CERTIFICATE_KEY=folder / "key.pem",
     )  # as the image does: names that nobody gave are nginx's own
-    (folder / "team.conf").write_text(filled, encoding="utf-8")
+    with nginx(folder, filled, port):
+        yield Proxy(f"https://localhost:{port.number}", trusted)
+
+
+@contextmanager
+def nginx(folder: Path, servers: str, port: FreePort) -> Iterator[None]:
+    """nginx as a process.
+
+    Args:
+        folder: For its own files.
+        servers: What stands inside of `http { … }`.
+        port: One that it listens on, at this machine.
+    """
+    (folder / "servers.conf").write_text(servers, encoding="utf-8")
     user = "user root;" if os.geteuid() == 0 else ""  # the sockets are for this user alone
     (folder / "nginx.conf").write_text(Template(_AROUND).substitute(folder=folder, user=user), encoding="utf-8")
     port.let_go()
@@ -93,7 +106,7 @@ def proxy(folder: Path, replicas: tuple[Path, Path], port: FreePort) -> Iterator
     with (folder / "nginx.log").open("wb") as log, subprocess.Popen(command, stderr=log) as process:
         try:
             _wait_for(port.number, process)
-            yield Proxy(f"https://localhost:{port.number}", trusted)
+            yield
         finally:
             process.terminate()
             process.wait(PATIENCE)
