@@ -203,7 +203,11 @@ def _add_records(commands: "argparse._SubParsersAction[_Parser]") -> None:
     settle.set_defaults(run=_settle)
 
     ledger = _command(commands, "ledger").add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _command(ledger, "accept").set_defaults(run=_accept)
+    for task in ("accept", "copy", "migrate"):
+        command = _command(ledger, task)
+        command.set_defaults(run=_of_ledger, task=task)
+        if task == "migrate":
+            command.add_argument("--for", dest="role", required=True, help="whom servers log in as")
 
     audit = _command(commands, "audit")
     audit.add_argument("operation", nargs="?", default="", help="id of one operation; all by default")
@@ -420,37 +424,33 @@ def _operations(options: argparse.Namespace) -> int:
 def _settle(options: argparse.Namespace) -> None:
     import anyio
 
-    from mcp_backups.ledger import Liveness
     from mcp_backups.operations.reconcile import settle_by_word
 
     _refuse_sandbox(options, "operations")
     with _ledger() as ledger:
-        liveness = Liveness(ledger.path.parent)
-        settled = anyio.run(partial(settle_by_word, ledger, liveness, options.operation, options.verdict))
+        settled = anyio.run(partial(settle_by_word, ledger, ledger.liveness, options.operation, options.verdict))
     print(f"{visible(settled.id)} ({settled.action} on server {settled.server_id}) is recorded as {settled.status}.")
 
 
-def _accept(options: argparse.Namespace) -> None:
-    import anyio
+def _of_ledger(options: argparse.Namespace) -> None:
+    from mcp_backups.commands import ledger
+    from mcp_backups.settings import load_settings
 
     _refuse_sandbox(options, "ledger")
-    with _ledger() as ledger:
-        missing = anyio.run(ledger.accept)
-    if missing:
-        print(f"Accepted, and recorded: {missing}. The ledger goes on from what is there.")
+    if options.task == "migrate":
+        ledger.migrate(load_settings(needs_key=False), options.role)
     else:
-        print("Nothing that was recorded here is missing: there is nothing to accept.")
+        {"accept": ledger.accept, "copy": ledger.copy}[options.task](load_settings())
 
 
 @contextmanager
 def _ledger() -> Iterator["Ledger[Operation]"]:
     from mcp_backups.clock import system_clock
-    from mcp_backups.ledger import Ledger
+    from mcp_backups.ledger import ledger_for
     from mcp_backups.operations import Operation
     from mcp_backups.settings import load_settings
 
-    settings = load_settings()
-    with closing(Ledger(settings.state_dir, Operation, system_clock().wall, settings.key_file)) as ledger:
+    with closing(ledger_for(load_settings(), Operation, system_clock())) as ledger:
         yield ledger
 
 

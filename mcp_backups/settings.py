@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import platformdirs
 from pydantic import (
@@ -130,6 +130,10 @@ class Settings(BaseModel):
         default=None,
         description="File that holds the installation's key, 32 random bytes or more; else one is made in that folder.",
     )
+    ledger_url: SecretStr | None = Field(
+        default=None,
+        description="Address of the PostgreSQL database that holds the ledger, for several machines; else a file does.",
+    )
     http_url: str = Field(
         default="",
         description="Where clients from other machines reach it, through a proxy: such as https://backups.example.com.",
@@ -164,7 +168,9 @@ class Settings(BaseModel):
         token = self.vps_api_token.get_secret_value() if self.vps_api_token else ""
         password = urlsplit(self.vps_api_proxy.get_secret_value()).password if self.vps_api_proxy else ""
         addresses = (address.get_secret_value() for address in self.notify)
-        return tuple(secret for secret in (token, password, unquote(password or ""), *addresses) if secret)
+        ledger = self.ledger_url.get_secret_value() if self.ledger_url else ""
+        of_ledger = (ledger, *passwords_in(ledger))
+        return tuple(each for each in (token, password, unquote(password or ""), *addresses, *of_ledger) if each)
 
     @field_validator("vps_api_token")
     @classmethod
@@ -216,6 +222,20 @@ class Settings(BaseModel):
         require(not urlsplit(origin).path, "must end after the host and port")
         return origin
 
+    @field_validator("ledger_url")
+    @classmethod
+    def _check_ledger_url(cls, secret: SecretStr | None) -> SecretStr | None:
+        url = secret.get_secret_value() if secret else ""
+        if not url:
+            return None
+        parts = urlsplit(url)
+        is_address = url.isascii() and url.isprintable() and " " not in url
+        require(
+            is_address and parts.scheme in {"postgresql", "postgres"} and len(parts.path) > 1,
+            "must be an address such as postgresql://backups@db.example.com/ledger, with the database's name",
+        )
+        return secret
+
     @field_validator("vps_api_proxy")
     @classmethod
     def _check_proxy(cls, proxy: SecretStr | None) -> SecretStr | None:
@@ -232,8 +252,12 @@ class Settings(BaseModel):
         return proxy
 
 
-def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+def load_settings(environ: Mapping[str, str] = os.environ, *, needs_key: bool = True) -> Settings:
     """Read the settings of this process from its environment and the settings file.
+
+    Args:
+        environ: The environment.
+        needs_key: Whether a ledger in a database is to be read or written, and not only migrated.
 
     Raises:
         ConfigError: A setting is wrong; the message names it, never its value. Or the state folder is none that can be
@@ -256,10 +280,24 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         settings = settings.model_copy(update={"vps_api_token": token})
     if settings.vps_api_ca_file:
         _check_certificates(settings.vps_api_ca_file)
+    if settings.ledger_url and find_spec("psycopg") is None:
+        raise ConfigError("MCP_BACKUPS_LEDGER_URL needs what `pip install 'mcp-backups[postgres]'` brings along.")
+    if settings.ledger_url and not settings.key_file and needs_key:
+        raise ConfigError(
+            "MCP_BACKUPS_LEDGER_URL needs MCP_BACKUPS_KEY_FILE: a file of 32 random bytes or more, the same for every"
+            " process on that ledger."
+        )
     if settings.notify and find_spec("apprise") is None:
         raise ConfigError("MCP_BACKUPS_NOTIFY needs what `pip install 'mcp-backups[notify]'` brings along.")
     check_state_dir(settings.state_dir)
     return settings
+
+
+def passwords_in(url: str) -> tuple[str, ...]:
+    """The password in a database's address, as it is written and as it is meant; nothing where it has none."""
+    parts = urlsplit(url)
+    written = [parts.password or "", *(value for name, value in parse_qsl(parts.query) if name.endswith("password"))]
+    return tuple(form for each in written if each for form in (each, unquote(each)))
 
 
 def setting_name(loc: tuple[int | str, ...]) -> str:
@@ -404,6 +442,7 @@ def _read_toml(path: Path, *, is_named: bool) -> dict[str, Any]:
         "the token": "vps_api_token" in values,
         "the proxy's password": "@" in str(values.get("vps_api_proxy")),
         "addresses that are secrets": "notify" in values,
+        "the ledger's password": any(passwords_in(str(values.get("ledger_url", "")))),
     }
     held = next((secret for secret, is_there in secrets.items() if is_there), "")
     if held and not is_kept_private(path, mode):

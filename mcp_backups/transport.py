@@ -15,7 +15,7 @@ from mcp_backups.actions import ACTIONS
 from mcp_backups.api import Connect, VpsClient, client_for
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import BackupsError
-from mcp_backups.ledger import Ledger, Liveness, installation_key
+from mcp_backups.ledger import installation_key, ledger_for
 from mcp_backups.metrics import Meter, Prometheus, Unmetered
 from mcp_backups.notify import keep_told, through_apprise
 from mcp_backups.operations import Context, Operation
@@ -47,13 +47,13 @@ async def open_idle_context(
         meter: Is told of what goes on.
     """
     clock, meter = clock or system_clock(), meter or Unmetered()
-    ledger = Ledger(settings.state_dir, Operation, clock.wall, settings.key_file)
-    liveness = Liveness(settings.state_dir)
+    ledger = ledger_for(settings, Operation, clock)
+    clock = ledger.common_clock(clock)
     try:
         async with client_for(settings, clock, connect, meter.asked) as api:
-            yield Context(settings, api, ledger, liveness, clock, ACTIONS, meter=meter)
+            yield Context(settings, api, ledger, ledger.liveness, clock, ACTIONS, meter=meter)
     finally:
-        liveness.leave()
+        ledger.liveness.leave()
         ledger.close()
 
 
@@ -92,6 +92,7 @@ async def open_sandbox_context(
             "vps_api_token": SecretStr(emulator.token),
             "state_dir": Path(stack.enter_context(TemporaryDirectory(prefix="mcp-backups-"))),
             "key_file": None,
+            "ledger_url": None,
             "notify": (),
         }
         yield await stack.enter_async_context(open_context(settings.model_copy(update=here), meter=meter))

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mcp_backups.commands.terminal import ACCENT, open_console, printable
-from mcp_backups.ledger import LOSS_ACCEPTED, OF_THE_LEDGER, Event, open_for_audit, wholes
+from mcp_backups.ledger import LOSS_ACCEPTED, OF_THE_LEDGER, Event, SqliteLedger, open_for_audit, wholes
 from mcp_backups.operations import Entries, Operation
 from mcp_backups.settings import Settings
 from mcp_backups.text import age, plural, quoted, safe_text, stamp
@@ -50,13 +50,13 @@ def read_record(folder: Path) -> Record | None:
     Raises:
         LedgerUnavailableError: It cannot be read. A broken chain can.
     """
-    with open_for_audit(folder, Operation) as ledger:
+    with SqliteLedger(folder, Operation, lambda: datetime.now(UTC)).audit() as ledger:
         return None if ledger is None else Record(tuple(ledger.events()), ledger.verify())
 
 
 def show_events(settings: Settings, operation_id: str = "") -> int:
     """Print the event log, operation by operation, and whether its chain is intact. Returns the exit code."""
-    with open_for_audit(settings.state_dir, Operation, settings.key_file) as ledger:
+    with open_for_audit(settings, Operation) as ledger:
         if ledger is None:
             return _nothing_yet(sys.stdout)
         console = open_console()
@@ -98,7 +98,7 @@ def export_events(settings: Settings, operation_id: str = "") -> int:
     writes it; the first event's previous one is 64 zeros. The key is the HMAC-SHA256 of `mcp-backups ledger` by the
     installation's. Where version 0.1.0 wrote the event, `hash` is the SHA-256 of the same with the hash before.
     """
-    with open_for_audit(settings.state_dir, Operation, settings.key_file) as ledger:
+    with open_for_audit(settings, Operation) as ledger:
         if ledger is None:
             return _nothing_yet(sys.stderr)
         found = not operation_id
@@ -114,7 +114,7 @@ def export_events(settings: Settings, operation_id: str = "") -> int:
 
 def verify(settings: Settings) -> int:
     """Print one line on whether the event log is whole. Returns the exit code: 1 when it is not."""
-    with open_for_audit(settings.state_dir, Operation, settings.key_file) as ledger:
+    with open_for_audit(settings, Operation) as ledger:
         if ledger is None:
             return _nothing_yet(sys.stdout)
         fault = ledger.verify()
@@ -131,7 +131,7 @@ def show_operations(settings: Settings, limit: int, *, as_json: bool, principal:
         as_json: Print JSON lines instead of a table.
         principal: Only what this one asked for; None for all.
     """
-    with open_for_audit(settings.state_dir, Operation, settings.key_file) as ledger:
+    with open_for_audit(settings, Operation) as ledger:
         operations = None
         if ledger is not None:
             operations = ledger.find(limit=limit, wanted=lambda each: principal in {None, each.principal})

@@ -8,7 +8,7 @@ import anyio
 
 from mcp_backups.clock import system_clock
 from mcp_backups.commands.approvals import require_terminal
-from mcp_backups.ledger import Ledger
+from mcp_backups.ledger import ledger_for
 from mcp_backups.operations import Operation, check_approver, set_frozen
 from mcp_backups.settings import Settings
 
@@ -30,7 +30,7 @@ def thaw(settings: Settings, by: str) -> int:
 
 
 def _set(settings: Settings, by: str, reason: str, *, freeze: bool) -> bool:
-    with closing(Ledger(settings.state_dir, Operation, system_clock().wall, settings.key_file)) as ledger:
+    with closing(ledger_for(settings, Operation, system_clock())) as ledger:
         return anyio.run(partial(set_frozen, ledger, by, reason, freeze=freeze))
 
 

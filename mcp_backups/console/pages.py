@@ -257,10 +257,8 @@ class Pages:
 
     async def log(self, request: Request, visitor: Visitor) -> Response:
         """The event log, newest first, and whether it is whole."""
-        settings, asked = self.context.settings, request.query_params
-        read = partial(
-            read_log, settings.state_dir, settings.key_file, _number_in(request, "before"), verify="verify" in asked
-        )
+        verify = "verify" in request.query_params
+        read = partial(read_log, self.context.ledger, _number_in(request, "before"), verify=verify)
         page = await anyio.to_thread.run_sync(read)
         return await self._page("log.html", visitor, {"log": page})
 

@@ -215,10 +215,11 @@ async def carry_out(context: Context, operation_id: str, intend: Intend) -> Oper
         return intend(entries, owner)
 
     await checkpoint_if_cancelled()  # the caller may have gone while nothing was waited for
-    with anyio.CancelScope(shield=True), context.liveness.at_work(operation_id) as owner:
-        operation = await context.ledger.write(lambda entries: begin(entries, owner))
-        if operation is not None:
-            outcome = await _send(context, operation)
+    with anyio.CancelScope(shield=True):
+        async with context.liveness.at_work(operation_id) as owner:
+            operation = await context.ledger.write(lambda entries: begin(entries, owner))
+            if operation is not None:
+                outcome = await _send(context, operation)
     return outcome
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from mcp_backups.api import VpsClient
 from mcp_backups.errors import ConfigError
-from mcp_backups.ledger import Ledger, Liveness
+from mcp_backups.ledger import SqliteLedger
+from mcp_backups.ledger.liveness import FileLiveness
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import Operation
 from mcp_backups.operations.reconcile import SettledAs, settle_by_word
@@ -287,9 +288,9 @@ async def test_the_same_restore_asked_for_at_once_by_two_trusted_callers_is_one_
 
 @asynccontextmanager
 async def _by_word(bench: Bench) -> AsyncIterator[Callable[..., Any]]:
-    ledger = Ledger(bench.state_dir, Operation, lambda: NOW)
+    ledger = SqliteLedger(bench.state_dir, Operation, lambda: NOW)
     try:
-        yield partial(settle_by_word, ledger, Liveness(bench.state_dir))
+        yield partial(settle_by_word, ledger, FileLiveness(bench.state_dir))
     finally:
         ledger.close()
 
@@ -318,11 +319,11 @@ async def test_the_operators_word_counts_only_where_nothing_else_tells(bench: Be
     else:
         await a_create(bench, (on_post(Fault.status(500)),))
     (operation,) = recorded(bench.state_dir)
-    liveness = Liveness(bench.state_dir)
+    liveness = FileLiveness(bench.state_dir)
     async with _by_word(bench) as settle:
         if which == "at work":
-            with liveness.at_work(operation.id) as owner:
-                ledger = Ledger(bench.state_dir, Operation, lambda: NOW)
+            async with liveness.at_work(operation.id) as owner:
+                ledger = SqliteLedger(bench.state_dir, Operation, lambda: NOW)
                 await ledger.write(lambda entries: entries.save(operation.updated(status="sending", owner=owner)))
                 ledger.close()
                 with pytest.raises(Exception, match="busy: A process is still at work"):

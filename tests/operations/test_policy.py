@@ -270,6 +270,7 @@ def test_the_rules_have_a_digest_that_only_they_change(make_settings: MakeSettin
     others |= {"http_url": "https://example.org", "http_hosts": {"example.org"}, "http_secret_file": "/x"}
     others |= {"http_origins": {"https://example.org"}, "principal_claim": "email"}
     others |= {"oauth_issuer": "https://example.org", "oauth_audience": "https://example.org/mcp"}
+    others |= {"ledger_url": "postgresql:///ledger"}
     usual = policy_digest(make_settings())
     assert {name for name, value in rules.items() if policy_digest(make_settings(**{name: value})) == usual} == set()
     assert {name for name, value in others.items() if policy_digest(make_settings(**{name: value})) != usual} == set()

@@ -55,7 +55,7 @@ async def _examine(settings: Settings, clock: Clock, connect: Connect, command: 
         examine_settings(settings),
         examine_approval(settings),
         *await examine_account(settings, clock, connect),
-        await examine_ledger(settings.state_dir, clock, settings.key_file),
+        await examine_ledger(settings, clock),
         await examine_server(command),
     ]
 
