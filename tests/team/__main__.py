@@ -1,22 +1,25 @@
 """`python -m tests.team --calls 10000`: the run of the tests, as long as you like, with its figures."""
 
 import argparse
+import logging
 import sys
 from collections import Counter
-from functools import partial
 
 import anyio
 
+from tests.postgres.cluster import running_cluster
 from tests.team.run import Result, run
 
 
 def main() -> int:
+    logging.basicConfig(level=logging.ERROR)
     parser = argparse.ArgumentParser(prog="python -m tests.team", description=__doc__)
     parser.add_argument("--calls", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    result = anyio.run(partial(run, options.calls, options.clients, options.seed))
+    with running_cluster() as cluster, cluster.database() as database:
+        result = anyio.run(run, options.calls, options.clients, options.seed, database.url)
     _print(result)
     return 1 if result.wrong else 0
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
 from typing import Any
 
 import httpx2
@@ -19,7 +18,11 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from mcp_backups.access import Role, add_token
+from mcp_backups.ledger import open_for_audit
+from mcp_backups.operations import Operation
+from mcp_backups.private import write_whole
 from mcp_backups.sandbox import Emulator, large_fleet, serve_in_thread
+from mcp_backups.settings import load_settings
 from tests.doom import nursery
 from tests.histories.truth import WatchedFleet
 from tests.process import PATIENCE, environment
@@ -32,7 +35,6 @@ ROLES: dict[str, Role] = {"ada": "destroy", "bob": "destroy", "runbook": "destro
 Version = str
 """A client's `mode`: "2026-07-28", or "legacy" for the protocol before."""
 
-NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
 _SERVERS = 60
 
 MODERN, LEGACY = "2026-07-28", "legacy"
@@ -100,7 +102,7 @@ class Team:
         replicas: The processes.
         proxy: What stands before them.
         tokens: The access token of each principal.
-        folder: Their state folder.
+        settings: The environment of a replica.
     """
 
     emulator: Emulator
@@ -108,7 +110,14 @@ class Team:
     replicas: tuple[Replica, Replica]
     proxy: Proxy
     tokens: dict[str, str]
-    folder: Path
+    settings: Mapping[str, str]
+
+    def recorded(self) -> list[Operation]:
+        """Every operation in the ledger, which is whole."""
+        with open_for_audit(load_settings(self.settings), Operation) as entries:
+            assert entries
+            assert entries.verify() == ""
+            return entries.find(limit=100_000)
 
     @asynccontextmanager
     async def client(
@@ -131,11 +140,11 @@ class Team:
 
 
 @contextmanager
-def team(settings: Mapping[str, str] = NO_SETTINGS) -> Iterator[Team]:
+def team(ledger_url: str = "") -> Iterator[Team]:
     """Two replicas that serve an account of 60 servers, each with four good backups, three days old.
 
     Args:
-        settings: More for the replicas, by their whole names; such as the ledger that they share.
+        ledger_url: The address of the ledger in PostgreSQL; else they share one in a file.
     """
     now = datetime.now(UTC)
     seeded = large_fleet(_SERVERS, 4 * _SERVERS, now - timedelta(days=3))
@@ -143,7 +152,11 @@ def team(settings: Mapping[str, str] = NO_SETTINGS) -> Iterator[Team]:
     with ExitStack() as stack:
         root = Path(stack.enter_context(TemporaryDirectory(prefix="team-")))  # short: so is the path of a socket
         emulator = stack.enter_context(serve_in_thread(Emulator(fleet, backup_seconds=0.5, restore_seconds=0.5)))
-        folder, port = root / "state", FreePort()
+        folder, port, named = root / "state", FreePort(), dict[str, str]()
+        if ledger_url:
+            key = root / "key"
+            write_whole(key, os.urandom(32))
+            named = {"MCP_BACKUPS_LEDGER_URL": ledger_url, "MCP_BACKUPS_KEY_FILE": str(key)}
         tokens = {name: add_token(folder, name, role, now) for name, role in ROLES.items()}
         around = environment(
             folder,
@@ -159,7 +172,7 @@ def team(settings: Mapping[str, str] = NO_SETTINGS) -> Iterator[Team]:
                 ),
                 "100000",
             ),
-            **settings,
+            **named,
         )
         first, second = (
             stack.enter_context(_running(root / f"{number}.sock", around, root / f"{number}.log")) for number in (1, 2)
@@ -167,7 +180,7 @@ def team(settings: Mapping[str, str] = NO_SETTINGS) -> Iterator[Team]:
         before = stack.enter_context(proxy(root, (first.unix, second.unix), port))
         for each in (first, second):
             each.wait_until_ready()
-        yield Team(emulator, fleet, (first, second), before, tokens, folder)
+        yield Team(emulator, fleet, (first, second), before, tokens, around)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """A run: clients call while a replica is killed every second, and then everything is looked over."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from time import perf_counter
@@ -10,9 +9,9 @@ import anyio
 
 from mcp_backups.operations import Operation
 from tests.histories.checker import check_operations
-from tests.stage import RealTime, recorded, until
+from tests.stage import RealTime, until
 from tests.team.clients import Day, Write, busy
-from tests.team.replicas import MODERN, NO_SETTINGS, Team, team
+from tests.team.replicas import MODERN, Team, team
 
 _TRACEBACK = "Traceback (most recent call last)"
 _DONE = frozenset({"started", "done"})
@@ -40,9 +39,9 @@ class Result:
     wrong: list[str]
 
 
-async def run(calls: int, clients: int, seed: int = 0, settings: Mapping[str, str] = NO_SETTINGS) -> Result:
+async def run(calls: int, clients: int, seed: int = 0, ledger_url: str = "") -> Result:
     """Clients that call so many times in all, while a replica is killed every second."""
-    with team(settings) as served:
+    with team(ledger_url) as served:
         day, kills = Day(served, Random(seed), calls), Counter[str]()
         began = perf_counter()
 
@@ -69,12 +68,12 @@ async def _settled(served: Team) -> list[Operation]:
     for replica in served.replicas:
         await until(replica.is_ready)
     async with served.client("watch", MODERN, []) as agent:
-        for each in recorded(served.folder):
+        for each in served.recorded():
             if each.status in {"sending", "accepted", "unknown"}:
                 await agent.call(
                     "get_operation", operation_id=each.id, wait_seconds=5 if each.status == "accepted" else 0
                 )
-    return recorded(served.folder)
+    return served.recorded()
 
 
 def _whole(served: Team, day: Day, operations: list[Operation]) -> list[str]:

@@ -16,8 +16,9 @@ from mcp_backups.sandbox import Fault
 from tests.consent.test_matrix import accept
 from tests.consent.wire import MODERN as WIRE_MODERN
 from tests.consent.wire import Caller, Web
+from tests.postgres.cluster import Database
 from tests.process import PATIENCE
-from tests.stage import recorded, until
+from tests.stage import until
 from tests.team.proxy import NGINX
 from tests.team.replicas import LEGACY, MODERN, Team, team
 from tests.team.run import run
@@ -41,8 +42,8 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         gc.collect()
 
 
-async def test_replicas_that_are_killed_lose_double_and_mix_up_nothing() -> None:
-    result = await run(calls=150, clients=15)
+async def test_replicas_that_are_killed_lose_double_and_mix_up_nothing(database: Database) -> None:
+    result = await run(calls=150, clients=15, ledger_url=database.url)
     assert result.wrong == []
     assert result.kills >= 3
     assert len(result.day.writes) > 20
@@ -112,7 +113,7 @@ async def test_what_was_sent_to_a_replica_is_never_sent_to_the_other(served: Tea
         again = await agent.call("create_backup", **wish)
     assert (again.data["status"], again.replayed) in {("succeeded", True), ("accepted", True)}
     assert emulator.count("POST") == before + 1
-    assert [each.arguments for each in recorded(served.folder)].count(wish) == 1
+    assert [each.arguments for each in served.recorded()].count(wish) == 1
 
 
 def test_any_replica_takes_the_answer_to_a_question_from_who_was_asked_only(served: Team) -> None:
