@@ -97,12 +97,17 @@ def nginx(folder: Path, servers: str, port: FreePort) -> Iterator[None]:
         folder: For its own files.
         servers: What stands inside of `http { … }`.
         port: One that it listens on, at this machine.
+
+    Raises:
+        RuntimeError: It is not installed, or does not listen.
     """
+    if not NGINX:
+        raise RuntimeError("nginx is not installed")
     (folder / "servers.conf").write_text(servers, encoding="utf-8")
     user = "user root;" if os.geteuid() == 0 else ""  # the sockets are for this user alone
     (folder / "nginx.conf").write_text(Template(_AROUND).substitute(folder=folder, user=user), encoding="utf-8")
     port.let_go()
-    command = [str(NGINX), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+    command = [NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
     with (folder / "nginx.log").open("wb") as log, subprocess.Popen(command, stderr=log) as process:
         try:
             _wait_for(port.number, process)
