@@ -19,6 +19,7 @@ from tests.stage import AgentWith, Era, MakeSettings, ManualClock, Session, ledg
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--store", default="sqlite", choices=["sqlite", "postgres"], help="where tests have their ledger")
 
+
 # How long an example takes says something about the machine, not about the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
