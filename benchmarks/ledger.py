@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from benchmarks.measure import Figure, figure, timed
 from mcp_backups.clock import system_clock
-from mcp_backups.ledger import Event, Ledger
+from mcp_backups.ledger import Event, SqliteLedger
 from mcp_backups.ledger.events import GENESIS
 from mcp_backups.operations import DeleteDetails, Operation, Status, new_id
 
@@ -30,7 +30,7 @@ CREATE TABLE events (seq INTEGER PRIMARY KEY, at TEXT, operation_id TEXT, status
 
 async def ledger_figures(folder: Path, writes: int) -> list[Figure]:
     """One write, of `writes` in a row, beside one as 0.1.0 made it; and a plan, which waits for no disk."""
-    ledger = Ledger(folder, Operation, lambda: datetime.now(UTC))
+    ledger = SqliteLedger(folder, Operation, lambda: datetime.now(UTC))
     bare = _bare(folder.with_suffix(".bare.sqlite3"))
 
     async def write() -> None:

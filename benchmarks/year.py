@@ -14,7 +14,7 @@ import anyio
 
 from benchmarks.measure import Figure, figure
 from mcp_backups.clock import Moment, system_clock
-from mcp_backups.ledger import Ledger, Transaction
+from mcp_backups.ledger import SqliteLedger, Transaction
 from mcp_backups.models import Backup
 from mcp_backups.operations import DeleteDetails, Operation, Status, new_id
 
@@ -40,7 +40,7 @@ _FIRST_WRITE_MS, _COMMAND_MS, _MEMORY_MB = 50.0, 300.0, 20.0
 
 def make_year(folder: Path, operations: int) -> None:
     """A ledger of so many deletes, evenly over the year that ended two hours ago; each was planned and carried out."""
-    ledger = Ledger(folder, Operation, lambda: datetime.now(UTC))
+    ledger = SqliteLedger(folder, Operation, lambda: datetime.now(UTC))
     clock = system_clock()
     now = clock.moment()
 
@@ -139,7 +139,7 @@ def _difference(name: str, unit: str, limit: float, old: list[float], new: list[
 
 
 def _first_write(folder: Path) -> float:
-    ledger = Ledger(folder, Operation, lambda: datetime.now(UTC))
+    ledger = SqliteLedger(folder, Operation, lambda: datetime.now(UTC))
     saved = Operation(
         id=new_id(),
         action="delete_backup",
@@ -158,7 +158,7 @@ def _first_write(folder: Path) -> float:
 
 
 def _an_id(folder: Path) -> str:
-    ledger = Ledger(folder, Operation, lambda: datetime.now(UTC))
+    ledger = SqliteLedger(folder, Operation, lambda: datetime.now(UTC))
     [operation] = anyio.run(ledger.read, lambda entries: entries.find(limit=1))
     ledger.close()
     return str(operation.id)

@@ -25,6 +25,7 @@
     ├── FrozenError                   nothing is sent until the operator lifts that
     ├── BusyError                     another call is at it: wait
     ├── LedgerUnavailableError        nothing can be recorded, so nothing is sent
+    │   ├── UnconfirmedError          whether it was recorded is not known, so nothing is sent
     │   └── LedgerLostError           part of what was recorded is missing: the operator decides
     └── InternalError                 a fault of this program
 
@@ -232,6 +233,10 @@ class BusyError(BackupsError):
 class LedgerUnavailableError(BackupsError):
     code = "ledger_unavailable"
     advice = "Reading still works. The operator must mend the ledger; `mcp-backups audit` shows its state."
+
+
+class UnconfirmedError(LedgerUnavailableError):
+    advice = "Reading still works. Wait a minute, then call again with the same arguments."
 
 
 class LedgerLostError(LedgerUnavailableError):

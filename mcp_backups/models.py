@@ -93,7 +93,8 @@ class Identity(NamedTuple):
     Attributes:
         address: Of VPS.org's API.
         credential: Which token at which address.
-        account: Which account at which address, as far as VPS.org names it; else as credential.
+        account: Its name in the settings, where there are several; else which account at which address, as far as
+            VPS.org names it; else as credential.
     """
 
     address: str = ""
@@ -102,7 +103,8 @@ class Identity(NamedTuple):
 
     def owns(self, other: "Identity") -> bool:
         """Whether that is the same account. Version 0.1.0 recorded no more than the credential."""
-        return other.credential in {"", self.credential} or (bool(self.account) and other.account == self.account)
+        is_same = bool(self.account) and (other.account, other.address) == (self.account, self.address)
+        return is_same or other.credential in {"", self.credential}
 
     def shares_servers(self, other: "Identity") -> bool:
         """Whether both may be about the same servers: whatever the token, and of version 0.1.0 whatever the address."""

@@ -6,7 +6,6 @@ one ledger one tells; none tells what was so before it began.
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -18,7 +17,6 @@ from mcp_backups.text import quoted, stamp
 
 if TYPE_CHECKING:
     from apprise import Apprise
-    from filelock import FileLock
 
 Send = Callable[[str], Awaitable[bool]]
 """Sends a message to every address; whether all took it."""
@@ -31,7 +29,6 @@ PAUSES = (10.0, 60.0)
 
 _MOST_LINES = 20
 _TOLD = frozenset({Status.WAITING, Status.APPROVED, Status.UNKNOWN})
-_LOCK = "notify.lock"
 
 _log = logging.getLogger(__name__)
 
@@ -43,23 +40,20 @@ async def keep_told(context: Context, send: Send) -> None:
     known: _Seen | None = None
     lines: list[str] = []
     quiet_until = 0.0
-    turn = _Turn(context.settings.state_dir)
-    try:
-        while True:
-            await context.clock.sleep(LOOK_SECONDS)
-            try:
-                known, news = await _look(context, known)
-                # All look, so that another can go on at once; only the one that tells keeps what is still to be told.
-                lines = [*lines, *news] if context.ledger.exists() and turn.is_mine() else []
-                if lines and context.clock.ticks() >= quiet_until:
-                    text = _message(lines, context.settings.console_url)
-                    lines, quiet_until = [], context.clock.ticks() + GAP_SECONDS
-                    await _send(context, send, text)
-            except Exception as error:  # noqa: BLE001 - nothing that goes wrong here may end the server
-                # No more than its kind: an address, which is a secret, may stand in the rest.
-                _log.warning("What is new could not be looked up or told: %s", type(error).__name__)
-    finally:
-        turn.end()
+    while True:
+        await context.clock.sleep(LOOK_SECONDS)
+        try:
+            known, news = await _look(context, known)
+            # All look, so that another can go on at once; only the one that tells keeps what is still to be told.
+            is_here = context.ledger.exists() and await context.liveness.has_turn("notify")
+            lines = [*lines, *news] if is_here else []
+            if lines and context.clock.ticks() >= quiet_until:
+                text = _message(lines, context.settings.console_url)
+                lines, quiet_until = [], context.clock.ticks() + GAP_SECONDS
+                await _send(context, send, text)
+        except Exception as error:  # noqa: BLE001 - nothing that goes wrong here may end the server
+            # No more than its kind: an address, which is a secret, may stand in the rest.
+            _log.warning("What is new could not be looked up or told: %s", type(error).__name__)
 
 
 async def _look(context: Context, before: _Seen | None) -> tuple[_Seen, list[str]]:
@@ -86,14 +80,16 @@ def _is_news(operation: Operation, before: Operation) -> bool:
 
 def _line(context: Context, operation: Operation) -> str:
     """One operation, in our words alone: nothing that others wrote, so nothing that they could have people click."""
+    account = context.settings.account_of(operation.account)
+    which = f"{operation.id} (account {account})" if account else operation.id
     if operation.status is Status.UNKNOWN:
-        return f"{operation.id}: {context.actions[operation.action].summary(Result(operation))}"
+        return f"{which}: {context.actions[operation.action].summary(Result(operation))}"
     told = context.actions[operation.action].summary(Result(operation.as_planned))
     if decision := operation.decision:
         verdict = "declined" if operation.status is Status.DECLINED else "approved"
-        return f"{operation.id} was {verdict} by {quoted(decision.by)} ({decision.how}). It was: {told}"
+        return f"{which} was {verdict} by {quoted(decision.by)} ({decision.how}). It was: {told}"
     end = operation.life.since.wall + operation.life.lasts
-    return f"{operation.id} waits for an approver until {stamp(end)}: {told}"
+    return f"{which} waits for an approver until {stamp(end)}: {told}"
 
 
 def _message(lines: Sequence[str], console_url: str | None) -> str:
@@ -108,34 +104,6 @@ async def _send(context: Context, send: Send, text: str) -> None:
         if pause is not None:
             await context.clock.sleep(pause)
     _log.warning("A message was given up after %d tries.", len(PAUSES) + 1)
-
-
-class _Turn:
-    """Which of the processes on one ledger tells; the system lets go of that however the process ends.
-
-    Args:
-        folder: Where the ledger lives.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / _LOCK
-        self._lock: FileLock | None = None
-
-    def is_mine(self) -> bool:
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - most servers tell nobody, and start sooner
-
-        if self._lock is None:
-            self._lock = FileLock(self._path, timeout=0, mode=0o600, thread_local=False)
-        if not self._lock.is_locked:
-            try:
-                self._lock.acquire()
-            except Timeout:
-                return False
-        return True
-
-    def end(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
 
 
 def through_apprise(addresses: Sequence[SecretStr]) -> Send:

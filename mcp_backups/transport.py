@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,10 +15,10 @@ from mcp_backups.actions import ACTIONS
 from mcp_backups.api import Connect, VpsClient, client_for
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.errors import BackupsError
-from mcp_backups.ledger import Ledger, Liveness, installation_key
+from mcp_backups.ledger import installation_key, ledger_for
 from mcp_backups.metrics import Meter, Prometheus, Unmetered
 from mcp_backups.notify import keep_told, through_apprise
-from mcp_backups.operations import Context, Operation
+from mcp_backups.operations import AccountName, Context, Operation
 from mcp_backups.operations.reconcile import settle_left_open
 from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
@@ -47,13 +47,14 @@ async def open_idle_context(
         meter: Is told of what goes on.
     """
     clock, meter = clock or system_clock(), meter or Unmetered()
-    ledger = Ledger(settings.state_dir, Operation, clock.wall, settings.key_file)
-    liveness = Liveness(settings.state_dir)
+    ledger = ledger_for(settings, Operation, clock)
+    clock = ledger.common_clock(clock)
     try:
         async with client_for(settings, clock, connect, meter.asked) as api:
-            yield Context(settings, api, ledger, liveness, clock, ACTIONS, meter=meter)
+            account = AccountName(settings.account)
+            yield Context(settings, api, ledger, ledger.liveness, clock, ACTIONS, account, meter=meter)
     finally:
-        liveness.leave()
+        ledger.liveness.leave()
         ledger.close()
 
 
@@ -64,12 +65,13 @@ async def open_context(
     connect: Connect = VpsClient,
     meter: Meter | None = None,
 ) -> AsyncIterator[Context]:
-    """The same for a server; in the background it looks what was left open before, and tells people what is new."""
+    """The same for a server, which looks in the background what was left open before, and tells people what is new."""
     async with (
         open_idle_context(settings, clock, connect, meter) as context,
         anyio.create_task_group() as background,
     ):
         background.start_soon(settle_left_open, context)
+        background.start_soon(context.unrecorded.record_all, context.ledger)
         if settings.notify:
             background.start_soon(keep_told, context, through_apprise(settings.notify))
         yield context
@@ -92,6 +94,8 @@ async def open_sandbox_context(
             "vps_api_token": SecretStr(emulator.token),
             "state_dir": Path(stack.enter_context(TemporaryDirectory(prefix="mcp-backups-"))),
             "key_file": None,
+            "accounts": {},
+            "ledger_url": None,
             "notify": (),
         }
         yield await stack.enter_async_context(open_context(settings.model_copy(update=here), meter=meter))
@@ -136,7 +140,7 @@ async def _end_on_signal(serving: anyio.CancelScope, closed: anyio.Event) -> Non
 
 async def serve_http(
     settings: Settings,
-    context: OpenContext,
+    contexts: Mapping[str, OpenContext],
     host: str,
     port: int,
     unix: Path | None = None,
@@ -147,7 +151,7 @@ async def serve_http(
 
     Args:
         settings: The policy, who is let in, and how clients reach it.
-        context: What the tools work with.
+        contexts: What the tools work with, by the names of several accounts; of the only one under an empty name.
         host: A loopback address or `localhost`; another one behind a proxy.
         port: 0 for a free one; the address is told on standard error.
         unix: The file of a Unix socket to listen on instead, behind a proxy.
@@ -159,7 +163,11 @@ async def serve_http(
     """
     from mcp_backups import web  # noqa: PLC0415 - serving over standard input and output never needs it
 
-    await web.serve(build_server(settings, context, sealing_key=key), settings, host, port, unix, metrics=metrics)
+    servers = {
+        name: build_server(settings.for_account(name) if name else settings, context, sealing_key=key)
+        for name, context in contexts.items()
+    }
+    await web.serve(servers, settings, host, port, unix, metrics=metrics)
 
 
 def sealing_key(folder: Path, key_file: Path | None = None) -> bytes | None:

@@ -10,6 +10,7 @@ import pytest
 
 from mcp_backups.sandbox import SANDBOX_TOKEN, Emulator
 from mcp_backups.settings import Settings
+from tests.postgres.cluster import Cluster, Database, missing, running_cluster
 from tests.stage import AgentWith, Era, MakeSettings, ManualClock, Session, session
 
 
@@ -66,6 +67,22 @@ def token_stays_secret(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Iter
     assert SANDBOX_TOKEN not in caplog.text
     for path in tmp_path.joinpath("state").rglob("*"):
         assert not path.is_file() or SANDBOX_TOKEN.encode() not in path.read_bytes(), path
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL server; a test that has it may stop it, and start it again."""
+    if why := missing():
+        pytest.skip(why)
+    with running_cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[Database]:
+    """A database of its own with an empty ledger in it."""
+    with cluster.database() as made:
+        yield made
 
 
 @pytest.fixture

@@ -17,9 +17,11 @@ from multiprocessing.context import ForkServerContext
 from typing import IO, Any, Literal, get_args
 
 from mcp_backups.api.link import Link
-from mcp_backups.ledger import Ledger, Transaction
+from mcp_backups.clock import system_clock
+from mcp_backups.ledger import Ledger, Transaction, ledger_for
 from mcp_backups.operations import Entries
 from mcp_backups.operations.operation import Operation
+from mcp_backups.settings import load_settings
 
 Point = Literal["write begins", "write inside", "write ended", "request begins", "request ended"]
 POINTS: tuple[Point, ...] = get_args(Point)
@@ -103,7 +105,8 @@ def kill_at(point: Point | Literal["any"], number: int) -> None:
 
 
 def _wrap_writes(at: Callable[[Point], None]) -> None:
-    write, save = Ledger[Operation].write, Transaction[Operation].save
+    kind = type(ledger_for(load_settings(), Operation, system_clock()))
+    write, save = kind.write, Transaction[Operation].save
 
     async def doomed_write(ledger: Ledger[Operation], work: Callable[[Entries], Any]) -> Any:
         at("write begins")
@@ -116,7 +119,7 @@ def _wrap_writes(at: Callable[[Point], None]) -> None:
         at("write inside")
         return saved
 
-    Ledger.write = doomed_write  # type: ignore[method-assign, assignment]
+    kind.write = doomed_write  # type: ignore[method-assign, assignment]
     Transaction.save = doomed_save  # type: ignore[method-assign, assignment]
 
 

@@ -1,6 +1,7 @@
 """What tests across folders share: a clock turned by hand, and an MCP client's session with the server under test."""
 
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from pydantic import SecretStr
 
 from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, Moment, system_clock
-from mcp_backups.ledger import Ledger, Transaction
+from mcp_backups.ledger import Ledger, SqliteLedger, Transaction
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import SANDBOX_TOKEN, Emulator
 from mcp_backups.server import build_server
@@ -230,11 +231,17 @@ def on_emulator(settings: Settings, emulator: Emulator) -> Settings:
 
 def recorded(state_dir: Path) -> list[Operation]:
     """Every operation in the ledger, oldest first; the ledger is whole."""
-    ledger = Ledger(state_dir, Operation, lambda: NOW)
+    ledger = SqliteLedger(state_dir, Operation, lambda: NOW)
     try:
         return ledger._run(_all_of, "BEGIN")
     finally:
         ledger.close()
+
+
+def write_now(ledger: Ledger[Operation], work: Callable[[Transaction[Operation]], Any]) -> None:
+    """Record something while the event loop stands still, as another process would."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(anyio.run, ledger.write, work).result(PATIENCE)
 
 
 def spoil_ledger(state_dir: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_backups.ledger import open_for_audit
+from mcp_backups.ledger.sqlite import open_file_for_audit
 from mcp_backups.operations import Operation, Status
 from mcp_backups.sandbox import Emulator
 from mcp_backups.settings import Settings
@@ -86,7 +86,7 @@ async def test_what_operations_do_goes_along_the_arrows(tmp_path: Path) -> None:
         clock.advance(minutes=11)
         await agent.call("get_operation", operation_id=expiring.operation)
     went: dict[str, list[str]] = {}
-    with open_for_audit(tmp_path, Operation) as ledger:
+    with open_file_for_audit(tmp_path, Operation) as ledger:
         assert ledger is not None
         for event in ledger.events():
             # What was shown to somebody is a plan first, and no event.

@@ -85,7 +85,7 @@ async def execute_prune(
     check_prune(context.settings, operation.server_id)  # a rule that holds for each of them is told once
     if context.liveness.is_here(operation.id):
         raise _busy(operation)
-    with context.liveness.at_work(operation.id) as owner:
+    async with context.liveness.at_work(operation.id) as owner:
         taken = await context.ledger.write(lambda entries: _take_up(context, entries, operation, approved_by, owner))
         return await _delete_all(context, taken, report) if taken else await outcome_of_other(context, operation.id)
 

@@ -121,7 +121,7 @@ async def _read(settings: Settings, max_age: timedelta, server_id: int, clock: C
 
         async def read_doubts(backups: Listing[Backup]) -> Doubts | None:
             try:
-                with open_for_audit(settings.state_dir, Operation, settings.key_file) as entries:
+                with open_for_audit(settings, Operation) as entries:
                     return {} if entries is None else doubts_in(entries, backups, Identity(api.address), api.moment())
             except LEDGER_AWAY:
                 return None

@@ -143,6 +143,24 @@ HELP = {
         ),
         "Exit codes: 0 done, or nothing is missing, 1 what is there was changed, 2 wrong usage or settings.",
     ),
+    "copy": (
+        "copy the ledger of this machine to PostgreSQL",
+        (
+            "Verifies the file of the state folder, copies all of it to the empty database that MCP_BACKUPS_LEDGER_URL"
+            " names, verifies that too, and marks the file, so that no process writes to it any more. Run it again"
+            " where it was interrupted."
+        ),
+        EXITS,
+    ),
+    "migrate": (
+        "make the ledger's tables in PostgreSQL, or bring them to this version",
+        (
+            "MCP_BACKUPS_LEDGER_URL must log in as the role that owns the tables, or may make a schema; --for names"
+            " the other role, as which servers log in. That one can add to the log of what was done, and never change"
+            " it. Run it before a new version of mcp-backups is started."
+        ),
+        EXITS,
+    ),
     "audit": (
         "show, verify or export the log of what was done",
         (

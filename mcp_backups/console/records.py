@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlencode
 
 from mcp_backups.clock import Moment
 from mcp_backups.commands.audit import events_of_plan, operations_of, remark_of_ledger, remarks
-from mcp_backups.ledger import OF_THE_LEDGER, Event, open_for_audit
+from mcp_backups.ledger import OF_THE_LEDGER, Event, Ledger
 from mcp_backups.models import MAX_ID, OPERATION_ID
 from mcp_backups.operations import OPEN, Context, Entries, Operation, Status
 from mcp_backups.text import safe_text
@@ -150,19 +149,18 @@ async def history_of(context: Context, operation: Operation) -> list[LogEntry]:
     return await context.ledger.read(read)
 
 
-def read_log(folder: Path, key_file: Path | None, before: int = 0, *, verify: bool = False) -> LogPage:
+def read_log(ledger: Ledger[Operation], before: int = 0, *, verify: bool = False) -> LogPage:
     """The last events, also where the chain is broken.
 
     Args:
-        folder: Where the ledger lives.
-        key_file: Holds the installation's key; None for one that was made in the folder.
+        ledger: As it is.
         before: Only events before this number; 0 for the last ones.
         verify: Check the whole chain, however long it is; one that takes no time is checked anyway.
 
     Raises:
         LedgerUnavailableError, BusyError: It cannot be read at all.
     """
-    with open_for_audit(folder, Operation, key_file) as entries:
+    with ledger.audit() as entries:
         if entries is None:
             return LogPage()
         total = entries.last_event()

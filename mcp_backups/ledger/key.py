@@ -2,6 +2,7 @@
 
 import hmac
 import os
+import secrets
 import stat
 import sys
 import time
@@ -85,6 +86,17 @@ class Remembered:
     def begin(self) -> None:
         """Remember that nothing has been recorded yet."""
         write_whole(self.path, self._slot(BEGINNING).ljust(_SLOT + _SLOT_BYTES))
+
+    def begin_once(self) -> None:
+        """The same, unless something is remembered: several processes may be at it, and none leaves half a file."""
+        fresh = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}")
+        Remembered(fresh, self._key).begin()
+        try:
+            os.link(fresh, self.path)
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
 
     def note(self, end: End) -> None:
         """Remember this end, unless a later one is remembered."""
@@ -173,10 +185,14 @@ def put_aside(folder: Path, key_file: Path | None) -> None:
 
 def remembered(folder: Path, key_file: Path | None, key: bytes) -> Remembered:
     """What is remembered of the ledger in a folder: beside the key where that is another place which can be written."""
-    path = folder / _END
+    return Remembered(end_file(str(folder.absolute()), key_file, folder / _END), ledger_key(key))
+
+
+def end_file(ledger: str, key_file: Path | None, otherwise: Path) -> Path:
+    """Where the end of the ledger of that name is remembered."""
     if key_file and os.access(key_file.parent, os.W_OK):
-        path = key_file.with_name(f"{key_file.name}.{sha256(str(folder.absolute()).encode()).hexdigest()[:8]}.end")
-    return Remembered(path, ledger_key(key))
+        return key_file.with_name(f"{key_file.name}.{sha256(ledger.encode()).hexdigest()[:8]}.end")
+    return otherwise
 
 
 def ledger_key(key: bytes) -> bytes:

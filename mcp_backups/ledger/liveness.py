@@ -1,10 +1,10 @@
-"""Which processes are alive and what they are at: whose unfinished operations are to be settled by others."""
+"""Which processes of one machine are alive: a lock file of each, which the system lets go of however it ends."""
 
 import re
 import secrets
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,27 @@ if TYPE_CHECKING:
 _OWNER = re.compile(r"[0-9a-f]{16}")
 
 
-class Liveness:
-    """A lock file held as long as this process lives; the system lets go of it however the process ends.
+class Work:
+    """What the calls in this process are at work on."""
+
+    def __init__(self) -> None:
+        self._calls: Counter[str] = Counter()
+
+    @contextmanager
+    def on(self, operation_id: str) -> Iterator[None]:
+        self._calls[operation_id] += 1
+        try:
+            yield
+        finally:
+            self._calls[operation_id] -= 1
+            self._calls = +self._calls
+
+    def is_on(self, operation_id: str) -> bool:
+        return self._calls[operation_id] > 0
+
+
+class FileLiveness:
+    """A lock file held as long as this process lives; see `Liveness`.
 
     Args:
         folder: Where the ledger lives.
@@ -27,26 +46,20 @@ class Liveness:
         self._folder = folder / "alive"
         self._owner = secrets.token_hex(8)
         self._lock: FileLock | None = None
-        self._work: Counter[str] = Counter()
+        self._turns: dict[str, FileLock] = {}
+        self._work = Work()
 
-    @contextmanager
-    def at_work(self, operation_id: str) -> Iterator[str]:
-        """While inside, this process is at work on an operation; yields the process's id."""
+    @asynccontextmanager
+    async def at_work(self, operation_id: str) -> AsyncIterator[str]:
         with _as_ledger_errors():
             self._announce()
-        self._work[operation_id] += 1
-        try:
+        with self._work.on(operation_id):
             yield self._owner
-        finally:
-            self._work[operation_id] -= 1
-            self._work = +self._work
 
     def is_here(self, operation_id: str) -> bool:
-        """Whether another call in this process is at work on the operation."""
-        return self._work[operation_id] > 0
+        return self._work.is_on(operation_id)
 
     def is_at_work(self, owner: str, operation_id: str) -> bool:
-        """Whether the process of that id may still be at work on the operation."""
         if owner == self._owner:
             return self.is_here(operation_id)
         if not _OWNER.fullmatch(owner):
@@ -65,8 +78,21 @@ class Liveness:
             path.unlink(missing_ok=True)
             return False
 
+    async def has_turn(self, task: str) -> bool:
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - as below
+
+        path = self._folder.with_name(f"{task}.lock")
+        lock = self._turns.setdefault(task, FileLock(path, timeout=0, mode=0o600, thread_local=False))
+        with _as_ledger_errors():
+            try:
+                lock.acquire() if not lock.is_locked else None
+            except Timeout:
+                return False
+        return True
+
     def leave(self) -> None:
-        """Say that this process does no more."""
+        for turn in self._turns.values():
+            turn.release()
         if self._lock is not None:
             self._lock.release()
             self._path(self._owner).unlink(missing_ok=True)

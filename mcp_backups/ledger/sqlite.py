@@ -1,25 +1,24 @@
-"""The ledger: what was planned, sent and became of it, durable before anybody is told.
-
-SQLite, so that several processes share it. Behind `Ledger` and `Transaction` another database can take its place.
-"""
+"""The ledger in a file of SQLite's, which the processes of one machine share."""
 
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple
 
 import anyio.to_thread
 from pydantic import ValidationError
 
+from mcp_backups.clock import Clock
 from mcp_backups.errors import BackupsError, BusyError, LedgerLostError, LedgerUnavailableError
 
 from .checkpoint import Checkpoint
-from .events import GENESIS, LOSS_ACCEPTED
+from .events import LOSS_ACCEPTED
+from .interface import LOCK_WAIT_SECONDS, Value
 from .key import (
     BEGINNING,
     LOCK,
@@ -32,26 +31,19 @@ from .key import (
     put_aside,
     remembered,
 )
-from .tables import SCHEMA, SEALED
-from .transaction import Kept, Known, Transaction, distrust
+from .liveness import FileLiveness
+from .sqlite_tables import SqliteRows, check_version, prepare
+from .transaction import Kept, Known, Transaction
 
-__all__ = ["LOCK", "Ledger", "Transaction", "open_for_audit"]
-
-Value = TypeVar("Value")
-
-LOCK_WAIT_SECONDS = 3.0
-"""How long a call waits for another, and a write for another process's."""
+__all__ = ["LOCK", "SqliteLedger", "open_file_for_audit"]
 
 _READ_WAIT_SECONDS = 0.05
 """How long a read waits for a write of this process; each of them takes a millisecond, unless it waits itself."""
 
 _FILE = "ledger.sqlite3"
 _POLL_SECONDS = 0.01
-_VERSION = 1
-"""Of the tables; 0.1.0 knew of none, and chained events by hashes alone."""
 _LEAST_SHM_BYTES = 32 * 2**10
 
-_UPGRADE = "The operator must upgrade mcp-backups here too. Reading still works."
 _RESTART = "The operator of mcp-backups must restart it. Reading still works."
 
 
@@ -63,8 +55,8 @@ class _Files(NamedTuple):
     state: tuple[int, int]
 
 
-class Ledger(Generic[Kept]):
-    """The ledger in one folder; opened at its first use, so that reading backups never needs it.
+class SqliteLedger(Generic[Kept]):
+    """The ledger in one folder; see `Ledger`.
 
     Args:
         folder: Where it lives; made, for its owner only, when it is not there.
@@ -76,7 +68,9 @@ class Ledger(Generic[Kept]):
     def __init__(
         self, folder: Path, kind: type[Kept], wall: Callable[[], datetime], key_file: Path | None = None
     ) -> None:
-        self.path = folder / _FILE
+        self.path = file_in(folder)
+        self.place = str(folder)
+        self.liveness = FileLiveness(folder)
         self._kind = kind
         self._wall = wall
         self._key_file = key_file
@@ -93,45 +87,28 @@ class Ledger(Generic[Kept]):
         self._lock = threading.Lock()
 
     async def write(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
-        """Do `work` in one transaction, durable when this returns; undone if `work` raises.
-
-        Raises:
-            BusyError: Another process kept it locked for too long.
-            LedgerUnavailableError: It cannot be opened, written, or trusted.
-            ConfigError: The file that is set for the key holds none.
-        """
         return await anyio.to_thread.run_sync(self._run, work, "BEGIN IMMEDIATE")
 
     async def write_plan(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
-        """Do `work` that records nothing but plans, without waiting for the disk: one that is lost is made again.
-
-        Raises as `write` does, and TypeError where more was recorded, which is undone.
-        """
         return await anyio.to_thread.run_sync(self._run_planning, work)
 
     async def read(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
-        """Do `work` that only reads, on one consistent state, whoever is writing. Raises as `write` does."""
         return await anyio.to_thread.run_sync(self._run_reading, work)
 
     async def accept(self) -> str:
-        """Go on, on the operator's word, although something is missing that was recorded; that is recorded too.
-
-        Returns:
-            What was missing, as a clause; empty if nothing was, and then nothing is recorded.
-
-        Raises:
-            BusyError: Another process kept it locked for too long.
-            LedgerUnavailableError: What is there was changed, so that nothing can be built on it.
-            ConfigError: The file that is set for the key holds none.
-        """
         return await anyio.to_thread.run_sync(self._accept)
 
     def exists(self) -> bool:
-        """Whether anything may have been recorded; asking makes no ledger."""
         try:
             return _is_there(self.path) or _seen(self.path.parent, self._key_file).seq > 0
         except (BackupsError, OSError):
             return True
+
+    def audit(self) -> AbstractContextManager[Transaction[Kept] | None]:
+        return open_file_for_audit(self.path.parent, self._kind, self._key_file)
+
+    def common_clock(self, clock: Clock) -> Clock:
+        return clock  # of the one machine on which all its processes are
 
     def close(self) -> None:
         with self._lock:
@@ -148,7 +125,7 @@ class Ledger(Generic[Kept]):
             self._checkpoint = None
 
     def _run(self, work: Callable[[Transaction[Kept]], Value], begin: str) -> Value:
-        with self._turn(is_writing=begin != "BEGIN"), _as_ledger_errors():
+        with self._turn(is_writing=begin != "BEGIN"), as_sqlite_errors():
             return self._transact(self._connected(), work, begin)
 
     def _run_planning(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
@@ -158,7 +135,7 @@ class Ledger(Generic[Kept]):
                 raise TypeError("more was recorded than a plan")
             return result
 
-        with self._turn(is_writing=True), _as_ledger_errors():
+        with self._turn(is_writing=True), as_sqlite_errors():
             connection = self._connected()
             connection.execute("PRAGMA synchronous = NORMAL")
             try:
@@ -170,7 +147,7 @@ class Ledger(Generic[Kept]):
         if not self._lock.acquire(timeout=_READ_WAIT_SECONDS):
             return self._read_beside(work) if self._is_writing else self._run(work, "BEGIN")
         try:
-            with _as_ledger_errors():
+            with as_sqlite_errors():
                 return self._transact(self._connected(), work, "BEGIN")
         finally:
             self._lock.release()
@@ -178,13 +155,14 @@ class Ledger(Generic[Kept]):
     def _read_beside(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
         """Read while another call waits to write, which another process may keep it from for seconds."""
         files, end = self._files, self._end
-        with _as_ledger_errors():
+        with as_sqlite_errors():
             if self._is_stopped or end is None or files is None or self._stand()[:2] != files[:2]:
                 return self._run(work, "BEGIN")  # it is being opened
             with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
                 connection.execute("PRAGMA query_only = ON")
                 connection.execute("BEGIN")
-                entries = Transaction(connection, self._kind, self._wall, self._key, end)
+                entries = Transaction(SqliteRows(connection), self._kind, self._wall, self._key, end)
+                check_version(connection)
                 entries.check(end)
                 return work(entries)
 
@@ -216,7 +194,7 @@ class Ledger(Generic[Kept]):
         while True:
             connection.execute(begin)
             version = int(connection.execute("PRAGMA data_version").fetchone()[0])
-            entries = Transaction(connection, self._kind, self._wall, self._key, self._end, self._known)
+            entries = Transaction(SqliteRows(connection), self._kind, self._wall, self._key, self._end, self._known)
             if version == self._version and self._end is not None:
                 return entries
             if known is not None:
@@ -226,6 +204,7 @@ class Ledger(Generic[Kept]):
             connection.execute("ROLLBACK")
             remembered = self._memory.read() if self._memory else None
             known = max(end for end in (remembered, self._end, BEGINNING) if end)
+        check_version(connection)
         entries.check(known)
         self._version = version
         self._note(entries.end)
@@ -316,7 +295,7 @@ class Ledger(Generic[Kept]):
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
-                _prepare(connection, self._kind, self._wall, self._key, known)
+                prepare(connection, self._kind, self._wall, self._key, known)
             except BaseException:
                 connection.close()
                 raise
@@ -330,12 +309,12 @@ class Ledger(Generic[Kept]):
 
     def _accept(self) -> str:
         folder, known, trouble = self.path.parent, BEGINNING, ""
-        with self._turn(is_writing=True), _as_ledger_errors():
+        with self._turn(is_writing=True), as_sqlite_errors():
             try:
                 known = _seen(folder, self._key_file)
             except LedgerUnavailableError as error:
                 trouble = error.what.removesuffix(".")
-            with open_for_audit(folder, self._kind, self._key_file, anyway=True) as entries:
+            with open_file_for_audit(folder, self._kind, self._key_file, anyway=True) as entries:
                 if entries and (damage := entries.damage()):
                     raise LedgerUnavailableError(
                         f"The ledger cannot be trusted: {damage}.",
@@ -349,6 +328,10 @@ class Ledger(Generic[Kept]):
                 connection, about = self._open(known.accepted()), {"missing": missing}
                 self._transact(connection, lambda entries: entries.note(LOSS_ACCEPTED, about), "BEGIN IMMEDIATE")
             return missing
+
+
+def file_in(folder: Path) -> Path:
+    return folder / _FILE
 
 
 _FORGOTTEN = "What was remembered of the ledger's end is gone."
@@ -372,24 +355,19 @@ def _gone(known: End) -> str:
 
 
 @contextmanager
-def open_for_audit(
+def open_file_for_audit(
     folder: Path, kind: type[Kept], key_file: Path | None = None, *, anyway: bool = False
 ) -> Iterator[Transaction[Kept] | None]:
-    """The ledger in a folder as it is, for reading only, even where its chain is broken; None when there is none yet.
-
-    Each read is a transaction of its own, so that none is open while something is printed.
+    """The ledger in a folder as it is; see `Ledger.audit`.
 
     Args:
         folder: Where it lives.
         kind: What it keeps.
         key_file: Holds the installation's key; None for one that was made in the folder.
         anyway: None too where there is none any more.
-
-    Raises:
-        LedgerUnavailableError: It cannot be read at all, or is gone.
     """
-    path, key, seen = folder.absolute() / _FILE, None, None
-    with _as_ledger_errors():
+    path, key, seen = file_in(folder.absolute()), None, None
+    with as_sqlite_errors():
         is_there = _is_there(path)
         try:
             key = existing_key(folder, key_file)
@@ -404,54 +382,13 @@ def open_for_audit(
         return
     # Not mode=ro: a connection that may not write leaves the log's auxiliary files behind when it is the last to close.
     with (
-        _as_ledger_errors(),
+        as_sqlite_errors(),
         closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None)) as connection,
     ):
         connection.execute("PRAGMA query_only = ON")
-        is_sealed = bool(connection.execute("PRAGMA user_version").fetchone()[0])
-        yield Transaction(
-            connection, kind, lambda: datetime.now(UTC), ledger_key(key) if key and is_sealed else None, seen
-        )
-
-
-def _prepare(
-    connection: sqlite3.Connection, kind: type[Kept], wall: Callable[[], datetime], key: bytes, known: End
-) -> None:
-    """Make the tables, or have those of 0.1.0 sealed with the key, once they are seen to be whole."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > _VERSION:
-        raise LedgerUnavailableError("A newer version of mcp-backups has written to the ledger.", _UPGRADE)
-    if version == _VERSION:
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        for statement in SCHEMA:
-            connection.execute(statement)
-        if not connection.execute("PRAGMA user_version").fetchone()[0]:  # unless another process has just done it
-            _seal(connection, Transaction(connection, kind, wall, None, known), key)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _seal(connection: sqlite3.Connection, entries: Transaction[Kept], key: bytes) -> None:
-    if fault := entries.verify():
-        raise distrust(fault)
-    for statement in SEALED:
-        connection.execute(statement)
-    previous = GENESIS
-    for event in entries.events():
-        previous = event.expected_mac(key, previous)
-        connection.execute("UPDATE events SET mac = ? WHERE seq = ?", (bytes.fromhex(previous), event.seq))
-    connection.execute(
-        "UPDATE operations SET mac = (SELECT mac FROM events WHERE seq = event),"
-        " backup_id = COALESCE(json_extract(document, '$.backup_id'), 0),"
-        " account = COALESCE(json_extract(document, '$.account'), ''),"
-        " credential = COALESCE(json_extract(document, '$.credential'), ''), document = ''"
-    )
-    connection.execute(f"PRAGMA user_version = {_VERSION}")
+        rows = SqliteRows(connection)
+        is_readable = key is not None and rows.is_sealed
+        yield Transaction(rows, kind, lambda: datetime.now(UTC), ledger_key(key) if key and is_readable else None, seen)
 
 
 def _status(path: str) -> tuple[int, int, int, int]:
@@ -480,7 +417,8 @@ def _is_sealed_file(path: Path) -> bool:
 
 
 @contextmanager
-def _as_ledger_errors() -> Iterator[None]:
+def as_sqlite_errors() -> Iterator[None]:
+    """SQLite's errors, and the file system's, as ours."""
     try:
         yield
     except sqlite3.OperationalError as error:

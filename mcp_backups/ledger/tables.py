@@ -1,11 +1,11 @@
 """The ledger's tables: what they hold, how their rows are found, and what an event or an operation is read from."""
 
-from collections.abc import Collection
-from typing import Any, NamedTuple, Protocol, Self
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from mcp_backups.models import OPERATION_ID
 
-from .events import OF_THE_LEDGER, Event, Fields, unpack
+from .events import Event, Fields, unpack
 
 WAITING = "waiting"
 """The status of what an approver was asked about: nobody has consented to it, and it has to last as if somebody had."""
@@ -13,67 +13,50 @@ WAITING = "waiting"
 UNDER_WAY = f"'{WAITING}', 'approved', 'preparing', 'sending', 'unknown'"
 """The statuses of what is not over, of which there is an index."""
 
-_ROW = "o.seq, o.id, o.action, o.status, o.server_id"
-COLUMNS = f"{_ROW}, o.sent, o.event, o.document, o.backup_id, o.account, o.credential, lower(hex(o.mac))"
-COLUMNS_OF_0_1_0 = f"{_ROW}, o.sent, o.event, o.document"
-COLUMNS_OF_PLANS = f"{_ROW}, 0, 0, o.packed, o.backup_id, o.account, o.credential, lower(hex(o.mac))"
 
-_EVENT = "e.seq, e.at, e.operation_id, e.status"
-EVENT_COLUMNS = f"{_EVENT}, iif(e.packed = x'', e.document, e.packed), e.hash, lower(hex(e.mac))"
-EVENT_COLUMNS_OF_0_1_0 = f"{_EVENT}, e.document, e.hash, ''"
+class Columns(NamedTuple):
+    """What a row is read from, in the order of `OperationRow`, and of `event_of`."""
+
+    operations: str
+    plans: str
+    events: str
 
 
-SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS operations (
-    seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    action TEXT NOT NULL,
-    status TEXT NOT NULL,
-    server_id INTEGER NOT NULL,
-    sent INTEGER NOT NULL,          -- the event that recorded the intent to send, 0 before
-    event INTEGER NOT NULL,         -- its last event
-    document TEXT NOT NULL          -- of version 0.1.0 alone
-) STRICT""",
-    "CREATE INDEX IF NOT EXISTS operations_by_server ON operations (server_id, status)",
-    "CREATE INDEX IF NOT EXISTS operations_by_intent ON operations (action, sent)",
-    """CREATE TABLE IF NOT EXISTS events (
-    seq INTEGER PRIMARY KEY,
-    at TEXT NOT NULL,
-    operation_id TEXT NOT NULL,
-    status TEXT NOT NULL,
-    document TEXT NOT NULL,         -- of version 0.1.0 alone
-    hash TEXT NOT NULL              -- likewise
-) STRICT""",
-)
-"""As 0.1.0 made it."""
+class Rows(Protocol):
+    """The tables of one store, within a transaction; SQL is what all stores speak, with `?` for a value.
 
-# More columns: 0.1.0, should it still be running, can append no event any more.
-SEALED = (
-    "ALTER TABLE events ADD COLUMN mac BLOB NOT NULL DEFAULT x''",
-    "ALTER TABLE events ADD COLUMN packed BLOB NOT NULL DEFAULT x''",
-    "ALTER TABLE operations ADD COLUMN mac BLOB NOT NULL DEFAULT x''",
-    "ALTER TABLE operations ADD COLUMN backup_id INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE operations ADD COLUMN account TEXT NOT NULL DEFAULT ''",
-    "ALTER TABLE operations ADD COLUMN credential TEXT NOT NULL DEFAULT ''",
-    "DROP INDEX operations_by_server",
-    "CREATE INDEX operations_by_server ON operations (server_id, action, sent)",
-    "CREATE INDEX operations_by_backup ON operations (backup_id) WHERE sent > 0",
-    f"CREATE INDEX events_of_ledger ON events (seq) WHERE operation_id = '{OF_THE_LEDGER}'",
-    f"CREATE INDEX operations_under_way ON operations (server_id) WHERE status IN ({UNDER_WAY})",
-    """CREATE TABLE plans (
-    seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    action TEXT NOT NULL,
-    status TEXT NOT NULL,
-    server_id INTEGER NOT NULL,
-    backup_id INTEGER NOT NULL,
-    account TEXT NOT NULL,
-    credential TEXT NOT NULL,
-    at TEXT NOT NULL,               -- when it was planned, by which it is dropped
-    packed BLOB NOT NULL,
-    mac BLOB NOT NULL
-) STRICT""",
-)
+    Attributes:
+        columns: By which names rows are read.
+        is_sealed: Whether events bear MACs; version 0.1.0 knew of none, and of no plans.
+    """
+
+    @property
+    def columns(self) -> Columns: ...
+    @property
+    def is_sealed(self) -> bool: ...
+
+    def execute(self, query: str, values: Sequence[object] = ()) -> "Found": ...
+
+    def newest(self, query: str, by: Literal["seq", "sent"], values: Sequence[object]) -> Iterator[Sequence[Any]]:
+        """Rows of operations or plans, those with the highest numbers first; each is got only when it is asked for."""
+        ...
+
+    def among(self, column: str, numbers: Collection[int]) -> tuple[str, object]:
+        """A condition that a column is one of these, however many they are, and its value."""
+        ...
+
+    def by_index(self, name: str) -> str:
+        """What a table's name is followed by so that rows are found by that index."""
+        ...
+
+    def add(self, table: Literal["events", "operations", "plans"], row: Mapping[str, object]) -> None: ...
+
+
+class Found(Protocol):
+    """What a query found."""
+
+    def fetchone(self) -> Sequence[Any] | None: ...
+    def fetchall(self) -> Sequence[Sequence[Any]]: ...
 
 
 class OperationRow(NamedTuple):
@@ -87,10 +70,10 @@ class OperationRow(NamedTuple):
     sent: int
     event: int
     document: str | bytes
-    backup_id: int = 0
-    account: str = ""
-    credential: str = ""
-    mac: str = ""
+    backup_id: int
+    account: str
+    credential: str
+    mac: str
 
     def fits(self, fields: Fields) -> bool:
         """Whether it can be found by what its document says."""
@@ -134,13 +117,14 @@ class Document(Protocol):
 
 
 _PLANNED_BEFORE = (
-    "o.seq < (SELECT seq FROM (SELECT seq, id FROM operations UNION ALL SELECT seq, id FROM plans) WHERE id = ?)"
+    "o.seq < (SELECT seq FROM (SELECT seq, id FROM operations UNION ALL SELECT seq, id FROM plans) AS planned"
+    " WHERE id = ?)"
 )
 
 
 def terms(action: str | None, server_id: int, statuses: Collection[str], before: str = "") -> tuple[str, list[object]]:
     """A condition by which rows are found, and its values; `before` is the id of what was planned after them."""
-    found: list[tuple[str, list[object]]] = [("1", [])]
+    found: list[tuple[str, list[object]]] = [("TRUE", [])]
     if action:
         found.append(("o.action = ?", [action]))
     if server_id:
@@ -152,19 +136,27 @@ def terms(action: str | None, server_id: int, statuses: Collection[str], before:
     return " AND ".join(term for term, _ in found), [value for _, values in found for value in values]
 
 
-def event_of(seq: int, at: str, operation_id: str, status: str, document: str | bytes, hash_: str, mac: str) -> Event:
+def event_of(
+    seq: int, at: str, operation_id: str, status: str, document: str, packed: bytes, hash_: str, mac: bytes
+) -> Event:
     """An event as it was recorded; one that cannot be unpacked has a document that fits no MAC."""
-    if isinstance(document, bytes):
+    if packed:
         try:
-            document = unpack(document)
+            document = unpack(packed)
         except ValueError:
             document = ""
-    return Event(seq, at, operation_id, status, document, hash_, mac)
+    return Event(seq, at, operation_id, status, document, hash_, mac.hex())
 
 
-def found_by(operation: Document) -> tuple[str, str, int, str, str]:
+def row_of(columns: Sequence[Any]) -> OperationRow:
+    """A row as it was read; its MAC in hexadecimal, as an event's."""
+    mac = columns[-1]
+    return OperationRow(*columns)._replace(mac=mac.hex() if mac else "")
+
+
+def found_by(operation: Document) -> dict[str, object]:
     """What of an operation stays as it is, and is there to be found by."""
-    return operation.id, operation.action, operation.server_id, operation.account, operation.credential
+    return {name: getattr(operation, name) for name in ("id", "action", "server_id", "account", "credential")}
 
 
 def named(operation_id: str, number: int) -> str:

@@ -8,12 +8,10 @@ event's MAC. `plans` holds the others.
 import heapq
 import hmac
 import json
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cached_property
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from mcp_backups.errors import LedgerLostError, LedgerUnavailableError
 from mcp_backups.models import OPERATION_ID
@@ -22,18 +20,15 @@ from mcp_backups.text import plural
 from .events import GENESIS, OF_THE_LEDGER, WHOLE, Event, Fields, changed, difference, fields_of, pack, unpack, whole_of
 from .key import End
 from .tables import (
-    COLUMNS,
-    COLUMNS_OF_0_1_0,
-    COLUMNS_OF_PLANS,
-    EVENT_COLUMNS,
-    EVENT_COLUMNS_OF_0_1_0,
     UNDER_WAY,
     WAITING,
     Document,
     OperationRow,
+    Rows,
     event_of,
     found_by,
     named,
+    row_of,
     terms,
 )
 
@@ -66,7 +61,7 @@ class Transaction(Generic[Kept]):
     """Reads and writes that happen together or not at all.
 
     Args:
-        connection: To the tables.
+        rows: The tables.
         kind: What is kept in them.
         wall: UTC, for the events' times.
         key: Of the MACs; None where they are not looked at: in a ledger that only 0.1.0 wrote to, or without the key.
@@ -79,14 +74,14 @@ class Transaction(Generic[Kept]):
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        rows: Rows,
         kind: type[Kept],
         wall: Callable[[], datetime],
         key: bytes | None,
         end: End | None,
         known: Known[Kept] | None = None,
     ) -> None:
-        self._connection = connection
+        self._rows = rows
         self._kind = kind
         self._wall = wall
         self._key = key
@@ -112,8 +107,7 @@ class Transaction(Generic[Kept]):
         `wanted` tells of each plan or operation whether it counts.
         """
         condition, values = terms(action, server_id, statuses, before)
-        where = f"WHERE {condition} ORDER BY o.seq DESC"  # each row is got only when it is asked for
-        found = [self._rows(table, where, values) for table in ("operations", "plans")]
+        found = [self._found(table, f"WHERE {condition}", values) for table in ("operations", "plans")]
         every = map(self._read, heapq.merge(*found, reverse=True))
         return list(islice(filter(wanted, every), limit))
 
@@ -126,26 +120,25 @@ class Transaction(Generic[Kept]):
     ) -> Iterator[Kept]:
         """What was sent and fits all that is given, newest first; each is read only when it is asked for."""
         condition, values = terms(action, server_id, statuses)
-        where = f"WHERE {condition} AND o.sent > 0 ORDER BY o.sent DESC"
-        return map(self._read, self._rows("operations", where, values))
+        return map(self._read, self._found("operations", f"WHERE {condition} AND o.sent > 0", values, by="sent"))
 
     def sent_for_backups(
         self, action: str, backup_ids: Collection[int], statuses: Collection[str], server_id: int = 0
     ) -> Iterator[Kept]:
         """What was sent for these backups, newest first."""
-        if not self._is_sealed:  # 0.1.0 kept no index of that
+        if not self._rows.is_sealed:  # 0.1.0 kept no index of that
             every = self.sent(action, server_id=server_id, statuses=statuses)
             return (each for each in every if each.backup_id in backup_ids)
         condition, values = terms(action, server_id, statuses)
-        index = "INDEXED BY operations_by_backup WHERE o.backup_id IN (SELECT value FROM json_each(?)) AND o.sent > 0"
-        where = f"{index} AND {condition} ORDER BY o.sent DESC"
-        return map(self._read, self._rows("operations", where, [json.dumps(list(backup_ids)), *values]))
+        is_one, among = self._rows.among("o.backup_id", backup_ids)
+        where = f"{self._rows.by_index('operations_by_backup')} WHERE {is_one} AND o.sent > 0 AND {condition}"
+        return map(self._read, self._found("operations", where, [among, *values], by="sent"))
 
     def under_way(self, statuses: Collection[str], *, action: str | None = None, server_id: int = 0) -> list[Kept]:
         """What is in one of these statuses, all of which are in `UNDER_WAY`, newest first."""
         condition, values = terms(action, server_id, statuses)
-        where = f"INDEXED BY operations_under_way WHERE o.status IN ({UNDER_WAY}) AND {condition} ORDER BY o.seq DESC"
-        return [self._read(row) for row in self._rows("operations", where, values)]
+        where = f"{self._rows.by_index('operations_under_way')} WHERE o.status IN ({UNDER_WAY}) AND {condition}"
+        return [self._read(row) for row in self._found("operations", where, values)]
 
     def last_event(self) -> int:
         """The number of the last event, 0 before the first."""
@@ -170,23 +163,25 @@ class Transaction(Generic[Kept]):
             self._save_plan(operation, document)
             return operation
         event = self._append(operation.id, operation.status, self._difference(row, document) if row else document)
-        told = (operation.status, operation.backup_id, event.seq, bytes.fromhex(event.mac))
         sent = event.seq if operation.sent else 0
+        told = {
+            "status": operation.status,
+            "backup_id": operation.backup_id,
+            "event": event.seq,
+            "mac": bytes.fromhex(event.mac),
+        }
         if row:
-            self._connection.execute(
+            self._rows.execute(
                 "UPDATE operations SET status = ?, backup_id = ?, event = ?, mac = ?,"
                 " sent = CASE WHEN sent > 0 THEN sent ELSE ? END WHERE seq = ?",
-                (*told, sent, row.seq),
+                (*told.values(), sent, row.seq),
             )
             return operation
         plan = self._row("plans", operation.id)
         if plan:
-            self._connection.execute("DELETE FROM plans WHERE seq = ?", (plan.seq,))
-        self._connection.execute(
-            "INSERT INTO operations (seq, id, action, server_id, account, credential, document,"
-            " status, backup_id, event, mac, sent) VALUES (?, ?, ?, ?, ?, ?, '', ?, ?, ?, ?, ?)",
-            (plan.seq if plan else self._next(), *found_by(operation), *told, sent),
-        )
+            self._rows.execute("DELETE FROM plans WHERE seq = ?", (plan.seq,))
+        seq = plan.seq if plan else self._next()
+        self._rows.add("operations", {"seq": seq, **found_by(operation), **told, "sent": sent})
         self.end = self._end._replace(operations=self._end.operations + 1)
         return operation
 
@@ -196,7 +191,7 @@ class Transaction(Generic[Kept]):
 
     def last_note(self, *statuses: str) -> Event | None:
         """The last of the notes of these statuses; None if there is none, as before anything was sealed."""
-        if not self._is_sealed:
+        if not self._rows.is_sealed:
             return None
         ours = f"operation_id = '{OF_THE_LEDGER}' AND status IN ({','.join('?' * len(statuses))})"
         last = f"seq = (SELECT seq FROM events WHERE {ours} ORDER BY seq DESC LIMIT 1)"  # noqa: S608
@@ -217,20 +212,17 @@ class Transaction(Generic[Kept]):
 
     def _save_plan(self, plan: Kept, document: str) -> None:
         mac = bytes.fromhex(self._mac_of_plan(plan.id, document))
-        told = (plan.status, plan.backup_id, pack(document), mac)
+        told = {"status": plan.status, "backup_id": plan.backup_id, "packed": pack(document), "mac": mac}
         before = self._row("plans", plan.id)
         if before:
-            self._connection.execute(
-                "UPDATE plans SET status = ?, backup_id = ?, packed = ?, mac = ? WHERE seq = ?", (*told, before.seq)
+            self._rows.execute(
+                "UPDATE plans SET status = ?, backup_id = ?, packed = ?, mac = ? WHERE seq = ?",
+                (*told.values(), before.seq),
             )
             return
         now = self._wall()
-        self._connection.execute(
-            "INSERT INTO plans (seq, id, action, server_id, account, credential, at, status, backup_id, packed, mac)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (self._next(), *found_by(plan), now.isoformat(), *told),
-        )
-        self._connection.execute(
+        self._rows.add("plans", {"seq": self._next(), **found_by(plan), "at": now.isoformat(), **told})
+        self._rows.execute(
             "DELETE FROM plans WHERE seq IN (SELECT seq FROM plans ORDER BY seq LIMIT ?)"
             " AND (at < ? OR (SELECT COUNT(*) FROM plans) > ?)",
             (_PLANS_DROPPED, (now - PLANS_LAST).isoformat(), _MOST_PLANS),
@@ -238,7 +230,8 @@ class Transaction(Generic[Kept]):
 
     def events(self, operation_id: str = "", after: int = 0) -> Iterator[Event]:
         """The event log, oldest first, got in pages; of one operation when its id is given."""
-        while page := self._events("seq > ? AND ? IN ('', operation_id)", after, operation_id):
+        condition, values = ("seq > ? AND operation_id = ?", [operation_id]) if operation_id else ("seq > ?", [])
+        while page := self._events(condition, after, *values):
             yield from page
             after = page[-1].seq
 
@@ -249,12 +242,12 @@ class Transaction(Generic[Kept]):
 
     def beginnings(self) -> list[str]:
         """The ids that have events, in the order in which these began."""
-        found = self._connection.execute("SELECT operation_id FROM events GROUP BY operation_id ORDER BY MIN(seq)")
+        found = self._rows.execute("SELECT operation_id FROM events GROUP BY operation_id ORDER BY MIN(seq)")
         return [each for (each,) in found.fetchall()]
 
     def _events(self, condition: str, *values: object) -> list[Event]:
-        query = f"SELECT {self._event_columns} FROM events e WHERE {condition}"  # noqa: S608
-        rows = self._connection.execute(f"{query} ORDER BY seq LIMIT ?", [*values, _PAGE])
+        query = f"SELECT {self._rows.columns.events} FROM events e WHERE {condition}"  # noqa: S608
+        rows = self._rows.execute(f"{query} ORDER BY seq LIMIT ?", [*values, _PAGE])
         return [event_of(*row) for row in rows.fetchall()]
 
     def verify(self) -> str:
@@ -271,7 +264,7 @@ class Transaction(Generic[Kept]):
 
     def damage(self) -> str:
         """What of that which is there was changed; empty if nothing was."""
-        if self._is_sealed and self._key is None:
+        if self._rows.is_sealed and self._key is None:
             return "its key cannot be read"
         fault, _ = self._walk(0)
         return fault or self._fault_of_rows()
@@ -295,7 +288,7 @@ class Transaction(Generic[Kept]):
         if known.seq > last:
             ended = f"it ends at event {last}" if last else "it is empty"
             return f"{ended}, but event {known.seq} was recorded here"
-        if known.seq and not self._is_sealed:
+        if known.seq and not self._rows.is_sealed:
             return "it is one of version 0.1.0, and not the one that was written to here"
         if known.seq and self._mac_of(known.seq) != known.mac:
             return f"its event {known.seq} is not the one that was recorded here"
@@ -315,13 +308,13 @@ class Transaction(Generic[Kept]):
         before = next(self.events(after=after - 1), None) if after else Event(0, "", "", "", "", GENESIS, GENESIS)
         if before is None or before.seq != after:
             return f"event {after} was changed or taken out", Event(after, "", "", "", "")
-        while page := self._connection.execute(
-            f"SELECT {self._event_columns}, {self._columns} FROM events e"  # noqa: S608
+        while page := self._rows.execute(
+            f"SELECT {self._rows.columns.events}, {self._rows.columns.operations} FROM events e"  # noqa: S608
             " LEFT JOIN operations o ON o.id = e.operation_id WHERE e.seq > ? ORDER BY e.seq LIMIT ?",
             (before.seq, _PAGE),
         ).fetchall():
             for columns_of_both in page:
-                event, row = event_of(*columns_of_both[:7]), OperationRow(*columns_of_both[7:])
+                event, row = event_of(*columns_of_both[:8]), row_of(columns_of_both[8:])
                 if not self._follows(event, before):
                     return f"event {before.seq + 1} was changed or taken out", before
                 if event.operation_id != OF_THE_LEDGER and (fault := self._fault_of(row, event)):
@@ -345,7 +338,8 @@ class Transaction(Generic[Kept]):
             return ""  # a later event tells
         try:
             is_so = (row.event, row.status, row.mac) == (event.seq, event.status, event.mac)
-            is_so = is_so and (row.fits(self._whole(row, event)) if self._is_sealed else row.document == event.document)
+            is_same = row.fits(self._whole(row, event)) if self._rows.is_sealed else row.document == event.document
+            is_so = is_so and is_same
         except (ValueError, KeyError, TypeError, LedgerUnavailableError):
             is_so = False
         return "" if is_so else f"operation {named(event.operation_id, event.seq)} is not as its last event says"
@@ -353,7 +347,7 @@ class Transaction(Generic[Kept]):
     def _fault_of_rows(self) -> str:
         """The rows that no event tells of."""
         seq = 0
-        while page := self._connection.execute(
+        while page := self._rows.execute(
             "SELECT o.seq, o.id, e.operation_id FROM operations o LEFT JOIN events e ON e.seq = o.event"
             " WHERE o.seq > ? ORDER BY o.seq LIMIT ?",
             (seq, _PAGE),
@@ -363,20 +357,28 @@ class Transaction(Generic[Kept]):
                     return f"operation {named(operation_id, seq)} is not as its last event says"
         return ""
 
-    def _rows(self, table: str, where: str, values: Sequence[object], *more: object) -> Iterator[OperationRow]:
-        if table == "plans" and not self._is_sealed:
+    def _found(
+        self, table: str, where: str, values: Sequence[object], *, by: Literal["seq", "sent"] = "seq"
+    ) -> Iterator[OperationRow]:
+        if table == "plans" and not self._rows.is_sealed:
             return iter(())
-        columns = self._columns if table == "operations" else COLUMNS_OF_PLANS
-        rows = self._connection.execute(f"SELECT {columns} FROM {table} o {where}", [*values, *more])  # noqa: S608
-        return (OperationRow(*row) for row in rows)
+        return map(row_of, self._rows.newest(self._select(table, where), by, values))
 
     def _row(self, table: str, operation_id: str) -> OperationRow | None:
-        return next(self._rows(table, "WHERE o.id = ?", [operation_id]), None)
+        if table == "plans" and not self._rows.is_sealed:
+            return None
+        found = self._rows.execute(self._select(table, "WHERE o.id = ?"), [operation_id]).fetchone()
+        return row_of(found) if found else None
+
+    def _select(self, table: str, where: str) -> str:
+        columns = self._rows.columns.plans if table == "plans" else self._rows.columns.operations
+        return f"SELECT {columns} FROM {table} o {where}"  # noqa: S608
 
     def _next(self) -> int:
         """The number of the next operation or plan: together they are in the order in which they were planned."""
         return 1 + self._number(
-            "SELECT MAX((SELECT COALESCE(MAX(seq), 0) FROM operations), (SELECT COALESCE(MAX(seq), 0) FROM plans))"
+            "SELECT COALESCE(MAX(seq), 0) FROM"
+            " (SELECT MAX(seq) AS seq FROM operations UNION ALL SELECT MAX(seq) FROM plans) AS planned"
         )
 
     def _read(self, row: OperationRow) -> Kept:
@@ -436,10 +438,16 @@ class Transaction(Generic[Kept]):
         end = self._end
         event = Event(end.seq + 1, self._wall().isoformat(), operation_id, status, document)
         event = event._replace(mac=event.expected_mac(self._sealing_key, end.mac))
-        self._connection.execute(
-            "INSERT INTO events (seq, at, operation_id, status, document, hash, packed, mac)"
-            " VALUES (?, ?, ?, ?, '', '', ?, ?)",
-            (event.seq, event.at, operation_id, status, pack(document), bytes.fromhex(event.mac)),
+        self._rows.add(
+            "events",
+            {
+                "seq": event.seq,
+                "at": event.at,
+                "operation_id": operation_id,
+                "status": status,
+                "packed": pack(document),
+                "mac": bytes.fromhex(event.mac),
+            },
         )
         self.end = end._replace(seq=event.seq, mac=event.mac)
         return event
@@ -458,7 +466,7 @@ class Transaction(Generic[Kept]):
 
     def fault_of(self, events: Iterable[Event]) -> str:
         """What is wrong with these events, as a clause; empty if nothing is. The rest of the chain is not looked at."""
-        if self._key is None and self._is_sealed:
+        if self._key is None and self._rows.is_sealed:
             return "the ledger's key cannot be read"
         return "" if all(map(self._is_as_recorded, events)) else "changed since they were recorded"
 
@@ -468,26 +476,15 @@ class Transaction(Generic[Kept]):
         return event.mac == event.expected_mac(self._key, self._mac_of(event.seq - 1) if event.seq > 1 else GENESIS)
 
     def _mac_of(self, seq: int) -> str:
-        row = self._connection.execute("SELECT lower(hex(mac)) FROM events WHERE seq = ?", (seq,)).fetchone()
-        return str(row[0]) if row else ""
+        row = self._rows.execute("SELECT mac FROM events WHERE seq = ?", (seq,)).fetchone()
+        return str(row[0].hex()) if row else ""
 
     def _count(self) -> int:
         return self._number("SELECT COUNT(*) FROM operations")
 
-    @property
-    def _columns(self) -> str:
-        return COLUMNS if self._is_sealed else COLUMNS_OF_0_1_0
-
-    @property
-    def _event_columns(self) -> str:
-        return EVENT_COLUMNS if self._is_sealed else EVENT_COLUMNS_OF_0_1_0
-
-    @cached_property
-    def _is_sealed(self) -> bool:
-        return bool(self._number("PRAGMA user_version"))
-
     def _number(self, query: str, *values: object) -> int:
-        return int(self._connection.execute(query, values).fetchone()[0])
+        (number,) = self._rows.execute(query, values).fetchone() or (0,)
+        return int(number)
 
 
 def _damaged(row: OperationRow) -> LedgerUnavailableError:

@@ -23,7 +23,7 @@ from mcp_backups.models import (
     OperationAnswer,
     ServerName,
 )
-from mcp_backups.operations import OPEN, follow
+from mcp_backups.operations import follow
 from mcp_backups.settings import Settings
 from mcp_backups.text import got, stamp, time_told
 from mcp_backups.tools.answers import cell, fitted, operation_answer, row
@@ -184,9 +184,7 @@ async def get_operation(call: ToolCall, operation_id: OperationId, wait_seconds:
     step. Changes nothing.
     """
     recorded = await call.context.find(operation_id)
-    is_others = recorded is not None and recorded.principal != call.context.principal
-    # What was sent concerns everybody; a plan only who can confirm it.
-    if recorded is None or (is_others and recorded.status in OPEN):
+    if recorded is None or not call.context.may_be_told(recorded):
         raise ConfirmationInvalidError(
             "There is no operation of that id here, which does not tell whether something was done under it.",
             "Use the operation_id of an earlier answer, and look with list_backups before a write is repeated.",

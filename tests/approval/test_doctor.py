@@ -38,7 +38,7 @@ def test_an_address_that_nobody_would_be_told_at_is_a_failure(
 @pytest.mark.anyio
 async def test_a_freeze_is_a_warning_with_what_lifts_it(scene: Scene) -> None:
     async def look() -> tuple[str, str, str]:
-        found = await examine_ledger(scene.settings.state_dir, scene.clock.clock)
+        found = await examine_ledger(scene.settings, scene.clock.clock)
         return found.verdict, found.what, found.todo
 
     await scene.freezes()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mcp_backups.errors import LedgerUnavailableError
-from mcp_backups.ledger import open_for_audit
+from mcp_backups.ledger.sqlite import open_file_for_audit
 from mcp_backups.operations import Entries, Operation, frozen
 from mcp_backups.sandbox import Fault
 from tests.approval.conftest import SERVER, TARGET, Scene
@@ -123,7 +123,7 @@ async def test_a_freeze_that_was_changed_is_not_believed(scene: Scene, change: s
     await scene.freezes()
 
     def look(entries: Entries) -> object:
-        entries._connection.execute(change)
+        entries._rows.execute(change)
         return frozen(entries)
 
     with pytest.raises(LedgerUnavailableError, match=r"The ledger cannot be trusted: event 1 was changed\."):
@@ -133,6 +133,6 @@ async def test_a_freeze_that_was_changed_is_not_believed(scene: Scene, change: s
 async def test_a_ledger_from_before_there_was_a_freeze_is_not_frozen(scene: Scene) -> None:
     scene.settings.state_dir.mkdir(exist_ok=True)
     write_as_0_1_0(scene.settings.state_dir / "ledger.sqlite3", [operation(status="declined")])
-    with open_for_audit(scene.settings.state_dir, Operation) as entries:
+    with open_file_for_audit(scene.settings.state_dir, Operation) as entries:
         assert entries is not None
         assert frozen(entries) is None

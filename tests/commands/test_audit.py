@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from mcp_backups.cli import main
-from mcp_backups.ledger import Ledger
+from mcp_backups.ledger import SqliteLedger
 from mcp_backups.operations import CreateDetails, DeleteDetails, Status
 from mcp_backups.operations.operation import Operation
 from tests.operations.made import operation
@@ -88,7 +88,7 @@ def ledger(state_dir: Path, clock: ManualClock) -> Path:
         error_code="policy_denied",
         error="At least 1 must stay.",
     )
-    written = Ledger(state_dir, Operation, clock.wall)
+    written = SqliteLedger(state_dir, Operation, clock.wall)
 
     async def write() -> None:
         await written.write(lambda entries: [entries.save(operation) for operation in (wanted, refused, made)])
@@ -153,7 +153,7 @@ def test_a_plan_that_nobody_consented_to_is_shown_though_it_is_no_event(
     command: Command, ledger: Path, clock: ManualClock
 ) -> None:
     plan = operation(status="refused", error_code="policy_denied", error="At least 1 must stay.")
-    written = Ledger(ledger.parent, Operation, clock.wall)
+    written = SqliteLedger(ledger.parent, Operation, clock.wall)
     anyio.run(written.write_plan, lambda entries: entries.save(plan))
     written.close()
     said = command("audit", plan.id)
@@ -288,7 +288,7 @@ def test_reading_changes_nothing_in_the_folder(command: Command, ledger: Path, a
 
 
 def test_the_ledger_can_be_read_while_a_server_writes_to_it(command: Command, ledger: Path, clock: ManualClock) -> None:
-    served = Ledger(ledger.parent, Operation, clock.wall)
+    served = SqliteLedger(ledger.parent, Operation, clock.wall)
 
     async def write_on() -> None:
         await served.write(lambda entries: [entries.save(operation) for operation in entries.find()])

@@ -13,7 +13,7 @@ import pytest
 
 from mcp_backups.cli import main
 from mcp_backups.commands.check import check
-from mcp_backups.ledger import Ledger
+from mcp_backups.ledger import SqliteLedger
 from mcp_backups.operations import DeleteDetails, Operation, Status, new_id
 from mcp_backups.sandbox import Emulator, Fault, Fleet, serve_in_thread
 from mcp_backups.settings import Settings
@@ -146,7 +146,7 @@ def test_what_could_not_be_read_is_no_absence(
 
 
 def write_delete(settings: Settings, clock: ManualClock, status: Status) -> None:
-    ledger = Ledger(settings.state_dir, Operation, clock.wall)
+    ledger = SqliteLedger(settings.state_dir, Operation, clock.wall)
     now = clock.moment()
     delete = Operation(
         id=new_id(),

@@ -24,7 +24,7 @@ from mcp_backups.commands.doctor.account import examine_account
 from mcp_backups.commands.doctor.finding import Finding
 from mcp_backups.commands.doctor.local import examine_ledger, examine_settings
 from mcp_backups.commands.doctor.server import examine_server
-from mcp_backups.ledger import Ledger, Transaction
+from mcp_backups.ledger import SqliteLedger, Transaction
 from mcp_backups.operations import DeleteDetails, Operation, Status
 from mcp_backups.sandbox import Emulator, Fault, serve_in_thread
 from mcp_backups.settings import Settings, load_settings
@@ -313,7 +313,7 @@ def test_a_clock_is_compared_even_where_the_token_is_refused(
 def write_ledger(folder: Path, clock: ManualClock, *statuses: str) -> Path:
     """A ledger with one operation of each status; returns its file."""
     moment = clock.moment()
-    ledger = Ledger(folder, Operation, clock.wall)
+    ledger = SqliteLedger(folder, Operation, clock.wall)
 
     async def write() -> None:
         for number, status in enumerate(statuses):
@@ -337,7 +337,7 @@ def write_ledger(folder: Path, clock: ManualClock, *statuses: str) -> Path:
 def test_a_ledger_that_is_whole_is_left_as_it_is(state_dir: Path, clock: ManualClock) -> None:
     path = write_ledger(state_dir, clock, "succeeded", "planned")
     before = {each: each.read_bytes() for each in state_dir.iterdir()}
-    found = anyio.run(examine_ledger, state_dir, clock.clock)
+    found = anyio.run(examine_ledger, Settings(state_dir=state_dir), clock.clock)
     assert found.verdict == "ok"
     assert "1 event, chain intact, can be written to; 1 operation open." in found.what
     assert found.details == (f"op_{'b' * 16}: delete_backup on server 12345 is planned",)
@@ -348,7 +348,7 @@ def test_an_operation_whose_outcome_is_unknown_is_a_warning_with_what_to_do(
     state_dir: Path, clock: ManualClock
 ) -> None:
     write_ledger(state_dir, clock, "unknown")
-    found = anyio.run(examine_ledger, state_dir, clock.clock)
+    found = anyio.run(examine_ledger, Settings(state_dir=state_dir), clock.clock)
     assert found.verdict == "warning"
     assert "is unknown" in found.details[0]
     assert "get_operation" in found.todo
@@ -357,7 +357,7 @@ def test_an_operation_whose_outcome_is_unknown_is_a_warning_with_what_to_do(
 def test_a_plan_that_has_expired_is_not_called_open(state_dir: Path, clock: ManualClock) -> None:
     write_ledger(state_dir, clock, "planned")
     clock.advance(minutes=11)
-    assert anyio.run(examine_ledger, state_dir, clock.clock).details == ()
+    assert anyio.run(examine_ledger, Settings(state_dir=state_dir), clock.clock).details == ()
 
 
 def test_a_ledger_that_was_tampered_with_is_a_failure(state_dir: Path, clock: ManualClock) -> None:
@@ -366,7 +366,7 @@ def test_a_ledger_that_was_tampered_with_is_a_failure(state_dir: Path, clock: Ma
     connection.execute("UPDATE events SET status = 'failed'")
     connection.commit()
     connection.close()
-    found = anyio.run(examine_ledger, state_dir, clock.clock)
+    found = anyio.run(examine_ledger, Settings(state_dir=state_dir), clock.clock)
     assert found.verdict == "failure"
     assert "cannot be trusted: event 1 was changed" in found.what
 
@@ -374,18 +374,18 @@ def test_a_ledger_that_was_tampered_with_is_a_failure(state_dir: Path, clock: Ma
 def test_a_file_that_is_no_ledger_is_a_failure(state_dir: Path, clock: ManualClock) -> None:
     state_dir.mkdir()
     (state_dir / "ledger.sqlite3").write_bytes(b"certainly not a database")
-    found = anyio.run(examine_ledger, state_dir, clock.clock)
+    found = anyio.run(examine_ledger, Settings(state_dir=state_dir), clock.clock)
     assert (found.verdict, bool(found.todo)) == ("failure", True)
 
 
 def test_where_there_is_no_ledger_none_is_made(state_dir: Path, clock: ManualClock) -> None:
-    found = anyio.run(examine_ledger, state_dir, clock.clock)
+    found = anyio.run(examine_ledger, Settings(state_dir=state_dir), clock.clock)
     assert (found.verdict, state_dir.exists()) == ("ok", False)
 
 
 def test_a_folder_that_cannot_be_made_is_a_failure(tmp_path: Path, clock: ManualClock) -> None:
     (tmp_path / "file").touch()
-    found = anyio.run(examine_ledger, tmp_path / "file" / "state", clock.clock)
+    found = anyio.run(examine_ledger, Settings(state_dir=tmp_path / "file" / "state"), clock.clock)
     assert found.verdict == "failure"
     assert "MCP_BACKUPS_STATE_DIR" in found.todo
 

@@ -11,7 +11,7 @@ import pytest
 
 from mcp_backups.cli import main
 from mcp_backups.commands.doctor.local import examine_ledger
-from mcp_backups.ledger import Ledger
+from mcp_backups.ledger import SqliteLedger
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator
 from mcp_backups.settings import Settings
@@ -51,7 +51,7 @@ def command(state_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 @pytest.fixture
 def path(state_dir: Path) -> Path:
     """The file of a ledger of three plans."""
-    ledger = Ledger(state_dir, Operation, lambda: NOW)
+    ledger = SqliteLedger(state_dir, Operation, lambda: NOW)
     for _ in range(3):
         anyio.run(ledger.write, partial(_save, begun()))
     ledger.close()
@@ -89,7 +89,7 @@ def test_the_doctor_says_what_is_missing_and_how_to_go_on(
     path: Path, clock: ManualClock, lose: Tampering, missing: str
 ) -> None:
     lose(path)
-    found = anyio.run(examine_ledger, path.parent, clock.clock)
+    found = anyio.run(examine_ledger, Settings(state_dir=path.parent), clock.clock)
     assert (found.verdict, missing in found.what) == ("failure", True)
     assert "`mcp-backups ledger accept`" in found.todo
 
@@ -117,7 +117,7 @@ def test_what_was_changed_is_not_accepted_and_reaches_no_terminal(
         _, out, err = command(*words)
         assert "\x1b" not in out + err
         assert "\nforged" not in out + err
-    found = anyio.run(examine_ledger, path.parent, clock.clock)
+    found = anyio.run(examine_ledger, Settings(state_dir=path.parent), clock.clock)
     assert (found.verdict, "move it away" in found.todo) == ("failure", True)
 
 
@@ -167,7 +167,7 @@ def test_play_on_the_sandbox_uses_up_nothing_of_the_account(
     async def play(settings: Settings) -> Path:
         async with open_sandbox_context(settings, 0.1) as context:
             await context.record(begun())
-            return context.ledger.path
+            return context.settings.state_dir
 
     made = anyio.run(play, make_settings(**rules))
     assert not made.exists()

@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from mcp_backups.cli import main
-from mcp_backups.ledger import Ledger
+from mcp_backups.ledger import SqliteLedger
 from mcp_backups.operations import Operation, RestoreDetails, Status
 from tests.stage import NOW, ManualClock, recorded
 
@@ -36,7 +36,7 @@ def put(state_dir: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) ->
             error_code="outcome_unknown",
             error="VPS.org gave no certain answer.",
         )
-        ledger = Ledger(state_dir, Operation, lambda: NOW)
+        ledger = SqliteLedger(state_dir, Operation, lambda: NOW)
         try:
             anyio.run(ledger.write, lambda entries: entries.save(operation))
         finally:

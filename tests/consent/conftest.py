@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from mcp_backups.access import local_token
-from mcp_backups.ledger import Ledger
+from mcp_backups.ledger import SqliteLedger
 from mcp_backups.operations import Operation
 from mcp_backups.sandbox import Emulator, serve_in_thread
 from mcp_backups.sandbox.fleet import Backup
@@ -108,7 +108,7 @@ class House:
 
     def decide_what_waits(self, approval: str) -> None:
         """Have approvers decline all that waits, so that more may."""
-        ledger = Ledger(self.folder(approval), Operation, lambda: datetime.now(UTC))
+        ledger = SqliteLedger(self.folder(approval), Operation, lambda: datetime.now(UTC))
         with closing(ledger):
             ledger._run(
                 lambda entries: [

@@ -11,7 +11,8 @@ import pytest
 
 from mcp_backups.api import VpsClient
 from mcp_backups.errors import ConfigError
-from mcp_backups.ledger import Ledger, Liveness
+from mcp_backups.ledger import SqliteLedger
+from mcp_backups.ledger.liveness import FileLiveness
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import Operation
 from mcp_backups.operations.reconcile import SettledAs, settle_by_word
@@ -226,6 +227,14 @@ async def test_a_404_after_an_unsure_answer_is_not_believed_while_the_backup_is_
     assert (looked.status, looked.data["changed"]) == ("failed", "nothing")
 
 
+async def test_a_404_to_the_only_request_is_a_success_where_the_backup_is_gone_by_then(bench: Bench) -> None:
+    """Something on the way may have sent it twice; the plan has seen it listed a moment ago."""
+    confirmation = await bench.plan("delete_backup", backup_id=TARGET)
+    bench.spoil(on_delete(Fault.status(404, {"detail": "Not found."}, apply=True)))
+    answer = await bench.agent.call("delete_backup", **confirmation)
+    assert (answer.status, answer.data["changed"], bench.requests()[2]) == ("succeeded", "done", 1)
+
+
 @pytest.mark.parametrize("what", ["gone", "empty"])
 async def test_a_way_back_that_is_not_there_any_more_is_none(bench: Bench, what: str) -> None:
     oldest = min(bench.emulator.fleet.backups_of(MAIL), key=lambda backup: backup.created_at).id
@@ -287,9 +296,9 @@ async def test_the_same_restore_asked_for_at_once_by_two_trusted_callers_is_one_
 
 @asynccontextmanager
 async def _by_word(bench: Bench) -> AsyncIterator[Callable[..., Any]]:
-    ledger = Ledger(bench.state_dir, Operation, lambda: NOW)
+    ledger = SqliteLedger(bench.state_dir, Operation, lambda: NOW)
     try:
-        yield partial(settle_by_word, ledger, Liveness(bench.state_dir))
+        yield partial(settle_by_word, ledger, FileLiveness(bench.state_dir))
     finally:
         ledger.close()
 
@@ -318,11 +327,11 @@ async def test_the_operators_word_counts_only_where_nothing_else_tells(bench: Be
     else:
         await a_create(bench, (on_post(Fault.status(500)),))
     (operation,) = recorded(bench.state_dir)
-    liveness = Liveness(bench.state_dir)
+    liveness = FileLiveness(bench.state_dir)
     async with _by_word(bench) as settle:
         if which == "at work":
-            with liveness.at_work(operation.id) as owner:
-                ledger = Ledger(bench.state_dir, Operation, lambda: NOW)
+            async with liveness.at_work(operation.id) as owner:
+                ledger = SqliteLedger(bench.state_dir, Operation, lambda: NOW)
                 await ledger.write(lambda entries: entries.save(operation.updated(status="sending", owner=owner)))
                 ledger.close()
                 with pytest.raises(Exception, match="busy: A process is still at work"):

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.ledger import Ledger, Liveness
+from mcp_backups.ledger import SqliteLedger
+from mcp_backups.ledger.liveness import FileLiveness
 from mcp_backups.operations.observe import StaleError
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator, Fault
@@ -32,9 +33,9 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def another_process(state_dir: Path) -> AsyncIterator[tuple[Ledger[Operation], Liveness]]:
+async def another_process(state_dir: Path) -> AsyncIterator[tuple[SqliteLedger[Operation], FileLiveness]]:
     """The ledger and the liveness of a second server on the same folder."""
-    ledger, liveness = Ledger(state_dir, Operation, lambda: NOW), Liveness(state_dir)
+    ledger, liveness = SqliteLedger(state_dir, Operation, lambda: NOW), FileLiveness(state_dir)
     try:
         yield ledger, liveness
     finally:
@@ -47,7 +48,7 @@ def _damage(state_dir: Path) -> None:
     (state_dir / "ledger.sqlite3").write_bytes(b"no database" * 1000)
 
 
-async def save(ledger: Ledger[Operation], operation: Operation) -> None:
+async def save(ledger: SqliteLedger[Operation], operation: Operation) -> None:
     await ledger.write(lambda entries: entries.save(operation))
 
 
@@ -55,13 +56,12 @@ async def save(ledger: Ledger[Operation], operation: Operation) -> None:
 async def test_a_call_waits_for_another_process_only_as_long_as_that_lives(bench: Bench, alive: bool) -> None:
     confirmation = await bench.plan("delete_backup", backup_id=TARGET)
     (planned,) = bench.operations()
-    async with another_process(bench.state_dir) as (ledger, liveness):
-        with liveness.at_work(planned.id) as owner:
-            await save(ledger, planned.updated(status="sending", sent=bench.clock.moment(), owner=owner))
-            if not alive:
-                liveness.leave()
-            bench.spoil()
-            answer = await bench.agent.call("delete_backup", **confirmation)
+    async with another_process(bench.state_dir) as (ledger, liveness), liveness.at_work(planned.id) as owner:
+        await save(ledger, planned.updated(status="sending", sent=bench.clock.moment(), owner=owner))
+        if not alive:
+            liveness.leave()
+        bench.spoil()
+        answer = await bench.agent.call("delete_backup", **confirmation)
     assert (answer.code or answer.status) == ("busy" if alive else "unknown")
     assert sum(bench.clock.slept) == pytest.approx(20 if alive else 0)
     assert bench.requests()[2] == 0
@@ -73,14 +73,13 @@ async def test_the_next_start_leaves_alone_what_a_living_process_is_at(
     async with bench_on(emulator) as bench:
         await bench.plan("delete_backup", backup_id=TARGET)
     (planned,) = recorded(state_dir)
-    async with another_process(state_dir) as (ledger, liveness):
-        with liveness.at_work(planned.id) as owner:
-            sending = planned.updated(status="sending", sent=bench.clock.moment(), owner=owner)
-            await save(ledger, sending)
-            async with bench_on(emulator) as bench:
-                for _ in range(3):
-                    await bench.agent.call("list_backups")
-            assert recorded(state_dir) == [sending]
+    async with another_process(state_dir) as (ledger, liveness), liveness.at_work(planned.id) as owner:
+        sending = planned.updated(status="sending", sent=bench.clock.moment(), owner=owner)
+        await save(ledger, sending)
+        async with bench_on(emulator) as bench:
+            for _ in range(3):
+                await bench.agent.call("list_backups")
+        assert recorded(state_dir) == [sending]
     assert "was left open" not in caplog.text
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.ledger import Ledger
+from mcp_backups.ledger import SqliteLedger
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator, Fault
 from tests.faults.conftest import OpenBench
@@ -219,7 +219,7 @@ async def test_what_a_living_process_has_not_recorded_for_ten_minutes_is_settled
 
 
 async def _left_sending(bench: Bench, known: Operation) -> None:
-    ledger = Ledger(bench.state_dir, Operation, bench.clock.now)
+    ledger = SqliteLedger(bench.state_dir, Operation, bench.clock.now)
     await ledger.write(lambda entries: entries.save(known.updated(status="sending", backup_id=0, backup=None)))
     ledger.close()
 

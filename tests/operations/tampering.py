@@ -23,7 +23,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def events_in(connection: sqlite3.Connection) -> list[Event]:
     """Every event, as it was recorded."""
-    rows = connection.execute("SELECT seq, at, operation_id, status, packed, hash, lower(hex(mac)) FROM events")
+    rows = connection.execute("SELECT seq, at, operation_id, status, document, packed, hash, mac FROM events")
     return [event_of(*row) for row in rows.fetchall()]
 
 

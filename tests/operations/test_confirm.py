@@ -86,11 +86,11 @@ async def test_what_another_call_finishes_meanwhile_is_waited_for(context: Conte
             await context.record(sending.updated(status="succeeded"))
 
     waiting = replace(context, clock=replace(clock.clock, sleep=finish))
-    with context.liveness.at_work(sending.id) as owner:
+    async with context.liveness.at_work(sending.id) as owner:
         await context.record(sending.updated(owner=owner))
         told = await outcome_of_other(waiting, sending.id)
     assert told == Result(sending.updated(status="succeeded"), replayed=True)
-    assert clock.slept == [0.2] * 3
+    assert clock.slept == [1.0] * 3
 
 
 @pytest.mark.parametrize("status", ["sending", "planned", "approved", "preparing"])
@@ -98,7 +98,7 @@ async def test_what_another_call_is_still_at_after_20_seconds_is_for_the_caller_
     context: Context, clock: ManualClock, status: str
 ) -> None:
     sending = operation(status=status, sent=clock.moment())
-    with context.liveness.at_work(sending.id) as owner:
+    async with context.liveness.at_work(sending.id) as owner:
         await context.record(sending.updated(owner=owner))
         with pytest.raises(BusyError) as busy:
             await outcome_of_other(context, sending.id)

@@ -10,7 +10,7 @@ from mcp_backups.models import Backup, Gap, Listing
 from mcp_backups.operations import Context, CreateDetails, Result, Status
 from mcp_backups.operations.operation import Operation, new_id
 from mcp_backups.sandbox import Emulator, Fault
-from tests.stage import ManualClock
+from tests.stage import ManualClock, write_now
 
 from .made import MOMENT, ago, as_recorded, backup, operation, record_all, spoil_a_row, under
 
@@ -141,7 +141,7 @@ async def test_what_another_call_asked_for_while_the_list_was_read_is_not_asked_
     other = operation("create_backup", "accepted", arguments=NIGHTLY, backup_id=501, sent=clock.moment())
 
     def ask_first(_: object) -> None:
-        context.ledger._run(lambda entries: entries.save(other), "BEGIN IMMEDIATE")
+        write_now(context.ledger, lambda entries: entries.save(other))
 
     emulator.fail(Fault.edited(ask_first), method="GET")
     told = await asked(context, again=again)

@@ -19,7 +19,7 @@ from mcp_backups.operations import Context, Result, settle
 from mcp_backups.operations.operation import ApprovedBy, Operation, RestoreDetails
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from mcp_backups.tools.answers import operation_answer
-from tests.stage import ManualClock, recorded
+from tests.stage import ManualClock, recorded, write_now
 
 from .made import AT_ONCE, Nobody, ago, as_recorded, execute_plan, facts_of, operation, record_all, under
 
@@ -199,7 +199,7 @@ async def test_a_server_on_which_something_is_sent_again_and_again_is_left_alone
     other = operation("create_backup", "succeeded", sent=clock.moment())
 
     def send_something(_: object) -> None:
-        context.ledger._run(lambda entries: entries.save(other), "BEGIN IMMEDIATE")
+        write_now(context.ledger, lambda entries: entries.save(other))
 
     emulator.fail(Fault.edited(send_something), method="GET", times=None)
     before = emulator.count("GET")
@@ -217,7 +217,7 @@ async def test_where_something_was_sent_meanwhile_it_is_looked_again_and_then_ca
     other = operation("create_backup", "succeeded", sent=clock.moment())
 
     def send_something(_: object) -> None:
-        context.ledger._run(lambda entries: entries.save(other), "BEGIN IMMEDIATE")
+        write_now(context.ledger, lambda entries: entries.save(other))
 
     emulator.fail(Fault.edited(send_something), method="GET", times=4)
     assert (await execute_plan(context, plan, "plan")).operation.status == "succeeded"

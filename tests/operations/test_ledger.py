@@ -12,8 +12,9 @@ import anyio.to_thread
 import pytest
 
 from mcp_backups.errors import BackupsError, BusyError, LedgerUnavailableError
-from mcp_backups.ledger import Ledger, Transaction, open_for_audit
+from mcp_backups.ledger import SqliteLedger, Transaction
 from mcp_backups.ledger.key import End, Remembered
+from mcp_backups.ledger.sqlite import open_file_for_audit
 from mcp_backups.operations.operation import Operation, new_id
 from tests.stage import NOW
 
@@ -24,8 +25,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def ledger(state_dir: Path) -> Iterator[Ledger[Operation]]:
-    opened = Ledger(state_dir, Operation, lambda: NOW)
+def ledger(state_dir: Path) -> Iterator[SqliteLedger[Operation]]:
+    opened = SqliteLedger(state_dir, Operation, lambda: NOW)
     yield opened
     opened.close()
 
@@ -51,17 +52,17 @@ def saving(*operations: Operation) -> Callable[[Transaction[Operation]], None]:
 
 
 async def test_what_was_saved_is_read_back_the_same_by_another_process(
-    ledger: Ledger[Operation], state_dir: Path
+    ledger: SqliteLedger[Operation], state_dir: Path
 ) -> None:
     saved = begun(facts={"good_backups_left": 17, "can_be_undone": False, "lost": "x"}, baseline=(1, 2))
     await ledger.write(saving(saved))
-    other = Ledger(state_dir, Operation, lambda: NOW)
+    other = SqliteLedger(state_dir, Operation, lambda: NOW)
     assert await other.read(lambda entries: entries.get(saved.id)) == saved
     other.close()
     assert await ledger.read(lambda entries: entries.get("op_unknown")) is None
 
 
-async def test_every_step_is_kept_and_chained(ledger: Ledger[Operation]) -> None:
+async def test_every_step_is_kept_and_chained(ledger: SqliteLedger[Operation]) -> None:
     first = begun()
     steps = [first, first.updated(status="preparing"), first.updated(status="sending", sent=MOMENT), begun()]
     await ledger.write(saving(*steps))
@@ -81,7 +82,7 @@ async def test_every_step_is_kept_and_chained(ledger: Ledger[Operation]) -> None
     assert await ledger.read(lambda entries: entries.verify()) == ""
 
 
-async def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger[Operation]) -> None:
+async def test_a_transaction_that_fails_leaves_nothing(ledger: SqliteLedger[Operation]) -> None:
     def fail(entries: Transaction[Operation]) -> None:
         entries.save(begun())
         raise BusyError("Stop.")
@@ -92,7 +93,7 @@ async def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger[Operation]
     assert await ledger.read(lambda entries: list(entries.events())) == []
 
 
-async def test_operations_are_found_by_what_is_asked_newest_first(ledger: Ledger[Operation]) -> None:
+async def test_operations_are_found_by_what_is_asked_newest_first(ledger: SqliteLedger[Operation]) -> None:
     plan, sent = begun(), begun(status="sending", sent=MOMENT)
     other, made = begun(server_id=12346), begun("create_backup", "accepted", sent=MOMENT)
     await ledger.write(saving(plan, sent, other, made, plan.updated(status="sending", sent=MOMENT)))
@@ -116,7 +117,7 @@ async def test_operations_are_found_by_what_is_asked_newest_first(ledger: Ledger
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
-async def test_it_is_its_owners_alone(ledger: Ledger[Operation], state_dir: Path, generous_umask: None) -> None:
+async def test_it_is_its_owners_alone(ledger: SqliteLedger[Operation], state_dir: Path, generous_umask: None) -> None:
     del generous_umask
     await ledger.write(saving(begun()))
     assert modes(state_dir) == {
@@ -130,13 +131,15 @@ async def test_it_is_its_owners_alone(ledger: Ledger[Operation], state_dir: Path
     }
 
 
-async def test_it_is_made_at_its_first_use(ledger: Ledger[Operation], state_dir: Path) -> None:
+async def test_it_is_made_at_its_first_use(ledger: SqliteLedger[Operation], state_dir: Path) -> None:
     assert not await anyio.Path(state_dir).exists()
     await ledger.read(lambda entries: entries.find())
     assert ledger.path.exists()
 
 
-async def test_a_closed_one_lets_go_of_its_file_and_opens_again_when_it_is_used(ledger: Ledger[Operation]) -> None:
+async def test_a_closed_one_lets_go_of_its_file_and_opens_again_when_it_is_used(
+    ledger: SqliteLedger[Operation],
+) -> None:
     await ledger.write(saving(begun()))
     connection = ledger._connection
     assert connection is not None
@@ -146,18 +149,20 @@ async def test_a_closed_one_lets_go_of_its_file_and_opens_again_when_it_is_used(
     assert len(await ledger.read(lambda entries: entries.find())) == 1
 
 
-async def test_an_audit_reads_what_is_there_and_can_write_nothing(ledger: Ledger[Operation], state_dir: Path) -> None:
-    with open_for_audit(state_dir, Operation) as nothing:
+async def test_an_audit_reads_what_is_there_and_can_write_nothing(
+    ledger: SqliteLedger[Operation], state_dir: Path
+) -> None:
+    with open_file_for_audit(state_dir, Operation) as nothing:
         assert nothing is None
     assert not ledger.path.exists()
     saved = begun()
     await ledger.write(saving(saved))
-    with open_for_audit(state_dir, Operation) as entries:
+    with open_file_for_audit(state_dir, Operation) as entries:
         assert entries is not None
         assert entries.find() == [saved]
 
     def write() -> None:
-        with open_for_audit(state_dir, Operation) as entries:
+        with open_file_for_audit(state_dir, Operation) as entries:
             assert entries is not None
             entries.save(begun())
 
@@ -183,12 +188,12 @@ TAMPERINGS = [
 
 @pytest.mark.parametrize("tampering", TAMPERINGS)
 async def test_one_that_was_tampered_with_is_not_trusted(
-    ledger: Ledger[Operation], state_dir: Path, tampering: str
+    ledger: SqliteLedger[Operation], state_dir: Path, tampering: str
 ) -> None:
     await ledger.write(saving(begun(), begun(), begun()))
     ledger.close()
     sql(tampering)(ledger.path)
-    again = Ledger(state_dir, Operation, lambda: NOW)
+    again = SqliteLedger(state_dir, Operation, lambda: NOW)
     for use in (again.read, again.write):
         with pytest.raises(LedgerUnavailableError, match="cannot be trusted") as refused:
             await use(lambda entries: entries.find())
@@ -198,7 +203,7 @@ async def test_one_that_was_tampered_with_is_not_trusted(
 
 @pytest.mark.parametrize("content", [b"not a database" * 1000, b"\0" * 8192])
 async def test_a_file_that_is_no_ledger_is_not_written_to(
-    ledger: Ledger[Operation], state_dir: Path, content: bytes
+    ledger: SqliteLedger[Operation], state_dir: Path, content: bytes
 ) -> None:
     await anyio.Path(state_dir).mkdir()
     ledger.path.write_bytes(content)
@@ -209,13 +214,13 @@ async def test_a_file_that_is_no_ledger_is_not_written_to(
 
 async def test_a_folder_that_cannot_be_made_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    ledger = Ledger(tmp_path / "file" / "state", Operation, lambda: NOW)
+    ledger = SqliteLedger(tmp_path / "file" / "state", Operation, lambda: NOW)
     with pytest.raises(LedgerUnavailableError):
         await ledger.write(saving(begun()))
 
 
 async def test_a_call_waits_for_no_more_than_one_other(
-    ledger: Ledger[Operation], monkeypatch: pytest.MonkeyPatch
+    ledger: SqliteLedger[Operation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mcp_backups.ledger.sqlite.LOCK_WAIT_SECONDS", 0.05)
     held, done = threading.Event(), threading.Event()
@@ -236,12 +241,12 @@ async def test_a_call_waits_for_no_more_than_one_other(
 
 
 async def test_one_that_another_process_holds_is_busy_for_writing_and_open_for_reading(
-    ledger: Ledger[Operation], monkeypatch: pytest.MonkeyPatch
+    ledger: SqliteLedger[Operation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mcp_backups.ledger.sqlite.LOCK_WAIT_SECONDS", 0.05)
     saved = begun()
     await ledger.write(saving(saved))
-    other = Ledger(ledger.path.parent, Operation, lambda: NOW)
+    other = SqliteLedger(ledger.path.parent, Operation, lambda: NOW)
     holder = sqlite3.connect(ledger.path, isolation_level=None)
     try:
         holder.execute("BEGIN IMMEDIATE")
@@ -256,9 +261,9 @@ async def test_one_that_another_process_holds_is_busy_for_writing_and_open_for_r
 
 
 async def test_writes_of_two_processes_at_once_are_all_kept_and_the_chain_stays_whole(
-    ledger: Ledger[Operation], state_dir: Path
+    ledger: SqliteLedger[Operation], state_dir: Path
 ) -> None:
-    other = Ledger(state_dir, Operation, lambda: NOW)
+    other = SqliteLedger(state_dir, Operation, lambda: NOW)
     async with anyio.create_task_group() as group:
         for each in (ledger, other) * 20:
             group.start_soon(each.write, saving(begun()))
@@ -268,12 +273,12 @@ async def test_writes_of_two_processes_at_once_are_all_kept_and_the_chain_stays_
 
 
 async def test_a_write_that_fails_after_another_process_wrote_costs_the_next_one_nothing(
-    ledger: Ledger[Operation], state_dir: Path
+    ledger: SqliteLedger[Operation], state_dir: Path
 ) -> None:
     def refuse(_: Transaction[Operation]) -> None:
         raise BusyError("Not now.")
 
-    other, saved = Ledger(state_dir, Operation, lambda: NOW), [begun() for _ in range(3)]
+    other, saved = SqliteLedger(state_dir, Operation, lambda: NOW), [begun() for _ in range(3)]
     await ledger.write(saving(saved[0]))
     await other.write(saving(saved[1]))
     for use in (ledger.write, ledger.read):
@@ -287,7 +292,7 @@ async def test_a_write_that_fails_after_another_process_wrote_costs_the_next_one
 
 async def test_processes_that_open_a_new_one_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
     for attempt in range(20):
-        ledgers = [Ledger(tmp_path / str(attempt), Operation, lambda: NOW) for _ in range(4)]
+        ledgers = [SqliteLedger(tmp_path / str(attempt), Operation, lambda: NOW) for _ in range(4)]
         async with anyio.create_task_group() as group:
             for each in ledgers:
                 group.start_soon(each.write, saving(begun()))
@@ -299,16 +304,16 @@ async def test_processes_that_open_a_new_one_at_once_do_not_disturb_each_other(t
 async def test_its_errors_are_for_callers_and_name_no_path(tmp_path: Path) -> None:
     (tmp_path / "state").touch()
     with pytest.raises(BackupsError) as failed:
-        await Ledger(tmp_path / "state", Operation, lambda: NOW).read(lambda entries: entries.find())
+        await SqliteLedger(tmp_path / "state", Operation, lambda: NOW).read(lambda entries: entries.find())
     assert str(tmp_path) not in str(failed.value)
 
 
 async def test_what_another_process_records_while_it_is_looked_is_not_taken_for_lost(
-    ledger: Ledger[Operation], state_dir: Path, monkeypatch: pytest.MonkeyPatch
+    ledger: SqliteLedger[Operation], state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, third = (begun() for _ in range(3))
     await ledger.write(saving(first))
-    other = Ledger(state_dir, Operation, lambda: NOW)
+    other = SqliteLedger(state_dir, Operation, lambda: NOW)
     await other.write(saving(second))
     read, left = Remembered.read, [third]
 

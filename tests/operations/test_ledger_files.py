@@ -14,8 +14,10 @@ import anyio.to_thread
 import pytest
 
 from mcp_backups.errors import ConfigError, LedgerLostError, LedgerUnavailableError
-from mcp_backups.ledger import Ledger, Transaction, open_for_audit
+from mcp_backups.ledger import SqliteLedger, Transaction
 from mcp_backups.ledger.key import installation_key
+from mcp_backups.ledger.sqlite import open_file_for_audit
+from mcp_backups.ledger.sqlite_tables import SqliteRows
 from mcp_backups.operations.operation import Operation
 from tests.stage import NOW
 
@@ -32,7 +34,7 @@ def saving(saved: Operation) -> Callable[[Transaction[Operation]], Operation]:
 
 def ids(folder: Path) -> set[str]:
     """Every operation in a ledger that is whole."""
-    with open_for_audit(folder, Operation) as entries:
+    with open_file_for_audit(folder, Operation) as entries:
         assert entries is not None
         assert entries.verify() == ""
         return {each.id for each in entries.find(limit=1000)}
@@ -71,7 +73,7 @@ LOSSES = {
 
 @pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES.keys())
 async def test_a_side_file_that_is_lost_stops_the_writer_and_costs_no_record(state_dir: Path, lose: Loss) -> None:
-    ledger, saved = Ledger(state_dir, Operation, lambda: NOW), [begun() for _ in range(4)]
+    ledger, saved = SqliteLedger(state_dir, Operation, lambda: NOW), [begun() for _ in range(4)]
     for each in saved[:3]:
         await ledger.write(saving(each))
     lose(ledger.path)
@@ -83,7 +85,7 @@ async def test_a_side_file_that_is_lost_stops_the_writer_and_costs_no_record(sta
     assert stopped.value.next_step == "The operator of mcp-backups must restart it. Reading still works."
     ledger.close()
     assert ids(state_dir) == {each.id for each in saved[:3]}
-    again = Ledger(state_dir, Operation, lambda: NOW)
+    again = SqliteLedger(state_dir, Operation, lambda: NOW)
     await again.write(saving(saved[3]))
     again.close()
     assert ids(state_dir) == {each.id for each in saved}
@@ -94,9 +96,9 @@ import sys, anyio
 from datetime import UTC, datetime
 from pathlib import Path
 from mcp_backups.clock import system_clock
-from mcp_backups.ledger import Ledger
+from mcp_backups.ledger import SqliteLedger
 from mcp_backups.operations import DeleteDetails, Operation, Status, new_id
-ledger, moment = Ledger(Path(sys.argv[1]), Operation, lambda: datetime.now(UTC)), system_clock().moment()
+ledger, moment = SqliteLedger(Path(sys.argv[1]), Operation, lambda: datetime.now(UTC)), system_clock().moment()
 for _ in range(3):
     plan = Operation(
         id=new_id(), action="delete_backup", status=Status.PLANNED, details=DeleteDetails(), arguments={}, server_id=1,
@@ -122,7 +124,7 @@ def test_what_a_process_recorded_outlives_it_and_its_side_files(state_dir: Path,
 
 
 async def test_each_record_stands_in_the_database_itself(state_dir: Path, tmp_path: Path) -> None:
-    ledger, saved = Ledger(state_dir, Operation, lambda: NOW), begun()
+    ledger, saved = SqliteLedger(state_dir, Operation, lambda: NOW), begun()
     await ledger.write(saving(saved))
     shutil.copy(ledger.path, tmp_path / "copy.sqlite3")
     copy = sqlite3.connect(tmp_path / "copy.sqlite3")
@@ -136,7 +138,7 @@ async def test_each_record_stands_in_the_database_itself(state_dir: Path, tmp_pa
 
 
 async def test_a_reader_blocks_no_writer_and_what_it_holds_up_is_put_in_its_place_later(state_dir: Path) -> None:
-    ledger, saved = Ledger(state_dir, Operation, lambda: NOW), [begun() for _ in range(3)]
+    ledger, saved = SqliteLedger(state_dir, Operation, lambda: NOW), [begun() for _ in range(3)]
     await ledger.write(saving(saved[0]))
     reader = sqlite3.connect(ledger.path, isolation_level=None)
     reader.execute("BEGIN")
@@ -153,13 +155,14 @@ async def test_a_reader_blocks_no_writer_and_what_it_holds_up_is_put_in_its_plac
 
 
 async def test_no_audit_holds_a_transaction_while_it_prints(state_dir: Path) -> None:
-    ledger = Ledger(state_dir, Operation, lambda: NOW)
+    ledger = SqliteLedger(state_dir, Operation, lambda: NOW)
     await ledger.write(lambda entries: [entries.save(begun()) for _ in range(600)])
-    with open_for_audit(state_dir, Operation) as entries:
+    with open_file_for_audit(state_dir, Operation) as entries:
         assert entries is not None
         events = entries.events()
         first = next(events)
-        assert not entries._connection.in_transaction
+        assert isinstance(entries._rows, SqliteRows)
+        assert not entries._rows._connection.in_transaction
         checkpoint = sqlite3.connect(ledger.path)
         await ledger.write(saving(begun()))
         assert checkpoint.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
@@ -179,7 +182,7 @@ def put_key(path: Path, content: bytes) -> None:
 async def test_the_key_and_what_is_remembered_are_for_the_owner_alone_and_the_key_is_in_no_ledger(
     state_dir: Path,
 ) -> None:
-    ledger = Ledger(state_dir, Operation, lambda: NOW)
+    ledger = SqliteLedger(state_dir, Operation, lambda: NOW)
     await ledger.write(saving(begun()))
     ledger.close()
     key = (state_dir / "installation.key").read_bytes()
@@ -198,27 +201,27 @@ async def test_a_key_can_be_named_and_what_is_remembered_then_stands_beside_it(
     key_file = tmp_path / "keys" / "key"
     key_file.parent.mkdir()
     put_key(key_file, content)
-    ledger = Ledger(state_dir, Operation, lambda: NOW, key_file)
+    ledger = SqliteLedger(state_dir, Operation, lambda: NOW, key_file)
     await ledger.write(saving(begun()))
     ledger.close()
     assert {each.name async for each in anyio.Path(state_dir).iterdir()} == {"ledger.sqlite3", "ledger.lock"}
     assert {each.suffix async for each in anyio.Path(key_file.parent).iterdir()} == {"", ".end"}
     shutil.rmtree(state_dir)
     with pytest.raises(LedgerUnavailableError, match="it is gone, though event 1 was recorded here"):
-        await Ledger(state_dir, Operation, lambda: NOW, key_file).write(saving(begun()))
-    await Ledger(tmp_path / "elsewhere", Operation, lambda: NOW, key_file).write(saving(begun()))
+        await SqliteLedger(state_dir, Operation, lambda: NOW, key_file).write(saving(begun()))
+    await SqliteLedger(tmp_path / "elsewhere", Operation, lambda: NOW, key_file).write(saving(begun()))
 
 
 async def test_without_the_key_that_was_named_nothing_more_is_recorded(state_dir: Path, tmp_path: Path) -> None:
     key_file = tmp_path / "key"
     put_key(key_file, os.urandom(32))
-    ledger = Ledger(state_dir, Operation, lambda: NOW, key_file)
+    ledger = SqliteLedger(state_dir, Operation, lambda: NOW, key_file)
     await ledger.write(saving(begun()))
     ledger.close()
     key_file.write_bytes(os.urandom(32))
     for named in (key_file, None):
         with pytest.raises(LedgerUnavailableError):
-            await Ledger(state_dir, Operation, lambda: NOW, named).write(saving(begun()))
+            await SqliteLedger(state_dir, Operation, lambda: NOW, named).write(saving(begun()))
 
 
 def test_a_named_key_that_others_may_read_is_none(tmp_path: Path) -> None:
@@ -238,9 +241,9 @@ def test_a_named_file_without_a_key_is_said_to_be_that(tmp_path: Path, content: 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"x" * 31, b"x" * 33])
 async def test_a_key_of_another_length_is_none(state_dir: Path, content: bytes) -> None:
-    ledger = Ledger(state_dir, Operation, lambda: NOW)
+    ledger = SqliteLedger(state_dir, Operation, lambda: NOW)
     await ledger.write(saving(begun()))
     ledger.close()
     (state_dir / "installation.key").write_bytes(content)
     with pytest.raises(LedgerLostError, match="The key of the ledger was changed"):
-        await Ledger(state_dir, Operation, lambda: NOW).write(saving(begun()))
+        await SqliteLedger(state_dir, Operation, lambda: NOW).write(saving(begun()))

@@ -13,7 +13,7 @@ import anyio.to_thread
 import pytest
 
 from mcp_backups.errors import LedgerUnavailableError
-from mcp_backups.ledger import Ledger, Transaction, wholes
+from mcp_backups.ledger import SqliteLedger, Transaction, wholes
 from mcp_backups.ledger.events import changed, difference, pack, unpack
 from mcp_backups.operations import recent
 from mcp_backups.operations.operation import Operation
@@ -41,8 +41,8 @@ def wall() -> Wall:
 
 
 @pytest.fixture
-def ledger(state_dir: Path, wall: Wall) -> Iterator[Ledger[Operation]]:
-    opened = Ledger(state_dir, Operation, wall)
+def ledger(state_dir: Path, wall: Wall) -> Iterator[SqliteLedger[Operation]]:
+    opened = SqliteLedger(state_dir, Operation, wall)
     yield opened
     opened.close()
 
@@ -55,7 +55,7 @@ def saving(*operations: Operation) -> Callable[[Transaction[Operation]], None]:
     return save
 
 
-async def found(ledger: Ledger[Operation], **terms: Any) -> list[str]:
+async def found(ledger: SqliteLedger[Operation], **terms: Any) -> list[str]:
     return [each.id for each in await ledger.read(lambda entries: entries.find(**terms))]
 
 
@@ -104,7 +104,7 @@ def test_an_operation_is_read_from_its_events_and_one_that_cannot_be_read_spoils
     assert list(wholes(events)) == [{"a": 1}, {"a": 1, "b": 2}, None, None, {}]
 
 
-async def test_a_later_event_holds_only_what_is_different_then(ledger: Ledger[Operation]) -> None:
+async def test_a_later_event_holds_only_what_is_different_then(ledger: SqliteLedger[Operation]) -> None:
     first = begun("create_backup", "sending", baseline=tuple(range(1000)), error_code="busy", error="Busy.")
     then = first.without_error(status="accepted", backup_id=502)
     await ledger.write(saving(first, then))
@@ -117,7 +117,7 @@ async def test_a_later_event_holds_only_what_is_different_then(ledger: Ledger[Op
         {"whole": 1, "status": "accepted", "backup_id": 502, "error_code": None, "error": None},
         {"whole": 1, "status": "succeeded", "backup_id": 502, "evidence": "seen", "error_code": None, "error": None},
     ]
-    again = Ledger(ledger.path.parent, Operation, lambda: NOW)
+    again = SqliteLedger(ledger.path.parent, Operation, lambda: NOW)
     assert await again.read(lambda entries: entries.get(first.id)) == last
     again.close()
 
@@ -125,7 +125,7 @@ async def test_a_later_event_holds_only_what_is_different_then(ledger: Ledger[Op
 # Plans
 
 
-async def test_a_plan_is_no_event_until_somebody_consents(ledger: Ledger[Operation]) -> None:
+async def test_a_plan_is_no_event_until_somebody_consents(ledger: SqliteLedger[Operation]) -> None:
     plan, other = operation(), begun()
     await ledger.write_plan(saving(plan))
     await ledger.write(saving(other))
@@ -141,7 +141,7 @@ async def test_a_plan_is_no_event_until_somebody_consents(ledger: Ledger[Operati
 
 @pytest.mark.parametrize("status", ["declined", "expired", "refused"])
 async def test_what_becomes_of_a_plan_without_consent_is_no_event_either(
-    ledger: Ledger[Operation], status: str
+    ledger: SqliteLedger[Operation], status: str
 ) -> None:
     plan = operation()
     ended = plan.updated(status=status)
@@ -152,7 +152,7 @@ async def test_what_becomes_of_a_plan_without_consent_is_no_event_either(
 
 @pytest.mark.parametrize("ended", [{"sent": MOMENT, "status": "unknown"}, {"approved_by": "flag"}])
 async def test_what_was_sent_or_consented_to_is_never_kept_as_a_plan(
-    ledger: Ledger[Operation], ended: dict[str, Any]
+    ledger: SqliteLedger[Operation], ended: dict[str, Any]
 ) -> None:
     saved = operation(**ended)
     with pytest.raises(TypeError, match="more was recorded than a plan"):
@@ -162,18 +162,18 @@ async def test_what_was_sent_or_consented_to_is_never_kept_as_a_plan(
     assert await ledger.read(lambda entries: entries.last_event()) == 1
 
 
-async def test_only_plans_do_not_wait_for_the_disk(ledger: Ledger[Operation]) -> None:
-    seen = []
+async def test_only_plans_do_not_wait_for_the_disk(ledger: SqliteLedger[Operation]) -> None:
+    seen: list[object] = []
 
     def look(entries: Transaction[Operation]) -> None:
-        seen.extend(entries._connection.execute("PRAGMA synchronous").fetchone())
+        seen.extend(entries._rows.execute("PRAGMA synchronous").fetchall())
 
     await ledger.write_plan(look)
     await ledger.write(look)
-    assert seen == [1, 2]  # SQLite's NORMAL and FULL
+    assert seen == [(1,), (2,)]  # SQLite's NORMAL and FULL
 
 
-async def test_a_plan_is_dropped_after_30_days(ledger: Ledger[Operation], wall: Wall) -> None:
+async def test_a_plan_is_dropped_after_30_days(ledger: SqliteLedger[Operation], wall: Wall) -> None:
     old, kept, new = operation(), begun(), operation()
     await ledger.write_plan(saving(old))
     await ledger.write(saving(kept))
@@ -186,7 +186,7 @@ async def test_a_plan_is_dropped_after_30_days(ledger: Ledger[Operation], wall: 
 
 
 async def test_plans_that_are_asked_for_again_and_again_do_not_grow_it_without_end(
-    ledger: Ledger[Operation], monkeypatch: pytest.MonkeyPatch
+    ledger: SqliteLedger[Operation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mcp_backups.ledger.transaction._MOST_PLANS", 20)
     plans = [operation() for _ in range(100)]
@@ -208,11 +208,11 @@ async def test_plans_that_are_asked_for_again_and_again_do_not_grow_it_without_e
     ],
 )
 async def test_nobody_without_the_key_alters_a_plan(
-    ledger: Ledger[Operation], state_dir: Path, tampering: Tampering
+    ledger: SqliteLedger[Operation], state_dir: Path, tampering: Tampering
 ) -> None:
     await ledger.write_plan(saving(operation()))
     tampering(ledger.path)
-    again = Ledger(state_dir, Operation, lambda: NOW)
+    again = SqliteLedger(state_dir, Operation, lambda: NOW)
     with pytest.raises(LedgerUnavailableError, match="cannot be trusted"):
         await again.read(lambda entries: entries.find())
     again.close()
@@ -221,7 +221,7 @@ async def test_nobody_without_the_key_alters_a_plan(
 # Nobody waits
 
 
-async def test_a_read_waits_for_no_write_that_waits_for_another_process(ledger: Ledger[Operation]) -> None:
+async def test_a_read_waits_for_no_write_that_waits_for_another_process(ledger: SqliteLedger[Operation]) -> None:
     saved, later = begun(), begun()
     await ledger.write(saving(saved))
     holder = sqlite3.connect(ledger.path, isolation_level=None)
@@ -243,12 +243,12 @@ async def test_a_read_waits_for_no_write_that_waits_for_another_process(ledger: 
     assert await found(ledger) == [later.id, saved.id]
 
 
-def _until_locked(ledger: Ledger[Operation]) -> None:
+def _until_locked(ledger: SqliteLedger[Operation]) -> None:
     while not ledger._lock.locked():
         pass
 
 
-async def test_a_read_beside_a_write_trusts_no_more_than_any_other(ledger: Ledger[Operation]) -> None:
+async def test_a_read_beside_a_write_trusts_no_more_than_any_other(ledger: SqliteLedger[Operation]) -> None:
     await ledger.write(saving(begun(), begun()))
     sql("UPDATE operations SET status = 'failed' WHERE seq = 1")(ledger.path)
     with ledger._turn(is_writing=True), pytest.raises(LedgerUnavailableError, match="cannot be trusted"):
@@ -274,7 +274,7 @@ def test_what_is_recent_is_looked_for_no_further_than_to_some_in_a_row_that_are_
     assert len(list(sent)) == unread
 
 
-async def test_of_a_later_event_the_whole_one_before_is_found(ledger: Ledger[Operation]) -> None:
+async def test_of_a_later_event_the_whole_one_before_is_found(ledger: SqliteLedger[Operation]) -> None:
     one = begun()
     await ledger.write(lambda entries: [entries.save(each) for each in (one, one.updated(evidence="seen"))])
 

@@ -311,7 +311,7 @@ async def test_a_server_is_busy_while_something_is_sent_for_it_and_closed_once_n
     context: Context, clock: ManualClock, status: str, alive: bool, error: type[BackupsError] | None, server_id: int
 ) -> None:
     other = operation("restore_server", status, server_id=server_id, sent=clock.moment())
-    with context.liveness.at_work(other.id if alive else "op_something_else") as owner:
+    async with context.liveness.at_work(other.id if alive else "op_something_else") as owner:
         await context.record(other.updated(owner=owner))
         if error is None or server_id != 12345:
             await context.ledger.read(lambda entries: check_open(context, entries, 12345))

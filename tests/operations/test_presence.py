@@ -4,21 +4,31 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mcp_backups.ledger import Liveness
+import anyio
+import pytest
+
+from mcp_backups.ledger.liveness import FileLiveness
+
+pytestmark = pytest.mark.anyio
 
 HOLDER = """
-import sys, time
+import sys
+import anyio
 from pathlib import Path
-from mcp_backups.ledger import Liveness
-with Liveness(Path(sys.argv[1])).at_work("op_1") as owner:
-    print(owner, flush=True)
-    sys.stdin.read()
+from mcp_backups.ledger.liveness import FileLiveness
+
+async def hold():
+    async with FileLiveness(Path(sys.argv[1])).at_work("op_1") as owner:
+        print(owner, flush=True)
+        sys.stdin.read()
+
+anyio.run(hold)
 """
 
 
-def test_a_process_is_at_work_on_what_it_says_and_on_nothing_else(tmp_path: Path) -> None:
-    one, other = Liveness(tmp_path), Liveness(tmp_path)
-    with one.at_work("op_1") as owner:
+async def test_a_process_is_at_work_on_what_it_says_and_on_nothing_else(tmp_path: Path) -> None:
+    one, other = FileLiveness(tmp_path), FileLiveness(tmp_path)
+    async with one.at_work("op_1") as owner:
         assert one.is_at_work(owner, "op_1")
         assert not one.is_at_work(owner, "op_2")
         assert other.is_at_work(owner, "op_1")
@@ -27,11 +37,11 @@ def test_a_process_is_at_work_on_what_it_says_and_on_nothing_else(tmp_path: Path
     assert not other.is_at_work(owner, "op_1")
 
 
-def test_two_calls_at_work_on_one_operation_do_not_end_each_other(tmp_path: Path) -> None:
+async def test_two_calls_at_work_on_one_operation_do_not_end_each_other(tmp_path: Path) -> None:
     """The second call finds nothing to send and leaves while the first still waits for its answer."""
-    liveness = Liveness(tmp_path)
-    with liveness.at_work("op_1") as owner:
-        with liveness.at_work("op_1"):
+    liveness = FileLiveness(tmp_path)
+    async with liveness.at_work("op_1") as owner:
+        async with liveness.at_work("op_1"):
             pass
         assert liveness.is_at_work(owner, "op_1")
     assert not liveness.is_at_work(owner, "op_1")
@@ -39,25 +49,25 @@ def test_two_calls_at_work_on_one_operation_do_not_end_each_other(tmp_path: Path
 
 
 def test_nobody_is_at_work_for_a_process_that_never_was(tmp_path: Path) -> None:
-    liveness = Liveness(tmp_path)
+    liveness = FileLiveness(tmp_path)
     assert not liveness.is_at_work("0" * 16, "op_1")
     assert not liveness.is_at_work("", "op_1")
 
 
 def test_asking_about_others_leaves_no_trace(tmp_path: Path) -> None:
-    liveness = Liveness(tmp_path)
+    liveness = FileLiveness(tmp_path)
     liveness.is_at_work("0" * 16, "op_1")
     liveness.leave()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_that_has_left_leaves_no_file(tmp_path: Path) -> None:
-    liveness = Liveness(tmp_path)
-    with liveness.at_work("op_1"):
-        assert len(list((tmp_path / "alive").iterdir())) == 1
+async def test_one_that_has_left_leaves_no_file(tmp_path: Path) -> None:
+    liveness = FileLiveness(tmp_path)
+    async with liveness.at_work("op_1"):
+        assert len([each async for each in anyio.Path(tmp_path / "alive").iterdir()]) == 1
     liveness.leave()
     liveness.leave()
-    assert list((tmp_path / "alive").iterdir()) == []
+    assert [each async for each in anyio.Path(tmp_path / "alive").iterdir()] == []
 
 
 def test_a_process_that_was_killed_is_seen_to_be_gone_and_tidied_up(tmp_path: Path) -> None:
@@ -67,7 +77,7 @@ def test_a_process_that_was_killed_is_seen_to_be_gone_and_tidied_up(tmp_path: Pa
         try:
             assert process.stdout is not None
             owner = process.stdout.readline().strip()
-            liveness = Liveness(tmp_path)
+            liveness = FileLiveness(tmp_path)
             assert liveness.is_at_work(owner, "op_1")
             assert liveness.is_at_work(owner, "op_1")
         finally:

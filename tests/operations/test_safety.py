@@ -190,7 +190,7 @@ async def test_where_the_plan_is_no_longer_open_no_safety_backup_is_made(
     context: Context, emulator: Emulator, status: str
 ) -> None:
     plan, seen = await a_plan(context)
-    with context.liveness.at_work(plan.id) as owner:
+    async with context.liveness.at_work(plan.id) as owner:
         over = await context.record(plan.updated(status=status, owner=owner))
         told = await prepare(AT_ONCE, 0.0, context, plan, "plan", seen)
     assert told is not None

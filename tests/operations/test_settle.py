@@ -6,7 +6,7 @@ import pytest
 
 from mcp_backups.actions.create import LOOKS, _look_for_it
 from mcp_backups.actions.deletes import outcome
-from mcp_backups.ledger import Liveness
+from mcp_backups.ledger.liveness import FileLiveness
 from mcp_backups.operations import Context, RestoreDetails
 from mcp_backups.operations.operation import Operation, PruneItem, new_id
 from mcp_backups.operations.reconcile import follow, settle, supersede
@@ -63,10 +63,10 @@ async def test_it_is_looked_less_and_less_often_and_for_40_seconds_at_most(
 async def test_there_is_waiting_only_for_what_waiting_can_tell(
     context: Context, clock: ManualClock, action: str, status: str, backup_id: int, alive: bool, waits: bool
 ) -> None:
-    other = Liveness(context.settings.state_dir)
+    other = FileLiveness(context.settings.state_dir)
     sent: dict[str, Any] = {} if status in {"planned", "preparing"} else {"sent": clock.moment()}
     known = operation(action, status, backup_id=backup_id, created=clock.moment(), **sent)
-    with other.at_work(known.id) as owner:
+    async with other.at_work(known.id) as owner:
         known = await context.record(known.updated(owner=owner if alive else "0" * 16))
         await follow(context, known, 2, no_progress)
     other.leave()
@@ -153,7 +153,7 @@ async def test_what_a_process_sent_that_has_ended_is_unknown_and_the_evidence_sa
 
 async def test_what_another_call_of_this_process_is_sending_is_left_alone(context: Context, clock: ManualClock) -> None:
     sending = operation(status="sending", backup_id=501, sent=clock.moment())
-    with context.liveness.at_work(sending.id) as owner:
+    async with context.liveness.at_work(sending.id) as owner:
         sending = await context.record(sending.updated(owner=owner))
         assert (await settle(context, sending)).operation == sending
     assert (await settle(context, sending)).operation.status == "unknown"

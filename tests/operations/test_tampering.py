@@ -9,8 +9,9 @@ import anyio
 import pytest
 
 from mcp_backups.errors import LedgerLostError, LedgerUnavailableError
-from mcp_backups.ledger import Ledger, Transaction, open_for_audit
+from mcp_backups.ledger import SqliteLedger, Transaction
 from mcp_backups.ledger.key import BEGINNING
+from mcp_backups.ledger.sqlite import open_file_for_audit
 from mcp_backups.operations.operation import Operation
 from tests.stage import NOW
 
@@ -123,12 +124,12 @@ each = pytest.mark.parametrize("tampering", EVERY.values(), ids=EVERY.keys())
 
 
 @pytest.fixture
-def open_ledger(state_dir: Path) -> Iterator[Callable[[], Ledger[Operation]]]:
+def open_ledger(state_dir: Path) -> Iterator[Callable[[], SqliteLedger[Operation]]]:
     """Opens one more; all are closed in the end."""
-    opened: list[Ledger[Operation]] = []
+    opened: list[SqliteLedger[Operation]] = []
 
-    def one_more() -> Ledger[Operation]:
-        opened.append(Ledger(state_dir, Operation, lambda: NOW))
+    def one_more() -> SqliteLedger[Operation]:
+        opened.append(SqliteLedger(state_dir, Operation, lambda: NOW))
         return opened[-1]
 
     yield one_more
@@ -151,7 +152,7 @@ def five_events() -> list[Operation]:
     return [sent, plan, other.updated(sent=MOMENT), sending, sending.updated(status="succeeded")]
 
 
-async def refused(ledger: Ledger[Operation]) -> LedgerUnavailableError:
+async def refused(ledger: SqliteLedger[Operation]) -> LedgerUnavailableError:
     """Neither is it read for a guard, nor written."""
     for use in (ledger.read, ledger.write):
         with pytest.raises(LedgerUnavailableError) as error:
@@ -162,14 +163,14 @@ async def refused(ledger: Ledger[Operation]) -> LedgerUnavailableError:
 
 
 def verdict(folder: Path) -> str:
-    with open_for_audit(folder, Operation) as entries:
+    with open_file_for_audit(folder, Operation) as entries:
         assert entries is not None
         return entries.verify()
 
 
 @each
 async def test_it_is_found_while_a_server_runs(
-    open_ledger: Callable[[], Ledger[Operation]], tampering: Tampering
+    open_ledger: Callable[[], SqliteLedger[Operation]], tampering: Tampering
 ) -> None:
     ledger = open_ledger()
     await ledger.write(save(*five_events()))
@@ -179,7 +180,7 @@ async def test_it_is_found_while_a_server_runs(
 
 
 @each
-async def test_it_is_found_at_a_start(open_ledger: Callable[[], Ledger[Operation]], tampering: Tampering) -> None:
+async def test_it_is_found_at_a_start(open_ledger: Callable[[], SqliteLedger[Operation]], tampering: Tampering) -> None:
     ledger = open_ledger()
     await ledger.write(save(*five_events()))
     ledger.close()
@@ -189,7 +190,7 @@ async def test_it_is_found_at_a_start(open_ledger: Callable[[], Ledger[Operation
 
 @each
 async def test_it_is_found_by_an_audit(
-    open_ledger: Callable[[], Ledger[Operation]], state_dir: Path, tampering: Tampering
+    open_ledger: Callable[[], SqliteLedger[Operation]], state_dir: Path, tampering: Tampering
 ) -> None:
     ledger = open_ledger()
     await ledger.write(save(*five_events()))
@@ -204,7 +205,7 @@ async def test_it_is_found_by_an_audit(
 
 @pytest.mark.parametrize("tampering", [CUT["the last event"], FORGED["approved by a person"], LOST["removed"]])
 async def test_it_is_found_by_another_process_that_has_seen_what_was_there(
-    open_ledger: Callable[[], Ledger[Operation]], tampering: Tampering
+    open_ledger: Callable[[], SqliteLedger[Operation]], tampering: Tampering
 ) -> None:
     """Though it wrote nothing itself."""
     writer, other = open_ledger(), open_ledger()
@@ -219,7 +220,7 @@ async def test_it_is_found_by_another_process_that_has_seen_what_was_there(
 
 
 async def test_one_that_is_put_back_as_it_was_is_used_again(
-    open_ledger: Callable[[], Ledger[Operation]], tmp_path: Path
+    open_ledger: Callable[[], SqliteLedger[Operation]], tmp_path: Path
 ) -> None:
     ledger = open_ledger()
     await ledger.write(save(*five_events()))
@@ -232,7 +233,7 @@ async def test_one_that_is_put_back_as_it_was_is_used_again(
 
 
 async def test_a_copy_from_before_is_not_taken_for_the_ledger(
-    open_ledger: Callable[[], Ledger[Operation]], tmp_path: Path
+    open_ledger: Callable[[], SqliteLedger[Operation]], tmp_path: Path
 ) -> None:
     ledger = open_ledger()
     await ledger.write(save(*five_events()))
@@ -250,7 +251,7 @@ async def test_a_copy_from_before_is_not_taken_for_the_ledger(
 
 @pytest.mark.parametrize("killed_after", ["the commit", "the first commit"])
 async def test_a_process_that_is_killed_before_it_remembers_locks_nobody_out(
-    open_ledger: Callable[[], Ledger[Operation]], monkeypatch: pytest.MonkeyPatch, killed_after: str
+    open_ledger: Callable[[], SqliteLedger[Operation]], monkeypatch: pytest.MonkeyPatch, killed_after: str
 ) -> None:
     first = open_ledger()
     if killed_after == "the commit":
@@ -266,7 +267,7 @@ async def test_a_process_that_is_killed_before_it_remembers_locks_nobody_out(
 
 
 async def test_what_another_process_recorded_and_did_not_remember_is_remembered_by_who_saw_it(
-    open_ledger: Callable[[], Ledger[Operation]], monkeypatch: pytest.MonkeyPatch
+    open_ledger: Callable[[], SqliteLedger[Operation]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = open_ledger(), open_ledger()
     with monkeypatch.context() as killed:
@@ -291,7 +292,7 @@ async def test_what_another_process_recorded_and_did_not_remember_is_remembered_
     ],
 )
 async def test_no_part_of_it_goes_missing_unseen(
-    open_ledger: Callable[[], Ledger[Operation]], lost: tuple[str, ...], words: str
+    open_ledger: Callable[[], SqliteLedger[Operation]], lost: tuple[str, ...], words: str
 ) -> None:
     ledger = open_ledger()
     await ledger.write(save(*five_events()))
@@ -306,7 +307,7 @@ async def test_no_part_of_it_goes_missing_unseen(
     [b"", b"\0" * 768, b"0 0 " + b"0" * 64 + b" 0 x\n", b"9" * 768, "ü 1 2 3 4".encode() * 64],
 )
 async def test_what_is_remembered_cannot_be_made_up(
-    open_ledger: Callable[[], Ledger[Operation]], content: bytes
+    open_ledger: Callable[[], SqliteLedger[Operation]], content: bytes
 ) -> None:
     ledger = open_ledger()
     await ledger.write(save(*five_events()))
@@ -316,7 +317,7 @@ async def test_what_is_remembered_cannot_be_made_up(
 
 
 async def test_one_torn_half_of_what_is_remembered_costs_no_more_than_that_half(
-    open_ledger: Callable[[], Ledger[Operation]],
+    open_ledger: Callable[[], SqliteLedger[Operation]],
 ) -> None:
     """As when the machine stops while it is written."""
     ledger = open_ledger()
@@ -333,7 +334,7 @@ async def test_one_torn_half_of_what_is_remembered_costs_no_more_than_that_half(
 
 
 async def test_a_start_that_was_broken_off_is_gone_on_with(
-    open_ledger: Callable[[], Ledger[Operation]], monkeypatch: pytest.MonkeyPatch, state_dir: Path
+    open_ledger: Callable[[], SqliteLedger[Operation]], monkeypatch: pytest.MonkeyPatch, state_dir: Path
 ) -> None:
     """At each of the steps in which the key, what is remembered and the ledger come to be."""
 
@@ -368,7 +369,7 @@ async def test_a_start_that_was_broken_off_is_gone_on_with(
 )
 @pytest.mark.parametrize("running", [True, False])
 async def test_the_operator_goes_on_without_what_is_missing_and_that_is_recorded(
-    open_ledger: Callable[[], Ledger[Operation]], lose: Tampering, running: bool
+    open_ledger: Callable[[], SqliteLedger[Operation]], lose: Tampering, running: bool
 ) -> None:
     ledger = open_ledger()
     await ledger.write(save(*five_events()))
@@ -402,7 +403,7 @@ async def test_the_operator_goes_on_without_what_is_missing_and_that_is_recorded
     ],
 )
 async def test_what_else_is_missing_is_accepted_too(
-    open_ledger: Callable[[], Ledger[Operation]], lost: tuple[str, ...]
+    open_ledger: Callable[[], SqliteLedger[Operation]], lost: tuple[str, ...]
 ) -> None:
     ledger = open_ledger()
     await ledger.write(save(*five_events()))
@@ -420,7 +421,7 @@ async def test_what_else_is_missing_is_accepted_too(
     [*list(CHANGED_ROWS.values())[:3], CHANGED_EVENTS["document"], RECOMPUTED["with another key"], FORGED["sending"]],
 )
 async def test_what_was_changed_is_never_accepted_but_a_new_one_can_be_begun(
-    open_ledger: Callable[[], Ledger[Operation]], tampering: Tampering
+    open_ledger: Callable[[], SqliteLedger[Operation]], tampering: Tampering
 ) -> None:
     ledger = open_ledger()
     await ledger.write(save(*five_events()))
@@ -436,7 +437,7 @@ async def test_what_was_changed_is_never_accepted_but_a_new_one_can_be_begun(
 
 
 async def test_where_nothing_is_missing_nothing_is_accepted_or_made(
-    open_ledger: Callable[[], Ledger[Operation]], state_dir: Path
+    open_ledger: Callable[[], SqliteLedger[Operation]], state_dir: Path
 ) -> None:
     assert await open_ledger().accept() == ""
     assert not await anyio.Path(state_dir).exists()
@@ -458,9 +459,9 @@ def old(state_dir: Path) -> list[Operation]:
 
 
 async def test_a_ledger_of_0_1_0_is_read_on_and_sealed_from_then_on(
-    open_ledger: Callable[[], Ledger[Operation]], old: list[Operation], state_dir: Path
+    open_ledger: Callable[[], SqliteLedger[Operation]], old: list[Operation], state_dir: Path
 ) -> None:
-    with open_for_audit(state_dir, Operation) as entries:
+    with open_file_for_audit(state_dir, Operation) as entries:
         assert entries is not None
         assert (entries.verify(), len(entries.find())) == ("", 3)
     ledger = open_ledger()
@@ -473,7 +474,7 @@ async def test_a_ledger_of_0_1_0_is_read_on_and_sealed_from_then_on(
 
 
 @pytest.mark.usefixtures("old")
-async def test_0_1_0_then_refuses_it(open_ledger: Callable[[], Ledger[Operation]]) -> None:
+async def test_0_1_0_then_refuses_it(open_ledger: Callable[[], SqliteLedger[Operation]]) -> None:
     """While it runs it appends rows of six columns; at its start it wants a hash in every event."""
     ledger = open_ledger()
     await ledger.write(save(begun()))
@@ -497,7 +498,7 @@ async def test_0_1_0_then_refuses_it(open_ledger: Callable[[], Ledger[Operation]
 )
 @pytest.mark.usefixtures("old")
 async def test_the_part_of_0_1_0_is_checked_as_it_was_and_later_as_all_is(
-    open_ledger: Callable[[], Ledger[Operation]], tampering: Tampering, tmp_path: Path
+    open_ledger: Callable[[], SqliteLedger[Operation]], tampering: Tampering, tmp_path: Path
 ) -> None:
     ledger = open_ledger()
     shutil.copy(ledger.path, tmp_path / "as it was")
@@ -512,7 +513,7 @@ async def test_the_part_of_0_1_0_is_checked_as_it_was_and_later_as_all_is(
 
 @pytest.mark.usefixtures("old")
 async def test_what_0_1_0_wrote_is_not_put_back_with_a_consent_more(
-    open_ledger: Callable[[], Ledger[Operation]], tmp_path: Path
+    open_ledger: Callable[[], SqliteLedger[Operation]], tmp_path: Path
 ) -> None:
     """Its chain needs no key: once it was sealed, it counts no more without the seal."""
     ledger = open_ledger()
@@ -527,7 +528,7 @@ async def test_what_0_1_0_wrote_is_not_put_back_with_a_consent_more(
     assert "it is one of version 0.1.0" in (await refused(open_ledger())).what
 
 
-async def test_a_ledger_of_a_later_version_is_left_alone(open_ledger: Callable[[], Ledger[Operation]]) -> None:
+async def test_a_ledger_of_a_later_version_is_left_alone(open_ledger: Callable[[], SqliteLedger[Operation]]) -> None:
     ledger = open_ledger()
     await ledger.write(save(begun()))
     ledger.close()

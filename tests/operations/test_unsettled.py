@@ -90,12 +90,12 @@ async def test_what_is_known_is_not_for_the_operator_to_say(context: Context, cl
 
 async def test_what_a_process_is_still_at_is_not_settled(context: Context, clock: ManualClock) -> None:
     sending = operation(status="sending", sent=clock.moment())
-    with context.liveness.at_work(sending.id) as owner:
+    async with context.liveness.at_work(sending.id) as owner:
         await context.record(sending.updated(owner=owner))
         with pytest.raises(BusyError) as refusal:
             await by_word(context, sending.id)
         unknown = await left(context, clock, owner=owner)
-        with context.liveness.at_work(unknown.id):
+        async with context.liveness.at_work(unknown.id):
             assert (await by_word(context, unknown.id)).status == "failed"
     assert refusal.value.what == f"A process is still at work on {sending.id}."
     assert refusal.value.next_step == "Wait until it has ended."
@@ -149,7 +149,7 @@ async def test_what_is_just_being_sent_is_left_alone_and_the_oldest_is_named_fir
 ) -> None:
     first, second = await left(context, clock), await left(context, clock)
     sending = operation(status="sending", sent=clock.moment())
-    with context.liveness.at_work(sending.id) as owner:
+    async with context.liveness.at_work(sending.id) as owner:
         await context.record(sending.updated(owner=owner))
         await settle_left_open(context)
     told = [each.getMessage()[:19] for each in caplog.records if each.name == "mcp_backups.operations.reconcile"]

@@ -15,7 +15,8 @@ import pytest
 
 from mcp_backups.api import VpsClient
 from mcp_backups.errors import Failure, UnavailableError
-from mcp_backups.ledger import Ledger, Liveness
+from mcp_backups.ledger import SqliteLedger
+from mcp_backups.ledger.liveness import FileLiveness
 from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.reconcile import settle_by_word
 from mcp_backups.sandbox import Backup, Emulator, Fault
@@ -370,8 +371,8 @@ async def test_what_the_operator_took_for_not_done_is_corrected_once_it_is_seen_
     async with agent_with(approval="flag", **ROOM) as agent:
         await agent.call("delete_backup", backup_id=backup, confirm=True)
         (operation,) = recorded(state_dir)
-        with closing(Ledger(state_dir, Operation, clock.wall)) as ledger:
-            await settle_by_word(ledger, Liveness(state_dir), operation.id, "failed")
+        with closing(SqliteLedger(state_dir, Operation, clock.wall)) as ledger:
+            await settle_by_word(ledger, FileLiveness(state_dir), operation.id, "failed")
         before = await agent.call("get_operation", operation_id=operation.id)
         assert (before.status, before.data["changed"]) == ("failed", "nothing")
         assert backup in listed(emulator, AT_20_HOURS)

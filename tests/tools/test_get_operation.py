@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.ledger import Ledger, Liveness
+from mcp_backups.ledger import SqliteLedger
+from mcp_backups.ledger.liveness import FileLiveness
 from mcp_backups.operations import Entries
 from mcp_backups.operations.operation import Operation, new_id
 from mcp_backups.sandbox import Emulator, Fault
@@ -39,7 +40,7 @@ def put(make_settings: MakeSettings, clock: ManualClock) -> Put:
         def save(entries: Entries) -> Operation:
             return entries.save(operation)
 
-        ledger = Ledger(make_settings().state_dir, Operation, clock.wall)
+        ledger = SqliteLedger(make_settings().state_dir, Operation, clock.wall)
         try:
             return (await ledger.write(save)).id
         finally:
@@ -119,8 +120,8 @@ async def test_every_status_is_told_with_what_it_changed_and_the_next_step(
 async def test_one_that_a_living_process_is_sending_is_told_as_under_way(
     agent: Session, emulator: Emulator, put: Put, clock: ManualClock, make_settings: MakeSettings
 ) -> None:
-    other = Liveness(make_settings().state_dir)
-    with other.at_work("its operation") as owner:
+    other = FileLiveness(make_settings().state_dir)
+    async with other.at_work("its operation") as owner:
         operation = await put("delete_backup", "sending", backup_id=501, sent=clock.moment(), owner=owner)
         assert (await look(agent, operation)).status == "sending"
     other.leave()

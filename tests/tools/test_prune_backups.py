@@ -13,7 +13,7 @@ import anyio
 import pytest
 from mcp_types import ElicitRequestParams, ElicitResult
 
-from mcp_backups.ledger import Ledger
+from mcp_backups.ledger import SqliteLedger
 from mcp_backups.operations import Entries
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator, Fault
@@ -684,7 +684,7 @@ def killed_while_sending(state_dir: Path, backup_id: int) -> None:
         entries.save(delete.updated(status="approved", approved_by="plan"))
         return entries.save(delete.updated(status="sending", sent=prune.sent, owner="0123456789abcdef"))
 
-    ledger = Ledger(state_dir, Operation, lambda: NOW)
+    ledger = SqliteLedger(state_dir, Operation, lambda: NOW)
     try:
         ledger._run(save, "BEGIN IMMEDIATE")
     finally:

@@ -55,8 +55,9 @@ def _played(screen: Screen, steps: list[Step], command: tuple[str, ...]) -> Reco
     async def converse(folder: Path) -> Record | None:
         async with connect(folder, command) as client:
             await play(Agent(client, screen, steps, pause))
-            ledger = next(folder.rglob("ledger.sqlite3"), None)  # noqa: ASYNC240 - nothing else is waited for
-            return read_record(ledger.parent) if ledger else None
+            places = [folder, *folder.rglob("mcp-backups-*")]  # noqa: ASYNC240 - nothing else is waited for
+            records = [read_record(each) for each in places]
+            return next(filter(None, records), None)
 
     with TemporaryDirectory(prefix="mcp-backups-demo-") as name:
         record = anyio.run(converse, Path(name))

@@ -28,6 +28,7 @@ _INDENT = " " * 19
 def doctor(
     *,
     as_json: bool,
+    account: str = "",
     clock: Clock | None = None,
     connect: Connect = VpsClient,
     command: tuple[str, ...] = (),
@@ -36,12 +37,13 @@ def doctor(
 
     Args:
         as_json: Print one JSON object.
+        account: Which of several.
         clock: Where time comes from; the machine's if none is given.
         connect: Makes the API's client, from its address, token and clock.
         command: The MCP server to test; by default this program on its sandbox.
     """
     try:
-        settings = load_settings()
+        settings = load_settings().for_account(account)
     except ConfigError as error:
         _report([Finding("settings", "failure", error.what, "Correct it; nothing else was checked.")], as_json=as_json)
         return _WRONG_SETTINGS
@@ -55,7 +57,7 @@ async def _examine(settings: Settings, clock: Clock, connect: Connect, command: 
         examine_settings(settings),
         examine_approval(settings),
         *await examine_account(settings, clock, connect),
-        await examine_ledger(settings.state_dir, clock, settings.key_file),
+        await examine_ledger(settings, clock),
         await examine_server(command),
     ]
 

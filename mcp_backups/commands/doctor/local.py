@@ -1,13 +1,14 @@
 """Settings and ledger: what is on this machine."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 from mcp_backups.clock import Clock
 from mcp_backups.commands.doctor.finding import Finding
 from mcp_backups.commands.terminal import printable
-from mcp_backups.errors import BusyError, ConfigError, LedgerLostError, LedgerUnavailableError
-from mcp_backups.ledger import Ledger, open_for_audit
+from mcp_backups.errors import BackupsError, BusyError, ConfigError, LedgerLostError, LedgerUnavailableError
+from mcp_backups.ledger import Ledger, ledger_for
 from mcp_backups.operations.freeze import frozen
 from mcp_backups.operations.operation import OPEN, UNSETTLED, Operation
 from mcp_backups.settings import Settings, config_path, setting_name
@@ -34,7 +35,7 @@ def examine_settings(settings: Settings) -> Finding:
 
 
 def _source(settings: Settings, name: str) -> str:
-    if name == "vps_api_token" and settings.vps_api_token_file:
+    if name == "vps_api_token" and (settings.vps_api_token_file or settings.account):
         return "token file"
     if setting_name((name,)) in {each.upper() for each, value in os.environ.items() if value}:
         return "environment"
@@ -44,31 +45,36 @@ def _source(settings: Settings, name: str) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return f"{len(value)} set"  # each is a secret
-    if isinstance(value, frozenset):
+    if isinstance(value, frozenset | dict):
         return ", ".join(str(each) for each in sorted(value))
     return printable(str(value).lower() if isinstance(value, bool) else str(value))
 
 
-async def examine_ledger(folder: Path, clock: Clock, key_file: Path | None = None) -> Finding:
+async def examine_ledger(settings: Settings, clock: Clock) -> Finding:
     """Whether the ledger is whole and can be written to, which a transaction that writes nothing tells."""
-    here = printable(str(folder))
+    with closing(ledger_for(settings, Operation, clock)) as ledger:
+        return await _examine(ledger, settings, clock)
+
+
+async def _examine(ledger: Ledger[Operation], settings: Settings, clock: Clock) -> Finding:
+    here = printable(ledger.place)
     try:
-        with open_for_audit(folder, Operation, key_file) as entries:
+        with ledger.audit() as entries:
             if entries is None:
-                return _no_ledger(folder)
+                return _no_ledger(settings.state_dir)
             damage = entries.damage()
             if fault := damage or entries.missing():
                 todo = _BEGIN_ANEW if damage else _ACCEPT
                 return Finding("ledger", "failure", f"That in {here} cannot be trusted: {fault}.", todo)
             events = entries.last_event()
             waiting, freeze = entries.find(statuses=OPEN | UNSETTLED), frozen(entries)
-        await _write_nothing(folder, clock, key_file)
+        await ledger.write(lambda _entries: None)
     except (LedgerUnavailableError, BusyError, ConfigError) as error:
         busy = isinstance(error, BusyError)
         todo = "Try again." if busy else "See to it that this user may write there, and that the disk is not full."
-        todo = _ACCEPT if isinstance(error, LedgerLostError) else todo
+        todo = _ACCEPT if isinstance(error, LedgerLostError) else error.next_step if _is_its_own(error) else todo
         return Finding("ledger", "warning" if busy else "failure", f"{error.what} It is in {here}.", todo)
-    now = clock.moment()
+    now = ledger.common_clock(clock).moment()
     live = [operation for operation in waiting if not operation.is_expired(now)]
     unsettled = [operation for operation in live if operation.status in UNSETTLED]
     what = (
@@ -84,20 +90,17 @@ async def examine_ledger(folder: Path, clock: Clock, key_file: Path | None = Non
     return Finding("ledger", "warning" if unsettled or freeze else "ok", what, todo, details)
 
 
+def _is_its_own(error: BackupsError) -> bool:
+    """Whether what to do about it is told by the error itself."""
+    return isinstance(error, LedgerUnavailableError) and error.next_step != error.advice
+
+
 def _no_ledger(folder: Path) -> Finding:
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
         return Finding("ledger", "ok", f"None yet; it will be made in {printable(str(folder))}.")
     todo = "Set MCP_BACKUPS_STATE_DIR to a folder that can; without a ledger nothing is changed."
     return Finding("ledger", "failure", f"It cannot be made in {printable(str(folder))}.", todo)
-
-
-async def _write_nothing(folder: Path, clock: Clock, key_file: Path | None) -> None:
-    ledger = Ledger(folder, Operation, clock.wall, key_file)
-    try:
-        await ledger.write(lambda _entries: None)
-    finally:
-        ledger.close()
 
 
 def _line(operation: Operation) -> str:
