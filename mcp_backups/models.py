@@ -190,7 +190,8 @@ class BackupRow(Answer):
         size_mb: MB; absent while it is not known.
         created_at: UTC, to the minute.
         age: Since it was created, in words.
-        expires_at: UTC, to the minute; absent when it does not expire by itself.
+        expires_at: UTC, to the minute; `unreadable` where VPS.org tells it in a form of no use; absent when it does not
+            expire by itself.
         flags: `being_deleted` (VPS.org accepted its deletion), `doubtful` (its deletion was sent, and may take effect),
             `stuck` (unfinished for over 6 h), `orphaned` (VPS.org lists no server for it), `protected` (a rule of the
             operator's), `keep` (marked with [keep]): the last two are not deleted.

@@ -13,7 +13,12 @@ _TOKEN_FILE_BYTES = 4096
 _QUOTES = "\"'`"
 _UNFILLED = re.compile(r"\$\{.*\}|\$\(.*\)|\$+(env:)?[A-Za-z_]\w*|\{.*\}|%[A-Za-z_]\w*%|<.*>", re.DOTALL)
 _UNFILLED_PART = re.compile(r"\$\{[^}]*\}|\{(env|file|input):[^}]*\}|^\$\w+[/\\]|^%\w+%[/\\]")
-_SAMPLE_TOKEN = re.compile(r"(vps_)?(your[ _-].*|x{4,}|\.{3,}|\*{3,})", re.IGNORECASE)
+_SAMPLE_TOKEN = re.compile(
+    r"(vps_)?(your[ _-].*|x{4,}|\.{3,}|\*{3,}|null|none|nil|undefined|token|secret|change[_-]?me|placeholder|example)"
+    r"|[a-z][a-z0-9+.-]*://.*|@.*",
+    re.IGNORECASE,
+)
+"""What stands for a token in examples and empty variables, and the names of a secret that something should look up."""
 
 
 def is_unfilled(value: str) -> bool:
