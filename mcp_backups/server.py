@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache, partial
+from time import perf_counter
 
 from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.lowlevel import Server
@@ -103,6 +104,8 @@ def build_server(
         on_list_resources=list_resources,
         on_list_resource_templates=list_resource_templates,
         on_read_resource=read_resource,
+        # Before each call over HTTP; from the list of tools it would be made anew each time.
+        get_tool_input_schema=lambda name: _BY_NAME[name].input_schema if name in _BY_NAME else None,
     )
     server.middleware.append(name_the_fault)
     return server
@@ -143,12 +146,11 @@ async def _list_tools(
 async def _call_tool(
     context: RequestContext, params: CallToolRequestParams, *, patience: Patience, seal: Seal
 ) -> CallToolResult | InputRequiredResult:
-    clock, meter = context.lifespan_context.clock, context.lifespan_context.meter
-    began = clock.ticks()
+    began = perf_counter()
     result, outcome = await _called(context, params, patience, seal)
     tool = params.name if params.name in _BY_NAME else "unknown"
-    meter.called(tool, outcome)
-    log.info("%s: %s, %.0f ms", tool, outcome, (clock.ticks() - began) * 1000)
+    context.lifespan_context.meter.called(tool, outcome)
+    log.info("%s: %s, %.0f ms", tool, outcome, (perf_counter() - began) * 1000)
     return result
 
 
