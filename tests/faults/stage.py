@@ -168,6 +168,8 @@ def changed(answer: Answer) -> str:
     """What an answer says of the account; empty for a list."""
     if not answer.is_error:
         return str(answer.data.get("changed", ""))
+    if "The server was not changed. Made: " in answer.text:  # a side product is named beside it
+        return "nothing"
     (said,) = (word for word, sentence in CHANGED_SENTENCE.items() if sentence in answer.text)
     return said
 

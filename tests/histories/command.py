@@ -23,6 +23,7 @@ from tests.doom import nursery
 from tests.histories.checker import Verdict
 from tests.histories.kills import kill_one
 from tests.histories.machine import run
+from tests.histories.store import ledger_for_history, store
 from tests.histories.world import shared_memory
 from tests.stage import RealTime
 
@@ -35,10 +36,11 @@ def main() -> int:
     _say(f"seed {options.seed}")
     end = time.monotonic() + options.minutes * 60
     total = Counter[str]()
-    for came_of_it, failure in _all(options, end):
-        total += came_of_it
-        if failure:
-            _say(f"\n{failure}")
+    with store(options.store):
+        for came_of_it, failure in _all(options, end):
+            total += came_of_it
+            if failure:
+                _say(f"\n{failure}")
     _say(_table(total))
     return 1 if total["wrong"] else 0
 
@@ -57,6 +59,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--only", type=int, default=-1, help=f"{CHUNK} of the histories alone, by their number")
     parser.add_argument("--minutes", type=float, default=45, help="begin nothing later; 45 by default")
+    parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite", help="where ledgers are")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at once")
     return parser.parse_args()
 
@@ -98,8 +101,9 @@ def _kills(seed: int, count: int, end: float) -> Iterator[tuple[Counter[str], st
             if time.monotonic() > end:
                 return
             with tempfile.TemporaryDirectory(dir=shared_memory()) as folder:
-                random = Random(f"{seed}/kill/{number}")
-                verdict = anyio.run(kill_one, random, Path(folder) / "state", emulator, passing)
+                random, state_dir = Random(f"{seed}/kill/{number}"), Path(folder) / "state"
+                with ledger_for_history(state_dir):
+                    verdict = anyio.run(kill_one, random, state_dir, emulator, passing)
             failure = "\n".join([f"kill {number}:", *verdict.wrong, *verdict.steps]) if verdict.wrong else ""
             yield _figures("kills", verdict), failure
 

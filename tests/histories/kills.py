@@ -11,13 +11,12 @@ from random import Random
 from typing import Any
 
 from mcp_backups.sandbox import Emulator
-from mcp_backups.settings import Settings
 from tests.doom import Forked
 from tests.histories.checker import Verdict, check_operations, verdict_on
 from tests.histories.faults import FAULTS
 from tests.histories.truth import SERVERS, WatchedFleet, small_fleet
 from tests.process import server_process
-from tests.stage import PROMPT, RealTime, Session, recorded, session
+from tests.stage import PROMPT, RealTime, Session, place_of, recorded, session
 
 LAST_POINT = 9
 DONE_FAULTS = ("answer lost", "500, done", "cut body", "closed", "web page, done")
@@ -86,7 +85,7 @@ def _kill(emulator: Emulator, state_dir: Path, point: int, tool: str, arguments:
 async def _successor(emulator: Emulator, time: RealTime, state_dir: Path, **later: float) -> AsyncIterator[Session]:
     """Another server on the same ledger, so much later."""
     time.ahead += timedelta(**later)
-    settings = Settings(state_dir=state_dir, restores_per_hour=9)
+    settings = place_of(state_dir).model_copy(update={"restores_per_hour": 9})
     async with session(emulator, settings, time.clock(), "auto", partial(PROMPT, deadline=5.0)) as agent:
         yield agent
 

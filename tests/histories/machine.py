@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 from mcp_backups.settings import Settings
 from tests.histories.checker import Verdict, judge
 from tests.histories.faults import BEHAVIOURS, FAULTS, OF_DELETES, OF_WRITES, PLACES, SLOW, Trouble
+from tests.histories.store import ledger_for_history
 from tests.histories.truth import KINDS, SERVERS, TOKENS
 from tests.histories.world import Call, World, open_world, shared_memory
 
@@ -136,7 +137,9 @@ class Histories(RuleBasedStateMachine):
     )
     def begin(self, kind: str = "plain", **choices: Any) -> None:
         folder = self.opened.enter_context(tempfile.TemporaryDirectory(dir=shared_memory()))
-        account = Settings(state_dir=Path(folder) / "state", protected_backups=frozenset({1}), **choices)
+        state_dir = Path(folder) / "state"
+        elsewhere = self.opened.enter_context(ledger_for_history(state_dir))
+        account = Settings(state_dir=state_dir, protected_backups=frozenset({1}), **elsewhere, **choices)
         self.world = self.opened.enter_context(open_world(account, kind))
         self.world.steps.append(f"{kind} {choices}")
         self.opened.callback(self.check)

@@ -123,11 +123,16 @@ class World:
     under_way: int = 0
     cancelling: anyio.CancelScope | None = None
 
+    @property
+    def servers(self) -> int:
+        """How many there are: on a ledger for several machines two, which are asked in turn."""
+        return 2 if self.settings.ledger_url else 1
+
     def start(self) -> None:
-        """Start a server on the ledger as it is, and an agent that talks to it."""
+        """Start servers on the ledger as it is, and an agent that talks to them."""
         settings = self.settings.model_copy(update={"vps_api_token": SecretStr(self.tokens[-1])})
-        served = _serve(self.emulator, settings, self.clock, self.deadline)
-        self.agent = self.running.enter_context(self.portal.wrap_async_context_manager(served))
+        served = [_serve(self.emulator, settings, self.clock, self.deadline) for _ in range(self.servers)]
+        self.agents = [self.running.enter_context(self.portal.wrap_async_context_manager(each)) for each in served]
 
     def restart(self, *, machine: bool = False, token: str = "") -> None:
         """End the server and start another on the same ledger, perhaps with another token."""
@@ -247,7 +252,7 @@ class World:
         self.started, self.under_way = self.started + 1, self.under_way + 1
         number = self.started
         try:
-            answer = await self.agent.call(tool, **arguments)
+            answer = await self.agents[number % self.servers].call(tool, **arguments)
         finally:
             self.under_way -= 1
         after = len(self.emulator.requests)

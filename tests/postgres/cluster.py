@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -30,6 +30,7 @@ _SETTINGS = {
     "unix_socket_directories": "",
 }
 _TEMPLATE = "empty"
+_NUMBERS = count()
 
 
 def missing() -> str:
@@ -86,7 +87,6 @@ class Cluster:
 
     folder: Path
     port: int
-    numbers: Iterator[int] = field(default_factory=count)
 
     def url(self, database: str, role: str) -> str:
         return f"postgresql://{role}@127.0.0.1:{self.port}/{database}"
@@ -115,7 +115,7 @@ class Cluster:
     @contextmanager
     def database(self, *, template: str = _TEMPLATE) -> Iterator[Database]:
         """A database of its own with an empty ledger in it, or a copy of another."""
-        name = f"ledger_{next(self.numbers)}"
+        name = f"ledger_{os.getpid()}_{next(_NUMBERS)}"
         self.execute(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {template}")
         try:
             yield Database(self, name)
