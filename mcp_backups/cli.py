@@ -5,8 +5,8 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -29,9 +29,7 @@ from mcp_backups.logs import LineFormatter
 from mcp_backups.text import visible
 
 if TYPE_CHECKING:
-    from mcp_backups.ledger import Ledger
     from mcp_backups.metrics import Prometheus
-    from mcp_backups.operations import Operation
     from mcp_backups.settings import Settings
 
 _EXIT_CONFIG = 2
@@ -454,10 +452,14 @@ def _operations(options: argparse.Namespace) -> int:
 def _settle(options: argparse.Namespace) -> None:
     import anyio
 
+    from mcp_backups.clock import system_clock
+    from mcp_backups.ledger import ledger_for
+    from mcp_backups.operations import Operation
     from mcp_backups.operations.reconcile import settle_by_word
+    from mcp_backups.settings import load_settings
 
     _refuse_sandbox(options, "operations")
-    with _ledger() as ledger:
+    with closing(ledger_for(load_settings(), Operation, system_clock())) as ledger:
         settled = anyio.run(partial(settle_by_word, ledger, ledger.liveness, options.operation, options.verdict))
     print(f"{visible(settled.id)} ({settled.action} on server {settled.server_id}) is recorded as {settled.status}.")
 
@@ -471,17 +473,6 @@ def _of_ledger(options: argparse.Namespace) -> None:
         ledger.migrate(load_settings(needs_key=False), options.role)
     else:
         {"accept": ledger.accept, "copy": ledger.copy}[options.task](load_settings())
-
-
-@contextmanager
-def _ledger() -> Iterator["Ledger[Operation]"]:
-    from mcp_backups.clock import system_clock
-    from mcp_backups.ledger import ledger_for
-    from mcp_backups.operations import Operation
-    from mcp_backups.settings import load_settings
-
-    with closing(ledger_for(load_settings(), Operation, system_clock())) as ledger:
-        yield ledger
 
 
 def _audit(options: argparse.Namespace) -> int:
