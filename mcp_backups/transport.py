@@ -64,12 +64,13 @@ async def open_context(
     connect: Connect = VpsClient,
     meter: Meter | None = None,
 ) -> AsyncIterator[Context]:
-    """The same for a server; in the background it looks what was left open before, and tells people what is new."""
+    """The same for a server, which looks in the background what was left open before, and tells people what is new."""
     async with (
         open_idle_context(settings, clock, connect, meter) as context,
         anyio.create_task_group() as background,
     ):
         background.start_soon(settle_left_open, context)
+        background.start_soon(context.unrecorded.record_all, context.ledger)
         if settings.notify:
             background.start_soon(keep_told, context, through_apprise(settings.notify))
         yield context

@@ -16,6 +16,7 @@ from mcp_backups.ledger import Ledger, Liveness, Transaction
 from mcp_backups.metrics import Meter, Unmetered
 from mcp_backups.models import Backup, Identity, Listing
 from mcp_backups.operations.consent import Person, Question
+from mcp_backups.operations.lookout import Lookout
 from mcp_backups.operations.operation import (
     EFFECTIVE,
     ActionName,
@@ -28,6 +29,7 @@ from mcp_backups.operations.operation import (
     combined,
 )
 from mcp_backups.operations.policy import Doubt, Inventory, doubts, may_have_made, policy_digest
+from mcp_backups.operations.unrecorded import Unrecorded
 from mcp_backups.settings import Settings
 
 Entries = Transaction[Operation]
@@ -187,6 +189,8 @@ class Context:
         account: The one that the token is of.
         principal: Who makes the present call, over HTTP; empty for whoever started the process.
         meter: Is told of what goes on.
+        unrecorded: What is known here of operations and could not be recorded.
+        lookout: Where calls wait for what others record.
         answer_seconds: How long a call may take.
         answer_by: When the present call must be answered, by the clock's ticks; infinite outside a call.
     """
@@ -200,6 +204,8 @@ class Context:
     account: AccountName = field(default_factory=AccountName)
     principal: str = ""
     meter: Meter = field(default_factory=Unmetered)
+    unrecorded: Unrecorded = field(default_factory=Unrecorded)
+    lookout: Lookout = field(default_factory=Lookout)
     answer_seconds: float = ANSWER_SECONDS
     answer_by: float = math.inf
 
@@ -294,6 +300,10 @@ class Context:
     async def find(self, operation_id: str) -> Operation | None:
         """An operation as the ledger has it now."""
         return await self.ledger.read(lambda entries: entries.get(operation_id))
+
+    async def find_soon(self, operation_id: str) -> Operation | None:
+        """The same for one who waits: as it was less than a second ago, if it was looked at."""
+        return await self.lookout.find(self.ledger, self.clock.ticks(), operation_id)
 
     async def record(self, operation: Operation) -> Operation:
         """Make an operation durable as it is now."""

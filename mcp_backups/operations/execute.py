@@ -21,6 +21,7 @@ from mcp_backups.errors import (
     OutcomeUnknownError,
     PolicyDeniedError,
     TargetChangedError,
+    UnconfirmedError,
 )
 from mcp_backups.operations.authorize import outcome_of_other
 from mcp_backups.operations.context import Context, Entries, Result, recent
@@ -208,19 +209,32 @@ async def carry_out(context: Context, operation_id: str, intend: Intend) -> Oper
     Raises:
         BackupsError: The request failed, or its outcome is not known; that too is recorded.
     """
-    outcome = None
+    intended = outcome = None
 
     def begin(entries: Entries, owner: str) -> Operation | None:
+        nonlocal intended
         check_not_frozen(entries)
-        return intend(entries, owner)
+        intended = intend(entries, owner)
+        return intended
 
     await checkpoint_if_cancelled()  # the caller may have gone while nothing was waited for
     with anyio.CancelScope(shield=True):
         async with context.liveness.at_work(operation_id) as owner:
-            operation = await context.ledger.write(lambda entries: begin(entries, owner))
+            try:
+                operation = await context.ledger.write(lambda entries: begin(entries, owner))
+            except UnconfirmedError:
+                if intended:
+                    context.unrecorded.keep(_withdrawn(intended))
+                raise
             if operation is not None:
                 outcome = await _send(context, operation)
     return outcome
+
+
+def _withdrawn(intended: Operation) -> Operation:
+    """An operation that was not sent, although the ledger may say that it is being sent."""
+    told = f"{intended.id} was not sent: the ledger did not say in time that this was recorded."
+    return intended.with_error(Status.FAILED, UnconfirmedError(told, "Call again as for the first time."))
 
 
 async def _send(context: Context, operation: Operation) -> Operation:
@@ -249,6 +263,7 @@ async def _conclude(context: Context, outcome: Operation) -> Operation:
                     return await context.record(outcome)
         return await context.record(outcome)
     except BackupsError as error:
+        context.unrecorded.keep(outcome)
         raise LedgerUnavailableError(
             f"{outcome.id} ({outcome.action}) came to be {outcome.status.value!r}, but that could not be recorded.",
             changed=outcome.changed,

@@ -18,6 +18,7 @@ from mcp_backups.errors import (
 from mcp_backups.ledger import Ledger, Liveness
 from mcp_backups.models import ACTIVE
 from mcp_backups.operations.context import RESTORING, Context, Entries, ReportProgress, Result
+from mcp_backups.operations.lookout import LOOKOUT_SECONDS
 from mcp_backups.operations.operation import (
     OPEN,
     UNSETTLED,
@@ -41,9 +42,6 @@ LEDGER_AWAY = (BusyError, LedgerUnavailableError)
 
 _NOT_OVER = OPEN | UNSETTLED | {Status.ACCEPTED}
 _FIRST_WAIT, _LONGEST_WAIT, _SHORTEST_WAIT = 1.0, 5.0, 0.01
-_DECISION_SECONDS = 0.5
-"""How soon an approver's decision is seen, which the ledger tells."""
-
 _UNMOVED = timedelta(seconds=10)
 """A server that goes on as active for so long after its restore was accepted is not expected to show more of it."""
 
@@ -72,8 +70,8 @@ async def follow(context: Context, operation: Operation, wait_seconds: float, re
             return result
         await report(waited, wait_seconds, f"{operation.id} ({operation.action}): {operation.status}")
         if operation.status is Status.WAITING:
-            await context.clock.sleep(min(_DECISION_SECONDS, end - waited))
-            operation = await context.find(operation.id) or operation
+            await context.clock.sleep(min(LOOKOUT_SECONDS, end - waited))
+            operation = await context.find_soon(operation.id) or operation
         else:
             await context.clock.sleep(min(pause, end - waited))
             pause = min(pause * 1.5, _LONGEST_WAIT)
@@ -116,6 +114,7 @@ def _expired(operation: Operation) -> Operation:
 
 def left_behind(context: Context, operation: Operation) -> Operation:
     """The operation; unknown, where its process ended before it knew."""
+    operation = context.unrecorded.better(operation)
     if operation.status is not Status.SENDING or context.is_being_sent(operation):
         return operation
     ended = "the process that sent it ended before the answer came"
