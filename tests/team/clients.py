@@ -114,7 +114,7 @@ class Agent:
     statuses: list[int] = field(default_factory=list)
 
     async def live(self) -> None:
-        """Call until there are no calls left and all is answered that was asked for, with a moment between two calls."""
+        """Call until there are no calls left and all is answered that was asked for; with a pause between two calls."""
         while not self.day.is_over or self.write:
             try:
                 async with self._connected() as session:
