@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mcp_backups.errors import ConfigError
 from mcp_backups.private import is_kept_private, write_whole
-from mcp_backups.text import visible
+from mcp_backups.text import seen, visible
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,16 @@ class Principal:
     def may(self, role: Role) -> bool:
         """Whether that is within their role."""
         return self.role is not None and ROLES.index(role) <= ROLES.index(self.role)
+
+
+def is_same_person(approver: str, principal: str) -> bool:
+    """Whether an approver, by the name of their login or system user, is a principal.
+
+    Names are compared as people see them, and in any case of letters. Of who logs in over HTTP the issuer counts for
+    nothing: the login in front of the console tells none.
+    """
+    name, *known = (seen(each).casefold() for each in (approver, principal, principal.partition("#")[2]))
+    return bool(name) and name in known
 
 
 def caller(request: Any) -> Principal:
@@ -181,6 +191,10 @@ class AccessTokens:
     @property
     def is_empty(self) -> bool:
         return not self._local and not self._added
+
+    def has(self, name: str) -> bool:
+        """Whether somebody of that name could be let in."""
+        return any(principal.name == name for _, principal in (*self._local, *self._added))
 
     def principal_of(self, token: str) -> Principal | None:
         """Whom a token stands for, None for nobody; how long that takes tells nothing about the tokens."""

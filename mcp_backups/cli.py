@@ -5,8 +5,8 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -22,15 +22,15 @@ from mcp_backups.commands.usage import (
     ping_url,
     port,
     seconds,
+    since,
 )
 from mcp_backups.errors import BackupsError, ConfigError
 from mcp_backups.logs import LineFormatter
 from mcp_backups.text import visible
 
 if TYPE_CHECKING:
-    from mcp_backups.ledger import Ledger
     from mcp_backups.metrics import Prometheus
-    from mcp_backups.operations import Operation
+    from mcp_backups.settings import Settings
 
 _EXIT_CONFIG = 2
 _EXIT_PIPE = 141
@@ -101,6 +101,7 @@ def _command(commands: "argparse._SubParsersAction[_Parser]", name: str) -> "_Pa
 
 def _add_servers(commands: "argparse._SubParsersAction[_Parser]") -> None:
     serve = _command(commands, "serve")
+    _add_account(serve)
     serve.add_argument("--http", action="store_true", help="over Streamable HTTP instead of standard input and output")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 127.0.0.1 by default")
     serve.add_argument("--port", type=port, default=8765, help="port, 8765 by default; 0 takes a free one")
@@ -124,6 +125,7 @@ def _add_servers(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
 def _add_checks(commands: "argparse._SubParsersAction[_Parser]") -> None:
     check = _command(commands, "check")
+    _add_account(check)
     check.add_argument("--max-age", type=hours, default=24, metavar="AGE", help="such as 36h or 7d; 24h by default")
     check.add_argument("--server", type=count, default=0, metavar="ID", help="one server alone; all by default")
     check.add_argument("--json", action="store_true", help="print one JSON object")
@@ -136,11 +138,13 @@ def _add_checks(commands: "argparse._SubParsersAction[_Parser]") -> None:
     check.set_defaults(run=_check)
 
     doctor = _command(commands, "doctor")
+    _add_account(doctor)
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
     doctor.set_defaults(run=_doctor)
 
     config = _command(commands, "config")
     config.add_argument("client", nargs="?", default="", metavar="CLIENT", help="such as cursor; none lists them all")
+    _add_account(config)
     config.add_argument("--name", default="backups", help="what the server is called there; backups by default")
     config.add_argument("--write", action="store_true", help="put it into the client's file")
     config.add_argument("--token-in-file", action="store_true", help="with --write: the token too, in plain text")
@@ -155,6 +159,7 @@ def _add_checks(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
 def _add_approvals(commands: "argparse._SubParsersAction[_Parser]") -> None:
     approvals = _command(commands, "approvals")
+    _add_account(approvals)
     approvals.add_argument("--json", action="store_true", help="print JSON lines")
     approvals.add_argument("--watch", action="store_true", help="print it anew whenever it changes, until Ctrl-C")
     approvals.set_defaults(run=_approvals)
@@ -170,6 +175,7 @@ def _add_approvals(commands: "argparse._SubParsersAction[_Parser]") -> None:
     _command(commands, "thaw").set_defaults(run=_thaw)
 
     console = _command(commands, "console")
+    _add_account(console)
     console.add_argument("--host", default="127.0.0.1", help="address on this machine; 127.0.0.1 by default")
     console.add_argument("--port", type=port, default=8766, help="port, 8766 by default; 0 takes a free one")
     console.add_argument("--socket", type=Path, metavar="FILE", help="a Unix socket instead, for a login in front")
@@ -192,6 +198,9 @@ def _add_tokens(commands: "argparse._SubParsersAction[_Parser]") -> None:
 def _add_records(commands: "argparse._SubParsersAction[_Parser]") -> None:
     operations = _command(commands, "operations")
     operations.add_argument("--limit", type=count, default=20, help="how many, 20 by default")
+    _add_account(operations)
+    operations.add_argument("--server", type=count, default=0, metavar="ID", help="only those of this server")
+    operations.add_argument("--since", type=since, metavar="WHEN", help="only later ones: 7d, 36h or 2026-11-22T14:00Z")
     operations.add_argument("--principal", metavar="NAME", help="only what this one asked for over HTTP")
     operations.add_argument("--json", action="store_true", help="print JSON lines")
     operations.set_defaults(run=_operations)
@@ -210,11 +219,16 @@ def _add_records(commands: "argparse._SubParsersAction[_Parser]") -> None:
             command.add_argument("--for", dest="role", required=True, help="whom servers log in as")
 
     audit = _command(commands, "audit")
+    _add_account(audit)
     audit.add_argument("operation", nargs="?", default="", help="id of one operation; all by default")
     form = audit.add_mutually_exclusive_group()
     form.add_argument("--verify", action="store_true", help="only check that nothing was changed or taken out")
     form.add_argument("--export", action="store_true", help="print every event as a JSON line")
     audit.set_defaults(run=_audit)
+
+
+def _add_account(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--account", default="", metavar="NAME", help="one of several that the settings file names")
 
 
 def _add_backup_seconds(parser: argparse.ArgumentParser) -> None:
@@ -230,11 +244,10 @@ def _serve(options: argparse.Namespace) -> None:
         )
     gc.disable()  # nothing that is imported is garbage, and looking for some takes a tenth of the start
     from mcp_backups.logs import configure_logging
-    from mcp_backups.settings import load_settings
 
-    settings = load_settings()
-    configure_logging(settings.log_level, *settings.secrets, as_json=getattr(options, "log_format", "") == "json")
     is_http = getattr(options, "http", False)
+    settings = _served_settings(options, is_http=is_http)
+    configure_logging(settings.log_level, *settings.secrets, as_json=getattr(options, "log_format", "") == "json")
     opened = None
     if not is_http:
         from mcp_backups.opening import open_session
@@ -253,16 +266,51 @@ def _serve(options: argparse.Namespace) -> None:
     )
 
     metrics = _metrics() if is_http else None
-    context: OpenContext = partial(open_context, settings, meter=metrics)
-    key: GetKey = partial(sealing_key, settings.state_dir, settings.key_file)
-    if options.sandbox:
-        context, key = partial(open_sandbox_context, settings, options.backup_seconds, metrics), lambda: None
+
+    def context(served: "Settings") -> OpenContext:
+        meter = metrics.of(served.account) if metrics else None
+        if options.sandbox:
+            return partial(open_sandbox_context, served, options.backup_seconds, meter)
+        return partial(open_context, served, meter=meter)
+
+    key: GetKey = (lambda: None) if options.sandbox else partial(sealing_key, settings.state_dir, settings.key_file)
     gc.freeze()
     gc.enable()
     if is_http:
-        anyio.run(serve_http, settings, context, options.host, options.port, options.socket, key, metrics)
+        contexts = {each.account: context(each) for each in settings.for_each_account()}
+        anyio.run(serve_http, settings, contexts, options.host, options.port, options.socket, key, metrics)
     else:
-        anyio.run(serve_stdio, context, key, opened)
+        anyio.run(serve_stdio, context(settings), key, opened)
+
+
+def _served_settings(options: argparse.Namespace, *, is_http: bool) -> "Settings":
+    """The settings of what is served: over HTTP every account, else the one that is named."""
+    from mcp_backups.settings import load_settings
+
+    settings, account = load_settings(), getattr(options, "account", "")
+    if options.sandbox:
+        if account:
+            raise ConfigError("--account names one of the settings file; --sandbox does not go with it.")
+        return settings.model_copy(update={"accounts": {}})
+    if not is_http:
+        return settings.for_account(account)
+    if account:
+        raise ConfigError("--http serves each account at an address of its own; --account does not go with it.")
+    return settings
+
+
+def _settings(options: argparse.Namespace, command: str) -> "Settings":
+    """The settings for a command on the ledger, which holds every account; of one alone where it is named."""
+    from mcp_backups.settings import load_settings
+
+    _refuse_sandbox(options, command)
+    settings, account = load_settings(), getattr(options, "account", "")
+    return settings.for_account(account) if account else settings
+
+
+def _settings_of_one(options: argparse.Namespace, command: str) -> "Settings":
+    """The settings for a command on VPS.org: of the account that is named, or of the only one."""
+    return _settings(options, command).for_account(options.account)
 
 
 def _metrics() -> "Prometheus | None":
@@ -290,12 +338,9 @@ def _check(options: argparse.Namespace) -> int:
     from datetime import timedelta
 
     from mcp_backups.commands.check import check
-    from mcp_backups.settings import load_settings
 
-    _refuse_sandbox(options, "check")
-    settings = load_settings()
     return check(
-        settings,
+        _settings_of_one(options, "check"),
         timedelta(hours=options.max_age),
         options.server,
         as_json=options.json,
@@ -308,7 +353,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from mcp_backups.commands.doctor import doctor
 
     _refuse_sandbox(options, "doctor")
-    return doctor(as_json=options.json)
+    return doctor(as_json=options.json, account=options.account)
 
 
 def _config(options: argparse.Namespace) -> int:
@@ -323,31 +368,26 @@ def _config(options: argparse.Namespace) -> int:
         sandbox=options.sandbox,
         name=options.name,
         http=options.http,
+        account=options.account,
     )
 
 
 def _add_token(options: argparse.Namespace) -> None:
     from mcp_backups.commands.tokens import add
-    from mcp_backups.settings import load_settings
 
-    _refuse_sandbox(options, "tokens")
-    add(load_settings().state_dir, options.name, options.role)
+    add(_settings(options, "tokens").state_dir, options.name, options.role)
 
 
 def _list_tokens(options: argparse.Namespace) -> None:
     from mcp_backups.commands.tokens import show
-    from mcp_backups.settings import load_settings
 
-    _refuse_sandbox(options, "tokens")
-    show(load_settings().state_dir)
+    show(_settings(options, "tokens").state_dir)
 
 
 def _remove_token(options: argparse.Namespace) -> None:
     from mcp_backups.commands.tokens import remove
-    from mcp_backups.settings import load_settings
 
-    _refuse_sandbox(options, "tokens")
-    remove(load_settings().state_dir, options.name)
+    remove(_settings(options, "tokens").state_dir, options.name)
 
 
 def _refuse_sandbox(options: argparse.Namespace, command: str) -> None:
@@ -357,77 +397,75 @@ def _refuse_sandbox(options: argparse.Namespace, command: str) -> None:
 
 def _approvals(options: argparse.Namespace) -> int:
     from mcp_backups.commands.approvals import show_approvals
-    from mcp_backups.settings import load_settings
 
-    _refuse_sandbox(options, "approvals")
-    return show_approvals(load_settings(), as_json=options.json, watch=options.watch)
+    return show_approvals(_settings(options, "approvals"), as_json=options.json, watch=options.watch)
 
 
 def _approve(options: argparse.Namespace) -> int:
     from mcp_backups.commands.approvals import approve, system_user
-    from mcp_backups.settings import load_settings
 
-    _refuse_sandbox(options, "approve")
-    return approve(load_settings(), options.operation, system_user())
+    return approve(_settings(options, "approve"), options.operation, system_user())
 
 
 def _decline(options: argparse.Namespace) -> int:
     from mcp_backups.commands.approvals import decline, system_user
-    from mcp_backups.settings import load_settings
 
-    _refuse_sandbox(options, "decline")
-    return decline(load_settings(), options.operation, options.reason, system_user())
+    return decline(_settings(options, "decline"), options.operation, options.reason, system_user())
 
 
 def _freeze(options: argparse.Namespace) -> int:
     from mcp_backups.commands.approvals import system_user
     from mcp_backups.commands.freeze import freeze
-    from mcp_backups.settings import load_settings
 
-    _refuse_sandbox(options, "freeze")
-    return freeze(load_settings(), system_user(), options.reason)
+    return freeze(_settings(options, "freeze"), system_user(), options.reason)
 
 
 def _thaw(options: argparse.Namespace) -> int:
     from mcp_backups.commands.approvals import system_user
     from mcp_backups.commands.freeze import thaw
-    from mcp_backups.settings import load_settings
 
-    _refuse_sandbox(options, "thaw")
-    return thaw(load_settings(), system_user())
+    return thaw(_settings(options, "thaw"), system_user())
 
 
 def _console(options: argparse.Namespace) -> None:
     from mcp_backups.logs import configure_logging
-    from mcp_backups.settings import load_settings
 
-    _refuse_sandbox(options, "console")
+    settings = _settings_of_one(options, "console")
     try:
         from mcp_backups.console import serve_console
     except ModuleNotFoundError as missing:
         if missing.name != "jinja2":
             raise
         raise ConfigError("The console needs its extra: pip install 'mcp-backups[console]'.") from None
-    settings = load_settings()
     configure_logging(settings.log_level, *settings.secrets)
     serve_console(settings, options.host, options.port, options.socket, browser=not options.no_browser)
 
 
 def _operations(options: argparse.Namespace) -> int:
     from mcp_backups.commands.audit import show_operations
-    from mcp_backups.settings import load_settings
 
-    _refuse_sandbox(options, "operations")
-    return show_operations(load_settings(), options.limit, as_json=options.json, principal=options.principal)
+    settings = _settings(options, "operations")
+    return show_operations(
+        settings,
+        options.limit,
+        as_json=options.json,
+        principal=options.principal,
+        server_id=options.server,
+        since=options.since,
+    )
 
 
 def _settle(options: argparse.Namespace) -> None:
     import anyio
 
+    from mcp_backups.clock import system_clock
+    from mcp_backups.ledger import ledger_for
+    from mcp_backups.operations import Operation
     from mcp_backups.operations.reconcile import settle_by_word
+    from mcp_backups.settings import load_settings
 
     _refuse_sandbox(options, "operations")
-    with _ledger() as ledger:
+    with closing(ledger_for(load_settings(), Operation, system_clock())) as ledger:
         settled = anyio.run(partial(settle_by_word, ledger, ledger.liveness, options.operation, options.verdict))
     print(f"{visible(settled.id)} ({settled.action} on server {settled.server_id}) is recorded as {settled.status}.")
 
@@ -443,23 +481,12 @@ def _of_ledger(options: argparse.Namespace) -> None:
         {"accept": ledger.accept, "copy": ledger.copy}[options.task](load_settings())
 
 
-@contextmanager
-def _ledger() -> Iterator["Ledger[Operation]"]:
-    from mcp_backups.clock import system_clock
-    from mcp_backups.ledger import ledger_for
-    from mcp_backups.operations import Operation
-    from mcp_backups.settings import load_settings
-
-    with closing(ledger_for(load_settings(), Operation, system_clock())) as ledger:
-        yield ledger
-
-
 def _audit(options: argparse.Namespace) -> int:
     from mcp_backups.commands.audit import export_events, show_events, verify
-    from mcp_backups.settings import load_settings
 
-    _refuse_sandbox(options, "audit")
-    settings = load_settings()
+    settings = _settings(options, "audit")
+    if settings.account and (options.verify or options.export):
+        raise ConfigError("--verify and --export are about the whole log, of every account; leave --account out.")
     if options.verify:
         return verify(settings)
     return (export_events if options.export else show_events)(settings, options.operation)

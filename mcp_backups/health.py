@@ -136,6 +136,11 @@ def expires_within(backup: Backup, span: timedelta, now: datetime) -> bool:
     return backup.expires_at is not None and backup.expires_at <= now + span
 
 
+def lasts(backup: Backup, span: timedelta, now: datetime) -> bool:
+    """Whether it is known that the backup will not have expired within `span`; not where its expiry cannot be read."""
+    return "expires_at" not in backup.unreadable and not expires_within(backup, span, now)
+
+
 def is_good(backup: Backup, now: datetime, doubtful: Container[int] = ()) -> bool:
     """Whether the backup is a restore point to rely on.
 
@@ -146,8 +151,7 @@ def is_good(backup: Backup, now: datetime, doubtful: Container[int] = ()) -> boo
     """
     return (
         is_restorable(backup)
-        and "expires_at" not in backup.unreadable
-        and not expires_within(backup, EXPIRES_SOON, now)
+        and lasts(backup, EXPIRES_SOON, now)
         and not is_in_future(backup, now)
         and backup.id not in doubtful
     )

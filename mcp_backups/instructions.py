@@ -23,7 +23,8 @@ _NAMED = 5
 
 def instructions(settings: Settings) -> str:
     """What a model is told before it asks for anything: how the tools work, and the policy in force."""
-    return f"{INSTRUCTIONS}{_policy(settings)}\n"
+    account = f"- This is the account {settings.account}, one of several.\n" if settings.account else ""
+    return f"{INSTRUCTIONS}{account}{_policy(settings)}\n"
 
 
 def _policy(settings: Settings) -> str:

@@ -93,7 +93,8 @@ class Identity(NamedTuple):
     Attributes:
         address: Of VPS.org's API.
         credential: Which token at which address.
-        account: Which account at which address, as far as VPS.org names it; else as credential.
+        account: Its name in the settings, where there are several; else which account at which address, as far as
+            VPS.org names it; else as credential.
     """
 
     address: str = ""
@@ -102,7 +103,8 @@ class Identity(NamedTuple):
 
     def owns(self, other: "Identity") -> bool:
         """Whether that is the same account. Version 0.1.0 recorded no more than the credential."""
-        return other.credential in {"", self.credential} or (bool(self.account) and other.account == self.account)
+        is_same = bool(self.account) and (other.account, other.address) == (self.account, self.address)
+        return is_same or other.credential in {"", self.credential}
 
     def shares_servers(self, other: "Identity") -> bool:
         """Whether both may be about the same servers: whatever the token, and of version 0.1.0 whatever the address."""
@@ -188,7 +190,8 @@ class BackupRow(Answer):
         size_mb: MB; absent while it is not known.
         created_at: UTC, to the minute.
         age: Since it was created, in words.
-        expires_at: UTC, to the minute; absent when it does not expire by itself.
+        expires_at: UTC, to the minute; `unreadable` where VPS.org tells it in a form of no use; absent when it does not
+            expire by itself.
         flags: `being_deleted` (VPS.org accepted its deletion), `doubtful` (its deletion was sent, and may take effect),
             `stuck` (unfinished for over 6 h), `orphaned` (VPS.org lists no server for it), `protected` (a rule of the
             operator's), `keep` (marked with [keep]): the last two are not deleted.

@@ -80,14 +80,16 @@ def _is_news(operation: Operation, before: Operation) -> bool:
 
 def _line(context: Context, operation: Operation) -> str:
     """One operation, in our words alone: nothing that others wrote, so nothing that they could have people click."""
+    account = context.settings.account_of(operation.account)
+    which = f"{operation.id} (account {account})" if account else operation.id
     if operation.status is Status.UNKNOWN:
-        return f"{operation.id}: {context.actions[operation.action].summary(Result(operation))}"
+        return f"{which}: {context.actions[operation.action].summary(Result(operation))}"
     told = context.actions[operation.action].summary(Result(operation.as_planned))
     if decision := operation.decision:
         verdict = "declined" if operation.status is Status.DECLINED else "approved"
-        return f"{operation.id} was {verdict} by {quoted(decision.by)} ({decision.how}). It was: {told}"
+        return f"{which} was {verdict} by {quoted(decision.by)} ({decision.how}). It was: {told}"
     end = operation.life.since.wall + operation.life.lasts
-    return f"{operation.id} waits for an approver until {stamp(end)}: {told}"
+    return f"{which} waits for an approver until {stamp(end)}: {told}"
 
 
 def _message(lines: Sequence[str], console_url: str | None) -> str:

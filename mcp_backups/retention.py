@@ -9,8 +9,8 @@ them keeps is kept. Days, weeks and months are those of UTC.
 Only a good backup takes up a place: completed, with a known size above 0, not expiring within 24 h, not dated in the
 future, and without a deletion that may still take effect. One that failed or is empty is kept by no rule. Left alone,
 so that no mistake can lose anything: one of any status but completed and failed, since nobody knows what it will come
-to; one completed of unknown size or dated in the future; one that is about to expire by itself; and one that is
-doubtful, for which a deletion was sent already.
+to; one completed of unknown size or expiry, or dated in the future; one that is about to expire by itself; and one that
+is doubtful, for which a deletion was sent already.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -129,6 +129,7 @@ def _left_alone(backup: Backup, now: datetime, doubtful: Container[int]) -> str:
         "in progress": backup.status == IN_PROGRESS,
         "it is not known what its status means": backup.status not in {COMPLETED, FAILED, IN_PROGRESS},
         "size unknown": is_full and backup.size_mb is None,
+        "it cannot be read when it expires": is_full and "expires_at" in backup.unreadable,
         "expires by itself": is_full and expires_within(backup, EXPIRES_SOON, now),
         "dated in the future": backup.status == COMPLETED and is_in_future(backup, now),
     }

@@ -14,9 +14,8 @@ import re
 import stat
 from collections.abc import Collection, Mapping
 from importlib.util import find_spec
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import platformdirs
@@ -29,11 +28,25 @@ from pydantic import (
     field_validator,
 )
 
+from mcp_backups.accounts import NamedAccount, account_named, read_accounts
 from mcp_backups.errors import ConfigError
 from mcp_backups.private import folder_fault, is_kept_private
 from mcp_backups.spelling import is_misspelt, nearest
 from mcp_backups.text import safe_text, visible
-from mcp_backups.values import Addresses, Flag, Ids, Location, Names, Number, location, require
+from mcp_backups.values import (
+    Addresses,
+    Flag,
+    HttpsUrl,
+    Ids,
+    Location,
+    Names,
+    Number,
+    has_good_port,
+    https_url,
+    location,
+    require,
+)
+from mcp_backups.vps_token import is_unfilled, mode_of, read_token, token_fault, without_line_end
 
 APP = "mcp-backups"
 PREFIX = "MCP_BACKUPS_"
@@ -44,13 +57,6 @@ DEFAULT_URL = "https://admin.vps.org/api/v1"
 Approval = Literal["auto", "plan", "human", "operator", "flag"]
 
 _log = logging.getLogger(__name__)
-
-_TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
-_TOKEN_FILE_BYTES = 4096
-_QUOTES = "\"'`"
-_UNFILLED = re.compile(r"\$\{.*\}|\$\(.*\)|\$+(env:)?[A-Za-z_]\w*|\{.*\}|%[A-Za-z_]\w*%|<.*>", re.DOTALL)
-_UNFILLED_PART = re.compile(r"\$\{[^}]*\}|\{(env|file|input):[^}]*\}|^\$\w+[/\\]|^%\w+%[/\\]")
-_SAMPLE_TOKEN = re.compile(r"(vps_)?(your[ _-].*|x{4,}|\.{3,}|\*{3,})", re.IGNORECASE)
 
 
 def _usual_state_dir() -> Path:
@@ -74,12 +80,18 @@ class Settings(BaseModel):
     vps_api_token_file: Location | None = Field(
         default=None, description="File that holds the API token; readable by its owner only, or a mounted secret."
     )
-    vps_api_url: str = Field(default=DEFAULT_URL, description="Base URL of the API; https, or http on this machine.")
+    vps_api_url: HttpsUrl = Field(
+        default=DEFAULT_URL, description="Base URL of the API; https, or http on this machine."
+    )
     vps_api_ca_file: Location | None = Field(
         default=None, description="File of certificates in PEM form that are trusted beside the system's."
     )
     vps_api_proxy: SecretStr | None = Field(
         default=None, description="URL of the HTTP proxy that https goes through, with its password if it wants one."
+    )
+    accounts: dict[str, NamedAccount] = Field(
+        default_factory=dict,
+        description="Several accounts instead of one, each with its token file and who may use it.",
     )
     approval: Approval = Field(
         default="auto",
@@ -163,22 +175,49 @@ class Settings(BaseModel):
     )
 
     @property
+    def account(self) -> str:
+        """Which of several accounts these are the settings of; empty for none of them. No two have the same token."""
+        return next(
+            (name for name, each in self.accounts.items() if each.token and each.token == self.vps_api_token), ""
+        )
+
+    def for_account(self, name: str) -> Self:
+        """The same with the address and token of one of several accounts; without a name of the only one.
+
+        Raises:
+            ConfigError: There is none of that name, or there are several to choose from.
+        """
+        if not self.accounts and not name:
+            return self
+        account = self.accounts[account_named(self.accounts, name)]
+        of_it = {"vps_api_url": account.vps_api_url or self.vps_api_url, "vps_api_token": account.token}
+        return self.model_copy(update=of_it)
+
+    def account_of(self, recorded: str) -> str:
+        """The name of the account that an operation is of; empty where there is one alone, or it is none of these."""
+        return recorded if recorded in self.accounts else ""
+
+    def for_each_account(self) -> list[Self]:
+        """The same for each of several accounts, or as they are where there is one alone."""
+        return [self.for_account(name) for name in self.accounts] or [self]
+
+    @property
     def secrets(self) -> tuple[str, ...]:
-        """What is never to be shown: token, addresses, and the proxy's password as it is written and as it is meant."""
-        token = self.vps_api_token.get_secret_value() if self.vps_api_token else ""
+        """What is never to be shown: tokens, addresses, the proxy's password as it is written and as it is meant."""
+        tokens = (self.vps_api_token, *(account.token for account in self.accounts.values()))
         password = urlsplit(self.vps_api_proxy.get_secret_value()).password if self.vps_api_proxy else ""
-        addresses = (address.get_secret_value() for address in self.notify)
         ledger = self.ledger_url.get_secret_value() if self.ledger_url else ""
-        of_ledger = (ledger, *passwords_in(ledger))
-        return tuple(each for each in (token, password, unquote(password or ""), *addresses, *of_ledger) if each)
+        told = (each.get_secret_value() for each in (*tokens, *self.notify) if each)
+        every = (password, unquote(password or ""), *told, ledger, *passwords_in(ledger))
+        return tuple(dict.fromkeys(secret for secret in every if secret))
 
     @field_validator("vps_api_token")
     @classmethod
     def _check_token(cls, token: SecretStr | None) -> SecretStr | None:
         if token is None:
             return None
-        value = _without_line_end(token.get_secret_value())
-        if fault := _token_fault(value):
+        value = without_line_end(token.get_secret_value())
+        if fault := token_fault(value):
             raise ValueError(fault)
         return SecretStr(value)
 
@@ -187,7 +226,7 @@ class Settings(BaseModel):
     def _check_http_url(cls, url: str) -> str:
         if not url:
             return url
-        origin = cls._check_url(url).lower()
+        origin = https_url(url).lower()
         require(origin.startswith("https://"), "must be https: the proxy does TLS")
         require(not urlsplit(origin).path, "must end after the host and port")
         return origin
@@ -196,29 +235,15 @@ class Settings(BaseModel):
     @classmethod
     def _check_issuer(cls, url: str) -> str:
         if url:
-            cls._check_url(url)
+            https_url(url)
         return url  # exactly as it stands: with or without a slash at its end are two issuers
-
-    @field_validator("vps_api_url")
-    @classmethod
-    def _check_url(cls, url: str) -> str:
-        require(url.isascii() and url.isprintable() and " " not in url and "\\" not in url, "is not a URL")
-        parts = urlsplit(url)
-        require(_is_port_or_none(parts.netloc), "has a bad port")
-        require("@" not in parts.netloc, "must not hold a user name or password")
-        require("?" not in url and "#" not in url, "must not hold a query or fragment")
-        require(parts.scheme in {"https", "http"} and bool(parts.hostname), "must be an https:// URL")
-        require(
-            parts.scheme == "https" or is_loopback(parts.hostname or ""), "must be https, unless it is on this machine"
-        )
-        return url.rstrip("/")
 
     @field_validator("console_url")
     @classmethod
     def _check_console_url(cls, url: str | None) -> str | None:
         if url is None:
             return None
-        origin = cls._check_url(url).lower()
+        origin = https_url(url).lower()
         require(not urlsplit(origin).path, "must end after the host and port")
         return origin
 
@@ -247,7 +272,7 @@ class Settings(BaseModel):
         require(
             is_address and parts.scheme in {"http", "https"}, "must be an address such as http://proxy.example.com:3128"
         )
-        require(_is_port_or_none(parts.netloc), "has a bad port")
+        require(has_good_port(parts.netloc), "has a bad port")
         require(parts.path in {"", "/"} and not {"?", "#"} & set(url), "must not hold a path, query or fragment")
         return proxy
 
@@ -268,6 +293,8 @@ def load_settings(environ: Mapping[str, str] = os.environ, *, needs_key: bool = 
     values: dict[str, Any] = _read_toml(path, is_named=CONFIG in given) if path else {}
     values |= {name.removeprefix(PREFIX).lower(): value for name, value in given.items() if name != CONFIG}
     _leave_out_unfilled(values)
+    if "accounts" in values:
+        values["accounts"] = read_accounts(values["accounts"])
     try:
         settings = Settings(**values)
     except ValidationError as invalid:
@@ -275,8 +302,12 @@ def load_settings(environ: Mapping[str, str] = os.environ, *, needs_key: bool = 
         raise ConfigError(f"{setting_name(first['loc'])} {_rule(first['msg'])}.") from None
     if settings.vps_api_token and settings.vps_api_token_file:
         raise ConfigError("VPS_API_TOKEN and VPS_API_TOKEN_FILE are both set: set one of them.")
+    if settings.accounts and (settings.vps_api_token or settings.vps_api_token_file):
+        raise ConfigError(
+            "VPS_API_TOKEN and VPS_API_TOKEN_FILE do not go with accounts: each names a token file of its own."
+        )
     if settings.vps_api_token_file:
-        token = SecretStr(_read_token(settings.vps_api_token_file))
+        token = SecretStr(read_token(settings.vps_api_token_file, "VPS_API_TOKEN_FILE"))
         settings = settings.model_copy(update={"vps_api_token": token})
     if settings.vps_api_ca_file:
         _check_certificates(settings.vps_api_ca_file)
@@ -356,7 +387,7 @@ def _leave_out_unfilled(values: dict[str, Any]) -> None:
     Raises:
         ConfigError: A value is a placeholder.
     """
-    unfilled = [name for name, value in values.items() if isinstance(value, str) and _is_unfilled(value)]
+    unfilled = [name for name, value in values.items() if isinstance(value, str) and is_unfilled(value)]
     of_token = {"vps_api_token", "vps_api_token_file"}
     for name in unfilled:
         if name not in of_token or of_token & values.keys() <= set(unfilled):
@@ -371,27 +402,6 @@ def _leave_out_unfilled(values: dict[str, Any]) -> None:
         )
 
 
-def _is_unfilled(value: str) -> bool:
-    bare = value.strip().strip(_QUOTES)
-    return bool(_UNFILLED.fullmatch(bare) or _UNFILLED_PART.search(bare))
-
-
-def _token_fault(token: str) -> str:
-    """Why a text cannot be the token, which then is never sent; empty if it may be."""
-    if _is_unfilled(token) or _SAMPLE_TOKEN.fullmatch(token):
-        return "must hold the token itself, not a placeholder for it"
-    if token.strip()[:1] in {*_QUOTES} or token.strip()[-1:] in {*_QUOTES}:
-        return "must hold the token without quotation marks"
-    if "=" in token and token.partition("=")[0].upper() == "VPS_API_TOKEN":
-        return "must hold the token alone, without the setting's name before it"
-    return "" if _TOKEN.fullmatch(token) else "must be 1 to 512 visible ASCII characters, without spaces or line ends"
-
-
-def _without_line_end(text: str) -> str:
-    """Without the one line end that editors and `echo` leave behind a token."""
-    return text.removesuffix("\n").removesuffix("\r")
-
-
 def config_path(environ: Mapping[str, str] = os.environ) -> Path | None:
     """The settings file, None if there is none.
 
@@ -399,7 +409,7 @@ def config_path(environ: Mapping[str, str] = os.environ) -> Path | None:
         ConfigError: It is named by a path that is not absolute, or its usual place cannot be looked at.
     """
     if named := environment(environ).get(CONFIG):
-        if _is_unfilled(named):
+        if is_unfilled(named):
             raise ConfigError(f"{CONFIG} is a placeholder that the client did not fill in.")
         try:
             return location(named)
@@ -422,7 +432,7 @@ def _read_toml(path: Path, *, is_named: bool) -> dict[str, Any]:
     import tomllib  # noqa: PLC0415 - most starts have no file to read
 
     where = f"{CONFIG} names a settings file that" if is_named else f"The settings file {visible(str(path))}"
-    mode = _mode(path, where)
+    mode = mode_of(path, where)
     if mode & stat.S_IWOTH:
         raise ConfigError(f"{where} anyone may write to; take that right away (chmod o-w).")
     try:
@@ -450,26 +460,11 @@ def _read_toml(path: Path, *, is_named: bool) -> dict[str, Any]:
     return values
 
 
-def _read_token(path: Path) -> str:
-    name = "VPS_API_TOKEN_FILE"
-    if not is_kept_private(path, _mode(path, f"{name} names a file that")):
-        raise ConfigError(f"{name} names a file that others may read; make it private (chmod 600).")
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_TOKEN_FILE_BYTES).decode("ascii")
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"{name} names a file that cannot be read as ASCII text.") from None
-    token = _without_line_end(raw)
-    if fault := _token_fault(token):
-        raise ConfigError(f"{name} names a file of which the content {fault}.")
-    return token
-
-
 def _check_certificates(path: Path) -> None:
     import ssl  # noqa: PLC0415 - few starts have such a file
 
     name = "VPS_API_CA_FILE"
-    if _mode(path, f"{name} names a file that") & stat.S_IWOTH:
+    if mode_of(path, f"{name} names a file that") & stat.S_IWOTH:
         raise ConfigError(f"{name} names a file that anyone may write to; take that right away (chmod o-w).")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
@@ -477,17 +472,6 @@ def _check_certificates(path: Path) -> None:
         raise ConfigError(f"{name} names a file that holds no certificates in PEM form.") from None
     except OSError:
         raise ConfigError(f"{name} names a file that cannot be read.") from None
-
-
-def _mode(path: Path, where: str) -> int:
-    """The permission bits of a regular file; 0 on Windows, which has none."""
-    try:
-        status = path.stat()
-    except OSError:
-        raise ConfigError(f"{where} cannot be found or read.") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise ConfigError(f"{where} is not a regular file.")
-    return 0 if os.name == "nt" else stat.S_IMODE(status.st_mode)
 
 
 def check_state_dir(folder: Path) -> None:
@@ -501,21 +485,3 @@ def check_state_dir(folder: Path) -> None:
             f"{STATE_DIR}: the state folder {visible(str(folder))} {fault}. Set it to a folder that only this user may"
             " write to; where it is not set, HOME says where that is."
         )
-
-
-def _is_port_or_none(netloc: str) -> bool:
-    try:
-        urlsplit(f"//{netloc}").port  # noqa: B018 - reading it is what checks it
-    except ValueError:
-        return False
-    return True
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ from mcp_backups.errors import BackupsError
 from mcp_backups.ledger import installation_key, ledger_for
 from mcp_backups.metrics import Meter, Prometheus, Unmetered
 from mcp_backups.notify import keep_told, through_apprise
-from mcp_backups.operations import Context, Operation
+from mcp_backups.operations import AccountName, Context, Operation
 from mcp_backups.operations.reconcile import settle_left_open
 from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
@@ -51,7 +51,8 @@ async def open_idle_context(
     clock = ledger.common_clock(clock)
     try:
         async with client_for(settings, clock, connect, meter.asked) as api:
-            yield Context(settings, api, ledger, ledger.liveness, clock, ACTIONS, meter=meter)
+            account = AccountName(settings.account)
+            yield Context(settings, api, ledger, ledger.liveness, clock, ACTIONS, account, meter=meter)
     finally:
         ledger.liveness.leave()
         ledger.close()
@@ -93,6 +94,7 @@ async def open_sandbox_context(
             "vps_api_token": SecretStr(emulator.token),
             "state_dir": Path(stack.enter_context(TemporaryDirectory(prefix="mcp-backups-"))),
             "key_file": None,
+            "accounts": {},
             "ledger_url": None,
             "notify": (),
         }
@@ -138,7 +140,7 @@ async def _end_on_signal(serving: anyio.CancelScope, closed: anyio.Event) -> Non
 
 async def serve_http(
     settings: Settings,
-    context: OpenContext,
+    contexts: Mapping[str, OpenContext],
     host: str,
     port: int,
     unix: Path | None = None,
@@ -149,7 +151,7 @@ async def serve_http(
 
     Args:
         settings: The policy, who is let in, and how clients reach it.
-        context: What the tools work with.
+        contexts: What the tools work with, by the names of several accounts; of the only one under an empty name.
         host: A loopback address or `localhost`; another one behind a proxy.
         port: 0 for a free one; the address is told on standard error.
         unix: The file of a Unix socket to listen on instead, behind a proxy.
@@ -161,7 +163,11 @@ async def serve_http(
     """
     from mcp_backups import web  # noqa: PLC0415 - serving over standard input and output never needs it
 
-    await web.serve(build_server(settings, context, sealing_key=key), settings, host, port, unix, metrics=metrics)
+    servers = {
+        name: build_server(settings.for_account(name) if name else settings, context, sealing_key=key)
+        for name, context in contexts.items()
+    }
+    await web.serve(servers, settings, host, port, unix, metrics=metrics)
 
 
 def sealing_key(folder: Path, key_file: Path | None = None) -> bytes | None:

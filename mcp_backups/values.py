@@ -1,11 +1,13 @@
-"""How a setting's text becomes the number, flag, path or list that it spells."""
+"""How a setting's text becomes the number, flag, path, address or list that it spells."""
 
 import re
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from mcp_backups.models import MAX_ID
 
@@ -56,6 +58,37 @@ def location(raw: object) -> Path:
     return path
 
 
+def https_url(url: str) -> str:
+    """An https address, or an http one of this machine, without a slash at its end."""
+    require(url.isascii() and url.isprintable() and " " not in url and "\\" not in url, "is not a URL")
+    parts = urlsplit(url)
+    require(has_good_port(parts.netloc), "has a bad port")
+    require("@" not in parts.netloc, "must not hold a user name or password")
+    require("?" not in url and "#" not in url, "must not hold a query or fragment")
+    require(parts.scheme in {"https", "http"} and bool(parts.hostname), "must be an https:// URL")
+    require(parts.scheme == "https" or is_loopback(parts.hostname or ""), "must be https, unless it is on this machine")
+    return url.rstrip("/")
+
+
+def has_good_port(netloc: str) -> bool:
+    """Whether the port in an address is one, or there is none."""
+    try:
+        urlsplit(f"//{netloc}").port  # noqa: B018 - reading it is what checks it
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def require(holds: bool, rule: str) -> None:
     """Pass, or raise ValueError with the rule, as pydantic expects of a validator."""
     if not holds:
@@ -64,6 +97,7 @@ def require(holds: bool, rule: str) -> None:
 
 Number = Annotated[int, BeforeValidator(_number), Field(strict=True)]
 Flag = Annotated[bool, BeforeValidator(_flag), Field(strict=True)]
+HttpsUrl = Annotated[str, AfterValidator(https_url)]
 Location = Annotated[Path, BeforeValidator(location)]
 Ids = Annotated[frozenset[Annotated[Number, Field(ge=1, le=MAX_ID)]], BeforeValidator(partial(_listed, "id"))]
 Addresses = Annotated[tuple[SecretStr, ...], BeforeValidator(_addresses)]

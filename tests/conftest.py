@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import HealthCheck, settings
 from pydantic import SecretStr
 
 from mcp_backups.sandbox import SANDBOX_TOKEN, Emulator
@@ -17,6 +18,11 @@ from tests.stage import AgentWith, Era, MakeSettings, ManualClock, Session, ledg
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--store", default="sqlite", choices=["sqlite", "postgres"], help="where tests have their ledger")
+
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from pydantic import SecretStr
 
 from mcp_backups.commands.prometheus import metrics

@@ -123,11 +123,12 @@ def test_the_runbooks_name_every_example_and_no_other() -> None:
 
 
 def test_the_settings_file_it_shows_can_be_read() -> None:
-    (shown,) = blocks(SETTINGS, "toml")
+    shown, accounts = blocks(SETTINGS, "toml")
     told = tomllib.loads(shown)
     assert {"approval", "protected_servers"} <= told.keys()
     told.pop("vps_api_token_file")
     assert Settings.model_validate(told).protected_servers == {12345}
+    assert tomllib.loads(accounts).keys() == {"accounts"}
 
 
 def test_it_can_be_read_in_one_sitting() -> None:

@@ -164,6 +164,7 @@ USELESS = [
     ),
     pytest.param({"size_mb": 0.0}, NO_RULE, id="empty"),
     pytest.param({"size_mb": None}, "size unknown", id="of unknown size"),
+    pytest.param({"unreadable": ("expires_at",)}, "it cannot be read when it expires", id="of unreadable expiry"),
     pytest.param({"expires_at": NOW}, "expires by itself", id="expired"),
     pytest.param({"expires_at": NOW + timedelta(hours=24)}, "expires by itself", id="about to expire"),
 ]

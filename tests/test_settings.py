@@ -297,7 +297,11 @@ def test_quotes_round_the_token_are_told(value: str, set_up: Callable[[Mapping[s
 
 
 @pytest.mark.parametrize(
-    "value", ["your_token", "YOUR-API-TOKEN", "vps_xxxxxxxx", "...", "vps_your_token_here", "****"]
+    "value",
+    [
+        *("your_token", "YOUR-API-TOKEN", "vps_xxxxxxxx", "...", "vps_your_token_here", "****", "null", "None"),
+        *("undefined", "changeme", "CHANGE_ME", "vps_token", "op://vault/vps/token", "file:///run/token", "@token.txt"),
+    ],
 )
 def test_the_token_of_an_example_is_told(value: str, set_up: Callable[[Mapping[str, str]], None]) -> None:
     set_up({"VPS_API_TOKEN": value})

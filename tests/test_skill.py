@@ -4,7 +4,7 @@ import re
 import runpy
 from pathlib import Path
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from mcp_backups.tools import TOOLS
 from mcp_backups.tools.prompts import WAYS

@@ -1,6 +1,6 @@
 """create_backup: no plan and no consent, but never twice."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -11,7 +11,6 @@ from mcp_backups.errors import ApiError, BackupsError, BusyError, InvalidArgumen
 from mcp_backups.health import is_stuck
 from mcp_backups.models import COMPLETED, FAILED, MANUAL, OPERATION_ID, Backup, Listing
 from mcp_backups.operations import (
-    CANNOT_SEE,
     EFFECTIVE,
     REPEAT_WINDOW,
     UNSETTLED,
@@ -72,12 +71,8 @@ async def create(
     await context.identify()
     arguments: Arguments = {"server_id": server_id, "description": description}
     recorded: Operation | None = None
-    gone = frozenset[int]()
     if not allow_duplicate:
         recorded = await context.ledger.read(lambda entries: find_repeat(context, entries, arguments))
-    if recorded and await _is_gone(context, recorded):
-        gone = frozenset({recorded.backup_id})
-        recorded = None
     started = None
     if recorded is None:
         with context.reading(before_sending=True):
@@ -85,13 +80,13 @@ async def create(
         intended = intent(context, arguments, backups)
 
         def intend(entries: Entries, owner: str) -> Operation | None:
-            if not allow_duplicate and find_repeat(context, entries, arguments, gone):
+            if not allow_duplicate and find_repeat(context, entries, arguments):
                 return None
             check_room(context, entries, "create_backup", server_id)
             return entries.save(intended.updated(owner=owner))
 
         started = await carry_out(context, intended.id, intend)
-        recorded = started or await context.ledger.read(lambda entries: find_repeat(context, entries, arguments, gone))
+        recorded = started or await context.ledger.read(lambda entries: find_repeat(context, entries, arguments))
         if recorded is None:
             raise BusyError("Another call asked for the same backup at the same time, and failed.")
     left = max(0.0, wait_seconds - (context.clock.ticks() - start))
@@ -140,32 +135,18 @@ def intent(context: Context, arguments: Arguments, backups: Listing[Backup]) -> 
     )
 
 
-async def _is_gone(context: Context, recorded: Operation) -> bool:
-    """Whether a backup that was finished is there no more; False where that cannot be told now."""
-    if recorded.status is not Status.SUCCEEDED:
-        return False
-    try:
-        with context.reading(before_sending=True):
-            backups = await context.api.list_backups(recorded.server_id)
-    except CANNOT_SEE:
-        return False
-    return backups.complete_for(recorded.server_id) and recorded.backup_id not in backups.ids
-
-
-def find_repeat(
-    context: Context, entries: Entries, arguments: Arguments, known_gone: Collection[int] = ()
-) -> Operation | None:
+def find_repeat(context: Context, entries: Entries, arguments: Arguments) -> Operation | None:
     """The operation of the same request within the last 10 minutes that took effect, or may have.
 
-    One whose backup was deleted since is none, nor is one from before a restore: who asks again wants a backup that is
-    there, and holds what the server is now.
+    One whose backup was deleted here since is none, nor is one from before a restore: who asks again wants a backup
+    that is there, and holds what the server is now. That a list lacks it tells nothing yet: the list may be behind.
     """
     server_id, now = int(arguments["server_id"]), context.moment()
     sent = entries.sent("create_backup", server_id=server_id, statuses=EFFECTIVE)
     made = [each for each in recent(sent, REPEAT_WINDOW, now) if context.can_see(each)]
     deletes = entries.sent_for_backups("delete_backup", {each.backup_id for each in made}, EFFECTIVE, server_id)
     restores = entries.sent("restore_server", server_id=server_id, statuses=EFFECTIVE)
-    gone = {each.backup_id for each in deletes if context.concerns(each)}.union(known_gone)
+    gone = {each.backup_id for each in deletes if context.concerns(each)}
     restored = next((each.sent for each in restores if each.sent and context.concerns(each)), None)
     return next(
         (
@@ -355,7 +336,7 @@ def summary(result: Result) -> str:
         return told
     told = told.replace(" is finished.", " was finished.")
     if not result.deleted_by:
-        return f"{told} It is no longer in the complete list: it was deleted elsewhere, or expired."
+        return f"{told} It is not in the complete list now: deleted elsewhere, expired, or the list is behind."
     became = "It is no longer there: it was deleted since" if result.is_gone else "Its deletion was sent since"
     return f"{told} {became}, by {result.deleted_by}."
 
@@ -380,7 +361,8 @@ def next_step(result: Result, now: datetime) -> str:
     if operation.status is Status.FAILED:
         return "Call create_backup again if it is still wanted."
     if result.is_gone or result.deleted_by:
-        return "Do not count on it; list_backups shows what is there."
+        another = "" if result.deleted_by else " For another one, call create_backup with allow_duplicate=true."
+        return f"Do not count on it; list_backups shows what is there.{another}"
     if operation.status is Status.UNKNOWN:
         return _look_for(operation)
     if operation.status is not Status.ACCEPTED:

@@ -13,6 +13,7 @@ from mcp_backups.errors import (
     TargetChangedError,
 )
 from mcp_backups.health import is_usable
+from mcp_backups.models import Backup
 from mcp_backups.operations import (
     CANNOT_SEE,
     CLOSED_FOR,
@@ -149,11 +150,12 @@ def _check_again(context: Context, operation: Operation, seen: Observation) -> N
 def _with_undo(context: Context, entries: Entries, operation: Operation, seen: Observation) -> Operation:
     """The restore with the backup that would take it back, and with the restore that it takes back itself."""
     safety = entries.get(operation.of(RestoreDetails).safety_operation)
-    back = safety or way_back(seen.inventory, seen.target)
-    back_id = back.backup_id if isinstance(back, Operation) else back.id if back else 0
+    back = safety.backup if safety else way_back(seen.inventory, seen.target)
     # Its own intent is not recorded yet: the last restore is the one before it.
     before = is_taking_back(context, entries, operation)
-    return operation.updated(undo_backup_id=back_id, takes_back=before.id if before else "")
+    return operation.updated(
+        way_back=back, undo_backup_id=back.id if back else 0, takes_back=before.id if before else ""
+    )
 
 
 async def send(context: Context, operation: Operation) -> Operation:
@@ -252,7 +254,9 @@ def facts(result: Result, _now: datetime) -> Facts:
     if details.safety_operation:
         told["safety_backup_operation"] = details.safety_operation
     if told["can_be_undone"]:
-        told["undo_terms"] = _undo_terms(operation)
+        told["undo_terms"] = _undo_terms(
+            operation, details.way_back or (result.safety.backup if result.safety else None)
+        )
     if result.undo_from and undo(result):
         told["undo_not_before"] = stamp_after(result.undo_from)
     if details.takes_back:
@@ -264,13 +268,18 @@ def facts(result: Result, _now: datetime) -> Facts:
     return told
 
 
-def _undo_terms(operation: Operation) -> str:
-    """How it can be taken back, until when, and by what that is limited."""
-    details, back = operation.of(RestoreDetails), operation.of(RestoreDetails).way_back
-    which = "restore that backup" if back or operation.sent else "restore the safety backup"
-    end = (
-        f"until it expires at {stamp(back.expires_at)}" if back and back.expires_at else "it does not expire by itself"
-    )
+def _undo_terms(operation: Operation, back: Backup | None) -> str:
+    """How it can be taken back, until when, and by what that is limited; `back` is the backup for it, once it is known.
+
+    One that is yet to be made is manual, and those do not expire by themselves.
+    """
+    details = operation.of(RestoreDetails)
+    which = "restore that backup" if details.way_back or operation.sent else "restore the safety backup"
+    end = "it does not expire by itself"
+    if back and "expires_at" in back.unreadable:
+        end = "when it expires cannot be read"
+    elif back and back.expires_at:
+        end = f"until it expires at {stamp(back.expires_at)}"
     if details.takes_back:
         return f"{which}; {end}; that counts in the budget of restores, since this one takes back another"
     return f"{which}; {end}; once, outside the budget of restores"

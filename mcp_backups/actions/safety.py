@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeGuard
 
 from mcp_backups.actions import create
 from mcp_backups.errors import BackupsError, OutcomeUnknownError, PolicyDeniedError
-from mcp_backups.health import expires_within, is_restorable, is_younger, newest
+from mcp_backups.health import is_in_future, is_restorable, is_usable, is_younger, lasts, newest
 from mcp_backups.models import Backup
 from mcp_backups.operations import (
     LAST_LOOK_SECONDS,
@@ -79,7 +79,7 @@ def way_back(inventory: Inventory, target: Backup) -> Backup | None:
         and not (inventory.restored and backup.created_at <= inventory.restored.at_upstream)
         and is_restorable(backup)
         and is_younger(backup, SAFETY_AGE, inventory.now)
-        and not expires_within(backup, _WAY_BACK_LASTS, inventory.now)
+        and lasts(backup, _WAY_BACK_LASTS, inventory.now)
     )
 
 
@@ -134,10 +134,11 @@ def _is_there(context: Context, safety: Operation, seen: Observation) -> bool:
     is_listed = safety.backup_id in backups.ids
     may_come = safety.since.within(create.LIST_LAGS, now) or not backups.complete_for(safety.server_id)
     is_doubtful = safety.backup_id in seen.inventory.doubtful
-    if safety.backup is None or not is_restorable(safety.backup) or is_doubtful or not (is_listed or may_come):
+    backup = safety.backup
+    if backup is None or not is_usable(backup, seen.inventory.now) or is_doubtful or not (is_listed or may_come):
         raise PolicyDeniedError(
-            f"The safety backup {safety.backup_id} is empty, no longer there or just being deleted, so nothing is "
-            "restored.",
+            f"The safety backup {safety.backup_id} is empty, expired, no longer there or just being deleted, so "
+            "nothing is restored.",
             _PLAN_AGAIN,
         )
     restored = seen.inventory.restored
@@ -147,7 +148,11 @@ def _is_there(context: Context, safety: Operation, seen: Observation) -> bool:
             "what that made of the server.",
             _PLAN_AGAIN,
         )
-    if not is_younger(safety.backup, SAFETY_AGE, seen.inventory.now):
+    if is_in_future(backup, seen.inventory.now):
+        raise PolicyDeniedError(
+            f"The safety backup {safety.backup_id} is dated in the future, so nobody knows what it holds.", _PLAN_AGAIN
+        )
+    if not is_younger(backup, SAFETY_AGE, seen.inventory.now):
         raise PolicyDeniedError(
             f"The safety backup {safety.backup_id} is older than {duration(SAFETY_AGE)} by now, and holds nothing that "
             "was written to the server since.",

@@ -1,16 +1,15 @@
 """The bodies of VPS.org's answers. One row of a list that is not as documented costs that row, never the list."""
 
-import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, Final, Generic, NamedTuple
+from typing import Annotated, Any, Generic, NamedTuple
 from unicodedata import normalize
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
-from pydantic_core import CoreSchema, SchemaValidator, ValidationError, from_json
+from pydantic_core import CoreSchema, SchemaValidator, ValidationError
 from pydantic_core import core_schema as cs
 
 from mcp_backups.models import (
@@ -29,88 +28,14 @@ from mcp_backups.models import (
 )
 from mcp_backups.text import READ_CHARS, safe_text, visible
 
-from .classify import BodyCutError, BodyUnreadableError
+from .classify import BodyUnreadableError
+from .json_values import read_json
 from .more import signs_of
-
-TWICE: Final = object()
-"""Stands for the value of a name that an object holds twice, with different values: nobody knows which one counts."""
-
-_MANY_DIGITS = 400
-_DEEPEST = 32
-"""Levels of arrays and objects that are read; VPS.org's answers have four."""
-
-# The bytes of a surrogate that has no partner. Pairs, and other escapes, are matched only to be passed over.
-_HALF = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.")
-_STRING_OR_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\Z)|[\[{]+|[\]}]+', re.DOTALL)
-
-
-def read_json(body: bytes) -> Any:
-    """The value that a body holds.
-
-    Bytes that are no UTF-8, and halves of surrogate pairs (which JavaScript leaves when it cuts a text), become
-    U+FFFD. A number of thousands of digits becomes an infinite one, what is nested too deeply an empty array, and a
-    value that contradicts itself `TWICE`: none of them is a value that anything is read from.
-
-    Raises:
-        BodyCutError: It ends too early.
-        BodyUnreadableError: It is not JSON.
-    """
-    text = body.decode("utf-8-sig", "replace")
-    if "\\ud" in text or "\\uD" in text:
-        text = _HALF.sub(lambda found: r"\ufffd" if found[1] else found[0], text)
-    try:
-        return _parsed(text)
-    except RecursionError:
-        return _parsed(_flattened(text))
-
-
-def _parsed(text: str) -> Any:
-    for parse_int in (int, _whole):
-        try:
-            return json.loads(text, object_pairs_hook=_once, strict=False, parse_int=parse_int)
-        except json.JSONDecodeError:
-            break
-        except ValueError:
-            continue
-    try:
-        from_json(text)
-    except ValueError as error:
-        if "EOF while parsing" in str(error):
-            raise BodyCutError("ends too early") from None
-    raise BodyUnreadableError("is not JSON")
-
-
-def _whole(digits: str) -> float:
-    """A whole number; one that int() would refuse, or take long for, as the infinite one that it is to us."""
-    return int(digits) if len(digits) < _MANY_DIGITS else float(digits)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        found |= {name: TWICE for name, value in pairs if found[name] is not value and found[name] != value}
-    return found
-
-
-def _flattened(text: str) -> str:
-    """The same with an empty array in place of whatever is nested too deeply."""
-    kept, depth, start = [], 0, 0
-    for found in _STRING_OR_BRACKETS.finditer(text):
-        count = len(found[0])
-        if found[0][0] in "[{":
-            if depth <= _DEEPEST < depth + count:
-                kept.append(text[start : found.start() + _DEEPEST - depth] + "[]")
-            depth += count
-        elif found[0][0] in "]}":
-            if depth - count <= _DEEPEST < depth:
-                start = found.start() + depth - _DEEPEST
-            depth -= count
-    if depth > _DEEPEST:
-        raise BodyCutError("ends too early")
-    return "".join([*kept, text[start:]])
-
+from .refusal import denying
 
 KNOWN_WORDS = frozenset({COMPLETED, FAILED, IN_PROGRESS, MANUAL, "automatic"})
+
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 MAX_SIZE_MB = 2.0**40
 """An exabyte: what is said to be larger is a mistake."""
@@ -217,14 +142,17 @@ def _whose(raw: dict[str, Any], odd: Collection[str]) -> tuple[int, int]:
 
 
 def moment(raw: str) -> datetime:
-    """A time with its zone, as UTC."""
+    """A time with its zone, as UTC; the years 1 and 1970 stand for none, and nothing is known of before 2000."""
     try:
         told = datetime.fromisoformat(raw)
         if told.tzinfo is None:
             raise ValueError("no zone")
-        return told if told.tzinfo is UTC else told.astimezone(UTC)
+        told = told if told.tzinfo is UTC else told.astimezone(UTC)
     except OverflowError:
         raise ValueError("out of range") from None
+    if told < _EARLIEST:
+        raise ValueError("no time of a backup")
+    return told
 
 
 def word(raw: str) -> str:
@@ -357,8 +285,8 @@ def agreed(one: Row, other: Row) -> tuple[Row, set[int]]:
 MAX_COUNT = 10**9
 """Rows that a list can have; what counts more is a mistake."""
 
-_FULL = frozenset({20, 25, 50, 100, 200, 250, 500, 1000})
-"""The usual sizes of pages: so many rows, and no word on whether these are all, may be the first of several."""
+_ROUND = 5
+"""Pages usually have a multiple of so many rows: without a word on whether these are all they may be the first."""
 
 
 def _or_empty(raw: object) -> object:
@@ -453,7 +381,9 @@ def read_page(body: Body, reader: RowReader[Row]) -> Page[Row]:
         count = None
         missing.append("the count of all rows could not be read")
     rest = {name: value for name, value in envelope.items() if name not in {"results", "count"}}
+    missing += [f"VPS.org says that something failed ({name})" for name in denying(rest)]
     signs = signs_of(rest, body.status, body.headers)
+    missing += [f"how many rows there are could not be read ({name})" for name in signs.odd]
     rows, lost = reader.rows(results)
     return Page(
         rows,
@@ -465,7 +395,7 @@ def read_page(body: Body, reader: RowReader[Row]) -> Page[Row]:
         signs.total,
         signs.pages,
         signs.size,
-        is_full=not signs.any and count is None and len(results) in _FULL | {signs.size or -1},
+        is_full=not signs.any and count is None and bool(results) and len(results) % (signs.size or _ROUND) == 0,
     )
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from mcp_backups.text import safe_text, visible
 
-from .bodies import read_json
 from .classify import BodyError
+from .json_values import read_json
 
 IS_PAGE = "is a web page, as of a login or of maintenance"
 SAYS_NO = "says that it failed"
@@ -19,12 +19,13 @@ _HTML = re.compile(
     re.IGNORECASE,
 )
 _YES_FIELDS = frozenset({"success", "succeeded", "successful", "ok"})
-_STATUS_FIELDS = frozenset({"status", "status_code", "statuscode"})
+_STATUS_FIELDS = frozenset({"status", "statuscode", "code", "state", "result", "outcome"})
 _ERROR_FIELDS = frozenset({"error", "errors"})
+_ERROR_FLAGS = frozenset({"iserror", "haserror", "haserrors", "failed", "failure"})
 _FAILED = frozenset({"error", "errors", "failed", "fail", "failure", "false", "rejected", "refused", "denied"})
 _NO = frozenset({"false", "0", "no"})
 _NOTHING = frozenset({"", "0", "false", "none", "null", "no"})
-_FIRST_ERROR = 400
+_ERRORS = range(400, 600)
 _ERROR_STATUS = re.compile("[45][0-9]{2}")
 
 _WORDS = ("detail", "message", "msg", "error", "errors", "reason", "title", "error_description")
@@ -48,7 +49,13 @@ def denial(body: bytes, media_type: str, *, whole: bool = True) -> str:
         answer = read_json(body)
     except BodyError:
         return ""
-    return SAYS_NO if isinstance(answer, dict) and any(_denies(*each) for each in answer.items()) else ""
+    return SAYS_NO if isinstance(answer, dict) and denying(answer) else ""
+
+
+def denying(answer: Mapping[str, object]) -> list[str]:
+    """Which fields of an object say no: their names, of which only the letters are shown."""
+    fields = ((re.sub("[^a-z]", "", name.lower()), value) for name, value in answer.items())
+    return [name for name, value in fields if _denies(name, value)]
 
 
 def is_page(body: bytes, media_type: str, *, whole: bool = True) -> bool:
@@ -73,14 +80,15 @@ def is_json(body: bytes) -> bool:
 
 
 def _denies(name: str, value: object) -> bool:
-    name = name.lower()
     text = value.strip().lower() if isinstance(value, str) else None
     if name in _YES_FIELDS:
-        return text in _NO if text is not None else value is False or (value == 0 and isinstance(value, int))
+        return text in _NO if text is not None else isinstance(value, int | float) and value == 0
     if name in _STATUS_FIELDS:
         if text is not None:
             return text in _FAILED or bool(_ERROR_STATUS.fullmatch(text))
-        return value is False or (isinstance(value, int | float) and value >= _FIRST_ERROR)
+        return value is False or value in _ERRORS
+    if name in _ERROR_FLAGS:
+        return value is True or text == "true"
     return name in _ERROR_FIELDS and (text not in _NOTHING if text is not None else bool(value))
 
 

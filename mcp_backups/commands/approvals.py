@@ -71,15 +71,16 @@ def show_approvals(settings: Settings, *, as_json: bool, watch: bool = False) ->
     """Print what waits for an approver, and what is approved and not begun. Returns the exit code.
 
     Args:
-        settings: Where the ledger is.
+        settings: Where the ledger is; of one account, what is of that one alone.
         as_json: Print a JSON line for each instead of a table.
         watch: Go on, and print it anew whenever it is not the same any more, until Ctrl-C.
     """
     before: list[Pending] | None = None
     while True:
-        found = _in_context(settings, pending)
+        every = _in_context(settings, pending)
+        found = [each for each in every if settings.account in {"", each.operation.account}]
         if found != before:
-            _print_all(found, as_json=as_json)
+            _print_all(found, settings, as_json=as_json)
         before = found
         if not watch:
             return 0
@@ -96,8 +97,11 @@ def approve(settings: Settings, operation_id: str, by: str) -> int:
     """
     require_terminal("approve")
     check_approver(settings, by)
-    one, now = _in_context(settings, partial(_look, operation_id))
-    open_console().print(plan_view(one, now))
+    one = _in_context(settings, lambda context: pending_one(context, operation_id, approve=True))
+    account = settings.account_of(one.operation.account)
+    theirs = settings.for_account(account) if account else settings
+    now = _in_context(theirs, lambda context: there_now(context, one.operation))
+    open_console().print(plan_view(one, now, account))
     try:
         typed = input(f"\n{one.plan.label}; anything else leaves it as it is: ")
     except EOFError:
@@ -127,11 +131,6 @@ def _in_context(settings: Settings, work: Callable[[Context], Awaitable[_Known]]
     return anyio.run(run)
 
 
-async def _look(operation_id: str, context: Context) -> tuple[Pending, Present]:
-    one = await pending_one(context, operation_id, approve=True)
-    return one, await there_now(context, one.operation)
-
-
 async def _decide(one: Pending, by: str, context: Context, *, approve: bool, reason: str = "") -> Operation:
     decision = Decision(by=by, how="terminal", at=context.moment(), plan=one.mac, reason=reason)
     return await decide(context, one.operation.id, decision, approve=approve)
@@ -140,38 +139,51 @@ async def _decide(one: Pending, by: str, context: Context, *, approve: bool, rea
 # What is printed
 
 
-def _print_all(found: list[Pending], *, as_json: bool) -> None:
+def _print_all(found: list[Pending], settings: Settings, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.writelines(json.dumps(_flat(each)) + "\n" for each in found)
+        sys.stdout.writelines(json.dumps(_flat(each, settings)) + "\n" for each in found)
     elif found:
-        open_console().print(_table(found, datetime.now(UTC)))
+        open_console().print(_table(found, settings, datetime.now(UTC)))
     else:
         _say("Nothing waits for an approver.")
 
 
-def _flat(one: Pending) -> dict[str, object]:
+def _flat(one: Pending, settings: Settings) -> dict[str, object]:
     operation = one.operation
     return {
+        **({"account": settings.account_of(operation.account)} if settings.accounts else {}),
         "status": operation.status,
         "since": operation.life.since.wall.isoformat(),
         "until": (operation.life.since.wall + operation.life.lasts).isoformat(),
+        "asked_by": operation.principal,
         "approved_by": operation.decision.by if operation.decision else None,
         **one.plan.model_dump(mode="json", exclude={"expected"}),
     }
 
 
-def _table(found: list[Pending], now: datetime) -> Table:
+def _table(found: list[Pending], settings: Settings, now: datetime) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("since", "operation", "status", "until"):
         table.add_column(name, no_wrap=True)
+    has_principals = any(each.operation.principal for each in found)
+    for name in ["asked for by"] * has_principals + ["account"] * bool(settings.accounts):
+        table.add_column(name, overflow="fold")
     table.add_column("what")
     for operation, plan, _ in found:
         waited = age(operation.life.since.wall, now)
-        table.add_row(waited, Text(operation.id, ACCENT), toned(operation.status), _ends(operation), plan.summary)
+        table.add_row(
+            waited,
+            Text(operation.id, ACCENT),
+            toned(operation.status),
+            _ends(operation),
+            *([printable(operation.principal)] if has_principals else []),
+            *([settings.account_of(operation.account) or "-"] if settings.accounts else []),
+            plan.summary,
+        )
     return table
 
 
-def plan_view(one: Pending, now: Present) -> RenderableType:
+def plan_view(one: Pending, now: Present, account: str = "") -> RenderableType:
     """A whole plan for a terminal: our facts, what is there now, and last what others wrote."""
     operation, plan, _ = one
     status = "approved" if operation.status is Status.APPROVED else "waits"
@@ -184,6 +196,9 @@ def plan_view(one: Pending, now: Present) -> RenderableType:
         parts += [Text(), _backups(plan)]
     parts += [
         Text(),
+        _pairs(
+            {name: told for name, told in {"account": account, "asked for by": operation.principal}.items() if told}
+        ),
         _pairs({"there now": _present(now, operation), status: f"until {_ends(operation)}"}),
         Text(),
         Text("Written by others, and no word of mcp-backups:", style="dim"),

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pydantic import ValidationError
-from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -19,7 +18,7 @@ from mcp_backups.commands.terminal import ACCENT, open_console, printable
 from mcp_backups.ledger import LOSS_ACCEPTED, OF_THE_LEDGER, Event, SqliteLedger, open_for_audit, wholes
 from mcp_backups.operations import Entries, Operation
 from mcp_backups.settings import Settings
-from mcp_backups.text import age, plural, quoted, safe_text, stamp
+from mcp_backups.text import age, plural, quoted, safe_text, stamp, time_told
 
 BAD_NEWS = frozenset({"failed", "refused", "declined", "unknown", "expired"})
 
@@ -62,10 +61,14 @@ def show_events(settings: Settings, operation_id: str = "") -> int:
         console = open_console()
         for each in [operation_id] if operation_id else ledger.beginnings():
             events = list(ledger.events(each)) or events_of_plan(ledger.get(each))
-            if not events:
+            operations = operations_of(events)
+            is_shown = not settings.account or settings.account in _accounts(operations)
+            if operation_id and not (events and is_shown):
                 return _unknown(operation_id)
-            console.print(events_view(events))
-            console.print()
+            if is_shown:
+                console.print(_heading(events[0], operations, settings))
+                console.print(Padding(_steps(events, operations), (0, 0, 0, 2), expand=False))
+                console.print()
         if operation_id:
             verdict, is_good = _verdict_on_one(events, ledger)
         else:
@@ -122,26 +125,44 @@ def verify(settings: Settings) -> int:
     return 1 if fault else 0
 
 
-def show_operations(settings: Settings, limit: int, *, as_json: bool, principal: str | None = None) -> int:
+def show_operations(
+    settings: Settings,
+    limit: int,
+    *,
+    as_json: bool,
+    principal: str | None = None,
+    server_id: int = 0,
+    since: datetime | None = None,
+) -> int:
     """Print the last operations as they are now, newest first. Returns the exit code.
 
     Args:
-        settings: Where the ledger is.
+        settings: Where the ledger is; of one account, those of that one alone.
         limit: How many at most, 1 or more.
         as_json: Print JSON lines instead of a table.
         principal: Only what this one asked for; None for all.
+        server_id: Only those of this server; 0 for all.
+        since: Only those that were planned at this time or later; None for all.
     """
+
+    def is_wanted(operation: Operation) -> bool:
+        return (
+            principal in {None, operation.principal}
+            and settings.account in {"", operation.account}
+            and (since is None or operation.created.wall >= since)
+        )
+
     with open_for_audit(settings, Operation) as ledger:
         operations = None
         if ledger is not None:
-            operations = ledger.find(limit=limit, wanted=lambda each: principal in {None, each.principal})
+            operations = ledger.find(limit=limit, server_id=server_id, wanted=is_wanted)
     if operations is None:
         return _nothing_yet(sys.stderr if as_json else sys.stdout)
     if as_json:
         for operation in operations:
-            sys.stdout.write(json.dumps(_flat(operation)) + "\n")
+            sys.stdout.write(json.dumps(_flat(operation, settings)) + "\n")
     else:
-        open_console().print(_operations_table(operations, datetime.now(UTC)))
+        open_console().print(_operations_table(operations, settings, datetime.now(UTC)))
     return 0
 
 
@@ -158,25 +179,30 @@ def _by_operation(events: Iterable[Event]) -> dict[str, list[Event]]:
     return groups
 
 
-def events_view(events: Iterable[Event]) -> RenderableType:
-    """Events told operation by operation, in the order in which these began."""
-    parts: list[RenderableType] = []
-    for group in _by_operation(events).values():
-        operations = operations_of(group)
-        heading, steps = _heading(group[0], operations), _steps(group, operations)
-        parts += [Text(), heading, Padding(steps, (0, 0, 0, 2), expand=False)]
-    return Group(*parts[1:])
+def _accounts(operations: Sequence[Operation | None]) -> set[str]:
+    """The account that an operation is of, as it was after each event."""
+    return {operation.account for operation in operations if operation}
 
 
-def _heading(first: Event, operations: Sequence[Operation | None]) -> Text:
+def _heading(first: Event, operations: Sequence[Operation | None], settings: Settings) -> Text:
     operation = next((known for known in reversed(operations) if known), None)
     heading = Text.assemble((_short(first.operation_id), "bold"))
     if operation is not None:
         heading.append(f"  {operation.action}", ACCENT)
         heading.append(f"  {printable(operation.server_name)} ({operation.server_id})")
         heading.append(f"  backup {operation.backup_id}" if operation.backup_id else "")
+        account = settings.account_of(operation.account)
+        heading.append(f"  account {account}" if account else "")
         heading.append(f"  asked for by {printable(operation.principal)}" if operation.principal else "")
     return heading
+
+
+def _time(at: str) -> str:
+    """When an event was, in UTC and, where that differs, by this machine's time."""
+    utc = at[:19].replace("T", " ") + "Z"
+    moment = time_told(at)
+    here = moment.astimezone() if moment else None
+    return f"{utc} ({here:%H:%M} here)" if here and here.utcoffset() else utc
 
 
 def _steps(events: Sequence[Event], operations: Sequence[Operation | None]) -> Table:
@@ -192,7 +218,7 @@ def _steps(events: Sequence[Event], operations: Sequence[Operation | None]) -> T
         style = "red" if event.status in BAD_NEWS else ""
         table.add_row(
             str(event.seq or "-"),
-            printable(event.at[:19].replace("T", " ") + "Z"),
+            printable(_time(event.at)),
             Text(_short(event.status), style=style),
             printable("; ".join(told)),
         )
@@ -241,17 +267,16 @@ def _operation(fields: dict[str, Any] | None) -> Operation | None:
         return None
 
 
-def _operations_table(operations: Iterable[Operation], now: datetime) -> Table:
+def _operations_table(operations: Sequence[Operation], settings: Settings, now: datetime) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("age", "operation", "action", "status"):
         table.add_column(name, no_wrap=True)
     table.add_column("server", no_wrap=True, overflow="ellipsis")
     table.add_column("backup", justify="right", no_wrap=True)
     table.add_column("by", no_wrap=True)
-    operations = list(operations)
-    has_principals = any(operation.principal for operation in operations)
-    if has_principals:
-        table.add_column("asked for by", no_wrap=True, overflow="ellipsis")
+    has_principals, has_accounts = any(each.principal for each in operations), bool(settings.accounts)
+    for name in ["asked for by"] * has_principals + ["account"] * has_accounts:
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
     for operation in operations:
         table.add_row(
             age(operation.created.wall, now),
@@ -262,12 +287,14 @@ def _operations_table(operations: Iterable[Operation], now: datetime) -> Table:
             str(operation.backup_id or ""),
             operation.approved_by.replace("not_required", "-"),
             *([printable(operation.principal)] if has_principals else []),
+            *([settings.account_of(operation.account) or "-"] if has_accounts else []),
         )
     return table
 
 
-def _flat(operation: Operation) -> dict[str, str | int | None]:
+def _flat(operation: Operation, settings: Settings) -> dict[str, str | int | None]:
     return {
+        **({"account": settings.account_of(operation.account)} if settings.accounts else {}),
         "operation_id": operation.id,
         "action": operation.action,
         "status": operation.status,

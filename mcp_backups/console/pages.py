@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from mcp_backups.access import is_same_person
 from mcp_backups.console.access import SESSION_SECONDS, Access, OneTimeAddress, Visitor
 from mcp_backups.console.gate import read_form
 from mcp_backups.console.records import Filters, chosen_operations, history_of, read_log, shown_status
@@ -35,12 +36,14 @@ from mcp_backups.operations import (
     PruneDetails,
     Result,
     Status,
+    check_approver,
     decide,
     frozen,
     pending,
     pending_one,
     there_now,
 )
+from mcp_backups.settings import Settings
 from mcp_backups.text import safe_text
 from mcp_backups.tools.checking import fleet_of, fleet_report, orphans_told
 from mcp_backups.tools.observation import observe_for
@@ -265,10 +268,12 @@ class Pages:
     # What all pages have
 
     async def _page(self, name: str, visitor: Visitor, shown: Mapping[str, Any], status: int = 200) -> Response:
-        approvers = self.context.settings.approvers
+        settings = self.context.settings
         about: dict[str, Any] = {
             "visitor": visitor,
-            "may_decide": not approvers or visitor.name in approvers,
+            "may_decide": _may_decide(settings, visitor),
+            "is_own": lambda each: settings.approval != "human" and is_same_person(visitor.name, each.principal),
+            "account_of": settings.account_of,
             "now": self.context.now,
             "status_of": partial(shown_status, now=self.context.moment()),
         }
@@ -280,6 +285,14 @@ class Pages:
 
     def _render(self, name: str, shown: Mapping[str, Any], status: int = 200) -> HTMLResponse:
         return HTMLResponse(self.templates.get_template(name).render(shown), status)
+
+
+def _may_decide(settings: Settings, visitor: Visitor) -> bool:
+    try:
+        check_approver(settings, visitor.name)
+    except BackupsError:
+        return False
+    return True
 
 
 def _id_in(request: Request) -> str:

@@ -19,8 +19,9 @@ from mcp_backups.commands.approvals import system_user
 from mcp_backups.console.access import Login, OneTimeAddress, read_secret
 from mcp_backups.console.app import build_app
 from mcp_backups.errors import ConfigError
-from mcp_backups.settings import Settings, is_loopback
+from mcp_backups.settings import Settings
 from mcp_backups.transport import open_idle_context
+from mcp_backups.values import is_loopback
 from mcp_backups.web import listen, loopback_names
 
 _CLOSING_SECONDS = 5

@@ -69,7 +69,7 @@ on reading."""
 VERSION = len(_STEPS)
 
 _GRANTS = (
-    f"USAGE ON SCHEMA_NAME {SCHEMA_NAME}",
+    f"USAGE ON SCHEMA {SCHEMA_NAME}",
     "SELECT ON ledger",
     "SELECT, INSERT ON events",
     "SELECT, INSERT, UPDATE ON operations",
@@ -153,7 +153,7 @@ def migrate_tables(connection: psycopg.Connection, serving_role: str) -> tuple[i
         raise ConfigError("The role that servers log in as must not be the one that migrates, nor a member of it.")
     with connection.transaction():
         connection.execute(f"SELECT {WRITE_LOCK}".encode())
-        connection.execute(f"CREATE SCHEMA_NAME IF NOT EXISTS {SCHEMA_NAME}".encode())
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA_NAME}".encode())
         connection.execute("CREATE TABLE IF NOT EXISTS ledger (version INTEGER NOT NULL)")
         found = connection.execute("SELECT version FROM ledger").fetchone()
         before = found[0] if found else 0

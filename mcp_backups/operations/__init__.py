@@ -8,6 +8,7 @@ from .approval import (
     Present,
     RenderedPlan,
     check_approver,
+    check_is_another,
     decide,
     pending,
     pending_one,
@@ -16,7 +17,19 @@ from .approval import (
 from .authorize import authorize, outcome_of_other
 from .budget import budget_after, check_budget, in_words, undo_allowed_from
 from .consent import MOST_IN_LINE, Person, Question, Reply, backup_line, can_be_typed, fitting, in_full, question_text
-from .context import Action, Context, Entries, Facts, ReportProgress, Request, Result, Steps, doubts_in, recent
+from .context import (
+    AccountName,
+    Action,
+    Context,
+    Entries,
+    Facts,
+    ReportProgress,
+    Request,
+    Result,
+    Steps,
+    doubts_in,
+    recent,
+)
 from .execute import carry_out, execute, may_have_acted, record_plan
 from .freeze import Freeze, frozen, set_frozen
 from .observe import (
@@ -99,6 +112,7 @@ __all__ = [
     "PROVEN",
     "REPEAT_WINDOW",
     "UNSETTLED",
+    "AccountName",
     "Action",
     "ApprovedBy",
     "Approver",
@@ -140,6 +154,7 @@ __all__ = [
     "check_budget",
     "check_complete",
     "check_delete",
+    "check_is_another",
     "check_ledger",
     "check_open",
     "check_prune",

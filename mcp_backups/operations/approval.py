@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from mcp_backups.access import kept_tokens
+from mcp_backups.access import LOCAL, is_same_person, kept_tokens
+from mcp_backups.clock import Moment
 from mcp_backups.errors import (
     BusyError,
     ConfirmationExpiredError,
@@ -38,6 +39,12 @@ from mcp_backups.text import safe_text, seen, size, stamp
 
 MOST_WAITING = 20
 """How many operations of an account may wait for an approver."""
+
+_ANOTHER = "Let somebody else decide."
+
+_MOST_LOOKED_AT = 2000
+_REMEMBERED = timedelta(days=30)
+"""For how long, and among how many of the last operations, it is looked who logged in and asked to destroy."""
 
 _BEFORE_APPROVERS = frozenset({Status.WAITING, Status.APPROVED})
 
@@ -233,6 +240,8 @@ async def decide(context: Context, operation_id: str, decision: Decision, *, app
 
     def record(entries: Entries) -> Operation:
         current = _decidable(context, entries, operation_id, approve=approve)
+        if approve:
+            check_is_another(context.settings, entries, decision.by, context.moment(), current)
         if not hmac.compare_digest(_pending(context, entries, current).mac.encode(), decision.plan.encode()):
             raise TargetChangedError(f"{current.id} is not the plan that was shown.", "Look at it again, then decide.")
         if not approve:
@@ -253,12 +262,46 @@ def check_approver(settings: Settings, name: str) -> None:
     Raises:
         PolicyDeniedError: They are none of those whom the operator named, or may destroy over HTTP themselves.
     """
-    if any(each.name == name and each.role == "destroy" for each in kept_tokens(settings.state_dir)):
-        told = f"{json.dumps(name, ensure_ascii=False)} may ask for this over HTTP, and so may not approve it."
-        raise PolicyDeniedError(told, "Let somebody else decide.")
+    may_destroy = (LOCAL, *(each.name for each in kept_tokens(settings.state_dir) if each.role == "destroy"))
+    if any(is_same_person(name, each) for each in may_destroy):
+        raise _is_one_who_asks(name)
     if settings.approvers and name not in settings.approvers:
         told = f"{json.dumps(name, ensure_ascii=False)} is none of the approvers."
         raise PolicyDeniedError(told, "Let one of them decide.")
+
+
+def check_is_another(
+    settings: Settings, entries: Entries, name: str, now: Moment, operation: Operation | None = None
+) -> None:
+    """Whether an approver is another than who asks, unless the rule is that a person decides, who may be the same.
+
+    The rights of who logs in over HTTP stand nowhere but in their tokens: so what they asked for lately tells that they
+    have them.
+
+    Args:
+        settings: Who decides.
+        entries: What was asked for.
+        name: The approver.
+        now: Since when it is told.
+        operation: What they decide on.
+
+    Raises:
+        PolicyDeniedError: They asked for it, or may destroy.
+    """
+    if settings.approval == "human":
+        return
+    if operation and is_same_person(name, operation.principal):
+        told = f"{json.dumps(name, ensure_ascii=False)} asked for this, and so may not approve it."
+        raise PolicyDeniedError(told, _ANOTHER)
+    asked = (each for each in entries.find(limit=_MOST_LOOKED_AT) if each.created.within(_REMEMBERED, now))
+    who = {each.principal for each in asked if each.action != "create_backup" and "#" in each.principal}
+    if any(is_same_person(name, each) for each in who):
+        raise _is_one_who_asks(name)
+
+
+def _is_one_who_asks(name: str) -> PolicyDeniedError:
+    told = f"{json.dumps(name, ensure_ascii=False)} may ask for this over HTTP, and so may not approve it."
+    return PolicyDeniedError(told, _ANOTHER)
 
 
 def _no_such() -> ConfirmationInvalidError:

@@ -88,6 +88,8 @@ async def _named(context: Context, request: Request, operation_id: str) -> Opera
     operation = await context.find(operation_id)
     if operation is None or operation.principal != context.principal:
         raise ConfirmationInvalidError("There is no operation of that id.")
+    if context.account.name and not context.can_see(operation):  # whether it is there is not told to other accounts
+        raise ConfirmationInvalidError("There is no operation of that id.")
     if operation.action != request.action or operation.arguments != request.arguments:
         raise ConfirmationInvalidError(f"{operation.id} is a plan for another tool or other arguments.")
     if not context.can_see(operation):

@@ -19,6 +19,7 @@ from mcp_backups.operations.consent import Person, Question
 from mcp_backups.operations.lookout import Lookout
 from mcp_backups.operations.operation import (
     EFFECTIVE,
+    OPEN,
     ActionName,
     ApprovedBy,
     Approver,
@@ -169,13 +170,15 @@ class Steps(NamedTuple):
 
 @dataclass
 class AccountName:
-    """Which account the token is of, as far as VPS.org has named it.
+    """Which account the token is of, as far as the settings or VPS.org have named it.
 
     Attributes:
+        name: In the settings, where there are several; else empty.
         fingerprint: Of its name at its address; empty while that is not known.
         is_asked: Whether this process has asked.
     """
 
+    name: str = ""
     fingerprint: str = ""
     is_asked: bool = False
 
@@ -263,7 +266,7 @@ class Context:
     def identity(self) -> Identity:
         """On whose behalf this process works, as far as that is known by now."""
         credential = self.api.credential
-        return Identity(self.api.address, credential, self.account.fingerprint or credential)
+        return Identity(self.api.address, credential, self.account.name or self.account.fingerprint or credential)
 
     def origin(self) -> dict[str, Any]:
         """What every new operation is told of where it comes from: its time, its account, who asked, the rules."""
@@ -275,7 +278,7 @@ class Context:
 
         For writes alone, and nothing depends on the answer: without it a token is an account of its own.
         """
-        if not self.account.is_asked:
+        if not self.account.is_asked and not self.account.name:
             self.account.is_asked = True
             with anyio.move_on_after(self.answer_seconds * _IDENTIFYING_SHARE), suppress(BackupsError):
                 self.account.fingerprint = await self.api.account_fingerprint()
@@ -283,6 +286,14 @@ class Context:
     def can_see(self, operation: Operation) -> bool:
         """Whether what VPS.org shows here can be about an operation: what another account sees proves nothing."""
         return self.identity.owns(operation.identity)
+
+    def may_be_told(self, operation: Operation) -> bool:
+        """Whether the present caller may look at it: what was sent concerns everybody, a plan who can confirm it.
+
+        Of another of several accounts nobody is told anything, not even that it is there.
+        """
+        is_own = operation.principal == self.principal
+        return (is_own or operation.status not in OPEN) and (self.can_see(operation) or not self.account.name)
 
     def asked_for(self, operation: Operation) -> bool:
         """Whether it is the present caller's own: nobody confirms another's plan, or is told another's outcome."""

@@ -184,7 +184,8 @@ class RestoreDetails(_Frozen):
     """What is special about restoring a server.
 
     Attributes:
-        way_back: The recent backup that the plan showed as the way back; None where one is made first, or none is.
+        way_back: The backup that takes it back: as the plan showed it and, once it is sent, as it was then; None where
+            one is yet to be made, or none is.
         safety_operation: The operation that makes this restore's safety backup.
         undo_backup_id: The backup to restore to take it back, 0 if there is none.
         undo_lost: Whether that backup is gone, or of no use any more.

@@ -154,7 +154,7 @@ async def settle_left_open(context: Context) -> None:
         if not context.ledger.exists():
             return
         left = await context.ledger.read(lambda entries: entries.under_way(UNSETTLED))
-        for operation in reversed(left):
+        for operation in (each for each in reversed(left) if context.can_see(each) or not context.account.name):
             if operation.status is Status.UNKNOWN or not context.is_being_sent(operation):
                 _tell(await settle(context, operation))
     except (BackupsError, OSError) as error:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from mcp_backups.actions.deletes import outcome
 from mcp_backups.actions.restore import made, undo
-from mcp_backups.models import Answer, Backup, BackupRow, OperationAnswer, PruneRow, ServerName
+from mcp_backups.models import UNREADABLE, Answer, Backup, BackupRow, OperationAnswer, PruneRow, ServerName
 from mcp_backups.operations import (
     MADE_ELSEWHERE,
     OPEN,
@@ -65,7 +65,7 @@ def row(backup: Backup, now: datetime, shared: Mapping[str, str] = _NOTHING_SHAR
         size_mb=shown_size(backup.size_mb),
         created_at=stamp(backup.created_at),
         age=age(backup.created_at, now),
-        expires_at=stamp(backup.expires_at) if backup.expires_at else None,
+        expires_at=UNREADABLE if "expires_at" in backup.unreadable else backup.expires_at and stamp(backup.expires_at),
         description=None if shared.get("description") == description else description,
     )
 

@@ -23,9 +23,9 @@ from mcp_backups.models import (
     OperationAnswer,
     ServerName,
 )
-from mcp_backups.operations import OPEN, follow
+from mcp_backups.operations import follow
 from mcp_backups.settings import Settings
-from mcp_backups.text import got, stamp, time_told
+from mcp_backups.text import got, stamp, time_or_age
 from mcp_backups.tools.answers import cell, fitted, operation_answer, row
 from mcp_backups.tools.observation import AccountObservation, observe_for
 from mcp_backups.tools.tool import ToolCall
@@ -66,8 +66,6 @@ WaitSeconds = Annotated[int, Field(ge=0, le=45, description="Seconds to wait unt
 
 _CURSOR = re.compile(r"([0-9a-f]{1,16})-([0-9a-f]{1,16})-([0-9a-f]{8})")
 _BEGINNING, _END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-_AGE = re.compile(r"([0-9]{1,5})([hdw])")
-_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _SHARED_FIELDS = ("type", "status", "description")
 
 
@@ -161,9 +159,7 @@ def _bound(name: str, raw: str, now: datetime) -> datetime | None:
     """
     if not raw.strip():
         return None
-    if (told := _AGE.fullmatch(raw.strip())) and (length := int(told[1]) * _UNITS[told[2]]) < now - _BEGINNING:
-        return now - length
-    if moment := time_told(raw):
+    if moment := time_or_age(raw, now):
         return moment
     raise InvalidArgumentError(
         f"{name} must be a time as ISO 8601, such as 2026-11-22T14:00Z, or an age, such as 36h, 7d or 4w; "
@@ -184,9 +180,7 @@ async def get_operation(call: ToolCall, operation_id: OperationId, wait_seconds:
     step. Changes nothing.
     """
     recorded = await call.context.find(operation_id)
-    is_others = recorded is not None and recorded.principal != call.context.principal
-    # What was sent concerns everybody; a plan only who can confirm it.
-    if recorded is None or (is_others and recorded.status in OPEN):
+    if recorded is None or not call.context.may_be_told(recorded):
         raise ConfirmationInvalidError(
             "There is no operation of that id here, which does not tell whether something was done under it.",
             "Use the operation_id of an earlier answer, and look with list_backups before a write is repeated.",

@@ -20,7 +20,7 @@ from mcp_backups.access import caller
 from mcp_backups.api.servers import server_name
 from mcp_backups.errors import InvalidArgumentError
 from mcp_backups.models import MAX_ID
-from mcp_backups.operations import GOOD, OPEN, Context
+from mcp_backups.operations import GOOD, Context
 from mcp_backups.operations.operation import Operation
 from mcp_backups.settings import Approval, Settings
 from mcp_backups.text import age, stamp
@@ -144,10 +144,8 @@ def _policy(settings: Settings) -> JsonObject:
 
 
 async def _operations(context: Context) -> JsonObject:
-    def is_told(operation: Operation) -> bool:
-        return operation.status not in OPEN or operation.principal == context.principal
-
-    operations = await context.ledger.read(lambda entries: entries.find(limit=_MOST_OPERATIONS, wanted=is_told))
+    told = context.may_be_told
+    operations = await context.ledger.read(lambda entries: entries.find(limit=_MOST_OPERATIONS, wanted=told))
     return {
         "as_of": stamp(context.now),
         "operations": [_operation(operation, context) for operation in operations],

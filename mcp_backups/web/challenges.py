@@ -11,49 +11,50 @@ from mcp_backups.server import role_for
 from .oauth import SCOPES, Issuer
 from .refusals import refused
 
-_WELL_KNOWN = "/.well-known/oauth-protected-resource"
-METADATA = frozenset({_WELL_KNOWN, f"{_WELL_KNOWN}/mcp"})
-"""Where clients look for the authorization server."""
+METADATA = "/.well-known/oauth-protected-resource"
+"""Before the path of a server, where clients look for its authorization server."""
 
 
 class Challenges:
     """What clients are told.
 
     Args:
-        resource: The address that tokens are for.
+        url: What clients put before a path.
         issuer: Where clients can log in; None where nobody can.
     """
 
-    def __init__(self, resource: str, issuer: Issuer | None) -> None:
-        self._resource, self._issuer = resource, issuer
-        self._where = f'resource_metadata="{resource.removesuffix("/mcp")}{_WELL_KNOWN}/mcp"'
+    def __init__(self, url: str, issuer: Issuer | None) -> None:
+        self._url, self._issuer = url, issuer
 
-    def metadata(self) -> Response:
-        """Who issues tokens, and with which scopes."""
+    def metadata(self, path: str) -> Response:
+        """Who issues tokens for the server at a path, and with which scopes."""
         return JSONResponse(
             {
-                "resource": self._resource,
+                "resource": f"{self._url}{path}",
                 "authorization_servers": [self._issuer.name] if self._issuer else [],
                 "scopes_supported": list(SCOPES.values()),
                 "bearer_methods_supported": ["header"],
             }
         )
 
-    def unauthorized(self, *, has_token: bool) -> Response:
-        """There is no token that counts."""
+    def unauthorized(self, path: str, *, has_token: bool) -> Response:
+        """There is no token that counts at a path."""
         if self._issuer is None:
             # No metadata: there is nobody to log in with.
             why = "An access token is needed: `mcp-backups config CLIENT --http` tells how a client sends it."
             return refused(HTTPStatus.UNAUTHORIZED, why, **{"WWW-Authenticate": "Bearer"})
         error = 'error="invalid_token", ' if has_token else ""
-        challenge = f'Bearer {error}scope="{SCOPES["read"]}", {self._where}'
+        challenge = f'Bearer {error}scope="{SCOPES["read"]}", {self._where(path)}'
         return refused(HTTPStatus.UNAUTHORIZED, "An access token is needed.", **{"WWW-Authenticate": challenge})
 
-    def insufficient(self, principal: Principal, needed: Role) -> Response:
+    def insufficient(self, path: str, principal: Principal, needed: Role) -> Response:
         """The token has not the right; names those that it needs, beside what it has, lest that be lost."""
         scopes = " ".join(SCOPES[role] for role in ROLES if role in {"read", principal.role, needed})
-        challenge = f'Bearer error="insufficient_scope", scope="{scopes}", {self._where}'
+        challenge = f'Bearer error="insufficient_scope", scope="{scopes}", {self._where(path)}'
         return refused(HTTPStatus.FORBIDDEN, f"This needs {scopes}.", **{"WWW-Authenticate": challenge})
+
+    def _where(self, path: str) -> str:
+        return f'resource_metadata="{self._url}{METADATA}{path}"'
 
 
 def needed_for(message: bytes) -> Role:

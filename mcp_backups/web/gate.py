@@ -4,6 +4,7 @@ import hmac
 import logging
 import re
 import secrets
+from collections.abc import Collection
 from http import HTTPStatus
 
 import anyio
@@ -18,15 +19,15 @@ from mcp_backups.metrics import Prometheus
 from mcp_backups.text import safe_text
 
 from .challenges import METADATA, Challenges, needed_for
-from .limits import LIMITS, Calls, Limits, Sessions
+from .limits import LIMITS, Calls, Limits, Session, Sessions
 from .listening import Place
 from .messages import read_message, whole_body
 from .oauth import Issuer, IssuerAwayError
+from .paths import ONE, Paths, path_of
 from .refusals import refused
 
 log = logging.getLogger(__name__)
 
-PATH = "/mcp"
 HEALTHY, READY, METRICS = "/healthz", "/readyz", "/metrics"
 
 _SECRET_HEADER, _SESSION_HEADER, _REQUEST_HEADER = b"x-mcp-backups-secret", b"mcp-session-id", b"x-request-id"
@@ -44,6 +45,7 @@ class Gate:
         issuer: Whose tokens do too.
         limits: How much a client may ask at once.
         metrics: What is told at `/metrics`, which there is not without it.
+        paths: Which accounts there are, and who may use them.
 
     Attributes:
         calls: A token for each request that came whole and is not answered yet, unless it waits for a person.
@@ -58,11 +60,11 @@ class Gate:
         issuer: Issuer | None = None,
         limits: Limits = LIMITS,
         metrics: Prometheus | None = None,
+        paths: Paths = ONE,
     ) -> None:
         self._app, self._place, self._tokens, self._limits = app, place, tokens, limits
-        self._challenges = Challenges(f"{place.url}{PATH}", issuer)
-        self._issuer = issuer
-        self._metrics = metrics
+        self._challenges = Challenges(place.url, issuer)
+        self._issuer, self._metrics, self._paths = issuer, metrics, paths
         self._calls, self._sessions = Calls(limits.calls), Sessions(limits)
         self.calls: set[object] = set()
         self.is_stopping = False
@@ -85,6 +87,7 @@ class Gate:
     async def _answer_to(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = self._refusal(scope) or self._public(scope)
         if answer is None:
+            scope = {**scope, "path": scope["path"].removesuffix("/")}
             principal = await self._let_in(scope)
             if isinstance(principal, Principal):
                 await self._serve(_mended(scope, principal), receive, send, principal)
@@ -109,49 +112,57 @@ class Gate:
         if path in {HEALTHY, READY}:
             # Of this process alone: whether VPS.org or a database can be reached is no reason to end it.
             return PlainTextResponse("ok") if path == HEALTHY or not self.is_stopping else _busy("Stopping")
-        if self._issuer and path in METADATA:
-            return self._challenges.metadata()
-        if path not in {PATH, f"{PATH}/", *([METRICS] if self._metrics else [])}:
-            return refused(HTTPStatus.NOT_FOUND, "Not Found")
+        if self._issuer and path.startswith(METADATA):
+            meant = path.removeprefix(METADATA) or path_of("")
+            return self._challenges.metadata(meant) if self._paths.meant(meant) == meant else _not_found()
+        if not self._paths.meant(path) and not (self._metrics and path == METRICS):
+            return _not_found()
         if self._place.secret and not _is_same(_only(scope, _SECRET_HEADER), self._place.secret):
             log.warning("refused a request that did not come through the proxy")
             return refused(HTTPStatus.FORBIDDEN, "Not through the proxy")
         return None
 
     async def _let_in(self, scope: Scope) -> Principal | Response:
-        """Who sent a request, or why nobody is let in."""
+        """Who sent a request, or why nobody is let in; to another's account as if there were none."""
+        path, is_metrics = scope["path"], scope["path"] == METRICS
+        served = {path_of(account) for account in self._paths.accounts}
         try:
-            principal = await self._principal(scope)
+            principal = await self._principal(scope, served if is_metrics else {path})
         except IssuerAwayError:
             return _busy("The authorization server cannot be reached")
         if principal is None:
-            return self._challenges.unauthorized(has_token=bool(_values(scope, b"authorization")))
-        return principal if principal.may("read") else self._challenges.insufficient(principal, "read")
+            return self._challenges.unauthorized(path, has_token=bool(_values(scope, b"authorization")))
+        if not is_metrics and path not in map(path_of, self._paths.open_to(principal)):
+            return _not_found()
+        return principal if principal.may("read") else self._challenges.insufficient(path, principal, "read")
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, principal: Principal) -> None:
         if self._metrics and scope["path"] == METRICS:
-            text, media_type = self._metrics.exposition()
+            text, media_type = self._metrics.exposition(self._paths.open_to(principal))
             await Response(text, media_type=media_type)(scope, receive, send)
         elif scope["method"] == "POST":
             await self._take(scope, receive, send, principal)
         else:
             await self._pass(scope, receive, send, principal)
 
-    async def _principal(self, scope: Scope) -> Principal | None:
+    async def _principal(self, scope: Scope, paths: Collection[str]) -> Principal | None:
+        """Who sent a request, whose token is for one of these paths."""
         scheme, _, token = _only(scope, b"authorization").partition(" ")
         if scheme.lower() != "bearer":
             return None
         principal = self._tokens.principal_of(token.strip())
-        return await self._issuer.principal_of(token.strip()) if self._issuer and principal is None else principal
+        if principal or not self._issuer:
+            return principal
+        return await self._issuer.principal_of(token.strip(), [f"{self._place.url}{path}" for path in paths])
 
     async def _take(self, scope: Scope, receive: Receive, send: Send, principal: Principal) -> None:
         """Read a message, and pass it on."""
-        session, call = _only(scope, _SESSION_HEADER), object()
+        session, call = Session(_only(scope, _SESSION_HEADER), principal.name, scope["path"]), object()
         with self._calls.one_more(principal.name) as has_room, self._sessions.using(session):
             read = await self._read(receive) if has_room else _too_many()
             if not isinstance(read, Response) and not principal.may(needed := needed_for(read)):
                 # Who has a fixed role is told so by the tool: there is nothing that the client could do about it.
-                read = read if principal.is_fixed else self._challenges.insufficient(principal, needed)
+                read = read if principal.is_fixed else self._challenges.insufficient(scope["path"], principal, needed)
             if isinstance(read, Response):
                 await read(scope, receive, send)
                 return
@@ -181,26 +192,26 @@ class Gate:
         return refused(HTTPStatus.REQUEST_TIMEOUT, "The request did not come in time")
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, principal: Principal) -> None:
-        session, begun = _only(scope, _SESSION_HEADER), ""
+        session, begun = Session(_only(scope, _SESSION_HEADER), principal.name, scope["path"]), ""
 
         async def sent(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
-                if not session and (begun := dict(message["headers"]).get(_SESSION_HEADER, b"").decode()):
-                    self._sessions.begin(begun, principal.name)
+                if not session.id and (begun := dict(message["headers"]).get(_SESSION_HEADER, b"").decode()):
+                    self._sessions.begin(session._replace(id=begun))
                 elif scope["method"] == "DELETE" or message["status"] == HTTPStatus.NOT_FOUND:
                     self._sessions.end(session)
             await send(message)
 
         await self._app(scope, receive, sent)
         while begun and (surplus := self._sessions.too_many()):
-            await self._end_session(scope, *surplus)
+            await self._end_session(scope, surplus)
 
-    async def _end_session(self, scope: Scope, session: str, owner: str) -> None:
+    async def _end_session(self, scope: Scope, session: Session) -> None:
         """End a session as its client would."""
         self._sessions.end(session)
-        headers = [(b"host", b"localhost"), (_SESSION_HEADER, session.encode())]
-        scope = {**scope, "method": "DELETE", "headers": headers}
+        headers = [(b"host", b"localhost"), (_SESSION_HEADER, session.id.encode())]
+        scope = {**scope, "method": "DELETE", "path": session.path, "headers": headers}
 
         async def nothing() -> Message:
             return {"type": "http.request", "body": b"", "more_body": False}
@@ -208,7 +219,7 @@ class Gate:
         async def unheard(_: Message) -> None:
             pass
 
-        await self._app(_mended(scope, Principal(owner)), nothing, unheard)
+        await self._app(_mended(scope, Principal(session.owner)), nothing, unheard)
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:
@@ -226,6 +237,10 @@ def _is_same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode(), expected.encode())
 
 
+def _not_found() -> Response:
+    return refused(HTTPStatus.NOT_FOUND, "Not Found")
+
+
 def _busy(why: str) -> Response:
     return refused(HTTPStatus.SERVICE_UNAVAILABLE, why, **{"Retry-After": "1"})
 
@@ -237,8 +252,6 @@ def _too_many() -> Response:
 def _mended(scope: Scope, principal: Principal) -> Scope:
     """The request as the SDK can take it, with who sent it; by that the SDK keeps each session to who began it."""
     user = AuthenticatedUser(AccessToken(token="", client_id=principal.name, scopes=[]))
-    scope = {**scope, PRINCIPAL: principal, "user": user}
-    if scope["path"] == f"{PATH}/":
-        scope = {**scope, "path": PATH, "raw_path": PATH.encode()}
+    scope = {**scope, "raw_path": scope["path"].encode(), PRINCIPAL: principal, "user": user}
     # No stream is kept to be resumed, and the SDK fails where a client asks for that: it gets a new one.
     return {**scope, "headers": [each for each in scope["headers"] if each[0] != b"last-event-id"]}

@@ -71,17 +71,18 @@ class Calls:
                 del self._under_way[principal]
 
 
-class Session:
+class Session(NamedTuple):
     """A session of a protocol before 2026-07-28.
 
     Attributes:
+        id: As the client names it.
         owner: The principal that began it.
-        calls: How many are under way in it: one of these is never ended.
+        path: Of the server that it was begun with.
     """
 
-    def __init__(self, owner: str) -> None:
-        self.owner = owner
-        self.calls = 0
+    id: str
+    owner: str
+    path: str
 
 
 class Sessions:
@@ -89,36 +90,34 @@ class Sessions:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._open: OrderedDict[str, Session] = OrderedDict()
+        # With how many calls are under way in each: one of these is never ended.
+        self._open: OrderedDict[Session, int] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def begin(self, session_id: str, owner: str) -> None:
-        self._open[session_id] = Session(owner)
+    def begin(self, session: Session) -> None:
+        self._open[session] = 0
 
-    def end(self, session_id: str) -> None:
-        self._open.pop(session_id, None)
+    def end(self, session: Session) -> None:
+        self._open.pop(session, None)
 
     @contextmanager
-    def using(self, session_id: str) -> Iterator[None]:
+    def using(self, session: Session) -> Iterator[None]:
         """While inside, a call is under way in it; of one that there is not, nothing is kept."""
-        session = self._open.get(session_id, Session(""))
-        if session_id in self._open:
-            self._open.move_to_end(session_id)
-        session.calls += 1
+        if session in self._open:
+            self._open[session] += 1
+            self._open.move_to_end(session)
         try:
             yield
         finally:
-            session.calls -= 1
+            if session in self._open:
+                self._open[session] -= 1
 
-    def too_many(self) -> tuple[str, str] | None:
-        """A session that is to end, and whose it is; None while there are not too many."""
-        counts = Counter(session.owner for session in self._open.values())
+    def too_many(self) -> Session | None:
+        """A session that is to end; None while there are not too many."""
+        counts = Counter(session.owner for session in self._open)
         crowded = {owner for owner, count in counts.items() if count > self._limits.own_sessions}
         if len(self._open) > self._limits.sessions:
             crowded = {counts.most_common(1)[0][0]}
-        for session_id, session in self._open.items():
-            if session.owner in crowded and not session.calls:
-                return session_id, session.owner
-        return None
+        return next((each for each, calls in self._open.items() if each.owner in crowded and not calls), None)

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from mcp_backups.errors import ConfigError
 from mcp_backups.private import is_kept_private
-from mcp_backups.settings import Settings, is_loopback
+from mcp_backups.settings import Settings
+from mcp_backups.values import is_loopback
 
 _HTTP_PORT, _HTTPS_PORT = 80, 443
 _SOCKET_MASK = 0o117

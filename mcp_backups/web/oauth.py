@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx2
@@ -37,7 +37,7 @@ class Issuer:
 
     Args:
         issuer: As it names itself, exactly.
-        audience: For whom its tokens must be.
+        audience: For whom its tokens must be; empty for the address that each is used at.
         principal_claim: Which claim tells who somebody is.
         ticks: Seconds, by a clock that nobody sets.
     """
@@ -50,8 +50,12 @@ class Issuer:
         self._fetched: float | None = None
         self._not_before = -_AGAIN_AFTER
 
-    async def principal_of(self, token: str) -> Principal | None:
+    async def principal_of(self, token: str, addresses: Sequence[str] = ()) -> Principal | None:
         """Whom a token stands for, None for nobody.
+
+        Args:
+            token: As a client sent it.
+            addresses: At which of these it is used.
 
         Raises:
             IssuerAwayError: That cannot be told now.
@@ -68,7 +72,7 @@ class Issuer:
                 token,
                 key,
                 algorithms=[algorithm],
-                audience=self._audience,
+                audience=self._audience or addresses,
                 issuer=self.name,
                 leeway=_LEEWAY_SECONDS,
                 options={"require": ["exp", "iss", "aud", self._claim]},
@@ -79,7 +83,14 @@ class Issuer:
         subject = claims[self._claim]
         if not isinstance(subject, str) or not subject.isprintable() or not 0 < len(subject) <= _MOST_NAME:
             return None
-        return Principal(f"{self.name}#{subject}", role_of(claims), is_fixed=False)
+        return Principal(self._principal(subject), role_of(claims), is_fixed=False)
+
+    def names(self, principal: str) -> bool:
+        """Whether that could be the name of somebody who logs in here."""
+        return principal.startswith(self._principal("")) and principal != self._principal("")
+
+    def _principal(self, subject: str) -> str:
+        return f"{self.name}#{subject}"
 
     async def _key(self, key_id: object, algorithm: str) -> jwt.PyJWK | None:
         if self._fetched is None or self._ticks() - self._fetched > _KEYS_LAST:

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from socket import socket
 from types import FrameType
@@ -13,6 +14,8 @@ from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskStatus
 from mcp.server.lowlevel import Server
 from mcp.server.transport_security import TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from mcp_backups.access import AccessTokens, local_token_file
 from mcp_backups.errors import ConfigError
@@ -21,11 +24,12 @@ from mcp_backups.settings import Settings
 from mcp_backups.text import visible
 
 from .connections import Config, close_all, close_silent
-from .gate import PATH, Gate
+from .gate import Gate
 from .limits import LIMITS, Limits, within_open_files
 from .listening import Place, listening
 from .messages import MAX_BODY
 from .oauth import Issuer
+from .paths import Paths, path_of
 
 _GRACE_SECONDS = 25.0
 """How long a signal waits for the calls under way."""
@@ -40,7 +44,7 @@ Running = tuple[Place, Callable[[], None]]
 
 
 async def serve(
-    server: Server[Any],
+    servers: Mapping[str, Server[Any]],
     settings: Settings,
     host: str,
     port: int,
@@ -58,8 +62,8 @@ async def serve(
     those that wait for a person.
 
     Args:
-        server: What is served at `/mcp`.
-        settings: How clients from other machines reach it, and where access tokens are kept.
+        servers: What is served at `/mcp/NAME`, by the names of several accounts; under an empty one at `/mcp`.
+        settings: How clients from other machines reach it, where access tokens are kept, and who may use an account.
         host: A loopback address or `localhost`, which is both of IPv4 and IPv6; another one behind a proxy.
         port: 0 for a free one; the address is told on standard error.
         unix: The file of a Unix socket to listen on instead, behind a proxy.
@@ -73,29 +77,53 @@ async def serve(
     """
     with listening(settings, host, port, unix) as place:
         tokens, issuer = _let_in(place, settings)
-        app = server.streamable_http_app(
-            streamable_http_path=PATH,
+        addresses = ", ".join(f"{place.url}{path_of(account)}" for account in servers)
+        sys.stderr.write(f"mcp-backups serves {addresses}\n{_told(place, settings)}\n")
+        limits = within_open_files(limits)
+        paths = Paths({name: account.principals for name, account in settings.accounts.items()})
+        gate = Gate(_app(servers), place, tokens, issuer, limits, metrics, paths)
+        await _Server(gate, limits, task_status, place).serve(sockets=place.sockets)
+
+
+def _app(servers: Mapping[str, Server[Any]]) -> ASGIApp:
+    """Each server at its path; all begin and end together."""
+    apps = [
+        server.streamable_http_app(
+            streamable_http_path=path_of(account),
             max_request_body_size=MAX_BODY,
             # Checked by `Gate`, on every path.
             transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
         )
-        sys.stderr.write(f"mcp-backups serves {place.url}{PATH}\n{_told(place, settings)}\n")
-        limits = within_open_files(limits)
-        await _Server(Gate(app, place, tokens, issuer, limits, metrics), limits, task_status, place).serve(
-            sockets=place.sockets
-        )
+        for account, server in servers.items()
+    ]
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for app in apps:
+                await stack.enter_async_context(app.router.lifespan_context(app))
+            yield
+
+    return Starlette(routes=[route for app in apps for route in app.routes], lifespan=lifespan)
 
 
 def _let_in(place: Place, settings: Settings) -> tuple[AccessTokens, Issuer | None]:
     """Whose access tokens count: those that were added, on this machine its user's, and an issuer's if one is set."""
     tokens = AccessTokens(settings.state_dir, local=not place.is_public)
-    audience = settings.oauth_audience or f"{place.url}{PATH}"
-    issuer = Issuer(settings.oauth_issuer, audience, settings.principal_claim) if settings.oauth_issuer else None
+    issuer = None
+    if settings.oauth_issuer:
+        issuer = Issuer(settings.oauth_issuer, settings.oauth_audience, settings.principal_claim)
     if tokens.is_empty and not issuer:
         raise ConfigError(
             "Each client from another machine needs an access token of its own: `mcp-backups tokens add NAME"
             " --role read` makes one. Or set MCP_BACKUPS_OAUTH_ISSUER."
         )
+    for name, account in settings.accounts.items():
+        if not any(tokens.has(each) or (issuer and issuer.names(each)) for each in account.principals):
+            raise ConfigError(
+                f"accounts.{name}.principals names nobody who could be let in: no access token that `mcp-backups tokens"
+                " list` shows, and nobody who logs in at MCP_BACKUPS_OAUTH_ISSUER (ISSUER#SUBJECT)."
+            )
     return tokens, issuer
 
 

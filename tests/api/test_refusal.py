@@ -28,6 +28,10 @@ SAYING_NO: list[Any] = [
     *({"status": word} for word in ("error", "failed", "FAILED", " Fail ", "failure", "Error", "rejected", False)),
     *({"status": code} for code in (400, 403, 500, 503, "404", 422.0)),
     {"statusCode": 403, "message": "Forbidden"},
+    {"code": 500, "message": "Down"},
+    *({name: "error"} for name in ("result", "State", "outcome")),
+    *({name: flag} for name in ("is_error", "isError", "has_errors", "failed") for flag in (True, "true")),
+    {"success": 0.0},
     *({name: error} for name in ("error", "errors") for error in ERRORS),
     {"id": 501, "status": "completed", "errors": ["x"]},
     {"success": True, "error": "x"},
@@ -43,6 +47,7 @@ def test_an_object_says_no_in_many_ways(body: object) -> None:
 YES: list[Any] = [
     {},
     {"success": True, "ok": 1, "status": "ok"},
+    {"deleted": 1, "failed": 0, "is_error": False, "code": 0, "result": "ok", "state": "restoring"},
     *({name: none} for name in ("error", "errors") for none in NO_ERRORS),
     *({"status": word} for word in OTHER_STATUSES),
     *({"success": odd} for odd in ODD),

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_backups.api import bodies
-from mcp_backups.api.bodies import TWICE, Lost, RowReader, backups, servers
+from mcp_backups.api.bodies import Lost, RowReader, backups, servers
 from mcp_backups.api.classify import BodyCutError, BodyError, BodyUnreadableError
+from mcp_backups.api.json_values import TWICE
 from mcp_backups.models import MAX_ID, NO_SERVER, UNREADABLE, Account, Backup, Row, Server
 
 from .stage import backup
@@ -61,13 +62,14 @@ VITAL: dict[str, list[Any]] = {
     "created_at": [
         *(None, "", "soon", 1737000000, True, "2025-01-16", "2025-01-16T03:00:00", "2025-13-16T03:00:00Z"),
         *("0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00"),
+        *("0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "1999-12-31T23:59:59Z", "0000-00-00 00:00:00+00:00"),
     ],
 }
 SPARED: dict[str, list[Any]] = {
     "type": [None, "", " ", "\u200b", 5, True, ["manual"], "man\u200bual", " automatic", TWICE],
     "status": [None, "", "\x00", 5, "comp\u200bleted", "completed ", "in_progress\u202e", "fail\u200bed", {}, TWICE],
     "size_mb": [True, -1, -0.1, "4523", float("nan"), float("inf"), float("-inf"), 10**400, 2.0**41, [], TWICE],
-    "expires_at": ["", "soon", "2025-02-16T03:00:00", 0, False, {}, TWICE],
+    "expires_at": ["", "soon", "2025-02-16T03:00:00", "0001-01-01T00:00:00Z", "1970-01-01", 0, False, {}, TWICE],
     "description": [5, True, ["a"], {}, {"text": "[keep]"}, TWICE],
     "server_name": [5, True, ["web"], {}, TWICE],
 }
@@ -360,6 +362,11 @@ def test_where_the_next_page_is_may_be_said_in_many_ways(
         ({"pagination": {"next_offset": 100}}, 200, {}),
         ({"meta": {"page_info": {"hasNextPage": True}}}, 200, {}),
         ({"continuation_token": "x"}, 200, {}),
+        ({"response_metadata": {"next_cursor": "abc"}}, 200, {}),
+        ({"LastEvaluatedKey": {"id": 4}}, 200, {}),
+        ({"timed_out": True}, 200, {}),
+        *(({name: False}, 200, {}) for name in ("last", "isLast", "is_last_page", "done", "complete", "lastPage")),
+        ({"page": {"last": "false"}}, 200, {}),
         ({}, 206, {}),
         ({}, 200, {"x-next-page": "2"}),
         ({}, 200, {"X-Has-More": "true"}),
@@ -381,6 +388,8 @@ def test_a_sign_of_more_that_cannot_be_followed_is_told(
         ({"has_more": False, "next_cursor": None, "nextPage": "", "next_page_token": ""}, {}),
         ({"links": {"next": None, "self": "?page=1"}, "pagination": {"has_next": "false", "next": 0}}, {}),
         ({"next_backup_at": "2025-01-17T03:00:00Z", "nextRun": 5, "total_size_mb": 9000, "limits": 3}, {}),
+        ({"last": True, "done": True, "complete": None, "timed_out": False, "quota": {"total": 40}}, {}),
+        ({"completed": 30, "failed": 3, "status": "ok", "error": None, "errors": [], "success": True}, {}),
         ({"page": 1, "pages": 1, "total": 1, "page_size": 100}, {}),
         ({}, {"link": '<?page=1>; rel="first", <https://x/next>; rel="help"', "x-ratelimit-remaining": "99"}),
         ({}, {"x-total-count": "1", "content-range": "items 0-0/1", "x-next-page": ""}),
@@ -401,7 +410,11 @@ def test_what_is_no_sign_of_more_is_taken_for_none(rest: dict[str, Any], headers
         ({"page": 1, "num_pages": 3}, {}, 0, 3),
         ({"pages": 3}, {}, 0, 3),
         ({"page": {"size": 1, "totalElements": 250, "totalPages": 3}}, {}, 250, 3),
+        ({"total": 250.0, "pages": 3.0}, {}, 250, 3),
+        ({"total": {"value": 250, "relation": "eq"}}, {}, 250, 0),
+        ({"response_metadata": {"records_total": 250}}, {}, 250, 0),
         ({"total": True, "pages": -1, "total_count": 10**12}, {}, 0, 0),
+        ({}, {"content-range": "backups 0-99/250"}, 250, 0),
         ({}, {"x-total-count": "250", "X-Total-Pages": "3"}, 250, 3),
         ({}, {"content-range": "items 0-99/250"}, 250, 0),
     ],
@@ -413,15 +426,37 @@ def test_how_many_there_are_may_be_said_in_many_ways(
     assert (page.total, page.pages) == (total, pages)
 
 
+@pytest.mark.parametrize("total", [True, -1, 10**12, "1,040", "many", 40.5, [40], {"value": "x"}, {}])
+def test_a_total_in_a_form_of_no_use_is_told_and_is_no_word_that_these_are_all(total: Any) -> None:
+    page = page_of(json.dumps({"results": [ROW], "total": total}).encode())
+    assert page.missing == ("how many rows there are could not be read (total)",)
+
+
+@pytest.mark.parametrize(
+    "no",
+    [
+        *({"error": "backend unavailable"}, {"errors": ["shard 3"]}, {"Error": {"code": 5}}, {"success": False}),
+        *({"status": "error"}, {"status": 503}, {"code": 500}, {"is_error": True}, {"hasErrors": "true"}, {"ok": 0}),
+    ],
+    ids=json.dumps,
+)
+@pytest.mark.parametrize("found", [[], [ROW]])
+def test_a_list_that_says_no_lacks_something_whatever_its_count_says(no: dict[str, Any], found: list[object]) -> None:
+    """Taken for all there is, an empty one said that a backup is deleted."""
+    page = page_of(json.dumps({"count": len(found), "results": found} | no).encode())
+    (name,) = no
+    assert page.missing == (f"VPS.org says that something failed ({name.lower().replace('_', '')})",)
+
+
 @pytest.mark.parametrize(
     ("count", "rest", "is_full"),
     [
-        *((count, None, True) for count in (20, 25, 50, 100, 200, 1000)),
+        *((count, None, True) for count in (5, 10, 15, 20, 25, 30, 40, 50, 100, 200, 1000)),
         *((count, None, False) for count in (0, 1, 19, 21, 99, 101)),
         (100, {"count": 100}, False),
         (100, {"next": None}, False),
         (100, {"has_more": False}, False),
-        (100, {"count": None}, True),
+        *((100, {name: None}, True) for name in ("count", "total", "pages")),
         (30, {"per_page": 30, "page": 1}, True),
         (29, {"per_page": 30, "page": 1}, False),
     ],

@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from mcp_backups import notify
+from mcp_backups.accounts import NamedAccount
 from mcp_backups.errors import ConfigError
 from mcp_backups.notify import GAP_SECONDS, LOOK_SECONDS, check_addresses, keep_told, through_apprise
 from mcp_backups.sandbox import Fault
@@ -103,6 +104,19 @@ async def test_what_waits_and_what_was_decided_is_told(scene: Scene) -> None:
         assert message.startswith(f'{scene.operation} was declined by "alice" (terminal).')
         scene.clock.advance(seconds=GAP_SECONDS)
         assert await desk.look() == []
+
+
+async def test_where_there_are_several_accounts_it_is_told_which(scene: Scene) -> None:
+    shop = NamedAccount(
+        vps_api_token_file=scene.settings.state_dir / "shop",
+        principals=frozenset({"local"}),
+        token=SecretStr(scene.emulator.token),
+    )
+    await scene.start(accounts={"shop": shop})
+    async with telling(scene, Desk(scene.clock)) as desk:
+        await scene.asks()
+        (message,) = await desk.look()
+    assert message.startswith(f"{scene.operation} (account shop) waits for an approver until ")
 
 
 async def test_what_became_unknown_is_told(scene: Scene) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from mcp_backups.commands.config.forms import entry
 from mcp_backups.commands.config.launch import INSTALLED, Launch
 from mcp_backups.commands.config.merge import entry_in, merged
 from mcp_backups.commands.config.ownership import is_ours
+from mcp_backups.commands.config.yaml_text import drop_from_yaml
 
 TOKEN = "vps_tests_own_token"
 
@@ -27,14 +29,12 @@ pytestmark = pytest.mark.usefixtures("settings_file")
 BOM = "\ufeff"
 
 BY_KEY = {client.key: client for client in CLIENTS}
-WITH_FILE = [client for client in CLIENTS if client.path]
-IN_JSON = [client for client in WITH_FILE if not client.toml]
-CODEX, CURSOR = BY_KEY["codex"], BY_KEY["cursor"]
+IN_JSON = [client for client in CLIENTS if client.form == "JSON"]
+CODEX, CURSOR, GOOSE = BY_KEY["codex"], BY_KEY["cursor"], BY_KEY["goose"]
 
 
 def file_of(client: Client, machine: Machine, content: bytes | str = b"", mode: int = 0o600) -> Path:
     """A client's file with what it holds."""
-    assert client.path is not None
     path = client.path(machine)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -80,10 +80,33 @@ TOML_FILES = {
     "odd layout": "'größe'   =  [ 1,2 ,\n3 ]\n\n\n[a]\n\t[a.b]\n  c = { d = \"\\u00e9😀\" }\n\n",
     "arrays of tables": "[[a]]\nb = 1\n[mcp_servers.other.env]\nX = 'y'\n[[a]]\nb = 2\n",
 }
+YAML_FILES = {
+    "empty": "",
+    "byte order mark alone": BOM,
+    "only comments": "# none yet",
+    "nothing in the section": "GOOSE_MODEL: gpt\nextensions:\n# end\n",
+    "an empty section": "extensions: {}\n",
+    "an empty section, and no line end": "a: 1\nextensions:",
+    "comments all over": (
+        "# first\nGOOSE_MODEL: gpt # why not\n\nextensions: # theirs\n  other:\n    cmd: npx # the last one\n"
+        "    args:\n    - //no\n    - '#no' # yes\n  # - old\n# end\nz: [1, {a: b}]\n"
+    ),
+    "byte order mark and CRLF": f"{BOM}a: 1\r\nextensions:\r\n    other:\r\n        cmd: npx\r\nb: 2\r\n",
+    "no line end": "extensions:\n  other: {cmd: npx}",
+    "in one line": "{a: 1, extensions: {other: {cmd: npx}}, b: 2}",
+    "in one line, empty": "{}",
+    "a comma at the end": "extensions: {\n  other: {cmd: npx}, # theirs\n}\n",
+    "what no float holds": "a: 1e400\nb: 123456789012345678901234567890\nc: .nan\nd: 0o17\ne: 2026-99-99\nf: !x y\n",
+    "long texts": "extensions:\n  other:\n    description: |+\n      a\n\n      b\n\n    e: >-\n      c\n\n\nz: 1\n",
+    "a long text at the end": "a: 1\nextensions:\n  other:\n    description: |\n      a: b\n      # no comment\n",
+    "references": "a: &a {cmd: npx}\nextensions:\n  other: *a\n  more:\n    <<: *a\n    args: []\n",
+    "odd layout": "---\n? a\n: 1\n'größe'  :   [ 1,2 ,\n 3 ]\nextensions :\n     other :   {  }\n\n\n...\n",
+    "odd text": '"\\u0061é😀": "\\x41 \\/"\nn: no\nm: mcp-backups\n',
+}
 FILES = [
     pytest.param(client, text.replace("SECTION", client.section), id=f"{client.key}-{name}")
-    for client in WITH_FILE
-    for name, text in (TOML_FILES if client.toml else JSON_FILES).items()
+    for client in CLIENTS
+    for name, text in {"JSON": JSON_FILES, "TOML": TOML_FILES, "YAML": YAML_FILES}[client.form].items()
 ]
 
 
@@ -145,13 +168,39 @@ approval_mode = "approve"
 [other]
 x = nan
 """
+RENEWED_YAML = """# mine
+%(section)s:
+  a: 1e400
+  backups: # ours
+    name: backups
+    description: mine
+    type: stdio
+    cmd: %(command)s # moved
+    args: %(args)s
+    enabled: false
+    timeout: 60
+    envs:
+      MCP_BACKUPS_READ_ONLY: "true" # rule
+%(token)s      FOREIGN: x # theirs
+%(token_file)s    env_keys: %(vars)s # passed
+
+    available_tools: [list_backups]
+  z: {}
+"""
 
 
 def renewed(client: Client, launch: Launch, *, old: bool) -> str:
     """A file with an entry of ours as an earlier call wrote it, or as it is to be now; for people's hands between."""
     command, args = ('"uvx"', '["mcp-backups"]') if old else (json.dumps(launch.command), json.dumps(launch.arguments))
     put = launch.variables.get("VPS_API_TOKEN_FILE")
-    if client.toml:
+    if client.form == "YAML":
+        told = {"section": client.section, "command": command, "args": args, "vars": '["HOME", "VPS_API_TOKEN"]'}
+        if old:
+            return RENEWED_YAML % (told | {"token": '      VPS_API_TOKEN: "old"\n', "token_file": ""})
+        return RENEWED_YAML % (
+            told | {"token": "", "token_file": f'      VPS_API_TOKEN_FILE: "{put}"\n', "vars": '["HOME"]'}
+        )
+    if client.form == "TOML":
         token = 'VPS_API_TOKEN = "old"\n' if old else f'VPS_API_TOKEN_FILE = "{put}"\n'
         passed = '["HOME", "VPS_API_TOKEN"]' if old else '["HOME"]'
         return RENEWED_TOML % {"command": command, "args": args, "token": token, "vars": passed}
@@ -163,7 +212,7 @@ def renewed(client: Client, launch: Launch, *, old: bool) -> str:
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize(
     "client",
-    [each for each in WITH_FILE if each.key not in {"opencode", "vscode", "copilot"}],
+    [each for each in CLIENTS if each.key not in {"opencode", "vscode", "copilot"}],
     ids=lambda each: each.key,
 )
 def test_of_our_own_entry_only_what_we_write_is_renewed_and_it_stays_switched_off(client: Client, end: str) -> None:
@@ -286,6 +335,18 @@ def test_so_it_is_in_toml(theirs: str, machine: Machine, capsys: pytest.CaptureF
         ("cursor", '{"mcpServers": null}', "'mcpServers' is no object"),
         ("cursor", '{"mcpServers": {}, "mcpServers": {}}', "'mcpServers' stands there twice"),
         ("vscode", '{"inputs": {}}', "'inputs' is no list"),
+        ("goose", "a: b: c\n", "not valid YAML in line 1"),
+        ("goose", "a: 1\n\tb: 2\n", "not valid YAML in line 2"),
+        ("goose", "a: 1\n---\nb: 2\n", "not valid YAML in line 2"),
+        ("goose", "- a\n", "no YAML mapping"),
+        ("goose", "a\n", "no YAML mapping"),
+        ("goose", "\0", "not valid YAML"),
+        ("goose", "[" * 100_000, "not valid YAML"),
+        ("goose", "extensions: 1\n", "'extensions' is no object"),
+        ("goose", "extensions: [a]\n", "'extensions' is no object"),
+        ("goose", "extensions: {}\nextensions: {}\n", "'extensions' stands there twice"),
+        ("goose", "a: &a {}\nextensions: *a\n", "something else in it would change"),
+        ("goose", "[1]: 2\n", "not valid YAML"),
         ("codex", "a = = 1", "not valid TOML in line 1"),
         ("codex", "a = 1\na = 2", "not valid TOML"),
         ("codex", f"a = {'9' * 5000}", "not valid TOML"),
@@ -337,6 +398,51 @@ def test_whatever_a_json_file_holds_is_there_afterwards(
     assert {name: value for name, value in json.loads(after).items() if name not in mine} == {
         name: value for name, value in content.items() if name not in mine
     }
+
+
+@given(
+    st.dictionaries(st.text(), JSON, max_size=4),
+    st.none() | st.dictionaries(st.text(), JSON, max_size=3),
+    st.sampled_from([True, False, None]),
+    st.sampled_from(["\n", "\r\n"]),
+    st.integers(1, 6),
+)
+def test_so_it_is_in_yaml(
+    content: dict[str, Any], others: dict[str, Any] | None, flow: bool | None, end: str, indent: int
+) -> None:
+    content = content if others is None else content | {GOOSE.section: others}
+    dumped = yaml.safe_dump(content, default_flow_style=flow, indent=indent, allow_unicode=True, sort_keys=False)
+    before = dumped.replace("\n", end)
+    try:
+        after = merged(before, GOOSE, INSTALLED)
+    except LeftAloneError:
+        assert not isinstance(content.get(GOOSE.section, {}), dict)
+        return
+    assert is_within(before, after)
+    was, now = (yaml.load(text, yaml.BaseLoader) for text in (before, after))
+    assert is_ours(now[GOOSE.section].pop("backups"))
+    assert was | {GOOSE.section: now[GOOSE.section]} == now
+    assert now[GOOSE.section] == (was.get(GOOSE.section) or {})
+
+
+@pytest.mark.parametrize(
+    ("text", "gone", "left"),
+    [
+        ("a:\n  b: 1 # b\n  # c\n  c: 2\n", "b", "a:\n  # c\n  c: 2\n"),
+        ("a:\n  b: 1\n  c:\n  - 2\n  - 3\nd: 4", "c", "a:\n  b: 1\nd: 4"),
+        ("a:\n  b: |\n    x\n\n  c: 2", "c", "a:\n  b: |\n    x\n\n"),
+        ("a:\n  b: 1\nd: 4\n", "b", "a: {}\nd: 4\n"),
+        ("a: {b: 1, c: 2, d: 3}\n", "b", "a: {c: 2, d: 3}\n"),
+        ("a: {b: 1, c: [2], d: 3}\n", "c", "a: {b: 1, d: 3}\n"),
+        ("a: {b: 1, c: 2, d: 3,}\n", "d", "a: {b: 1, c: 2,}\n"),
+        ("a: {b: 1}\n", "b", "a: {}\n"),
+        ("a: {b: 1}\n", "c", "a: {b: 1}\n"),
+        ("z: 1\n", "c", "z: 1\n"),
+        ("", "c", ""),
+    ],
+)
+def test_what_is_dropped_from_yaml_goes_alone(text: str, gone: str, left: str) -> None:
+    assert drop_from_yaml(text, ["a", gone]) == left
 
 
 MEMBERS = st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=4, unique=True)
@@ -441,7 +547,7 @@ def test_a_token_that_could_not_be_written_down_is_not_printed_either(
     assert TOKEN not in "".join(capsys.readouterr())
 
 
-@pytest.mark.parametrize("client", WITH_FILE, ids=lambda client: client.key)
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.key)
 def test_no_answer_shows_a_token_that_is_there_or_put_there(
     client: Client, machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

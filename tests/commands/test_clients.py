@@ -6,13 +6,15 @@ import os
 import shlex
 import stat
 import subprocess
+import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from pydantic import SecretStr
 
 from mcp_backups.cli import main
@@ -31,17 +33,12 @@ TOKEN = "vps_tests_own_token"
 pytestmark = pytest.mark.usefixtures("settings_file")
 
 BY_KEY = {client.key: client for client in CLIENTS}
-WITH_FILE = [client for client in CLIENTS if client.path]
-
-
-def path_of(client: Client, machine: Machine) -> Path:
-    assert client.path is not None
-    return client.path(machine)
 
 
 def read(client: Client, text: str) -> dict[str, Any]:
     """A client's file as the client reads it."""
-    content = tomllib.loads(text) if client.toml else json.loads(text)
+    readers: dict[str, Callable[[str], Any]] = {"JSON": json.loads, "TOML": tomllib.loads, "YAML": yaml.safe_load}
+    content = readers[client.form](text)
     assert isinstance(content, dict)
     return content
 
@@ -51,6 +48,8 @@ def started(client: Client, content: dict[str, Any]) -> tuple[list[str], dict[st
     own = content[client.section]["backups"]
     if client.key == "opencode":
         return own["command"], own["environment"]
+    if client.key == "goose":
+        return [own["cmd"], *own["args"]], own["envs"] | {name: f"<{name}>" for name in own["env_keys"]}
     env = own.get("env", {}) | {name: f"<{name}>" for name in own.get("env_vars", [])}
     return [own["command"], *own["args"]], env
 
@@ -69,6 +68,7 @@ def started(client: Client, content: dict[str, Any]) -> tuple[list[str], dict[st
         ("windsurf", "${env:VPS_API_TOKEN}"),
         ("zed", None),
         ("junie", None),
+        ("goose", "<VPS_API_TOKEN>"),
     ],
 )
 def test_the_token_is_referred_to_in_the_clients_own_way_or_left_out(
@@ -77,7 +77,7 @@ def test_the_token_is_referred_to_in_the_clients_own_way_or_left_out(
     monkeypatch.setenv("VPS_API_TOKEN", TOKEN)
     client = BY_KEY[key]
     assert configure(key, write=True, token_in_file=False, machine=machine) == 0
-    text = path_of(client, machine).read_text(encoding="utf-8")
+    text = client.path(machine).read_text(encoding="utf-8")
     assert TOKEN not in text
     assert started(client, read(client, text))[1].get("VPS_API_TOKEN") == variable
 
@@ -88,7 +88,7 @@ def test_every_client_with_a_file_is_in_that_table() -> None:
         for mark in test_the_token_is_referred_to_in_the_clients_own_way_or_left_out.pytestmark  # type: ignore[attr-defined]
         if mark.name == "parametrize"
     )
-    assert [key for key, _ in table.args[1]] == [client.key for client in WITH_FILE]
+    assert [key for key, _ in table.args[1]] == [client.key for client in CLIENTS]
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.key)
@@ -102,13 +102,13 @@ def test_what_is_printed_never_shows_the_token(
     assert not list(machine.home.parent.glob("home/**/*"))
 
 
-@pytest.mark.parametrize("client", WITH_FILE, ids=lambda client: client.key)
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.key)
 def test_the_token_is_written_down_where_that_is_asked_for(
     client: Client, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VPS_API_TOKEN", TOKEN)
     assert configure(client.key, write=True, token_in_file=True, machine=machine) == 0
-    path = path_of(client, machine)
+    path = client.path(machine)
     assert started(client, read(client, path.read_text(encoding="utf-8")))[1] == {
         "MCP_BACKUPS_CONFIG": os.environ["MCP_BACKUPS_CONFIG"],
         "VPS_API_TOKEN": TOKEN,
@@ -123,8 +123,6 @@ def test_the_token_is_written_down_where_that_is_asked_for(
         (["goose", "--token-in-file"], "the token is never printed"),
         (["cursor", "--write", "--token-in-file"], "needs a token"),
         (["cursor", "--write", "--token-in-file", "--sandbox"], "does not go with --sandbox"),
-        (["goose", "--write"], "is YAML"),
-        (["goose", "--write", "--token-in-file"], "is YAML"),
         (["notepad"], "There is no client of that name"),
         *(
             (["cursor", "--name", name], "--name takes")
@@ -143,7 +141,7 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert (out, len(err.splitlines())) == ("", 1)
 
 
-@pytest.mark.parametrize("client", WITH_FILE, ids=lambda client: client.key)
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.key)
 def test_the_rules_of_this_environment_come_along(
     client: Client, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,7 +152,7 @@ def test_the_rules_of_this_environment_come_along(
     monkeypatch.setenv("mcp_backups_read_only", "true")
     monkeypatch.setenv("VPS_API_TOKEN_FILE", "~/token")
     configure(client.key, write=True, token_in_file=False, machine=machine)
-    content = read(client, path_of(client, machine).read_text(encoding="utf-8"))
+    content = read(client, client.path(machine).read_text(encoding="utf-8"))
     assert started(client, content)[1] == {
         "MCP_BACKUPS_CONFIG": os.environ["MCP_BACKUPS_CONFIG"],
         "MCP_BACKUPS_READ_ONLY": "true",
@@ -165,15 +163,15 @@ def test_the_rules_of_this_environment_come_along(
 def test_a_token_in_the_settings_file_needs_no_word_in_the_clients(settings_file: Path, machine: Machine) -> None:
     settings_file.write_text(f'vps_api_token = "{TOKEN}"\n')
     configure("cursor", write=True, token_in_file=False, machine=machine)
-    text = path_of(BY_KEY["cursor"], machine).read_text(encoding="utf-8")
+    text = BY_KEY["cursor"].path(machine).read_text(encoding="utf-8")
     assert "VPS_API_TOKEN" not in text
 
 
-@pytest.mark.parametrize("client", WITH_FILE, ids=lambda client: client.key)
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.key)
 def test_a_second_time_changes_nothing(client: Client, machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         assert configure(client.key, write=True, token_in_file=False, machine=machine) == 0
-    path = path_of(client, machine)
+    path = client.path(machine)
     assert "has it already" in capsys.readouterr().out
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
@@ -182,8 +180,8 @@ def test_a_second_time_changes_nothing(client: Client, machine: Machine, capsys:
 def test_files_are_those_of_this_user_and_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert path_of(BY_KEY["cursor"], this_machine()) == tmp_path / ".cursor" / "mcp.json"
-    assert path_of(BY_KEY["vscode"], this_machine()) == tmp_path / ".vscode" / "mcp.json"
+    assert BY_KEY["cursor"].path(this_machine()) == tmp_path / ".cursor" / "mcp.json"
+    assert BY_KEY["vscode"].path(this_machine()) == tmp_path / ".vscode" / "mcp.json"
 
 
 @pytest.mark.parametrize(
@@ -271,13 +269,13 @@ def test_an_installation_is_started_by_its_script_and_without_one_by_its_module(
 def test_what_is_written_starts_this_server(machine: Machine) -> None:
     client = BY_KEY["cursor"]
     configure("cursor", write=True, token_in_file=False, sandbox=True, machine=machine)
-    command, _ = started(client, read(client, path_of(client, machine).read_text(encoding="utf-8")))
+    command, _ = started(client, read(client, client.path(machine).read_text(encoding="utf-8")))
     assert (command[-1], Path(command[0]).is_absolute()) == ("--sandbox", True)
     done = subprocess.run([*command[:-1], "--version"], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.startswith("mcp-backups ")
 
 
-@pytest.mark.parametrize("client", WITH_FILE, ids=lambda client: client.key)
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.key)
 def test_on_the_sandbox_every_rule_stays_and_the_account_goes(
     client: Client, machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -285,16 +283,16 @@ def test_on_the_sandbox_every_rule_stays_and_the_account_goes(
     for name, value in (rules | {"VPS_API_TOKEN": TOKEN, "VPS_API_URL": "https://other.example/api"}).items():
         monkeypatch.setenv(name, value)
     configure(client.key, write=True, token_in_file=False, sandbox=True, machine=machine)
-    _, env = started(client, read(client, path_of(client, machine).read_text(encoding="utf-8")))
+    _, env = started(client, read(client, client.path(machine).read_text(encoding="utf-8")))
     assert env == rules | {"MCP_BACKUPS_CONFIG": os.environ["MCP_BACKUPS_CONFIG"]}
     assert "process for each call no plan can ever be confirmed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("client", WITH_FILE, ids=lambda client: client.key)
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.key)
 def test_a_second_account_has_an_entry_and_a_question_of_its_own(client: Client, machine: Machine) -> None:
     for name in ("backups", "backups-2", "customer_b"):
         assert configure(client.key, write=True, token_in_file=False, name=name, machine=machine) == 0
-    content = read(client, path_of(client, machine).read_text(encoding="utf-8"))
+    content = read(client, client.path(machine).read_text(encoding="utf-8"))
     assert list(content[client.section]) == ["backups", "backups-2", "customer_b"]
     if client.key == "vscode":
         asked = ["vps-api-token", "vps-api-token-backups-2", "vps-api-token-customer_b"]
@@ -330,6 +328,17 @@ def test_a_path_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "MCP_BACKUPS_STATE_DIR": str(tmp_path / "state"),
         "VPS_API_TOKEN_FILE": str(tmp_path / "token"),
     }
+
+
+def test_to_write_yaml_an_extra_is_needed_and_asked_for_in_one_line(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert main(["config", "goose", "--write"]) == 2
+    said = capsys.readouterr().err
+    assert "pip install 'mcp-backups[yaml]'" in said
+    assert len(said.splitlines()) == 1
+    assert not BY_KEY["goose"].path(machine).exists()
 
 
 def test_goose_gets_every_rule_and_a_word_why_there_is_no_link(
@@ -377,7 +386,7 @@ def test_on_windows_claude_desktop_is_found_in_both_its_places(tmp_path: Path, t
         (tmp_path / name).touch()
     environ = {"APPDATA": str(tmp_path / "Roaming"), "LOCALAPPDATA": str(tmp_path / "Local")}
     machine = this_machine(environ, windows=True)
-    assert path_of(BY_KEY["claude-desktop"], machine) == tmp_path / taken / "claude_desktop_config.json"
+    assert BY_KEY["claude-desktop"].path(machine) == tmp_path / taken / "claude_desktop_config.json"
 
 
 @pytest.mark.parametrize(
@@ -387,19 +396,20 @@ def test_on_windows_claude_desktop_is_found_in_both_its_places(tmp_path: Path, t
         ("copilot", "COPILOT_HOME", "mcp-config.json"),
         ("opencode", "XDG_CONFIG_HOME", "opencode/opencode.json"),
         ("zed", "XDG_CONFIG_HOME", "zed/settings.json"),
+        ("goose", "XDG_CONFIG_HOME", "goose/config.yaml"),
     ],
 )
 def test_a_client_that_is_told_to_keep_its_file_elsewhere_finds_it_there(
     key: str, variable: str, file: str, tmp_path: Path
 ) -> None:
-    assert path_of(BY_KEY[key], this_machine({variable: str(tmp_path)}, windows=False)) == tmp_path / file
+    assert BY_KEY[key].path(this_machine({variable: str(tmp_path)}, windows=False)) == tmp_path / file
 
 
 def test_opencodes_file_with_comments_is_taken_where_there_is_one(machine: Machine) -> None:
-    plain = path_of(BY_KEY["opencode"], machine)
+    plain = BY_KEY["opencode"].path(machine)
     plain.parent.mkdir(parents=True)
     plain.with_suffix(".jsonc").touch()
-    assert path_of(BY_KEY["opencode"], machine) == plain.with_suffix(".jsonc")
+    assert BY_KEY["opencode"].path(machine) == plain.with_suffix(".jsonc")
 
 
 def test_without_a_home_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

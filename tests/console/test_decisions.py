@@ -147,7 +147,7 @@ async def test_only_named_approvers_decide_and_others_may_look(stage: Desk) -> N
     async with client(stage) as other:
         other.cookies.update(cookies)
         page = (await other.get("/")).text
-        assert "Only those whom the operator named" in page
+        assert "Only approvers can decide, and nobody who may ask for this" in page
         assert "<form" not in page
         for verb in ("approve", "decline"):
             path = f"/operations/{operation_id}/{verb}"

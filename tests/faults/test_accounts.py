@@ -202,6 +202,8 @@ A, B = Identity("here", "token 1", "account"), Identity("here", "token 2", "acco
         (Identity("", "token 1", ""), True, True),
         (Identity("", "token 2", ""), False, True),
         (Identity(), True, True),
+        (Identity("there", "token 5", "account"), False, False),  # of the same name in the settings
+        (Identity("here", "token 1", "its name"), True, True),
     ],
 )
 def test_an_operation_is_an_accounts_by_account_or_credential_and_concerns_an_address(

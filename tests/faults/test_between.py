@@ -239,6 +239,20 @@ async def test_a_prune_that_loses_its_ledger_tells_what_it_did_before(bench: Ben
     assert OLDEST_MANUAL not in bench.emulator.fleet.backups
 
 
+async def test_a_prune_that_loses_its_ledger_before_anything_was_sent_says_so(bench: Bench) -> None:
+    confirmation = await bench.plan("prune_backups", server_id=WEB, keep_last=1)
+
+    def lose(page: dict[str, Any]) -> dict[str, Any]:
+        lose_ledger(bench)
+        return page | {"count": 999}
+
+    bench.spoil(on_get(Fault.edited(lose)))
+    answer = await bench.agent.call("prune_backups", **confirmation)
+    assert (answer.code, bench.requests()[2]) == ("ledger_unavailable", 0)
+    assert "Nothing was changed." in answer.text
+    assert OLDEST_MANUAL in bench.emulator.fleet.backups
+
+
 async def test_a_restore_that_loses_its_ledger_tells_that_its_safety_backup_was_started(bench: Bench) -> None:
     confirmation = await bench.plan("restore_server", server_id=WEB, backup_id=SOURCE)
     bench.spoil(on_post(Fault.edited(lambda _: lose_ledger(bench))))

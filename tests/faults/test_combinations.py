@@ -227,6 +227,14 @@ async def test_a_404_after_an_unsure_answer_is_not_believed_while_the_backup_is_
     assert (looked.status, looked.data["changed"]) == ("failed", "nothing")
 
 
+async def test_a_404_to_the_only_request_is_a_success_where_the_backup_is_gone_by_then(bench: Bench) -> None:
+    """Something on the way may have sent it twice; the plan has seen it listed a moment ago."""
+    confirmation = await bench.plan("delete_backup", backup_id=TARGET)
+    bench.spoil(on_delete(Fault.status(404, {"detail": "Not found."}, apply=True)))
+    answer = await bench.agent.call("delete_backup", **confirmation)
+    assert (answer.status, answer.data["changed"], bench.requests()[2]) == ("succeeded", "done", 1)
+
+
 @pytest.mark.parametrize("what", ["gone", "empty"])
 async def test_a_way_back_that_is_not_there_any_more_is_none(bench: Bench, what: str) -> None:
     oldest = min(bench.emulator.fleet.backups_of(MAIL), key=lambda backup: backup.created_at).id

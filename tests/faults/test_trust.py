@@ -152,17 +152,29 @@ async def test_a_size_that_cannot_be_costs_no_more_than_itself(bench: Bench, siz
     assert (answer.is_error, answer.data["complete"]) == (False, complete)
 
 
-@pytest.mark.parametrize("by", ["this server", "somebody else"])
-async def test_a_repeat_is_not_answered_by_a_backup_that_is_gone(bench: Bench, by: str) -> None:
+async def test_a_repeat_is_not_answered_by_a_backup_that_was_deleted_here(bench: Bench) -> None:
     made = await bench.agent.call("create_backup", server_id=WEB, wait_seconds=45)
-    number = made.data["backup"]["id"]
-    if by == "this server":
-        await bench.agent.call("delete_backup", **await bench.plan("delete_backup", backup_id=number))
-    else:
-        bench.emulator.fleet.delete_backup(number)
+    await bench.agent.call("delete_backup", **await bench.plan("delete_backup", backup_id=made.data["backup"]["id"]))
     answer = await bench.agent.call("create_backup", server_id=WEB)
     assert answer.replayed is False
     assert answer.data["backup"]["id"] in bench.emulator.fleet.backups
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+async def test_a_repeat_whose_backup_the_list_lacks_makes_no_second_and_says_so(bench: Bench, hidden: bool) -> None:
+    """A list that showed it and is behind again looks like one from which somebody else has deleted it."""
+    made = await bench.agent.call("create_backup", server_id=WEB, wait_seconds=45)
+    number = made.data["backup"]["id"]
+    row = bench.emulator.fleet.backups.pop(number)
+    again = await bench.agent.call("create_backup", server_id=WEB)
+    assert (again.operation, again.replayed, bench.emulator.count("POST")) == (made.operation, True, 1)
+    assert "It is not in the complete list now" in again.text
+    assert "For another one, call create_backup with allow_duplicate=true." in again.text
+    if hidden:
+        bench.emulator.fleet.backups[number] = row
+    other = await bench.agent.call("create_backup", server_id=WEB, allow_duplicate=not hidden)
+    assert (other.operation == made.operation, bench.emulator.count("POST")) == (hidden, 1 if hidden else 2)
+    assert ("not in the complete list" in other.text) is False
 
 
 async def test_a_repeat_is_answered_as_recorded_where_the_list_cannot_be_read(bench: Bench) -> None:

@@ -267,10 +267,11 @@ def test_the_rules_have_a_digest_that_only_they_change(make_settings: MakeSettin
     others |= {"vps_api_ca_file": "/x", "vps_api_proxy": "https://example.org", "fast_start": False}
     others |= {"approval_hours": 2, "notify": ["json://example.org"], "console_url": "https://example.org"}
     others |= {"approvers": {"ann"}, "console_login_header": "X-User", "console_secret_file": "/x"}
+    others |= {"ledger_url": "postgresql:///ledger"}
     others |= {"http_url": "https://example.org", "http_hosts": {"example.org"}, "http_secret_file": "/x"}
     others |= {"http_origins": {"https://example.org"}, "principal_claim": "email"}
     others |= {"oauth_issuer": "https://example.org", "oauth_audience": "https://example.org/mcp"}
-    others |= {"ledger_url": "postgresql:///ledger"}
+    others |= {"accounts": {"shop": {"vps_api_token_file": "/x", "principals": ["ann"]}}}
     usual = policy_digest(make_settings())
     assert {name for name, value in rules.items() if policy_digest(make_settings(**{name: value})) == usual} == set()
     assert {name for name, value in others.items() if policy_digest(make_settings(**{name: value})) != usual} == set()

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from mcp_backups.actions.deletes import execute_prune, outcome
-from mcp_backups.actions.prune import prune
+from mcp_backups.actions.prune import facts, prune
 from mcp_backups.errors import BudgetExhaustedError, BusyError, NotFoundError, PolicyDeniedError
 from mcp_backups.ledger import ledger_for
 from mcp_backups.models import Backup, Listing
-from mcp_backups.operations import Context, Entries
+from mcp_backups.operations import Context, Entries, Result
 from mcp_backups.operations.operation import Operation, PruneDetails, PruneItem, new_id
 from mcp_backups.operations.policy import Doubt, Inventory, judge_all
 from mcp_backups.retention import Keep
@@ -188,6 +188,7 @@ async def test_a_plan_that_may_not_be_is_recorded_as_refused_with_the_reason(
     (refused,) = await context.ledger.read(lambda entries: entries.find())
     assert (refused.action, refused.status, refused.server_id) == ("prune_backups", "refused", WEB)
     assert (refused.error_code, refused.error) == ("policy_denied", refusal.value.what)
+    assert facts(Result(refused), context.now) == {}
 
 
 async def test_a_server_that_there_is_not_is_not_pruned(context: Context) -> None:

@@ -86,6 +86,7 @@ EMPTY: dict[str, Any] = {"size_mb": 0}
         ("accepted", UNSIZED, 30, "refused"),
         ("accepted", EMPTY, 29.9, "waits"),
         ("accepted", EMPTY, 30, "failed"),
+        ("accepted", {"expires_at": NOW}, 0, "refused"),
         ("accepted", {"status": "failed"}, 0, "failed"),
         ("accepted", {"status": "queued"}, 60, "waits"),
     ],
@@ -101,7 +102,7 @@ async def test_no_restore_goes_on_without_its_safety_backup_nor_dies_while_the_l
         with pytest.raises(PolicyDeniedError) as refusal:
             await prepare(AT_ONCE, 0.0, context, restore, "plan", seen)
         assert refusal.value.what == (
-            "The safety backup 777 is empty, no longer there or just being deleted, so nothing is restored."
+            "The safety backup 777 is empty, expired, no longer there or just being deleted, so nothing is restored."
         )
         assert refusal.value.next_step == "Call again without operation_id for a new plan."
         return

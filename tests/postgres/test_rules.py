@@ -249,7 +249,7 @@ def altered(database: Database, change: str, back: str) -> Iterator[None]:
         (f"GRANT TRUNCATE ON mcp_backups.events TO {SERVER}", "SELECT 1", "may change or remove events"),
         (f"GRANT DELETE ON mcp_backups.events TO {SERVER}", "SELECT 1", "may change or remove events"),
         (f"GRANT {OWNER} TO {SERVER}", f"REVOKE {OWNER} FROM {SERVER}", "may change or remove events"),
-        ("DROP SCHEMA_NAME mcp_backups CASCADE", "SELECT 1", "holds no ledger yet"),
+        ("DROP SCHEMA mcp_backups CASCADE", "SELECT 1", "holds no ledger yet"),
         (f"REVOKE INSERT ON mcp_backups.events FROM {SERVER}", "SELECT 1", "may not use the ledger"),
         ("UPDATE mcp_backups.ledger SET version = 99", "SELECT 1", "A newer version of mcp-backups"),
         ("UPDATE mcp_backups.ledger SET version = 0", "SELECT 1", "of an older version"),

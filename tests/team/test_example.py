@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from mcp_backups import cli
 from tests.postgres.cluster import Cluster, programs

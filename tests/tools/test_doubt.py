@@ -265,6 +265,38 @@ async def test_a_doubtful_backup_may_be_deleted_again_after_half_an_hour(
     assert listed(emulator, AT_20_HOURS) == [other(AT_20_HOURS)]
 
 
+LISTS_THAT_SAY_NO: dict[str, dict[str, Any]] = {
+    "an error": {"error": "backend unavailable"},
+    "errors": {"errors": ["shard 3"]},
+    "no success": {"success": False},
+    "a status": {"status": "error"},
+    "not the last": {"isLast": False},
+    "more elsewhere": {"response_metadata": {"next_cursor": "abc"}},
+    "a total in words": {"total": "many"},
+}
+
+
+@in_turns("no", LISTS_THAT_SAY_NO)
+async def test_a_backup_is_not_gone_because_a_list_that_says_no_or_more_lacks_it(
+    served: OpenWith, emulator: Emulator, no: dict[str, Any]
+) -> None:
+    """An empty list with an error in it once made "is deleted" of an unsure deletion."""
+    empty = Fault.edited(lambda page: page | {"count": 0, "results": []} | no)
+    async with served() as agent:
+        confirmation = await planned(agent, "delete_backup", backup_id=target(NEVER))
+        emulator.fail(Fault.status(500), method="DELETE", times=None)
+        emulator.fail(empty, method="GET", path="^/backups/$", skip=1, times=None)
+        answer = await agent.call("delete_backup", **confirmation)
+        assert (answer.code, "The list could not tell whether it is gone" in answer.text) == ("outcome_unknown", True)
+        looked = await agent.call("get_operation", operation_id=confirmation["operation_id"])
+        assert (looked.status, looked.data["changed"]) == ("unknown", "unknown")
+        page = await agent.call("list_backups", server_id=NEVER)
+        assert (page.data["complete"], page.data["total"]) == (False, 0)
+        assert (await agent.call("check_backups", server_id=NEVER)).data["verdict"] == "cannot_tell"
+        assert (await agent.call("delete_backup", backup_id=other(NEVER))).code == "upstream_protocol"
+    assert listed(emulator, NEVER) == [target(NEVER), other(NEVER)]
+
+
 PLAIN = (301, 400, 401, 403, 404, 405, 409, 410, 413, 415, 422)
 
 

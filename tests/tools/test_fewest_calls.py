@@ -170,7 +170,7 @@ async def test_a_backup_that_was_made_and_deleted_elsewhere_is_told_as_that(agen
     made = await agent.call("create_backup", server_id=WEB, wait_seconds=45)
     emulator.fleet.delete_backup(made.data["backup"]["id"])
     told = await agent.call("get_operation", operation_id=made.operation)
-    assert "It is no longer in the complete list: it was deleted elsewhere, or expired." in told.data["summary"]
+    assert "not in the complete list now: deleted elsewhere, expired, or the list is behind." in told.data["summary"]
 
 
 @pytest.mark.parametrize("backups", [40, 300])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mcp_types import ElicitRequestParams, ElicitResult
 
-from mcp_backups.sandbox import Backup, Emulator
+from mcp_backups.sandbox import Backup, Emulator, Fault
 from mcp_backups.text import stamp
 from tests.stage import Answer, Era, MakeSettings, ManualClock, Session, session, stays
 
@@ -141,6 +141,74 @@ async def test_no_loss_is_told_that_lies_in_the_future(
 
 
 # By when they expire
+
+NO_EXPIRIES = (
+    "never",
+    "",
+    "0000-00-00",
+    0,
+    False,
+    "2026-12-24T00:00:00",
+    "0001-01-01T00:00:00Z",
+    "1970-01-01T00:00:00Z",
+)
+
+
+@in_turns("told", {repr(told): told for told in NO_EXPIRIES})
+async def test_nothing_relies_on_a_backup_whose_expiry_cannot_be_read_and_no_prune_takes_it(
+    agent: Session, emulator: Emulator, put: Put, told: object
+) -> None:
+    """It may end tonight, and may be the one that lasts: a prune took the newest backup for an odd word in it."""
+    put(1, hours=48)
+    put(2, hours=0.3)
+    emulator.fail(Fault.rows({"expires_at": told}, backup_id=2), path="^/backups/$", times=None)
+    plan = await agent.call("prune_backups", server_id=SERVER, keep_last=1)
+    assert {row["id"]: row["reason"] for row in stays(plan)} == {
+        1: "keep-last 1",
+        2: "it cannot be read when it expires",
+    }
+    restore = await agent.call("restore_server", server_id=SERVER, backup_id=1)
+    assert restore.data["facts"]["safety_backup"] == "one is made first"
+    assert (await agent.call("delete_backup", backup_id=1)).code == "policy_denied"
+    newest, _ = (await agent.call("list_backups")).data["backups"]
+    assert (newest["id"], newest["expires_at"]) == (2, "unreadable")
+    (server,) = (await agent.call("check_backups", server_id=SERVER)).data["servers"]
+    assert (server["restore_to"], "2 is newer but of unreadable expiry" in server["reason"]) == (1, True)
+
+
+SAFETY_EXPIRIES = {
+    "tonight": ("2026-11-23T22:00:00Z", "until it expires at 2026-11-23T22:00Z"),
+    "next year": ("2027-01-01T00:00:00+02:00", "until it expires at 2026-12-31T22:00Z"),
+    "odd": ("soon", "when it expires cannot be read"),
+    "never": (None, "it does not expire by itself"),
+}
+
+
+@in_turns("expiry", SAFETY_EXPIRIES)
+async def test_until_when_a_restore_can_be_undone_is_told_by_the_safety_backup_that_was_made(
+    agent: Session, emulator: Emulator, put: Put, expiry: tuple[str | None, str]
+) -> None:
+    put(1, hours=48)
+    emulator.fail(Fault.rows({"expires_at": expiry[0]}, backup_id=2), path="^/backups/$", times=None)
+    plan = await agent.call("restore_server", server_id=SERVER, backup_id=1)
+    done = await confirmed(agent, "restore_server", plan, server_id=SERVER, backup_id=1)
+    assert (done.status, done.data["made"]) == ("accepted", "safety backup 2")
+    assert f"restore that backup; {expiry[1]}; once" in done.data["facts"]["undo_terms"]
+    looked = await agent.call("get_operation", operation_id=plan.operation)
+    assert looked.data["facts"]["undo_terms"] == done.data["facts"]["undo_terms"]
+
+
+@in_turns("day", {"the day before": "2026-11-20", "two days ahead": "2026-11-25"})
+async def test_a_safety_backup_is_refused_with_the_true_reason_for_its_date(
+    agent: Session, emulator: Emulator, put: Put, day: str
+) -> None:
+    put(1, hours=48)
+    emulator.fail(Fault.rows({"created_at": f"{day}T00:00:00Z"}, backup_id=2), path="^/backups/$", times=None)
+    plan = await agent.call("restore_server", server_id=SERVER, backup_id=1)
+    refused = await confirmed(agent, "restore_server", plan, server_id=SERVER, backup_id=1)
+    assert (refused.code, "Made: safety backup 2." in refused.text) == ("policy_denied", True)
+    assert ("dated in the future" if day > "2026-11-23" else "older than 1 h by now") in refused.text
+    assert not emulator.fleet.restores
 
 
 async def test_a_delete_says_in_plan_and_question_when_all_that_is_left_expires(

@@ -43,17 +43,22 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def script(pytestconfig: pytest.Config) -> Path:
-    """The client with both SDKs beside it, installed once for each version of package.json."""
-    package = (HERE / "package.json").read_bytes()
-    folder = pytestconfig.cache.mkdir(f"typescript-{hashlib.sha256(package).hexdigest()[:12]}")
+def installed(config: pytest.Config, script: Path) -> Path:
+    """A script with what its package.json names beside it, installed once for each version of that."""
+    package = script.with_name("package.json").read_bytes()
+    folder = config.cache.mkdir(f"{script.parent.name}-{hashlib.sha256(package).hexdigest()[:12]}")
     if not (folder / "installed").exists():
         (folder / "package.json").write_bytes(package)
         install = ["install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
         subprocess.run([str(NPM), *install], cwd=folder, timeout=INSTALL_SECONDS, check=True, capture_output=True)
         (folder / "installed").touch()
-    return Path(shutil.copy(HERE / "client.mjs", folder))
+    return Path(shutil.copy(script, folder))
+
+
+@pytest.fixture(scope="module")
+def script(pytestconfig: pytest.Config) -> Path:
+    """The client, with both SDKs."""
+    return installed(pytestconfig, HERE / "client.mjs")
 
 
 class Client:

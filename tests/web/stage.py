@@ -14,6 +14,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from mcp_backups.access import Role, add_token, local_token
+from mcp_backups.metrics import Prometheus
 from mcp_backups.sandbox import Emulator
 from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
@@ -52,12 +53,12 @@ class Served:
         return await self.http.get(httpx2.URL(self.url).join(path), headers=headers)
 
     @asynccontextmanager
-    async def client(self, token: str, era: Era = "auto", **options: Any) -> AsyncIterator[Session]:
+    async def client(self, token: str, era: Era = "auto", path: str = "/mcp", **options: Any) -> AsyncIterator[Session]:
         """An MCP client that shows this token."""
         headers = {"Authorization": f"Bearer {token}"}
         transport = self.http._transport
         async with httpx2.AsyncClient(headers=headers, timeout=PATIENCE, transport=_Shared(transport)) as http:
-            over = streamable_http_client(self.url, http_client=http)
+            over = streamable_http_client(str(httpx2.URL(self.url).join(path)), http_client=http)
             async with Client(over, mode=era, **options) as client:
                 yield Session(client)
 
@@ -79,16 +80,20 @@ async def serving(
     """A server on the emulator, in this process, on a real socket.
 
     Args:
-        emulator: What it looks after.
+        emulator: What it looks after, unless the settings name several accounts.
         settings: The account, the policy, and how clients reach it.
         clock: Where it takes its time from.
         unix: The file of a Unix socket to listen on.
         options: More for `serve`.
     """
-    settings = on_emulator(settings, emulator)
-    server = build_server(settings, partial(open_context, settings, clock.clock, PROMPT, options.get("metrics")))
+    settings = settings if settings.accounts else on_emulator(settings, emulator)
+    metrics: Prometheus | None = options.get("metrics")
+    servers = {}
+    for each in settings.for_each_account():
+        meter = metrics.of(each.account) if metrics else None
+        servers[each.account] = build_server(each, partial(open_context, each, clock.clock, PROMPT, meter))
     async with anyio.create_task_group() as tasks:
-        run = partial(serve, server, settings, "127.0.0.1", 0, unix, **options)
+        run = partial(serve, servers, settings, "127.0.0.1", 0, unix, **options)
         place, stop = await tasks.start(run)
         transport = httpx2.AsyncHTTPTransport(uds=str(unix) if unix else None)
         async with httpx2.AsyncClient(transport=transport, timeout=PATIENCE) as http:

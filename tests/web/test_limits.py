@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from mcp_backups.sandbox import Emulator, Fault
-from mcp_backups.web.limits import LIMITS, Calls, Limits, Sessions, within_open_files
+from mcp_backups.web.limits import LIMITS, Calls, Limits, Session, Sessions, within_open_files
 from tests.consent.test_http import HEADERS, listing
 from tests.stage import MakeSettings, ManualClock, until
 from tests.web.stage import Served, serving
@@ -278,12 +278,17 @@ def test_a_principal_that_is_done_has_room_again() -> None:
 
 def test_the_whole_has_a_bound_too_and_the_greatest_part_gives_way() -> None:
     sessions = Sessions(Limits(sessions=4, own_sessions=3))
-    for number, owner in enumerate(["him", "her", "her", "her", "it"]):
-        sessions.begin(str(number), owner)
-    assert sessions.too_many() == ("1", "her")
-    with sessions.using("1"):
-        assert sessions.too_many() == ("2", "her")
-    sessions.end("2")
+    him, *hers, it = (Session(str(n), owner, "/mcp") for n, owner in enumerate(["him", "her", "her", "her", "it"]))
+    for each in (him, *hers, it):
+        sessions.begin(each)
+    assert sessions.too_many() == hers[0]
+    with sessions.using(hers[0]):
+        assert sessions.too_many() == hers[1]
+    for strange in (hers[1]._replace(owner="him"), hers[1]._replace(path="/mcp/shop")):
+        with sessions.using(strange):
+            sessions.end(strange)
+    assert sessions.too_many() == hers[1]
+    sessions.end(hers[1])
     assert sessions.too_many() is None
     assert len(sessions) == 4
 

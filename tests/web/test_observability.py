@@ -22,7 +22,7 @@ from tests.web.stage import serving
 def samples(text: str) -> dict[tuple[str, ...], float]:
     """Each sample by its name and the values of its labels in the order of their names, but for times of making."""
     return {
-        (each.name, *(value for _, value in sorted(each.labels.items()))): each.value
+        (each.name, *(value for _, value in sorted(each.labels.items()) if value)): each.value
         for family in text_string_to_metric_families(text)
         for each in family.samples
         if not each.name.endswith(("_created", "_bucket", "_sum"))
@@ -96,10 +96,10 @@ def a_backup(number: int, server_id: int, made: int) -> Backup:
 def test_a_list_that_is_not_complete_tells_nothing_and_doubtful_backups_do_not_count() -> None:
     metrics = Prometheus()
     whole = Listing((a_backup(1, 7, 20), a_backup(2, 7, 21), a_backup(3, 8, 22)))
-    metrics.seen(whole, {2}, NOW)
-    before = samples(metrics.exposition()[0].decode())
-    metrics.seen(Listing(whole.rows[:1], (Gap("a page is missing"),)), {}, NOW)
-    assert samples(metrics.exposition()[0].decode()) == before
+    metrics.of("").seen(whole, {2}, NOW)
+    before = samples(metrics.exposition([""])[0].decode())
+    metrics.of("").seen(Listing(whole.rows[:1], (Gap("a page is missing"),)), {}, NOW)
+    assert samples(metrics.exposition([""])[0].decode()) == before
     name = "mcp_backups_newest_good_backup_timestamp_seconds"
 
     assert before[name, "7"] == NOW.replace(year=2020).timestamp()
@@ -109,9 +109,9 @@ def test_a_list_that_is_not_complete_tells_nothing_and_doubtful_backups_do_not_c
 def test_of_many_servers_those_whose_newest_backup_is_oldest_are_told() -> None:
     metrics = Prometheus()
     rows = tuple(a_backup(number + 1, number + 1, number % 26) for number in range(MOST_SERVERS + 50))
-    metrics.seen(Listing(rows), {}, NOW)
+    metrics.of("").seen(Listing(rows), {}, NOW)
     name = "mcp_backups_newest_good_backup_timestamp_seconds"
-    told = [value for (each, *_), value in samples(metrics.exposition()[0].decode()).items() if each == name]
+    told = [value for (each, *_), value in samples(metrics.exposition([""])[0].decode()).items() if each == name]
     assert len(told) == MOST_SERVERS
     assert max(told) < NOW.replace(year=2025).timestamp()
 

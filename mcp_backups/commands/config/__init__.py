@@ -5,8 +5,10 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
+from mcp_backups.accounts import NAME as ACCOUNT_NAME
 from mcp_backups.commands.config.catalogue import CLIENTS, Client, Entry, Machine, this_machine
 from mcp_backups.commands.config.files import LeftAloneError, read_file, replace_file
 from mcp_backups.commands.config.forms import UNTOLD, add_command, entry, link, shown
@@ -16,7 +18,7 @@ from mcp_backups.commands.config.ownership import ENVIRONMENTS
 from mcp_backups.commands.config.remote import told_over_http
 from mcp_backups.commands.usage import DEFAULT_ADDRESS
 from mcp_backups.errors import ConfigError
-from mcp_backups.settings import load_settings
+from mcp_backups.settings import Settings, load_settings
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _ADDRESS = re.compile(r"https?://[\x21-\x7e]{1,500}")
@@ -40,6 +42,7 @@ def configure(
     sandbox: bool = False,
     name: str = ENTRY_NAME,
     http: str = "",
+    account: str = "",
     machine: Machine | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> int:
@@ -52,6 +55,7 @@ def configure(
         sandbox: Have the client start the server on an emulated account.
         name: What the server is called in the client.
         http: The address of a server that is reached over HTTP; empty for one that the client starts.
+        account: Which of several; without it the only one.
         machine: Where clients keep their files; this machine if none is given.
         environ: What holds the settings to carry over.
 
@@ -59,21 +63,26 @@ def configure(
         ConfigError: There is no such client, a setting is wrong, or what is asked for does not go together.
     """
     client = _named(key)
-    _check(client, name, http, write=write, token_in_file=token_in_file, sandbox=sandbox)
+    _check(client, name, http, account, write=write, token_in_file=token_in_file, sandbox=sandbox)
     settings = load_settings()
-    path = client.path(machine or this_machine()) if client.path else None
+    path = client.path(machine or this_machine())
     if http:
-        url = f"{settings.http_url}/mcp" if settings.http_url and http == DEFAULT_ADDRESS else http
-        told = told_over_http(client, settings, url, name, str(path or client.file))
+        settings, url = _reached(settings, http, account)
+        told = told_over_http(client, settings, url, name, str(path))
         sys.stdout.writelines(f"{line}\n" for line in told)
         return 0
     launch = replace(own_command(Path(sys.executable), Path(sys.prefix)), name=name)
+    settings = settings if sandbox else settings.for_account(account)
+    if settings.account:
+        if token_in_file:
+            raise ConfigError("--token-in-file does not go with accounts, each of which has a token file.")
+        launch = replace(launch, arguments=(*launch.arguments, "serve", "--account", settings.account))
     launch = with_settings(launch, settings, environ, token_in_file=token_in_file)
     if sandbox:
         launch = on_sandbox(launch)
-    if path is not None and write:
+    if write:
         return _write(client, launch, path)
-    sys.stdout.writelines(f"{line}\n" for line in _told(client, launch, str(path or client.file), add=path is not None))
+    sys.stdout.writelines(f"{line}\n" for line in _told(client, launch, str(path)))
     return 0
 
 
@@ -84,7 +93,9 @@ def _named(key: str) -> Client:
     raise ConfigError(f"There is no client of that name; take one of {', '.join(each.key for each in CLIENTS)}.")
 
 
-def _check(client: Client, name: str, http: str, *, write: bool, token_in_file: bool, sandbox: bool) -> None:
+def _check(
+    client: Client, name: str, http: str, account: str, *, write: bool, token_in_file: bool, sandbox: bool
+) -> None:
     """Whether what is asked for goes together.
 
     Raises:
@@ -94,25 +105,38 @@ def _check(client: Client, name: str, http: str, *, write: bool, token_in_file: 
         raise ConfigError(
             "--name takes up to 32 small letters, digits, '-' and '_', and begins with a letter or digit."
         )
+    if http and account and not ACCOUNT_NAME.fullmatch(account):
+        raise ConfigError("--account takes a name of up to 64 letters, digits, - and _.")
     if http and (write or sandbox or token_in_file):
         raise ConfigError("--http is only printed: --write, --token-in-file and --sandbox do not go with it.")
     if http and not _ADDRESS.fullmatch(http):
         raise ConfigError("--http takes the address of a server, such as https://backups.example.com/mcp.")
+    if account and sandbox:
+        raise ConfigError("--account names one of the settings file; --sandbox does not go with it.")
     if token_in_file and sandbox:
         raise ConfigError("--token-in-file does not go with --sandbox, which needs no token.")
-    if write and client.path is None:
+    if write and client.form == "YAML" and find_spec("yaml") is None:
         raise ConfigError(
-            f"{client.file} is not written here, since it is YAML; `mcp-backups config {client.key}` prints what to put"
-            " there."
+            f"To write YAML, its extra is needed: pip install 'mcp-backups[yaml]'. `mcp-backups config {client.key}`"
+            " prints what to put there."
         )
     if token_in_file and not write:
         raise ConfigError("--token-in-file goes with --write: the token is never printed.")
 
 
-def _told(client: Client, launch: Launch, file: str, *, add: bool) -> Iterator[str]:
+def _reached(settings: Settings, http: str, account: str) -> tuple[Settings, str]:
+    """The settings of the account that is meant, and where it is reached over HTTP."""
+    is_ours = http == DEFAULT_ADDRESS
+    url = f"{settings.http_url}/mcp" if settings.http_url and is_ours else http
+    if settings.accounts and (account or is_ours):
+        settings = settings.for_account(account)
+        account = settings.account
+    return settings, f"{url.rstrip('/')}/{account}" if account else url  # of another machine's no file tells
+
+
+def _told(client: Client, launch: Launch, file: str) -> Iterator[str]:
     """Each way to add this server to a client, and where the token comes from."""
-    again = " (or call this again with --write)" if add else ""
-    ways = [(f"put this into {file}{again}", shown(client, launch))]
+    ways = [(f"put this into {file} (or call this again with --write)", shown(client, launch))]
     if command := add_command(client, launch):
         kept = f" ({UNTOLD} is your token, which {client.title} then keeps in its file)" if UNTOLD in command else ""
         ways.append((f"run{kept}", command))

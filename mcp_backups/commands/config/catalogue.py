@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 
@@ -73,6 +73,12 @@ def _opencode_file(machine: Machine) -> Path:
     folder = machine.folder("XDG_CONFIG_HOME", machine.home / ".config") / "opencode"
     with_comments = folder / "opencode.jsonc"
     return with_comments if with_comments.exists() else folder / "opencode.json"
+
+
+def _goose_file(machine: Machine) -> Path:
+    if machine.windows:
+        return machine.config / "Block" / "goose" / "config" / "config.yaml"
+    return machine.folder("XDG_CONFIG_HOME", machine.home / ".config") / "goose" / "config.yaml"
 
 
 def _zed_file(machine: Machine) -> Path:
@@ -160,14 +166,14 @@ class Client:
     Attributes:
         key: Its name on our command line.
         file: How its file is called for people.
-        path: Where that file is; None for a client whose file is not written here.
+        path: Where that file is.
         section: The object (in TOML the table) in it that holds the servers by name.
         reference: How the file names the token in the client's own environment; empty where it cannot, or asks for it.
         entry: Makes the entry of this server.
         add: Its own command that adds a server; {name}, {env} and {command} are put in.
         add_option: What stands before each variable in it.
         add_reference: As `reference`, where `add` takes one; else a person types the token.
-        toml: Whether its file is TOML instead of JSON.
+        form: What its file is written in.
         note: What else its user should know.
         remote: Makes the entry of a server that is reached over HTTP; None where its file takes none.
         variable: How its file names {variable} of its environment in a header; empty where it cannot, or asks for it.
@@ -176,15 +182,15 @@ class Client:
 
     key: str
     title: str
-    file: str = ""
-    path: Callable[[Machine], Path] | None = None
+    file: str
+    path: Callable[[Machine], Path]
     section: str = "mcpServers"
     reference: str = ""
     entry: Callable[[Launch, Entry], Entry] = _plain
     add: str = ""
     add_option: str = ""
     add_reference: str = ""
-    toml: bool = False
+    form: Literal["JSON", "TOML", "YAML"] = "JSON"
     note: str = ""
     remote: Callable[[Address], Entry] | None = _address
     variable: str = ""
@@ -240,7 +246,7 @@ CLIENTS = (
         entry=_codex,
         add="codex mcp add {name} {env} -- {command}",
         add_option="--env",
-        toml=True,
+        form="TOML",
         remote=_codex_remote,
         variable="{variable}",
         note="Codex gives a server a second to start and then goes on without it, silently: `required = true` stands"
@@ -310,10 +316,11 @@ CLIENTS = (
         "goose",
         "goose",
         "~/.config/goose/config.yaml",
+        _goose_file,
         section="extensions",
         entry=_goose,
-        note="goose has no link for this: its links start uvx, npx, docker and few others, and carry no settings."
-        " On Windows its file is %APPDATA%\\Block\\goose\\config\\config.yaml.",
+        form="YAML",
+        note="goose has no link for this: its links start uvx, npx, docker and few others, and carry no settings.",
         remote=_goose_remote,
         variable="${{{variable}}}",
     ),

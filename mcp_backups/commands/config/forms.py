@@ -44,10 +44,10 @@ def shown(client: Client, launch: Launch) -> str:
 
 def in_file(client: Client, name: str, value: Entry, asked: list[Entry]) -> str:
     """The client's file with one entry in it, and what the client asks its user for."""
-    if client.toml:
+    if client.form == "TOML":
         return _table(client, name, value).rstrip("\n")
     own = f'"{name}": {json.dumps(value, ensure_ascii=False)}'
-    if client.path is None:
+    if client.form == "YAML":
         return f"{client.section}:\n  {own}"  # what is JSON is YAML too
     lines = [f'  "inputs": {json.dumps(asked, ensure_ascii=False)},'] if asked else []
     lines.append(f'  "{client.section}": {{')

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mcp_backups.commands.config.files import LeftAloneError
+
 _BOM = "\ufeff"
 _COMMENT = re.compile(r"//[^\r\n]*|/\*.*?\*/", re.DOTALL)
 _GAP = re.compile(rf"(?:[ \t\r\n]+|{_COMMENT.pattern})*", re.DOTALL)
@@ -19,10 +21,6 @@ _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"'
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![0-9A-Za-z.+-])")
 _WORD = re.compile(r"(?:true|false|null)(?![0-9A-Za-z_])")
 _DEEPEST = 100
-
-
-class JsonError(Exception):
-    """The text is not what it has to be; says what is wrong with it, and where."""
 
 
 class JsonNumber(str):
@@ -61,11 +59,11 @@ def read(text: str) -> dict[str, Any]:
     """The object that a text holds; an empty one if it holds nothing but comments. The last of two names counts.
 
     Raises:
-        JsonError: It is not valid, or no object.
+        LeftAloneError: It is not valid, or no object.
     """
     root = _parse(text)
     if root is not None and not isinstance(root.value, dict):
-        raise JsonError("it holds no JSON object")
+        raise LeftAloneError("it holds no JSON object")
     return {} if root is None else dict(root.value)
 
 
@@ -73,7 +71,7 @@ def put(text: str, path: Sequence[str], value: object) -> str:
     """The text with a value at a path of names; objects that are missing on the way are made.
 
     Raises:
-        JsonError: It is not valid, something on the way is no object, or a name on the way stands twice.
+        LeftAloneError: It is not valid, something on the way is no object, or a name on the way stands twice.
     """
     root = node = _parse(text)
     if root is None or node is None:
@@ -101,7 +99,7 @@ def append(text: str, path: Sequence[str], value: object) -> str:
             return put(text, path, [value])
         node = member.node
     if root is None or node is None or not isinstance(node.value, list):
-        raise JsonError(f"its '{path[-1]}' is no list")
+        raise LeftAloneError(f"its '{path[-1]}' is no list")
     return _insert(text, root, node, "", value)
 
 
@@ -143,7 +141,7 @@ def _parse(text: str) -> Node | None:
 
 def _value(text: str, at: int, depth: int) -> Node:
     if depth > _DEEPEST:
-        raise JsonError("it is nested too deeply")
+        raise LeftAloneError("it is nested too deeply")
     if text[at : at + 1] == "{" or text[at : at + 1] == "[":
         return _container(text, at, depth)
     for pattern, made in ((_STRING, json.loads), (_NUMBER, JsonNumber), (_WORD, json.loads)):
@@ -186,10 +184,10 @@ def _members(text: str, start: int, depth: int, *, named: bool) -> Iterator[Memb
 
 def _find(node: Node, key: str) -> Member | None:
     if not isinstance(node.value, dict):
-        raise JsonError(f"'{key}' would have to stand in what is no object")
+        raise LeftAloneError(f"'{key}' would have to stand in what is no object")
     found = [member for member in node.members if member.key == key]
     if len(found) > 1:
-        raise JsonError(f"its '{key}' stands there twice")
+        raise LeftAloneError(f"its '{key}' stands there twice")
     return found[0] if found else None
 
 
@@ -256,6 +254,6 @@ def _past_gap(text: str, at: int) -> int:
     return match.end() if match else at
 
 
-def _invalid(text: str, at: int) -> JsonError:
+def _invalid(text: str, at: int) -> LeftAloneError:
     line = text.count("\n", 0, at) + 1
-    return JsonError(f"it is not valid JSON {'where it ends' if at >= len(text) else f'in line {line}'}")
+    return LeftAloneError(f"it is not valid JSON {'where it ends' if at >= len(text) else f'in line {line}'}")

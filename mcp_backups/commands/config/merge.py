@@ -2,8 +2,8 @@
 
 import re
 import tomllib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from mcp_backups.commands.config import jsonc
 from mcp_backups.commands.config.catalogue import Client, Entry
@@ -21,12 +21,13 @@ def merged(text: str, client: Client, launch: Launch) -> str:
     Raises:
         LeftAloneError: The file cannot be read, or holds something else in its place.
     """
-    return _merged_toml(text, client, launch) if client.toml else _merged_json(text, client, launch)
+    return _merged_toml(text, client, launch) if client.form == "TOML" else _merged(text, client, launch)
 
 
 def entry_in(text: str, client: Client, name: str) -> Entry:
     """The entry of that name, as a text holds it that `merged` made."""
-    content = tomllib.loads(text.removeprefix(_BOM)) if client.toml else jsonc.read(text)
+    is_toml = client.form == "TOML"
+    content = tomllib.loads(text.removeprefix(_BOM)) if is_toml else _editing(client).read(text)
     found: Entry = content[client.section][name]
     return found
 
@@ -48,25 +49,38 @@ def _there(content: dict[str, Any], client: Client, launch: Launch) -> Entry | N
     return found if isinstance(found, dict) else None
 
 
-def _merged_json(text: str, client: Client, launch: Launch) -> str:
-    where, wanted = (client.section, launch.name), entry(client, launch)
-    try:
-        content = jsonc.read(text)
-        there = _there(content, client, launch)
-        after = text
-        if there is None:
-            after = jsonc.put(after, where, wanted)
-        else:
-            for path, value in changes(there, wanted, reference(client, launch)):
-                full = (*where, *path)
-                after = jsonc.drop(after, full) if value is Gone.GONE else jsonc.put(after, full, value)
-        for asked in inputs(client, launch):
-            listed = content.get("inputs", [])
-            if not isinstance(listed, list) or not any(_id(each) == asked["id"] for each in listed):
-                after = jsonc.append(after, ("inputs",), asked)
-        _check(content, jsonc.read(after), client, launch)
-    except jsonc.JsonError as error:
-        raise LeftAloneError(str(error)) from None
+class _Editing(NamedTuple):
+    """How a client's file is read, and a value in it put or dropped."""
+
+    read: Callable[[str], dict[str, Any]]
+    put: Callable[[str, Sequence[str], object], str]
+    drop: Callable[[str, Sequence[str]], str]
+
+
+def _editing(client: Client) -> _Editing:
+    if client.form == "JSON":
+        return _Editing(jsonc.read, jsonc.put, jsonc.drop)
+    from mcp_backups.commands.config import yaml_text  # noqa: PLC0415 - what it needs is an extra
+
+    return _Editing(yaml_text.read_yaml, yaml_text.put_in_yaml, yaml_text.drop_from_yaml)
+
+
+def _merged(text: str, client: Client, launch: Launch) -> str:
+    editing, where, wanted = _editing(client), (client.section, launch.name), entry(client, launch)
+    content = editing.read(text)
+    there = _there(content, client, launch)
+    after = text
+    if there is None:
+        after = editing.put(after, where, wanted)
+    else:
+        for path, value in changes(there, wanted, reference(client, launch)):
+            full = (*where, *path)
+            after = editing.drop(after, full) if value is Gone.GONE else editing.put(after, full, value)
+    for asked in inputs(client, launch):
+        listed = content.get("inputs", [])
+        if not isinstance(listed, list) or not any(_id(each) == asked["id"] for each in listed):
+            after = jsonc.append(after, ("inputs",), asked)
+    _check(content, editing.read(after), client, launch)
     return after
 
 

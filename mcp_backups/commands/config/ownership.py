@@ -9,11 +9,15 @@ from typing import Any
 from mcp_backups.commands.config.catalogue import Entry
 from mcp_backups.commands.config.launch import TOKEN, TOKEN_FILE
 
-ENVIRONMENTS = ("env", "environment")
+ENVIRONMENTS = ("env", "environment", "envs")
 """What clients call the variables of an entry."""
 
 _PYTHON = re.compile(r"python[0-9.]*")
-_ADDRESSES = ("url", "httpUrl", "serverUrl")
+_PASSED = ("env_vars", "env_keys")
+"""What clients call the variables of their own that a server gets."""
+
+_COMMANDS = ("command", "cmd", "args")
+_ADDRESSES = ("url", "httpUrl", "serverUrl", "uri")
 _WITH_VALUE = {"-e", "--env", "-v", "--volume"}
 
 
@@ -30,7 +34,7 @@ def is_ours(entry: object) -> bool:
     """Whether an entry starts this program, by a command that we write or have written; one of like name does not."""
     if not isinstance(entry, dict) or any(entry.get(name) for name in _ADDRESSES):
         return False
-    command, arguments = entry.get("command"), entry.get("args", [])
+    command, arguments = entry.get("command", entry.get("cmd")), entry.get("args", [])
     words = [*(command if isinstance(command, list) else [command]), *(arguments if _texts(arguments) else [None])]
     if not _texts(words) or not words:
         return False
@@ -66,15 +70,16 @@ def changes(there: Entry, wanted: Entry, reference: str) -> Iterator[Change]:
             yield (key,), new
         else:
             yield from (((key, name), value) for name, value in new.items() if old.get(name) != value)
-    passed = there.get("env_vars", [])
-    if isinstance(passed, list):
-        kept = [name for name in passed if name != TOKEN] + wanted.get("env_vars", [])
-        if sorted(map(str, kept)) != sorted(map(str, passed)):
-            yield ("env_vars",), kept
-    for key in ("command", "args"):
+    for key in _PASSED:
+        passed = there.get(key, [])
+        if isinstance(passed, list):
+            kept = [name for name in passed if name != TOKEN] + wanted.get(key, [])
+            if sorted(map(str, kept)) != sorted(map(str, passed)):
+                yield (key,), kept
+    for key in _COMMANDS:
         if key in wanted and there.get(key, []) != wanted[key]:
             yield (key,), wanted[key]
-    set_above = {*ENVIRONMENTS, "env_vars", "command", "args"}
+    set_above = {*ENVIRONMENTS, *_PASSED, *_COMMANDS}
     yield from (((key,), value) for key, value in wanted.items() if key not in set_above | there.keys())
 
 

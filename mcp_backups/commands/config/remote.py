@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator
 
-from mcp_backups.access import local_token_file
+from mcp_backups.access import LOCAL, local_token_file
 from mcp_backups.commands.config.catalogue import Address, Client, Entry
 from mcp_backups.commands.config.forms import UNTOLD, in_file
 from mcp_backups.commands.config.launch import ENTRY_NAME
@@ -58,7 +58,7 @@ def _where(client: Client, settings: Settings, spelt: str, variable: str) -> str
     token_file = local_token_file(settings.state_dir)
     kept = f"On the machine that serves, it is in {token_file}, which only its user can read."
     value = f"$(cat {shlex.quote(str(token_file))})"
-    if settings.http_url:
+    if settings.http_url or (settings.account and LOCAL not in settings.accounts[settings.account].principals):
         kept, value = "It is the one that `mcp-backups tokens add NAME --role ROLE` prints.", UNTOLD
     if client.key == "vscode":
         return f"VS Code asks for the access token once and keeps it safe. {kept}"

@@ -28,6 +28,7 @@ _INDENT = " " * 19
 def doctor(
     *,
     as_json: bool,
+    account: str = "",
     clock: Clock | None = None,
     connect: Connect = VpsClient,
     command: tuple[str, ...] = (),
@@ -36,12 +37,13 @@ def doctor(
 
     Args:
         as_json: Print one JSON object.
+        account: Which of several.
         clock: Where time comes from; the machine's if none is given.
         connect: Makes the API's client, from its address, token and clock.
         command: The MCP server to test; by default this program on its sandbox.
     """
     try:
-        settings = load_settings()
+        settings = load_settings().for_account(account)
     except ConfigError as error:
         _report([Finding("settings", "failure", error.what, "Correct it; nothing else was checked.")], as_json=as_json)
         return _WRONG_SETTINGS

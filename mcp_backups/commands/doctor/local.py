@@ -35,7 +35,7 @@ def examine_settings(settings: Settings) -> Finding:
 
 
 def _source(settings: Settings, name: str) -> str:
-    if name == "vps_api_token" and settings.vps_api_token_file:
+    if name == "vps_api_token" and (settings.vps_api_token_file or settings.account):
         return "token file"
     if setting_name((name,)) in {each.upper() for each, value in os.environ.items() if value}:
         return "environment"
@@ -45,7 +45,7 @@ def _source(settings: Settings, name: str) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return f"{len(value)} set"  # each is a secret
-    if isinstance(value, frozenset):
+    if isinstance(value, frozenset | dict):
         return ", ".join(str(each) for each in sorted(value))
     return printable(str(value).lower() if isinstance(value, bool) else str(value))
 
