@@ -520,6 +520,7 @@ async def test_an_unknown_delete_closes_the_server_until_it_is_settled(
     lapsed = await agent.call("get_operation", operation_id=operation)
     assert (lapsed.status, outcomes(lapsed)) == ("failed", {1004: "not deleted", 1005: "deleted"})
     assert "did not take effect within 24 h" in lapsed.text
+    assert "Deleted: 1005. No effect within 24 h: 1004." in lapsed.data["summary"]
     assert "no certain answer" not in lapsed.text
     assert outcomes(await pruned(agent)) == {1004: "deleted"}
 
