@@ -257,7 +257,7 @@ def next_step(result: Result, _now: datetime) -> str:
     """What to do while it is under way, or was done in part."""
     operation = result.operation
     if operation.status is Status.PREPARING:
-        return f"Call {operation.confirming_call} to go on."
+        return f"Call {operation.confirming_call} to go on, before {stamp(operation.life.end)}."
     if operation.status is Status.SUCCEEDED and operation.of(PruneDetails).planned("later"):
         when = _later_from(operation.of(PruneDetails))
         return f"For what is left for later, call prune_backups again without operation_id; possible from: {when}."

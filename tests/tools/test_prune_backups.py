@@ -710,7 +710,7 @@ async def test_a_call_ends_in_time_and_the_same_call_again_finishes(
     assert (first.status, first.data["changed"]) == ("preparing", "done")
     assert first.data["summary"] == "The prune of server 12360 is under way: 2 of 8 backups are deleted."
     assert outcomes(first) == {1008: "deleted", 1009: "deleted"}
-    assert f"confirm=true, operation_id='{operation}') to go on." in first.data["next_step"]
+    assert f"confirm=true, operation_id='{operation}') to go on, before 2026-11-23T" in first.data["next_step"]
     assert [len(outcomes(each)) for each in answers] == [2, 4, 6, 8]
     assert (answers[-1].status, answers[-1].replayed) == ("succeeded", False)
     assert emulator.count("DELETE") == 8
