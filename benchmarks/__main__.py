@@ -17,6 +17,7 @@ from benchmarks.http import http_figures
 from benchmarks.ledger import ledger_figures
 from benchmarks.measure import Figure
 from benchmarks.memory import memory_figures
+from benchmarks.replicas import replica_figures
 from benchmarks.sizes import growth_figures, size_figures
 from benchmarks.start import start_figures
 from benchmarks.year import make_year, year_figures
@@ -64,6 +65,7 @@ def _measure(
         figures += anyio.run(call_figures, environment, calls)
         figures += plan_figures(environment, calls)
         figures += http_figures(environment, calls)
+        figures += replica_figures(environment, 5 * calls)
         figures += anyio.run(crowd_figures, environment, *crowd, calls)
         figures += memory_figures(environment, *memory)
         make_year(folder / "year", operations)

@@ -1,6 +1,10 @@
-"""A bare tool on the same SDK, for comparison: it makes the request and hands on what comes, unread and unguarded."""
+"""A bare tool on the same SDK, for comparison: it makes the request and hands on what comes, unread and unguarded.
+
+Over standard input and output; or over HTTP, at a port that is given.
+"""
 
 import os
+import sys
 from typing import Any
 
 import httpx2
@@ -31,4 +35,7 @@ async def check_backups() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    server.run()
+    if len(sys.argv) > 1:
+        server.run("streamable-http", port=int(sys.argv[1]))
+    else:
+        server.run()

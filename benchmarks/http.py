@@ -30,7 +30,6 @@ _CALL: dict[str, Any] = {
     "method": "tools/call",
     "params": {
         "name": "list_backups",
-        "arguments": {"server_id": 12345},
         "_meta": {
             "io.modelcontextprotocol/protocolVersion": _VERSION,
             "io.modelcontextprotocol/clientCapabilities": {},
@@ -71,8 +70,10 @@ def _connected(address: str) -> Iterator[tuple[socket.socket, IO[bytes]]]:
             yield connection, answers
 
 
-def _request(address: str, token: str) -> bytes:
-    parts, body = urlsplit(address), json.dumps(_CALL).encode()
+def call_request(address: str, token: str, **arguments: Any) -> bytes:
+    """One call of `list_backups` as it stands on the wire."""
+    call = _CALL | {"params": _CALL["params"] | {"arguments": arguments}}
+    parts, body = urlsplit(address), json.dumps(call).encode()
     told = _HEADERS | {"Host": parts.netloc, "Content-Length": str(len(body)), "Authorization": f"Bearer {token}"}
     head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
     return f"POST {parts.path} HTTP/1.1\r\n{head}\r\n".encode() + body
@@ -93,7 +94,7 @@ def http_figures(environment: dict[str, str], times: int) -> list[Figure]:
     its: list[float] = []
     with _served(environment) as address, server_process("mcp_backups", environment) as stdio:
         stdio.call("list_backups")  # by then all is loaded; a connection is kept for 5 s without a request
-        request = _request(address, local_token(Path(environment["MCP_BACKUPS_STATE_DIR"])))
+        request = call_request(address, local_token(Path(environment["MCP_BACKUPS_STATE_DIR"])), server_id=12345)
         with _connected(address) as (connection, answers):
             for _ in range(max(3, times // _IN_A_ROUND)):
                 samples = []

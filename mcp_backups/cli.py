@@ -5,8 +5,8 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -22,15 +22,14 @@ from mcp_backups.commands.usage import (
     ping_url,
     port,
     seconds,
+    since,
 )
 from mcp_backups.errors import BackupsError, ConfigError
 from mcp_backups.logs import LineFormatter
 from mcp_backups.text import visible
 
 if TYPE_CHECKING:
-    from mcp_backups.ledger import Ledger
     from mcp_backups.metrics import Prometheus
-    from mcp_backups.operations import Operation
     from mcp_backups.settings import Settings
 
 _EXIT_CONFIG = 2
@@ -200,6 +199,8 @@ def _add_records(commands: "argparse._SubParsersAction[_Parser]") -> None:
     operations = _command(commands, "operations")
     operations.add_argument("--limit", type=count, default=20, help="how many, 20 by default")
     _add_account(operations)
+    operations.add_argument("--server", type=count, default=0, metavar="ID", help="only those of this server")
+    operations.add_argument("--since", type=since, metavar="WHEN", help="only later ones: 7d, 36h or 2026-11-22T14:00Z")
     operations.add_argument("--principal", metavar="NAME", help="only what this one asked for over HTTP")
     operations.add_argument("--json", action="store_true", help="print JSON lines")
     operations.set_defaults(run=_operations)
@@ -444,16 +445,21 @@ def _operations(options: argparse.Namespace) -> int:
     from mcp_backups.commands.audit import show_operations
 
     settings = _settings(options, "operations")
-    return show_operations(settings, options.limit, as_json=options.json, principal=options.principal)
+    asked = {"principal": options.principal, "server_id": options.server, "since": options.since}
+    return show_operations(settings, options.limit, as_json=options.json, **asked)
 
 
 def _settle(options: argparse.Namespace) -> None:
     import anyio
 
+    from mcp_backups.clock import system_clock
+    from mcp_backups.ledger import ledger_for
+    from mcp_backups.operations import Operation
     from mcp_backups.operations.reconcile import settle_by_word
+    from mcp_backups.settings import load_settings
 
     _refuse_sandbox(options, "operations")
-    with _ledger() as ledger:
+    with closing(ledger_for(load_settings(), Operation, system_clock())) as ledger:
         settled = anyio.run(partial(settle_by_word, ledger, ledger.liveness, options.operation, options.verdict))
     print(f"{visible(settled.id)} ({settled.action} on server {settled.server_id}) is recorded as {settled.status}.")
 
@@ -467,17 +473,6 @@ def _of_ledger(options: argparse.Namespace) -> None:
         ledger.migrate(load_settings(needs_key=False), options.role)
     else:
         {"accept": ledger.accept, "copy": ledger.copy}[options.task](load_settings())
-
-
-@contextmanager
-def _ledger() -> Iterator["Ledger[Operation]"]:
-    from mcp_backups.clock import system_clock
-    from mcp_backups.ledger import ledger_for
-    from mcp_backups.operations import Operation
-    from mcp_backups.settings import load_settings
-
-    with closing(ledger_for(load_settings(), Operation, system_clock())) as ledger:
-        yield ledger
 
 
 def _audit(options: argparse.Namespace) -> int:

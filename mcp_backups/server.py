@@ -104,6 +104,8 @@ def build_server(
         on_list_resources=list_resources,
         on_list_resource_templates=list_resource_templates,
         on_read_resource=read_resource,
+        # Before each call over HTTP; from the list of tools it would be made anew each time.
+        get_tool_input_schema=lambda name: _BY_NAME[name].input_schema if name in _BY_NAME else None,
     )
     server.middleware.append(name_the_fault)
     return server

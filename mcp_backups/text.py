@@ -16,6 +16,8 @@ _ECHOED = 40
 _NUMBER_BITS = 128
 _MB_PER_GB = 1024
 _NOTHING, _MINUTE = timedelta(0), timedelta(minutes=1)
+_AGE = re.compile(r"([0-9]{1,5})([hdw])")
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x9b[0-?]*[ -/]*[@-~]")
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 _LINE_ENDS = frozenset("\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029")
@@ -141,6 +143,17 @@ def time_told(raw: str) -> datetime | None:
         moment = datetime.fromisoformat(raw.strip())
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
+        return None
+
+
+def time_or_age(raw: str, now: datetime) -> datetime | None:
+    """The same, or how long ago it was, such as `36h`, `7d` or `4w`; None if it is neither."""
+    told = _AGE.fullmatch(raw.strip())
+    if told is None:
+        return time_told(raw)
+    try:
+        return now - int(told[1]) * _UNITS[told[2]]
+    except OverflowError:
         return None
 
 

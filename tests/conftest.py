@@ -7,11 +7,22 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import HealthCheck, settings
+from pydantic import SecretStr
 
 from mcp_backups.sandbox import SANDBOX_TOKEN, Emulator
 from mcp_backups.settings import Settings
 from tests.postgres.cluster import Cluster, Database, missing, running_cluster
-from tests.stage import AgentWith, Era, MakeSettings, ManualClock, Session, session
+from tests.stage import AgentWith, Era, MakeSettings, ManualClock, Session, ledger_of, session
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--store", default="sqlite", choices=["sqlite", "postgres"], help="where tests have their ledger")
+
+
+# How long an example takes says something about the machine, not about the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -86,21 +97,46 @@ def database(cluster: Cluster) -> Iterator[Database]:
 
 
 @pytest.fixture
+def store(request: pytest.FixtureRequest) -> str:
+    """Where the ledger is; `on_both_stores` has a test run on each, and `--store postgres` all of them."""
+    return str(getattr(request, "param", request.config.getoption("store")))
+
+
+@pytest.fixture
+def elsewhere(
+    store: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """The settings by which the ledger is not in the state folder."""
+    if store == "sqlite":
+        return {}
+    database: Database = request.getfixturevalue("database")
+    key_file = tmp_path / "key"
+    key_file.write_bytes(os.urandom(32))
+    key_file.chmod(0o600)
+    # Time is turned by hand, and the database's cannot be; tests/postgres has that rule.
+    monkeypatch.setattr("mcp_backups.ledger.postgres.PostgresLedger.common_clock", lambda _ledger, clock: clock)
+    return {"ledger_url": SecretStr(database.url), "key_file": key_file}
+
+
+@pytest.fixture
 def state_dir(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
 @pytest.fixture
-def make_settings(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSettings:
+def make_settings(
+    state_dir: Path, elsewhere: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MakeSettings]:
     """`make_settings(keep_min=2)`: the defaults but for what is given, whatever the environment holds."""
     for name in os.environ:
         if name.startswith(("MCP_BACKUPS_", "VPS_API_")):
             monkeypatch.delenv(name)
 
     def make(**overrides: Any) -> Settings:
-        return Settings(**{"state_dir": state_dir} | overrides)
+        return Settings(**{"state_dir": state_dir} | elsewhere | overrides)
 
-    return make
+    with ledger_of(state_dir, make()):
+        yield make
 
 
 @pytest.fixture

@@ -69,7 +69,14 @@ def nursery() -> ForkServerContext:
     """Where processes are forked from."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["tests.doom", "mcp_backups.cli", "mcp_backups.transport", "anyio._backends._asyncio"]
+        [
+            "tests.doom",
+            "mcp_backups.cli",
+            "mcp_backups.transport",
+            "mcp_backups.web",
+            "mcp_backups.ledger.postgres",
+            "anyio._backends._asyncio",
+        ]
     )
     return context
 

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from tests.stage import place_of
+
 COMMAND = (sys.executable, "-m", "mcp_backups")
 PATIENCE = 30.0
 """Seconds after which a test gives up waiting for a process."""
@@ -135,7 +137,13 @@ def environment(state_dir: Path, **settings: str) -> dict[str, str]:
     """The environment of a process: what it needs to run, and these settings, by their whole names."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MCP_BACKUPS_", "VPS_API_"))}
     here = {"HOME": str(state_dir.parent), "XDG_CONFIG_HOME": str(state_dir.parent / "config")}
-    return kept | here | {"MCP_BACKUPS_STATE_DIR": str(state_dir)} | settings
+    known = place_of(state_dir)
+    elsewhere = (
+        {"MCP_BACKUPS_LEDGER_URL": known.ledger_url.get_secret_value(), "MCP_BACKUPS_KEY_FILE": str(known.key_file)}
+        if known.ledger_url
+        else {}
+    )
+    return kept | here | {"MCP_BACKUPS_STATE_DIR": str(state_dir)} | elsewhere | settings
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """What tests across folders share: a clock turned by hand, and an MCP client's session with the server under test."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 import anyio
 import anyio.lowlevel
+import pytest
 from mcp import Client
 from pydantic import SecretStr
 
 from mcp_backups.api import VpsClient
 from mcp_backups.clock import Clock, Moment, system_clock
-from mcp_backups.ledger import Ledger, SqliteLedger, Transaction
+from mcp_backups.ledger import Ledger, Transaction, ledger_for
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import SANDBOX_TOKEN, Emulator
 from mcp_backups.server import build_server
@@ -27,6 +28,9 @@ from mcp_backups.transport import open_context
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 PATIENCE = 60.0
 """Seconds after which a test gives up waiting."""
+
+on_both_stores = pytest.mark.parametrize("store", ["sqlite", "postgres"], indirect=True)
+"""For what depends on how the ledger is kept."""
 
 Era = Literal["auto", "legacy"]
 """The client's `mode`: protocol 2026-07-28, or the handshake of 2025-11-25."""
@@ -229,13 +233,28 @@ def on_emulator(settings: Settings, emulator: Emulator) -> Settings:
     return settings.model_copy(update={"vps_api_url": emulator.base_url, "vps_api_token": token})
 
 
+_elsewhere: dict[Path, Settings] = {}
+
+
+@contextmanager
+def ledger_of(state_dir: Path, settings: Settings) -> Iterator[None]:
+    """While inside, what asks for the ledger of a state folder finds it where these settings have it."""
+    _elsewhere[state_dir] = settings
+    try:
+        yield
+    finally:
+        del _elsewhere[state_dir]
+
+
+def place_of(state_dir: Path) -> Settings:
+    """The settings by which the ledger of a state folder is found."""
+    return _elsewhere.get(state_dir) or Settings(state_dir=state_dir)
+
+
 def recorded(state_dir: Path) -> list[Operation]:
     """Every operation in the ledger, oldest first; the ledger is whole."""
-    ledger = SqliteLedger(state_dir, Operation, lambda: NOW)
-    try:
-        return ledger._run(_all_of, "BEGIN")
-    finally:
-        ledger.close()
+    with closing(ledger_for(place_of(state_dir), Operation, system_clock())) as ledger, ledger.audit() as entries:
+        return _all_of(entries) if entries else []
 
 
 def write_now(ledger: Ledger[Operation], work: Callable[[Transaction[Operation]], Any]) -> None:

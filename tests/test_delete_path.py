@@ -4,7 +4,7 @@ import anyio
 
 from tests.delete_path import functions_by_file
 
-FILES, FUNCTIONS = 39, 359
+FILES, FUNCTIONS = 41, 372
 """What is run through today; whoever needs fewer, lowers these."""
 
 

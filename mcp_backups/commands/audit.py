@@ -18,7 +18,7 @@ from mcp_backups.commands.terminal import ACCENT, open_console, printable
 from mcp_backups.ledger import LOSS_ACCEPTED, OF_THE_LEDGER, Event, SqliteLedger, open_for_audit, wholes
 from mcp_backups.operations import Entries, Operation
 from mcp_backups.settings import Settings
-from mcp_backups.text import age, plural, quoted, safe_text, stamp
+from mcp_backups.text import age, plural, quoted, safe_text, stamp, time_told
 
 BAD_NEWS = frozenset({"failed", "refused", "declined", "unknown", "expired"})
 
@@ -125,7 +125,15 @@ def verify(settings: Settings) -> int:
     return 1 if fault else 0
 
 
-def show_operations(settings: Settings, limit: int, *, as_json: bool, principal: str | None = None) -> int:
+def show_operations(
+    settings: Settings,
+    limit: int,
+    *,
+    as_json: bool,
+    principal: str | None = None,
+    server_id: int = 0,
+    since: datetime | None = None,
+) -> int:
     """Print the last operations as they are now, newest first. Returns the exit code.
 
     Args:
@@ -133,14 +141,21 @@ def show_operations(settings: Settings, limit: int, *, as_json: bool, principal:
         limit: How many at most, 1 or more.
         as_json: Print JSON lines instead of a table.
         principal: Only what this one asked for; None for all.
+        server_id: Only those of this server; 0 for all.
+        since: Only those that were planned at this time or later; None for all.
     """
+
+    def is_wanted(operation: Operation) -> bool:
+        return (
+            principal in {None, operation.principal}
+            and settings.account in {"", operation.account}
+            and (since is None or operation.created.wall >= since)
+        )
+
     with open_for_audit(settings, Operation) as ledger:
         operations = None
         if ledger is not None:
-            operations = ledger.find(
-                limit=limit,
-                wanted=lambda each: principal in {None, each.principal} and settings.account in {"", each.account},
-            )
+            operations = ledger.find(limit=limit, server_id=server_id, wanted=is_wanted)
     if operations is None:
         return _nothing_yet(sys.stderr if as_json else sys.stdout)
     if as_json:
@@ -182,6 +197,14 @@ def _heading(first: Event, operations: Sequence[Operation | None], settings: Set
     return heading
 
 
+def _time(at: str) -> str:
+    """When an event was, in UTC and, where that differs, by this machine's time."""
+    utc = at[:19].replace("T", " ") + "Z"
+    moment = time_told(at)
+    here = moment.astimezone() if moment else None
+    return f"{utc} ({here:%H:%M} here)" if here and here.utcoffset() else utc
+
+
 def _steps(events: Sequence[Event], operations: Sequence[Operation | None]) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", style="dim", min_width=3, no_wrap=True)
@@ -195,7 +218,7 @@ def _steps(events: Sequence[Event], operations: Sequence[Operation | None]) -> T
         style = "red" if event.status in BAD_NEWS else ""
         table.add_row(
             str(event.seq or "-"),
-            printable(event.at[:19].replace("T", " ") + "Z"),
+            printable(_time(event.at)),
             Text(_short(event.status), style=style),
             printable("; ".join(told)),
         )

@@ -25,9 +25,9 @@ def accept(settings: Settings) -> None:
 
 def migrate(settings: Settings, serving_role: str) -> None:
     """Bring the database's tables to this version, and let a role serve with them."""
-    from mcp_backups.ledger.postgres_session import migrated  # noqa: PLC0415 - needs an extra
+    from mcp_backups.ledger.postgres_session import migrate_database  # noqa: PLC0415 - needs an extra
 
-    before, now = migrated(_url(settings), serving_role)
+    before, now = migrate_database(_url(settings), serving_role)
     done = f"are at version {now} already" if before == now else f"were brought from version {before} to {now}"
     _say(f"The ledger's tables {done}; {visible(serving_role)} may serve with them.")
 

@@ -2,8 +2,11 @@
 
 import argparse
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from mcp_backups.text import time_or_age
 
 _LAST_PORT = 65535
 _MOST_HOURS = 8760
@@ -200,6 +203,12 @@ def hours(raw: str) -> int:
     if not 1 <= hours <= _MOST_HOURS:
         raise argparse.ArgumentTypeError("an age from 1h to 365d, such as 36h or 7d")
     return hours
+
+
+def since(raw: str) -> datetime:
+    if moment := time_or_age(raw, datetime.now(UTC)):
+        return moment
+    raise argparse.ArgumentTypeError("a time such as 2026-11-22T14:00Z, of UTC unless it says otherwise, or an age: 7d")
 
 
 def metrics_file(raw: str) -> Path:

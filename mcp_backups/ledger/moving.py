@@ -14,7 +14,7 @@ from mcp_backups.errors import ConfigError, LedgerUnavailableError
 from .events import pack
 from .interface import LOCK_WAIT_SECONDS
 from .key import existing_key, installation_key, known_memory, ledger_key
-from .postgres_session import WRITING, Session, UnansweredError, as_ledger_errors
+from .postgres_session import WRITING, PostgresSession, UnansweredError, as_ledger_errors
 from .postgres_tables import PostgresRows
 from .sqlite import as_sqlite_errors, file_in
 from .sqlite_tables import SqliteRows, mark_as_moved
@@ -52,7 +52,7 @@ def copy_to_postgres(folder: Path, key_file: Path, url: str, kind: type[Kept]) -
     if not path.is_file():
         raise ConfigError("There is no ledger in the state folder: nothing is to be copied.")
     key, seen = _key_of(folder, key_file)
-    with as_ledger_errors(), as_sqlite_errors(), _held(path) as file, closing(Session(url)) as session:
+    with as_ledger_errors(), as_sqlite_errors(), _held(path) as file, closing(PostgresSession(url)) as session:
         session.examine()
         source = Transaction(SqliteRows(file), kind, _no_time, key, seen)
         if fault := source.verify():

@@ -29,7 +29,16 @@ from .events import LOSS_ACCEPTED
 from .interface import LOCK_WAIT_SECONDS, Value
 from .key import BEGINNING, End, Remembered, end_file, installation_key, ledger_key
 from .postgres_liveness import SessionLiveness
-from .postgres_session import BUSY, READING, WRITING, Session, State, UnansweredError, as_ledger_errors, is_away
+from .postgres_session import (
+    BUSY,
+    READING,
+    WRITING,
+    PostgresSession,
+    Snapshot,
+    UnansweredError,
+    as_ledger_errors,
+    is_away,
+)
 from .postgres_tables import PostgresRows
 from .transaction import Kept, Known, Transaction
 
@@ -49,7 +58,7 @@ class _Seat(Generic[Kept]):
         known: What was read and checked through it.
     """
 
-    session: Session | None = None
+    session: PostgresSession | None = None
     known: Known[Kept] = field(default_factory=dict)
 
     def clear(self) -> None:
@@ -138,7 +147,7 @@ class PostgresLedger(Generic[Kept]):
                 seen = memory.read() or BEGINNING
             except LedgerLostError:
                 seen = None
-            session = Session(self._url)
+            session = PostgresSession(self._url)
             try:
                 session.examine()
                 session.connection.execute("SET default_transaction_read_only = on")
@@ -194,7 +203,7 @@ class PostgresLedger(Generic[Kept]):
     def _transact(
         self,
         seat: _Seat[Kept],
-        session: Session,
+        session: PostgresSession,
         work: Callable[[Transaction[Kept]], Value],
         begin: str,
         *,
@@ -210,7 +219,7 @@ class PostgresLedger(Generic[Kept]):
         try:
             state = session.begin(begin, waits_for_disk=waits_for_disk)
             self._take_note(state, began)
-            is_as_known = known is not None and state.snapshot == snapshot
+            is_as_known = known is not None and state.transactions == snapshot
             entries = Transaction(rows, self._kind, self._wall, self._key, known if is_as_known else None, seat.known)
             if not is_as_known:
                 entries.check(max(each for each in (remembered, known, BEGINNING) if each))
@@ -222,10 +231,10 @@ class PostgresLedger(Generic[Kept]):
             session.commit()
         except UnansweredError:
             return _Unanswered(result, rows.marks, entries.end)
-        self._note(entries.end, state.after or state.snapshot)
+        self._note(entries.end, state.after or state.transactions)
         return result
 
-    def _take_note(self, state: State, began: float) -> None:
+    def _take_note(self, state: Snapshot, began: float) -> None:
         self._told = state.at, self._clock.ticks()
         self.liveness.note(began, state.owners)
 
@@ -244,9 +253,9 @@ class PostgresLedger(Generic[Kept]):
                     self._remembered().note(end)
                 self._end, self._snapshot = end, snapshot
 
-    def _connected(self, seat: _Seat[Kept]) -> Session:
+    def _connected(self, seat: _Seat[Kept]) -> PostgresSession:
         if seat.session is None:
-            session = Session(self._url)
+            session = PostgresSession(self._url)
             try:
                 session.examine()
             except BaseException:
@@ -316,7 +325,7 @@ def _seat_of(seats: Seats[Kept]) -> Iterator[_Seat[Kept]]:
         seats.put(seat)
 
 
-def _took_place(session: Session, unanswered: _Unanswered[Value]) -> bool:
+def _took_place(session: PostgresSession, unanswered: _Unanswered[Value]) -> bool:
     """Whether it was committed: once the lock is ours, the transaction that held it is over."""
     try:
         session.begin(WRITING)

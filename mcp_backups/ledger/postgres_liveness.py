@@ -11,7 +11,7 @@ import anyio.to_thread
 import psycopg
 
 from .liveness import Work
-from .postgres_session import Session, as_ledger_errors
+from .postgres_session import PostgresSession, as_ledger_errors
 from .postgres_tables import TURNS
 
 _OWNER = re.compile(r"[0-9a-f]{16}")
@@ -29,7 +29,7 @@ class SessionLiveness:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._session: Session | None = None
+        self._session: PostgresSession | None = None
         self._owners: list[str] = []
         self._turns: set[str] = set()
         self._work = Work()
@@ -73,7 +73,7 @@ class SessionLiveness:
             self._connected()
             return self._owners[-1]
 
-    def _connected(self) -> Session:
+    def _connected(self) -> PostgresSession:
         """The connection that holds the lock, which has just answered."""
         if self._session:
             try:
@@ -82,7 +82,7 @@ class SessionLiveness:
                 self._let_go()
             else:
                 return self._session
-        session, owner = Session(self._url), secrets.token_hex(8)
+        session, owner = PostgresSession(self._url), secrets.token_hex(8)
         try:
             session.examine()
             _locks(session, "%s::bigint", _key_of(owner))  # a new number, which nobody else can have locked
@@ -104,6 +104,6 @@ def _key_of(owner: str) -> int:
     return int.from_bytes(bytes.fromhex(owner), signed=True)
 
 
-def _locks(session: Session, keys: str, *values: int) -> bool:
+def _locks(session: PostgresSession, keys: str, *values: int) -> bool:
     found = session.connection.execute(f"SELECT pg_try_advisory_lock({keys})".encode(), values).fetchone()
     return bool(found and found[0])

@@ -11,7 +11,8 @@ from psycopg.conninfo import make_conninfo
 
 from mcp_backups.errors import BusyError, LedgerUnavailableError
 
-from .postgres_tables import LOCK, SCHEMA, UPGRADE, VERSION, migrate
+from .postgres_tables import SCHEMA_NAME, VERSION, WRITE_LOCK, migrate_tables
+from .tables import UPGRADE
 
 _CONNECT: dict[str, str | int] = {
     "connect_timeout": 3,
@@ -33,7 +34,7 @@ _SETTINGS = {
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
     "timezone": "UTC",
-    "search_path": f"{SCHEMA}, pg_temp",  # named last, so that no temporary table stands before ours
+    "search_path": f"{SCHEMA_NAME}, pg_temp",  # named last, so that no temporary table stands before ours
 }
 BUSY = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation)
 """55P03, 40001, 40P01, 23505: the whole work may be done again."""
@@ -43,7 +44,7 @@ _MIGRATE = "The operator must run `mcp-backups ledger migrate`. Reading backups 
 _MEND = "Reading backups still works. The operator must see to the database; `mcp-backups doctor` shows its state."
 
 _EXAMINED = f"""SELECT current_setting('fsync') = 'on', NOT pg_is_in_recovery(), pg_backend_pid(),
-    to_regclass('{SCHEMA}.ledger') IS NOT NULL"""
+    to_regclass('{SCHEMA_NAME}.ledger') IS NOT NULL"""
 _RIGHTS = "SELECT NOT has_table_privilege('events', 'UPDATE, DELETE, TRUNCATE')"
 _STATE = """SELECT clock_timestamp(), pg_current_snapshot()::text, (SELECT version FROM ledger),
     ARRAY(SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks
@@ -59,25 +60,25 @@ class UnansweredError(Exception):
     """The connection was lost in a COMMIT: it took place, or it did not."""
 
 
-class State(NamedTuple):
+class Snapshot(NamedTuple):
     """What a transaction finds.
 
     Attributes:
         at: The database's time, UTC: of a write after it got the lock, and not when it began.
-        snapshot: Which transactions it sees: the same text, the same rows.
+        transactions: Which of them it sees: the same text, the same rows.
         version: Of the tables.
         owners: The keys of the processes that are alive.
-        after: What `snapshot` will be once it has committed, if nobody else writes to the database; of a write alone.
+        after: What `transactions` will be once it is committed, if nobody else writes to the database; of a write.
     """
 
     at: datetime
-    snapshot: str
+    transactions: str
     version: int
     owners: frozenset[int]
     after: str = ""
 
 
-class Session:
+class PostgresSession:
     """One connection, with the settings and the checks that the ledger relies on.
 
     Raises:
@@ -115,19 +116,19 @@ class Session:
                 "The operator must let it log in as another role, and say `mcp-backups ledger migrate` for that one.",
             )
 
-    def begin(self, begin: str, *, waits_for_disk: bool = True) -> State:
+    def begin(self, begin: str, *, waits_for_disk: bool = True) -> Snapshot:
         """Begin a transaction. A write holds the lock before it looks at anything: what it sees is never older."""
         self.connection.execute(begin.encode())
         if begin == READING:
-            return self._checked(State(*_row(self.connection, _STATE)), is_writing=False)
-        self.connection.execute(f"SELECT {LOCK}".encode())
+            return self._checked(Snapshot(*_row(self.connection, _STATE)), is_writing=False)
+        self.connection.execute(f"SELECT {WRITE_LOCK}".encode())
         if not waits_for_disk:
             self.connection.execute("SET LOCAL synchronous_commit = off")
         xid, at, snapshot, version, owners = _row(self.connection, _STATE_OF_WRITE)
         end = int(xid) + 1
-        return self._checked(State(at, snapshot, version, owners, f"{end}:{end}:"), is_writing=True)
+        return self._checked(Snapshot(at, snapshot, version, owners, f"{end}:{end}:"), is_writing=True)
 
-    def _checked(self, state: State, *, is_writing: bool) -> State:
+    def _checked(self, state: Snapshot, *, is_writing: bool) -> Snapshot:
         if state.version < VERSION:
             raise LedgerUnavailableError("The ledger's tables are of an older version.", _MIGRATE)
         if state.version > VERSION and is_writing:
@@ -155,15 +156,15 @@ class Session:
             self.connection.close()
 
 
-def migrated(url: str, serving_role: str) -> tuple[int, int]:
-    """Bring the tables to this version; see `migrate`.
+def migrate_database(url: str, serving_role: str) -> tuple[int, int]:
+    """Bring the tables to this version; see `migrate_tables`.
 
     Raises:
         ConfigError: The serving role is none that can be.
         LedgerUnavailableError: The database cannot be reached, or whoever logs in there may not do that.
     """
-    with as_ledger_errors(), closing(Session(url)) as session:
-        return migrate(session.connection, serving_role)
+    with as_ledger_errors(), closing(PostgresSession(url)) as session:
+        return migrate_tables(session.connection, serving_role)
 
 
 def is_away(error: psycopg.Error) -> bool:

@@ -15,10 +15,10 @@ from psycopg import sql
 from mcp_backups.errors import ConfigError, LedgerUnavailableError
 
 from .events import OF_THE_LEDGER
-from .tables import UNDER_WAY, Columns, Found, OperationRow
+from .tables import UNDER_WAY, UPGRADE, Columns, Found, OperationRow
 
-SCHEMA = "mcp_backups"
-LOCK = "pg_advisory_xact_lock(1835229538, 0)"
+SCHEMA_NAME = "mcp_backups"
+WRITE_LOCK = "pg_advisory_xact_lock(1835229538, 0)"
 """What every write holds, and a migration."""
 TURNS = 1835229539
 """Of the keys by which one process does what one of them does; an owner's key is one number, and so never the same."""
@@ -69,7 +69,7 @@ on reading."""
 VERSION = len(_STEPS)
 
 _GRANTS = (
-    f"USAGE ON SCHEMA {SCHEMA}",
+    f"USAGE ON SCHEMA {SCHEMA_NAME}",
     "SELECT ON ledger",
     "SELECT, INSERT ON events",
     "SELECT, INSERT, UPDATE ON operations",
@@ -130,7 +130,7 @@ class PostgresRows:
         self.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", tuple(row.values()))  # noqa: S608
 
 
-def migrate(connection: psycopg.Connection, serving_role: str) -> tuple[int, int]:
+def migrate_tables(connection: psycopg.Connection, serving_role: str) -> tuple[int, int]:
     """Bring the tables to this version, and let a role serve with them; done again it changes nothing.
 
     Args:
@@ -152,8 +152,8 @@ def migrate(connection: psycopg.Connection, serving_role: str) -> tuple[int, int
     if may_change:
         raise ConfigError("The role that servers log in as must not be the one that migrates, nor a member of it.")
     with connection.transaction():
-        connection.execute(f"SELECT {LOCK}".encode())
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}".encode())
+        connection.execute(f"SELECT {WRITE_LOCK}".encode())
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA_NAME}".encode())
         connection.execute("CREATE TABLE IF NOT EXISTS ledger (version INTEGER NOT NULL)")
         found = connection.execute("SELECT version FROM ledger").fetchone()
         before = found[0] if found else 0
@@ -172,6 +172,3 @@ def migrate(connection: psycopg.Connection, serving_role: str) -> tuple[int, int
 
 def _one(connection: psycopg.Connection, query: str, *values: object) -> Sequence[Any]:
     return connection.execute(query.encode(), values).fetchone() or ()
-
-
-UPGRADE = "The operator must upgrade mcp-backups here too. Reading still works."

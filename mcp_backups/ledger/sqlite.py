@@ -32,7 +32,7 @@ from .key import (
     remembered,
 )
 from .liveness import FileLiveness
-from .sqlite_tables import SqliteRows, check_version, prepare
+from .sqlite_tables import SqliteRows, check_version, prepare_file
 from .transaction import Kept, Known, Transaction
 
 __all__ = ["LOCK", "SqliteLedger", "open_file_for_audit"]
@@ -295,7 +295,7 @@ class SqliteLedger(Generic[Kept]):
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
-                prepare(connection, self._kind, self._wall, self._key, known)
+                prepare_file(connection, self._kind, self._wall, self._key, known)
             except BaseException:
                 connection.close()
                 raise

@@ -11,7 +11,7 @@ from mcp_backups.errors import LedgerUnavailableError
 
 from .events import GENESIS, OF_THE_LEDGER
 from .key import End
-from .tables import UNDER_WAY, Columns
+from .tables import UNDER_WAY, UPGRADE, Columns
 from .transaction import Kept, Transaction, distrust
 
 _VERSION = 1
@@ -21,7 +21,6 @@ _MOVED = 1_000_000
 """Stands in the version's place once the ledger was copied elsewhere."""
 
 _FOLLOW = "The operator must set MCP_BACKUPS_LEDGER_URL here too. Reading backups still works."
-UPGRADE = "The operator must upgrade mcp-backups here too. Reading still works."
 
 _ROW = "o.seq, o.id, o.action, o.status, o.server_id"
 _EVENT = "e.seq, e.at, e.operation_id, e.status"
@@ -125,7 +124,7 @@ class SqliteRows:
         self._connection.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", tuple(row.values()))  # noqa: S608
 
 
-def prepare(
+def prepare_file(
     connection: sqlite3.Connection, kind: type[Kept], wall: Callable[[], datetime], key: bytes, known: End
 ) -> None:
     """Make the tables, or have those of 0.1.0 sealed with the key, once they are seen to be whole.

@@ -10,6 +10,9 @@ from .events import Event, Fields, unpack
 WAITING = "waiting"
 """The status of what an approver was asked about: nobody has consented to it, and it has to last as if somebody had."""
 
+UPGRADE = "The operator must upgrade mcp-backups here too. Reading still works."
+"""What to do where tables are of a newer version than this program."""
+
 UNDER_WAY = f"'{WAITING}', 'approved', 'preparing', 'sending', 'unknown'"
 """The statuses of what is not over, of which there is an index."""
 

@@ -6,7 +6,7 @@ from mcp_backups.errors import BusyError, ConfirmationExpiredError, Confirmation
 from mcp_backups.operations.approval import ask_approvers, asked_before
 from mcp_backups.operations.consent import NO, Person, Question, approver, check_reply, consent, is_enough
 from mcp_backups.operations.context import Context, Entries, Request, Result, Steps, recent
-from mcp_backups.operations.lookout import LOOK_SECONDS
+from mcp_backups.operations.lookout import LOOKOUT_SECONDS
 from mcp_backups.operations.operation import (
     EFFECTIVE,
     OPEN,
@@ -63,7 +63,7 @@ async def outcome_of_other(context: Context, operation_id: str) -> Result:
             return (await settle(context, operation))._replace(replayed=True)
         if operation and operation.status not in OPEN | {Status.SENDING}:
             return Result(operation, replayed=True)
-        await context.clock.sleep(LOOK_SECONDS)
+        await context.clock.sleep(LOOKOUT_SECONDS)
         operation = await context.find_soon(operation_id) or operation
     raise BusyError(
         f"Another call is carrying out {operation_id}.", f"Call get_operation(operation_id={operation_id!r})."

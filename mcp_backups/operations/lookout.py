@@ -7,7 +7,7 @@ import anyio
 from mcp_backups.ledger import Ledger
 from mcp_backups.operations.operation import Operation
 
-LOOK_SECONDS = 1.0
+LOOKOUT_SECONDS = 1.0
 """How soon an approver's decision is seen; many who wait for one ask no more often than one does."""
 
 _FORGET_SECONDS = 5.0
@@ -30,7 +30,7 @@ class Lookout:
         """
         self._asked[operation_id] = ticks
         async with self._lock:
-            if ticks - self._looked >= LOOK_SECONDS:
+            if ticks - self._looked >= LOOKOUT_SECONDS:
                 self._asked = {each: at for each, at in self._asked.items() if ticks - at < _FORGET_SECONDS}
                 ids = tuple(self._asked)
                 self._found = await ledger.read(lambda entries: {each: entries.get(each) for each in ids})

@@ -18,7 +18,7 @@ from mcp_backups.errors import (
 from mcp_backups.ledger import Ledger, Liveness
 from mcp_backups.models import ACTIVE
 from mcp_backups.operations.context import RESTORING, Context, Entries, ReportProgress, Result
-from mcp_backups.operations.lookout import LOOK_SECONDS
+from mcp_backups.operations.lookout import LOOKOUT_SECONDS
 from mcp_backups.operations.operation import (
     OPEN,
     UNSETTLED,
@@ -70,7 +70,7 @@ async def follow(context: Context, operation: Operation, wait_seconds: float, re
             return result
         await report(waited, wait_seconds, f"{operation.id} ({operation.action}): {operation.status}")
         if operation.status is Status.WAITING:
-            await context.clock.sleep(min(LOOK_SECONDS, end - waited))
+            await context.clock.sleep(min(LOOKOUT_SECONDS, end - waited))
             operation = await context.find_soon(operation.id) or operation
         else:
             await context.clock.sleep(min(pause, end - waited))

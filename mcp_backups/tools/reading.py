@@ -25,7 +25,7 @@ from mcp_backups.models import (
 )
 from mcp_backups.operations import follow
 from mcp_backups.settings import Settings
-from mcp_backups.text import got, stamp, time_told
+from mcp_backups.text import got, stamp, time_or_age
 from mcp_backups.tools.answers import cell, fitted, operation_answer, row
 from mcp_backups.tools.observation import AccountObservation, observe_for
 from mcp_backups.tools.tool import ToolCall
@@ -66,8 +66,6 @@ WaitSeconds = Annotated[int, Field(ge=0, le=45, description="Seconds to wait unt
 
 _CURSOR = re.compile(r"([0-9a-f]{1,16})-([0-9a-f]{1,16})-([0-9a-f]{8})")
 _BEGINNING, _END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-_AGE = re.compile(r"([0-9]{1,5})([hdw])")
-_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _SHARED_FIELDS = ("type", "status", "description")
 
 
@@ -161,9 +159,7 @@ def _bound(name: str, raw: str, now: datetime) -> datetime | None:
     """
     if not raw.strip():
         return None
-    if (told := _AGE.fullmatch(raw.strip())) and (length := int(told[1]) * _UNITS[told[2]]) < now - _BEGINNING:
-        return now - length
-    if moment := time_told(raw):
+    if moment := time_or_age(raw, now):
         return moment
     raise InvalidArgumentError(
         f"{name} must be a time as ISO 8601, such as 2026-11-22T14:00Z, or an age, such as 36h, 7d or 4w; "

@@ -36,6 +36,7 @@ class Place:
         origins: What its Origin header may be, where there is one.
         secret: What the proxy in front sends with every request; empty where none has to.
         is_public: Whether clients reach it from other machines.
+        file: Of a Unix socket, and its number, which tells it from that of a later process.
     """
 
     sockets: list[socket.socket]
@@ -44,6 +45,15 @@ class Place:
     origins: frozenset[str]
     secret: str = ""
     is_public: bool = False
+    file: tuple[Path, int] | None = None
+
+    def leave(self) -> None:
+        """Take away the file of a Unix socket: the proxy then asks another server, and a new process takes its place.
+
+        Who came before is still served. A port cannot be left so: to close it would cut off who has just come.
+        """
+        if self.file and self.file[0].is_socket() and self.file[0].stat().st_ino == self.file[1]:
+            self.file[0].unlink()
 
 
 @contextmanager
@@ -69,14 +79,15 @@ def listening(settings: Settings, host: str, port: int, unix: Path | None) -> It
             "MCP_BACKUPS_HTTP_URL needs --socket or MCP_BACKUPS_HTTP_SECRET_FILE: whoever reaches a port could leave"
             " out the proxy."
         )
+    secret = _read_secret(settings.http_secret_file) if settings.http_secret_file else ""
     sockets = [_listen_unix(unix)] if unix else listen(host, port)
+    place = _behind_proxy(sockets, settings, secret, unix) if settings.http_url else _on_this_machine(sockets, host)
     try:
-        yield _behind_proxy(sockets, settings) if settings.http_url else _on_this_machine(sockets, host)
+        yield place
     finally:
+        place.leave()
         for each in sockets:
             each.close()
-        if unix:
-            unix.unlink(missing_ok=True)
 
 
 def _on_this_machine(sockets: list[socket.socket], host: str) -> Place:
@@ -86,12 +97,11 @@ def _on_this_machine(sockets: list[socket.socket], host: str) -> Place:
     return Place(sockets, f"http://{here}:{port}", names, frozenset(f"http://{name}" for name in names))
 
 
-def _behind_proxy(sockets: list[socket.socket], settings: Settings) -> Place:
+def _behind_proxy(sockets: list[socket.socket], settings: Settings, secret: str, unix: Path | None) -> Place:
     parts = urlsplit(settings.http_url)
     names = {parts.netloc, *settings.http_hosts}
     if parts.port in {None, _HTTPS_PORT}:  # which a client may leave out, or not
         names |= {str(parts.hostname), f"{parts.hostname}:{_HTTPS_PORT}"}
-    secret = _read_secret(settings.http_secret_file) if settings.http_secret_file else ""
     origins = {settings.http_url, *settings.http_origins}
     return Place(
         sockets,
@@ -100,6 +110,7 @@ def _behind_proxy(sockets: list[socket.socket], settings: Settings) -> Place:
         frozenset(origin.lower() for origin in origins),
         secret,
         is_public=True,
+        file=(unix, unix.stat().st_ino) if unix else None,
     )
 
 

@@ -163,6 +163,7 @@ class _Server(uvicorn.Server):
         now = time.monotonic()
         self._stop_at = now if self._stop_at else now + _GRACE_SECONDS
         self._gate.is_stopping = True
+        self._place.leave()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         del sig, frame

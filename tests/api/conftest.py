@@ -3,16 +3,11 @@ from pathlib import Path
 
 import pytest
 import trustme
-from hypothesis import HealthCheck, settings
 
 from mcp_backups.api import VpsClient
 from mcp_backups.sandbox import Emulator
 
 from .stage import NOW, Time, client_of
-
-# How long an example takes says something about the machine, not about the code.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
 
 
 @pytest.fixture

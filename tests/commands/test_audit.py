@@ -2,7 +2,9 @@
 
 import hmac
 import json
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -242,6 +244,44 @@ def test_operations_are_listed_newest_first(command: Command) -> None:
 
 
 @pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (("--server", "12345"), [CREATED]),
+        (("--server", "12346"), []),
+        (("--since", NOW.isoformat()), [REFUSED, CREATED]),
+        (("--since", f"{NOW:%Y-%m-%dT%H:%M}"), [REFUSED, CREATED]),
+        (("--since", f"{NOW + timedelta(seconds=1):%Y-%m-%dT%H:%M:%S}+00:00"), []),
+        (("--since", f"{NOW + timedelta(hours=1):%Y-%m-%dT%H:%M}+01:00"), [REFUSED, CREATED]),
+        (("--since", "99999w"), [REFUSED, CREATED]),
+        (("--since", "0h"), []),
+        (("--since", "2000-01-01", "--server", "12362", "--limit", "1"), [REFUSED]),
+    ],
+)
+def test_operations_of_one_server_or_since_a_time_are_listed_alone(
+    command: Command, arguments: tuple[str, ...], found: list[str]
+) -> None:
+    said = command("operations", "--json", *arguments)
+    assert [each["operation_id"] for each in said.lines] == found
+    assert (said.code, said.err) == (0, "")
+
+
+@pytest.mark.usefixtures("ledger")
+@pytest.mark.parametrize(("zone", "hours"), [("Asia/Kolkata", 5.5), ("UTC", 0)])
+def test_people_are_told_their_own_time_beside_utc(
+    command: Command, monkeypatch: pytest.MonkeyPatch, zone: str, hours: float
+) -> None:
+    here = f" ({NOW + timedelta(hours=hours):%H:%M} here)" if hours else ""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert f"{NOW:%Y-%m-%d %H:%M:%S}Z{here}  s" in command("audit").out
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.usefixtures("ledger")
 def test_operations_can_be_had_as_json_lines(command: Command) -> None:
     (operation,) = command("operations", "--limit", "1", "--json").lines
     assert operation == {
@@ -312,9 +352,18 @@ def test_a_file_that_is_no_ledger_is_said_to_be_damaged(
 
 
 @pytest.mark.parametrize(
-    "arguments", [("audit", "--verify", "--export"), ("operations", "--limit", "0"), ("operations", "--limit", "x")]
+    "line",
+    [
+        "audit --verify --export",
+        "operations --limit 0",
+        "operations --limit x",
+        "operations --server web",
+        "operations --since soon",
+        "operations --since 7",
+        "operations --since 2026-02-30",
+    ],
 )
-def test_arguments_that_make_no_sense_are_refused(command: Command, arguments: tuple[str, ...]) -> None:
+def test_arguments_that_make_no_sense_are_refused(command: Command, line: str) -> None:
     with pytest.raises(SystemExit) as refused:
-        command(*arguments)
+        command(*line.split())
     assert refused.value.code == 2

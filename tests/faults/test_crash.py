@@ -20,7 +20,7 @@ from mcp_backups.sandbox import Emulator, Fault, serve_in_thread
 from tests.doom import Forked, Point
 from tests.faults.stage import LOST, SOURCE, TARGET, WEB, row, times_applied
 from tests.process import PATIENCE, server_process
-from tests.stage import MakeSettings, RealTime, Session, recorded, session
+from tests.stage import MakeSettings, RealTime, Session, on_both_stores, recorded, session
 
 pytestmark = pytest.mark.anyio
 
@@ -148,6 +148,7 @@ AFTER_INTENT: list[tuple[str, Point, int, bool]] = [
 
 
 @row("F88")
+@on_both_stores
 @pytest.mark.parametrize("tool", ["create", "delete"])
 @pytest.mark.parametrize(("where", "point", "number"), NOTHING_SENT)
 async def test_a_process_killed_before_its_intent_has_done_nothing(
@@ -165,7 +166,7 @@ async def test_a_process_killed_before_its_intent_has_done_nothing(
         process.shake_hands().start_call(name, **arguments)
         assert process.wait() == -signal.SIGKILL, (row, where)
     assert times_applied(emulator, METHODS[tool]) == emulator.count(METHODS[tool]) == 0
-    left = [each.status for each in recorded(state_dir)] if state_dir.joinpath("ledger.sqlite3").exists() else []
+    left = [each.status for each in recorded(state_dir)]
     assert left == (["planned"] if tool == "delete" else [])
     async with successor() as agent:
         done = await agent.call(name, **arguments)
@@ -174,6 +175,7 @@ async def test_a_process_killed_before_its_intent_has_done_nothing(
 
 
 @row("F88")
+@on_both_stores
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize(("where", "point", "number", "outcome_recorded"), AFTER_INTENT)
 async def test_a_process_killed_after_its_intent_leaves_what_can_be_settled(

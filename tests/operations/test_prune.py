@@ -10,7 +10,7 @@ import pytest
 from mcp_backups.actions.deletes import execute_prune, outcome
 from mcp_backups.actions.prune import facts, prune
 from mcp_backups.errors import BudgetExhaustedError, BusyError, NotFoundError, PolicyDeniedError
-from mcp_backups.ledger.liveness import FileLiveness
+from mcp_backups.ledger import ledger_for
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import Context, Entries, Result
 from mcp_backups.operations.operation import Operation, PruneDetails, PruneItem, new_id
@@ -297,7 +297,7 @@ async def test_a_prune_that_a_living_process_is_at_is_busy_and_one_of_a_dead_pro
     context: Context, clock: ManualClock
 ) -> None:
     plan = await pruned(context)
-    other = FileLiveness(context.settings.state_dir)
+    other = ledger_for(context.settings, Operation, clock.clock).liveness
     async with other.at_work(plan.id) as owner:
         items = tuple(
             item.model_copy(update={"operation_id": new_id() if item.fate == "delete" else ""})

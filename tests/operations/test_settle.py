@@ -6,16 +6,16 @@ import pytest
 
 from mcp_backups.actions.create import LOOKS, _look_for_it
 from mcp_backups.actions.deletes import outcome
-from mcp_backups.ledger.liveness import FileLiveness
+from mcp_backups.ledger import ledger_for
 from mcp_backups.operations import Context, RestoreDetails
 from mcp_backups.operations.operation import Operation, PruneItem, new_id
 from mcp_backups.operations.reconcile import follow, settle, supersede
 from mcp_backups.sandbox import Backup, Emulator, Fault
-from tests.stage import ManualClock
+from tests.stage import ManualClock, on_both_stores
 
 from .made import as_recorded, backup, operation, record_all
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, on_both_stores]
 
 DONE_ELSEWHERE = 999
 """A backup that VPS.org does not have."""
@@ -63,7 +63,7 @@ async def test_it_is_looked_less_and_less_often_and_for_40_seconds_at_most(
 async def test_there_is_waiting_only_for_what_waiting_can_tell(
     context: Context, clock: ManualClock, action: str, status: str, backup_id: int, alive: bool, waits: bool
 ) -> None:
-    other = FileLiveness(context.settings.state_dir)
+    other = ledger_for(context.settings, Operation, clock.clock).liveness
     sent: dict[str, Any] = {} if status in {"planned", "preparing"} else {"sent": clock.moment()}
     known = operation(action, status, backup_id=backup_id, created=clock.moment(), **sent)
     async with other.at_work(known.id) as owner:

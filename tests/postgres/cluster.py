@@ -126,13 +126,13 @@ class Cluster:
         """Make what every database of a test is a copy of."""
         import psycopg
 
-        from mcp_backups.ledger.postgres_tables import SCHEMA, migrate
+        from mcp_backups.ledger.postgres_tables import SCHEMA_NAME, migrate_tables
 
         self.execute(f"CREATE ROLE {OWNER} LOGIN", f"CREATE ROLE {SERVER} LOGIN")
         self.execute(f"CREATE DATABASE {_TEMPLATE} OWNER {OWNER}")
         with psycopg.connect(self.url(_TEMPLATE, OWNER), autocommit=True) as connection:
-            connection.execute(f"SET search_path = {SCHEMA}".encode())
-            migrate(connection, SERVER)
+            connection.execute(f"SET search_path = {SCHEMA_NAME}".encode())
+            migrate_tables(connection, SERVER)
 
     def _run(self, program: str, *arguments: str) -> None:
         folder = programs()

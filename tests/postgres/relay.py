@@ -12,6 +12,7 @@ from tests.postgres.cluster import Database
 from tests.stage import PATIENCE
 
 _MOST = 2**16
+_WRITE = b"INSERT INTO"
 _COMMIT = b"COMMIT\0"
 """As a question, and as the answer to it."""
 
@@ -21,13 +22,15 @@ class Relay:
     """Hands on all that comes, until it is told otherwise.
 
     Attributes:
-        lose: `question` cuts a connection when the client says COMMIT, `answer` when the database has answered that.
+        lose: `question` cuts a connection when the client commits what it wrote, `answer` when the database has.
+        closes: Whether nobody gets through any more after that.
         is_open: Whether a new connection is let through; else it is closed at once.
         change: What becomes of what the database says.
     """
 
     port: int = 0
     lose: str = ""
+    closes: bool = False
     is_open: bool = True
     change: Callable[[bytes], bytes] = lambda content: content
     _ends: list[socket.socket] = field(default_factory=list)
@@ -64,20 +67,30 @@ class Relay:
                 pump.start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, asked: threading.Event, is_question: bool) -> None:
+        has_written = False
         with suppress(OSError):
             while content := source.recv(_MOST):
-                if is_question and _COMMIT in content:
-                    asked.set()
-                    if self.lose == "question":
-                        self.lose = ""
+                if is_question:
+                    has_written |= _WRITE in content
+                    if _COMMIT in content and has_written:
+                        has_written = False
+                        asked.set()
+                        if self._loses("question"):
+                            break
+                elif asked.is_set() and _COMMIT in content:
+                    asked.clear()
+                    if self._loses("answer"):
                         break
-                if not is_question and asked.is_set() and _COMMIT in content and self.lose == "answer":
-                    self.lose = ""
-                    break
                 sink.sendall(content if is_question else self.change(content))
         for end in (source, sink):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def _loses(self, what: str) -> bool:
+        if self.lose != what:
+            return False
+        self.lose, self.is_open = "", not self.closes
+        return True
 
 
 def as_another_process(content: bytes) -> bytes:

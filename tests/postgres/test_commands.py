@@ -18,7 +18,7 @@ from mcp_backups.commands.doctor.local import examine_ledger
 from mcp_backups.errors import ConfigError, LedgerUnavailableError
 from mcp_backups.ledger import SqliteLedger, moving
 from mcp_backups.ledger.postgres import PostgresLedger, address_of
-from mcp_backups.ledger.postgres_session import Session, UnansweredError
+from mcp_backups.ledger.postgres_session import PostgresSession, UnansweredError
 from mcp_backups.operations import Operation
 from mcp_backups.settings import Settings, load_settings, passwords_in
 from tests.operations.made import MOMENT, begun, operation
@@ -266,9 +266,9 @@ def test_a_copy_that_was_interrupted_goes_on(
     command: Call, file: SqliteLedger[Operation], open_ledger: OpenLedger, point: str
 ) -> None:
     """The process is ended at that point: what it held is let go, and what it had not committed is gone."""
-    before, commit = in_all(file), Session.commit
+    before, commit = in_all(file), PostgresSession.commit
 
-    def end(session: Session) -> None:
+    def end(session: PostgresSession) -> None:
         if point == "after it is committed":
             commit(session)
         session.close()
@@ -283,7 +283,7 @@ def test_a_copy_that_was_interrupted_goes_on(
             assert command("ledger", "copy")[0] != 0
             assert in_all(file) == before
         else:
-            patch.setattr(Session, "commit", end)
+            patch.setattr(PostgresSession, "commit", end)
             code, _, err = command("ledger", "copy")
             assert (code, "Run `mcp-backups ledger copy` again" in err) == (1, True)
             with pytest.raises(LedgerUnavailableError, match="was moved"):

@@ -17,7 +17,7 @@ from mcp_backups.clock import system_clock
 from mcp_backups.errors import BusyError, LedgerUnavailableError, UnconfirmedError
 from mcp_backups.ledger import Transaction, postgres_session
 from mcp_backups.ledger.postgres import PostgresLedger
-from mcp_backups.ledger.postgres_session import Session
+from mcp_backups.ledger.postgres_session import PostgresSession
 from mcp_backups.operations import Operation
 from mcp_backups.operations.operation import new_id
 from tests.operations.made import MOMENT, begun, operation
@@ -196,7 +196,7 @@ async def test_what_cannot_be_found_out_is_told_as_that(
 
         def close(entries: Entries) -> None:
             entries.save(begun())
-            relay.is_open, relay.lose = False, lost
+            relay.closes, relay.lose = True, lost
 
         with pytest.raises(UnconfirmedError) as told:
             await ledger.write(close)
@@ -225,7 +225,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_session_has_its_own_settings_whatever_the_database_says(database: Database, name: str) -> None:
-    session = Session(database.url + "?options=-c%20statement_timeout%3D0")
+    session = PostgresSession(database.url + "?options=-c%20statement_timeout%3D0")
     try:
         assert session.connection.execute(f"SHOW {name}".encode()).fetchone() == (SETTINGS[name],)
     finally:
@@ -517,7 +517,7 @@ async def test_a_server_can_add_to_the_events_and_nothing_else(
     ledger: Ledger, database: Database, statement: str
 ) -> None:
     await ledger.write(saving(begun()))
-    session = Session(database.url)
+    session = PostgresSession(database.url)
     try:
         with pytest.raises(errors.InsufficientPrivilege):
             session.connection.execute(statement.encode())
