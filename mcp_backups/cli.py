@@ -445,14 +445,8 @@ def _operations(options: argparse.Namespace) -> int:
     from mcp_backups.commands.audit import show_operations
 
     settings = _settings(options, "operations")
-    return show_operations(
-        settings,
-        options.limit,
-        as_json=options.json,
-        principal=options.principal,
-        server_id=options.server,
-        since=options.since,
-    )
+    asked = {"principal": options.principal, "server_id": options.server, "since": options.since}
+    return show_operations(settings, options.limit, as_json=options.json, **asked)
 
 
 def _settle(options: argparse.Namespace) -> None:

@@ -26,6 +26,8 @@ _TAGS = range(0xE0000, 0xE0080)
 _JOINERS, _SELECTORS = frozenset("\u200c\u200d"), frozenset("\ufe0e\ufe0f")
 """What makes several characters one, as in emoji of families and in Persian, and a character an emoji or not one."""
 
+_STRAIGHT = str.maketrans("\u2018\u2019\u02bc\u201c\u201d", "'''\"\"")
+
 _LINK = re.compile(r"://|@|\b(?:www\.|mailto:|tel:)", re.IGNORECASE)
 
 # Letters and marks that draw nothing: fillers, joiners and variation selectors, which can carry hidden words.
@@ -60,9 +62,10 @@ def seen(raw: str) -> str:
     """The text as people see it, for comparing what they type: compatible characters alike, nothing that is not drawn.
 
     `é` is the same in one piece or two, wide letters as narrow ones, an emoji with or without its selectors and
-    joiners, and any run of spaces is one; capitals stay capitals. Only the first 4,000 characters count.
+    joiners, any run of spaces is one, and the quotes that keyboards bend are straight; capitals stay capitals. Only the
+    first 4,000 characters count.
     """
-    return unicodedata.normalize("NFKC", visible(unicodedata.normalize("NFKC", visible(raw))))
+    return unicodedata.normalize("NFKC", visible(unicodedata.normalize("NFKC", visible(raw)))).translate(_STRAIGHT)
 
 
 def line_fault(raw: str) -> str:

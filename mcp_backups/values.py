@@ -59,7 +59,10 @@ def location(raw: object) -> Path:
 
 
 def https_url(url: str) -> str:
-    """An https address, or an http one of this machine, without a slash at its end."""
+    """An https address, or an http one of this machine, always spelt the same: what is recorded goes by it.
+
+    Scheme and host are in small letters, the port is left out where it is the usual one, and so are slashes at the end.
+    """
     require(url.isascii() and url.isprintable() and " " not in url and "\\" not in url, "is not a URL")
     parts = urlsplit(url)
     require(has_good_port(parts.netloc), "has a bad port")
@@ -67,7 +70,12 @@ def https_url(url: str) -> str:
     require("?" not in url and "#" not in url, "must not hold a query or fragment")
     require(parts.scheme in {"https", "http"} and bool(parts.hostname), "must be an https:// URL")
     require(parts.scheme == "https" or is_loopback(parts.hostname or ""), "must be https, unless it is on this machine")
-    return url.rstrip("/")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = f":{parts.port}" if parts.port not in (None, _USUAL_PORTS[parts.scheme]) else ""
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
+_USUAL_PORTS = {"https": 443, "http": 80}
 
 
 def has_good_port(netloc: str) -> bool:

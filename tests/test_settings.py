@@ -167,6 +167,26 @@ def test_https_or_this_machine_is_accepted(url: str, set_up: Callable[[Mapping[s
 
 
 @pytest.mark.parametrize(
+    ("url", "same"),
+    [
+        ("HTTPS://API.Test/V1//", "https://api.test/V1"),
+        ("https://api.test:443/v1", "https://api.test/v1"),
+        ("https://api.test:0443/v1/", "https://api.test/v1"),
+        ("https://api.test:/v1", "https://api.test/v1"),
+        ("https://api.test:80", "https://api.test:80"),
+        ("http://LOCALHOST:80/", "http://localhost"),
+        ("http://[0:0::1]:443/", "http://[0:0::1]:443"),
+    ],
+)
+def test_an_address_is_the_same_however_it_is_spelt(
+    url: str, same: str, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    """By the address it is known which deletions may still take effect: another spelling once forgot them."""
+    set_up({"VPS_API_URL": url})
+    assert load_settings().vps_api_url == same
+
+
+@pytest.mark.parametrize(
     ("name", "meant"),
     [
         ("MCP_BACKUPS_READONLY", "MCP_BACKUPS_READ_ONLY"),

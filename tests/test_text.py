@@ -194,6 +194,7 @@ def test_what_may_be_one_line_comes_back_as_people_see_it(raw: str) -> None:
         ("a\u00a0 b ", "a b", True),
         ("\uff41\uff11", "a1", True),
         ("fi", "\ufb01", True),
+        ('Anna\'s "web"', "Anna\u2019s \u201cweb\u201d", True),
         ("A", "a", False),
         ("e", "\u00e9", False),
         ("a b", "ab", False),

@@ -15,6 +15,7 @@ from mcp_backups.operations import (
     MOST_IN_LINE,
     Arguments,
     Context,
+    DeleteDetails,
     Entries,
     Facts,
     Inventory,
@@ -186,7 +187,12 @@ def summary(result: Result) -> str:
     gone = [each for each in deletes if outcome(each) in {"deleted", "being deleted"}]
     tried = {each.id for each in deletes if outcome(each)}
     others = {"Gone already": "gone", "Refused": "not deleted", "Not known": "unknown"}
-    named = {head: [each.backup_id for each in deletes if outcome(each) == kind] for head, kind in others.items()}
+    without_effect = [each for each in deletes if each.of(DeleteDetails).lapsed]
+    named = {
+        head: [each.backup_id for each in deletes if outcome(each) == kind and each not in without_effect]
+        for head, kind in others.items()
+    }
+    named["No effect within 24 h"] = [each.backup_id for each in without_effect]
     due = details.planned("delete")
     if operation.status not in {Status.PLANNED, Status.PREPARING}:
         named["Left"] = [item.backup.id for item in due if item.operation_id not in tried]
@@ -251,7 +257,7 @@ def next_step(result: Result, _now: datetime) -> str:
     """What to do while it is under way, or was done in part."""
     operation = result.operation
     if operation.status is Status.PREPARING:
-        return f"Call {operation.confirming_call} to go on."
+        return f"Call {operation.confirming_call} to go on, before {stamp(operation.life.end)}."
     if operation.status is Status.SUCCEEDED and operation.of(PruneDetails).planned("later"):
         when = _later_from(operation.of(PruneDetails))
         return f"For what is left for later, call prune_backups again without operation_id; possible from: {when}."

@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
+from mcp_backups.actions.create import LIST_LAGS
 from mcp_backups.actions.safety import Waiting, look_at_safety, prepare, way_back
 from mcp_backups.errors import (
     ApiError,
@@ -299,7 +300,10 @@ def made(result: Result) -> str:
     if result.safety and result.safety.changed == "nothing":
         return ""
     backup_id = result.safety.backup_id if result.safety else details.undo_backup_id
-    return f"safety backup {backup_id}" if backup_id else f"a safety backup, by {details.safety_operation}"
+    if backup_id:
+        return f"safety backup {backup_id}"
+    perhaps = "perhaps " if result.safety and result.safety.changed == "unknown" else ""
+    return f"{perhaps}a safety backup, by {details.safety_operation}"
 
 
 def undo(result: Result) -> str | None:
@@ -322,8 +326,22 @@ def next_step(result: Result, _now: datetime) -> str:
     if operation.status is Status.UNKNOWN:
         return _look_at_server(operation)
     if operation.status is Status.PREPARING:
-        return f"Call {operation.confirming_call} to go on: it waits for the safety backup, and then restores."
+        return _go_on(result)
     return ""
+
+
+def _go_on(result: Result) -> str:
+    """How a restore that waits for its safety backup goes on, and until when that makes sense."""
+    operation = result.operation
+    call = f"Call {operation.confirming_call} to go on"
+    if result.safety is None or result.safety.status is not Status.UNKNOWN:
+        return f"{call}, before {stamp(operation.life.end)}: it waits for the safety backup, and then restores."
+    until = stamp_after(result.safety.since.latest + LIST_LAGS)
+    return (
+        "It is not known whether the safety backup was started, and nothing is restored before it is seen. "
+        f"{call}, in 5 minutes and once more after {until}; if it is not seen then, tell the user, and call again "
+        "without operation_id for a new plan."
+    )
 
 
 def _look_at_server(operation: Operation) -> str:

@@ -109,6 +109,11 @@ class Leave(_Frozen):
     since: Moment
     lasts: timedelta
 
+    @property
+    def end(self) -> datetime:
+        """UTC, by our clock or VPS.org's, whichever is ahead."""
+        return self.since.latest + self.lasts
+
 
 class Decision(_Frozen):
     """What an approver decided outside the chat; the operation's status tells which way.

@@ -362,3 +362,15 @@ async def test_only_a_safety_backup_that_was_made_is_told_as_made(
     restore = restore.updated(safety_operation=safety.id)
     assert restoring.made(Told(restore, safety=safety)) == told
     assert restoring.made(Told(restore)) == f"a safety backup, by {safety.id}"
+
+
+@pytest.mark.parametrize(("status", "perhaps", "until"), [("unknown", "perhaps ", "10:00"), ("accepted", "", "11:30")])
+async def test_what_to_do_about_a_safety_backup_that_is_not_known_yet_has_an_end(
+    clock: ManualClock, status: str, perhaps: str, until: str
+) -> None:
+    safety = operation("create_backup", status, backup_id=0, sent=clock.moment())
+    restore = operation("restore_server", "preparing", arguments=RESTORE, created=clock.moment())
+    told = Told(restore.updated(safety_operation=safety.id), safety=safety)
+    assert restoring.made(told) == f"{perhaps}a safety backup, by {safety.id}"
+    assert f"2026-11-23T{until}Z" in restoring.next_step(told, NOW)
+    assert ("tell the user" in restoring.next_step(told, NOW)) is bool(perhaps)

@@ -18,8 +18,8 @@ from tests.team.replicas import LEGACY, MODERN, ROLES, Team
 
 UNKNOWN_PLAN = "confirmation_invalid: There is no operation of that id"
 NOT_FOUND = 404
-_TRIES = 50
-"""After so many calls that brought no answer a client gives up."""
+_TRIES = 20
+"""So often a client asks for what it wants once no replica is killed any more."""
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Write:
         tool: What does it.
         arguments: Of the call that is made again until it is answered.
         answer: What was said in the end.
-        asked: How often it was asked for.
+        asked: How often it was asked for, and of that after the last replica was killed.
     """
 
     principal: str
@@ -39,6 +39,7 @@ class Write:
     arguments: dict[str, Any]
     answer: Answer | None = None
     asked: int = 0
+    asked_late: int = 0
 
     @property
     def operation(self) -> str:
@@ -56,6 +57,7 @@ class Day:
 
     Attributes:
         calls_left: How many calls are still to be made.
+        pause: How many seconds a client waits at most between two calls.
         writes: Everything that was to be done.
         wrong: What was told that was not so, one sentence each.
         told: Answers by tool and what they said.
@@ -67,6 +69,7 @@ class Day:
     team: Team
     random: Random
     calls_left: int
+    pause: float
     writes: list[Write] = field(default_factory=list)
     plans: dict[str, tuple[str, int]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
@@ -74,6 +77,11 @@ class Day:
     statuses: Counter[int] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     begun_anew: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing new is begun."""
+        return self.calls_left <= 0
 
     def there(self) -> set[int]:
         """The backups that there are."""
@@ -106,12 +114,13 @@ class Agent:
     statuses: list[int] = field(default_factory=list)
 
     async def live(self) -> None:
-        """Call until there are no calls left and all is answered that was asked for."""
-        while self.day.calls_left > 0 or self.write:
+        """Call until there are no calls left and all is answered that was asked for; with a pause between two calls."""
+        while not self.day.is_over or self.write:
             try:
                 async with self._connected() as session:
-                    while self.day.calls_left > 0 or self.write:
+                    while not self.day.is_over or self.write:
                         await self._step(session)
+                        await anyio.sleep(self.day.random.uniform(0, self.day.pause))
             except BeginAnewError:
                 self.day.begun_anew += 1
 
@@ -153,8 +162,9 @@ class Agent:
     async def _ask_for(self, session: Session, write: Write) -> None:
         """Ask, again if need be: it is for the server to tell that it was asked before."""
         write.asked += 1
+        write.asked_late += self.day.is_over
         write.answer = await self._call(session, write.tool, **write.arguments)
-        if write.answer or write.asked >= _TRIES:
+        if write.answer or write.asked_late >= _TRIES:
             self.write = None
 
     async def _delete(self, session: Session) -> None:

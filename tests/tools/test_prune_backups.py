@@ -520,6 +520,7 @@ async def test_an_unknown_delete_closes_the_server_until_it_is_settled(
     lapsed = await agent.call("get_operation", operation_id=operation)
     assert (lapsed.status, outcomes(lapsed)) == ("failed", {1004: "not deleted", 1005: "deleted"})
     assert "did not take effect within 24 h" in lapsed.text
+    assert "Deleted: 1005. No effect within 24 h: 1004." in lapsed.data["summary"]
     assert "no certain answer" not in lapsed.text
     assert outcomes(await pruned(agent)) == {1004: "deleted"}
 
@@ -709,7 +710,7 @@ async def test_a_call_ends_in_time_and_the_same_call_again_finishes(
     assert (first.status, first.data["changed"]) == ("preparing", "done")
     assert first.data["summary"] == "The prune of server 12360 is under way: 2 of 8 backups are deleted."
     assert outcomes(first) == {1008: "deleted", 1009: "deleted"}
-    assert f"confirm=true, operation_id='{operation}') to go on." in first.data["next_step"]
+    assert f"confirm=true, operation_id='{operation}') to go on, before 2026-11-23T" in first.data["next_step"]
     assert [len(outcomes(each)) for each in answers] == [2, 4, 6, 8]
     assert (answers[-1].status, answers[-1].replayed) == ("succeeded", False)
     assert emulator.count("DELETE") == 8
