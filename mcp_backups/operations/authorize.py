@@ -6,7 +6,6 @@ from mcp_backups.errors import BusyError, ConfirmationExpiredError, Confirmation
 from mcp_backups.operations.approval import ask_approvers, asked_before
 from mcp_backups.operations.consent import NO, Person, Question, approver, check_reply, consent, is_enough
 from mcp_backups.operations.context import Context, Entries, Request, Result, Steps, recent
-from mcp_backups.operations.lookout import LOOKOUT_SECONDS
 from mcp_backups.operations.operation import (
     EFFECTIVE,
     OPEN,
@@ -18,7 +17,7 @@ from mcp_backups.operations.operation import (
 from mcp_backups.operations.policy import check_write, policy_digest
 from mcp_backups.operations.reconcile import settle, supersede
 
-_LOOKS = 20
+_POLLS, _POLL_SECONDS = 100, 0.2
 
 _OTHER_QUESTION = "The answer is to a question about something else; about this the user was not asked."
 
@@ -57,14 +56,13 @@ async def outcome_of_other(context: Context, operation_id: str) -> Result:
     Raises:
         BusyError: It is still at it after 20 s.
     """
-    operation = await context.find(operation_id)
-    for _ in range(_LOOKS):
+    for _ in range(_POLLS):
+        operation = await context.find(operation_id)
         if operation and operation.status is Status.SENDING and not context.is_being_sent(operation):
             return (await settle(context, operation))._replace(replayed=True)
         if operation and operation.status not in OPEN | {Status.SENDING}:
             return Result(operation, replayed=True)
-        await context.clock.sleep(LOOKOUT_SECONDS)
-        operation = await context.find_soon(operation_id) or operation
+        await context.clock.sleep(_POLL_SECONDS)
     raise BusyError(
         f"Another call is carrying out {operation_id}.", f"Call get_operation(operation_id={operation_id!r})."
     )

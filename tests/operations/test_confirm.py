@@ -90,7 +90,7 @@ async def test_what_another_call_finishes_meanwhile_is_waited_for(context: Conte
         await context.record(sending.updated(owner=owner))
         told = await outcome_of_other(waiting, sending.id)
     assert told == Result(sending.updated(status="succeeded"), replayed=True)
-    assert clock.slept == [1.0] * 3
+    assert clock.slept == [0.2] * 3
 
 
 @pytest.mark.parametrize("status", ["sending", "planned", "approved", "preparing"])

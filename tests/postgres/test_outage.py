@@ -81,16 +81,33 @@ async def test_of_the_last_two_good_backups_exactly_one_goes(
     assert len([each for each in emulator.fleet.backups.values() if each.server_id == WEB]) == 1
 
 
-async def test_the_same_plan_confirmed_at_both_is_carried_out_once(agents: list[Session], emulator: Emulator) -> None:
-    plan, answers = await planned(agents[0], TARGET), []
+class Unhurried(ManualClock):
+    """Whoever waits for another process gives it some time."""
 
-    async def confirm(agent: Session) -> None:
-        answers.append(await agent.call("delete_backup", **plan))
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds)
+        await anyio.sleep(0.02)
 
-    async with anyio.create_task_group() as group:
-        for agent in agents * 3:
-            group.start_soon(confirm, agent)
+
+async def test_the_same_plan_confirmed_at_both_is_carried_out_once(
+    emulator: Emulator, make_settings: MakeSettings
+) -> None:
+    clock, answers = Unhurried(), []
+
+    async with (
+        session(emulator, make_settings(), clock) as one,
+        session(emulator, make_settings(), clock) as other,
+    ):
+        plan = await planned(one, TARGET)
+
+        async def confirm(agent: Session) -> None:
+            answers.append(await agent.call("delete_backup", **plan))
+
+        async with anyio.create_task_group() as group:
+            for agent in (one, other) * 3:
+                group.start_soon(confirm, agent)
     assert emulator.count("DELETE") == 1
+    assert not any(each.is_error for each in answers), [each.text for each in answers]
     assert {each.status for each in answers} == {"succeeded"}
     assert sorted(each.replayed for each in answers) == [False] + [True] * 5
 
