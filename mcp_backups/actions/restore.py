@@ -5,8 +5,7 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
-from mcp_backups.actions.create import LIST_LAGS
-from mcp_backups.actions.safety import Waiting, look_at_safety, prepare, way_back
+from mcp_backups.actions.safety import Waiting, look_at_safety, prepare, seen_until, way_back
 from mcp_backups.errors import (
     ApiError,
     BackupsError,
@@ -336,7 +335,7 @@ def _go_on(result: Result) -> str:
     call = f"Call {operation.confirming_call} to go on"
     if result.safety is None or result.safety.status is not Status.UNKNOWN:
         return f"{call}, before {stamp(operation.life.end)}: it waits for the safety backup, and then restores."
-    until = stamp_after(result.safety.since.latest + LIST_LAGS)
+    until = stamp_after(seen_until(result.safety))
     return (
         "It is not known whether the safety backup was started, and nothing is restored before it is seen. "
         f"{call}, in 5 minutes and once more after {until}; if it is not seen then, tell the user, and call again "

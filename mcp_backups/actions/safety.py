@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple, TypeGuard
 
 from mcp_backups.actions import create
@@ -118,6 +118,11 @@ async def prepare(
     if _is_finished(result.safety):
         raise StaleError
     return result
+
+
+def seen_until(safety: Operation) -> datetime:
+    """By when a safety backup that was started is listed; one that is not by then will hardly ever be."""
+    return safety.since.latest + create.LIST_LAGS
 
 
 def _is_finished(safety: Operation | None) -> TypeGuard[Operation]:

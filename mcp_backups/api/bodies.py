@@ -285,6 +285,9 @@ def agreed(one: Row, other: Row) -> tuple[Row, set[int]]:
 MAX_COUNT = 10**9
 """Rows that a list can have; what counts more is a mistake."""
 
+_OLD_SECONDS = 60
+"""A list that a cache has kept for longer may show what is gone, although a fresh one was asked for."""
+
 _ROUND = 5
 """Pages usually have a multiple of so many rows: without a word on whether these are all they may be the first."""
 
@@ -383,6 +386,8 @@ def read_page(body: Body, reader: RowReader[Row]) -> Page[Row]:
     rest = {name: value for name, value in envelope.items() if name not in {"results", "count"}}
     missing += [f"VPS.org says that something failed ({name})" for name in denying(rest)]
     signs = signs_of(rest, body.status, body.headers)
+    if signs.age > _OLD_SECONDS:
+        missing.append(f"this is a copy that something on the way has kept for {signs.age} s")
     missing += [f"how many rows there are could not be read ({name})" for name in signs.odd]
     rows, lost = reader.rows(results)
     return Page(

@@ -191,6 +191,7 @@ class Link:
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "Authorization": f"Bearer {self._token.get_secret_value()}",
+            "Cache-Control": "no-cache",
             "User-Agent": f"mcp-backups/{__version__}",
         }
         content = None

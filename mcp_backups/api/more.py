@@ -45,6 +45,7 @@ class Signs(NamedTuple):
         size: How many rows a page has, likewise.
         any: Whether it says anything of what follows or of how much there is.
         odd: The names of the fields that tell how many rows there are, in a form of no use.
+        age: For how many seconds a cache on the way has kept it (RFC 9111, 5.1), 0 if it does not say so.
     """
 
     next: str
@@ -54,6 +55,7 @@ class Signs(NamedTuple):
     size: int
     any: bool
     odd: tuple[str, ...]
+    age: int
 
 
 def signs_of(envelope: Mapping[str, Any], status: int, headers: Mapping[str, str]) -> Signs:
@@ -82,6 +84,7 @@ def signs_of(envelope: Mapping[str, Any], status: int, headers: Mapping[str, str
         or any(number is not None for number in pages)
         or any(name in _MORE | _ALL or _NEXT.fullmatch(name) for _, name, _ in fields),
         odd=tuple(dict.fromkeys(shown for shown, value in totals if _number(value) is None)),
+        age=_number(headers.get("age", "").strip()) or 0,
     )
 
 

@@ -54,8 +54,7 @@ def denial(body: bytes, media_type: str, *, whole: bool = True) -> str:
 
 def denying(answer: Mapping[str, object]) -> list[str]:
     """Which fields of an object say no: their names, of which only the letters are shown."""
-    fields = ((re.sub("[^a-z]", "", name.lower()), value) for name, value in answer.items())
-    return [name for name, value in fields if _denies(name, value)]
+    return [name for raw, value in answer.items() if _denies(name := re.sub("[^a-z]", "", raw.lower()), value)]
 
 
 def is_page(body: bytes, media_type: str, *, whole: bool = True) -> bool:

@@ -343,6 +343,7 @@ async def test_a_compressed_answer_is_refused_before_it_is_read(encoding: str) -
     async with BareServer(says(head)) as vps, client_of(vps.base_url) as client:
         raised = await error_of(client.list_backups())
         assert vps.asked[0].headers["accept-encoding"] == "identity"
+        assert vps.asked[0].headers["cache-control"] == "no-cache"
     assert isinstance(raised, ProtocolError)
     assert "compressed" in raised.what
 

@@ -433,6 +433,16 @@ def test_a_total_in_a_form_of_no_use_is_told_and_is_no_word_that_these_are_all(t
 
 
 @pytest.mark.parametrize(
+    ("age", "is_old"),
+    [("", False), ("0", False), ("60", False), ("61", True), ("86400", True), ("-1", False), ("soon", False)],
+)
+def test_a_list_that_a_cache_has_kept_for_long_does_not_show_what_there_is(age: str, is_old: bool) -> None:
+    """By a copy of yesterday a backup that is gone by now was left as the last good one."""
+    page = page_of(json.dumps({"count": 1, "results": [ROW]}).encode(), {"age": age})
+    assert page.missing == ((f"this is a copy that something on the way has kept for {age} s",) if is_old else ())
+
+
+@pytest.mark.parametrize(
     "no",
     [
         *({"error": "backend unavailable"}, {"errors": ["shard 3"]}, {"Error": {"code": 5}}, {"success": False}),
