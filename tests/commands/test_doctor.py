@@ -127,7 +127,7 @@ def test_wrong_settings_are_named_without_their_value_and_exit_with_2(
 
 def test_each_setting_is_told_with_where_it_comes_from(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     token = installed.parent / "token"
-    token.write_text("vps_secret\n")
+    token.write_text("vps_tests_own_token\n")
     token.chmod(0o600)
     installed.write_text(f'keep_min = 2\nread_only = true\nvps_api_token_file = "{token}"\n')
     monkeypatch.setenv("MCP_BACKUPS_READ_ONLY", "false")
