@@ -30,6 +30,7 @@ _SETTINGS = {
     "unix_socket_directories": "",
 }
 _TEMPLATE = "empty"
+_PREFIX = "mcp-backups-postgres-"
 _NUMBERS = count()
 
 
@@ -148,8 +149,9 @@ class Cluster:
 @contextmanager
 def running_cluster() -> Iterator[Cluster]:
     """A cluster in memory where there is such a place: what a disk does to it is PostgreSQL's concern."""
-    place = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="mcp-backups-postgres-", dir=place if place.is_dir() else None))
+    place = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+    _remove_what_was_left(place)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
     if os.geteuid() == 0:
         shutil.chown(folder, USER)
     cluster = Cluster(folder / "data", _free_port())
@@ -165,6 +167,15 @@ def running_cluster() -> Iterator[Cluster]:
         cluster.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_what_was_left(place: Path) -> None:
+    """Remove the clusters of tests that were killed; without its files a server ends by itself within a minute."""
+    for folder in place.glob(f"{_PREFIX}*-*"):
+        try:
+            os.kill(int(folder.name.removeprefix(_PREFIX).partition("-")[0]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _free_port() -> int:
