@@ -250,7 +250,7 @@ async def test_a_way_back_that_is_not_there_any_more_is_none(bench: Bench, what:
         bench.emulator.fleet.delete_backup(safety)
     answer = await bench.agent.call("restore_server", **confirmation)
     assert (answer.code or answer.status) == ("policy_denied" if what == "gone" else "failed")
-    why = "empty, no longer there or just being deleted" if what == "gone" else "completed but empty"
+    why = "empty, expired, no longer there or just being deleted" if what == "gone" else "completed but empty"
     assert f"ackup {safety} is {why}" in answer.text
     assert bench.emulator.fleet.restores == []
 
