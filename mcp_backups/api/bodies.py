@@ -367,45 +367,72 @@ class Page(Generic[Row]):
         return frozenset(row.id for row in self.rows)
 
 
-def read_page(body: Body, reader: RowReader[Row]) -> Page[Row]:
-    """A list answer: the documented envelope, with or without pages, or a bare list.
+@dataclass(frozen=True)
+class ListBody(Generic[Row]):
+    """What the bytes of a list answer hold, which is the same whenever they come.
+
+    Attributes:
+        rows: Those that could be read.
+        lost: The others.
+        count: How many rows the whole list has, as it was told.
+        rest: What else is told beside the rows.
+    """
+
+    rows: list[Row]
+    lost: tuple[Lost, ...]
+    count: object
+    rest: Mapping[str, Any]
+
+
+def read_list_body(content: bytes, reader: RowReader[Row]) -> ListBody[Row]:
+    """The documented envelope, with or without pages, or a bare list.
 
     Raises:
         BodyCutError: It ends too early.
         BodyUnreadableError: It is no list.
     """
-    answer = read_json(body.content)
-    envelope = answer if isinstance(answer, dict) else {"results": answer}
-    results, count = envelope.get("results"), envelope.get("count")
+    answer = read_json(content)
+    rest = answer if isinstance(answer, dict) else {"results": answer}
+    results, count = rest.pop("results", None), rest.pop("count", None)
     if not isinstance(results, list):
         raise BodyUnreadableError("holds no results")
-    missing = []
+    rows, lost = reader.rows(results)
+    return ListBody(rows, tuple(lost), count, rest)
+
+
+def read_page(body: Body, held: ListBody[Row]) -> Page[Row]:
+    """A list answer, with what its header and status say of it.
+
+    Args:
+        body: The answer.
+        held: What its bytes hold.
+    """
+    missing, count = [], held.count
     if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_COUNT):
         count = None
         missing.append("the count of all rows could not be read")
-    rest = {name: value for name, value in envelope.items() if name not in {"results", "count"}}
-    missing += [f"VPS.org says that something failed ({name})" for name in denying(rest)]
-    signs = signs_of(rest, body.status, body.headers)
+    missing += [f"VPS.org says that something failed ({name})" for name in denying(held.rest)]
+    signs = signs_of(held.rest, body.status, body.headers)
     if signs.age > _OLD_SECONDS:
         missing.append(f"this is a copy that something on the way has kept for {signs.age} s")
     missing += [f"how many rows there are could not be read ({name})" for name in signs.odd]
-    rows, lost = reader.rows(results)
+    sent = len(held.rows) + len(held.lost)
     return Page(
-        rows,
+        held.rows,
         count,
         signs.next,
-        tuple(lost),
+        held.lost,
         tuple(missing),
         tuple(f"VPS.org says that there is more ({name})" for name in signs.more),
         signs.total,
         signs.pages,
         signs.size,
-        is_full=not signs.any and count is None and bool(results) and len(results) % (signs.size or _ROUND) == 0,
+        is_full=not signs.any and count is None and sent > 0 and sent % (signs.size or _ROUND) == 0,
     )
 
 
 def read_backup(body: Body) -> Backup:
-    """The backup that an answer consists of. Raises as `read_page`."""
+    """The backup that an answer consists of. Raises as `read_list_body`."""
     row = backups().row(read_json(body.content))
     if isinstance(row, Lost):
         raise BodyUnreadableError("is no backup as documented")
@@ -413,7 +440,7 @@ def read_backup(body: Body) -> Backup:
 
 
 def read_account(body: Body) -> Account:
-    """What `GET /account/me/` says of the token. Raises as `read_page`."""
+    """What `GET /account/me/` says of the token. Raises as `read_list_body`."""
     try:
         told = _AccountAnswer.model_validate(read_json(body.content))
     except ValidationError:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlencode
 
 import anyio.to_thread
@@ -16,7 +16,7 @@ from mcp_backups.models import UNREADABLE, Account, Backup, Listing, Row, Server
 
 from . import bodies
 from .attempts import Attempts, OnAttempt, unheard
-from .bodies import Body, Page, RowReader
+from .bodies import Body, ListBody, Page, RowReader
 from .call import ApiCall, ResultT
 from .classify import BodyUnreadableError, Lookup
 from .link import Link, Network, Reaching
@@ -26,6 +26,12 @@ _PAGE_SIZE = 100
 _LIST_DEADLINES = 1.25
 """After this many times the deadline of one request no further page is asked for: a list takes 45 s at most."""
 
+
+_KEPT_BODIES = 8
+"""Of the last pages, as they were read: some hundred rows."""
+
+_BodyKey = tuple[str, str, int]
+"""Path, query, and a hash of the bytes."""
 
 _STRAIGHT = Network()
 _SMALLER = "It stays so until there is less to list at VPS.org; tell the user."
@@ -71,6 +77,8 @@ class VpsClient:
         self._attempts = Attempts(self._link, clock, jitter, deadline, asked)
         self._clock = clock
         self._list_seconds = _LIST_DEADLINES * deadline
+        # Most pages that are got once more are the same to the byte, and their rows need not be read once more.
+        self._bodies: dict[_BodyKey, ListBody[Any]] = {}
         self.last_servers: Listing[Server] | None = None
 
     async def __aenter__(self) -> Self:
@@ -190,14 +198,17 @@ class VpsClient:
         return await self._attempts.run(call)
 
     def _fetch(self, request: ListRequest[Row], action: str, reader: RowReader[Row]) -> Fetch[Row]:
-        # Most pages that are got once more are the same to the byte, and need not be read once more.
-        known: dict[tuple[str, int], Page[Row]] = {}
+        got: dict[_BodyKey, ListBody[Row]] = {}  # by this list, which may have more pages than are kept
 
         def read(query: str, body: Body) -> Page[Row]:
-            key = query, hash(body.content)
-            if key not in known:
-                known[key] = bodies.read_page(body, reader)
-            return known[key]
+            key = request.path, query, hash(body.content)
+            if key not in got:
+                is_kept = key in self._bodies
+                got[key] = self._bodies.pop(key) if is_kept else bodies.read_list_body(body.content, reader)
+                self._bodies[key] = got[key]  # as the last that was wanted
+                if len(self._bodies) > _KEPT_BODIES:
+                    del self._bodies[next(iter(self._bodies))]
+            return bodies.read_page(body, got[key])
 
         async def fetch(query: str) -> Page[Row]:
             lookup = Lookup.ADDRESS if query == request.query else Lookup.PAGE

@@ -184,6 +184,18 @@ async def test_an_answer_that_was_kept_on_the_way_tells_no_time(header: str, is_
         assert client.clock_offset == (timedelta(hours=-1) if is_fresh else None)
 
 
+async def test_the_same_bytes_are_read_once_and_what_comes_with_them_each_time() -> None:
+    held = {"count": 1, "results": [backup()]}
+    same, more = answer(held), answer(held, "200 OK", "X-Total-Count: 9")
+    other = answer({"count": 1, "results": [backup(status="failed")]})
+    async with BareServer(says(same, same, more, other, same)) as vps, client_of(vps.base_url) as client:
+        lists = [await client.list_backups() for _ in range(5)]
+    first, *others = [each.rows[0] for each in lists]
+    assert [each is first for each in others] == [True, True, False, True]
+    assert [each.complete for each in lists] == [True, True, False, True, True]
+    assert others[2].status == "failed"
+
+
 SMALLER = "It stays so until there is less to list at VPS.org; tell the user."
 
 

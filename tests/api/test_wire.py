@@ -44,7 +44,7 @@ def good_row(raw: object) -> Backup:
 
 
 def page_of(body: bytes, headers: Mapping[str, str] | None = None, status: int = 200) -> bodies.Page[Backup]:
-    return bodies.read_page(bodies.Body(body, headers or {}, status), backups())
+    return bodies.read_page(bodies.Body(body, headers or {}, status), bodies.read_list_body(body, backups()))
 
 
 def test_a_documented_row_becomes_a_backup() -> None:
