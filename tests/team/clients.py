@@ -242,6 +242,9 @@ class Agent:
             if NOT_FOUND in self.statuses:
                 raise BeginAnewError from None
             return None
+        except TimeoutError:  # the SDK's client waits without end for an answer of which it lost the stream
+            self.day.unknown["no answer"] += 1
+            raise BeginAnewError from None
         finally:
             self.day.statuses.update(self.statuses)
         self.day.told[f"{tool}: {answer.code or answer.data.get('status', 'ok')}"] += 1
