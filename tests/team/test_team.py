@@ -23,7 +23,11 @@ from tests.team.proxy import NGINX
 from tests.team.replicas import LEGACY, MODERN, Team, team
 from tests.team.run import run
 
-pytestmark = [pytest.mark.skipif(not NGINX, reason="nginx is not installed"), pytest.mark.anyio]
+pytestmark = [
+    pytest.mark.skipif(not NGINX, reason="nginx is not installed"),
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),  # by the SDK's client, where a replica is killed
+    pytest.mark.anyio,
+]
 
 
 @pytest.fixture(scope="module")
