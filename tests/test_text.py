@@ -7,7 +7,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mcp_backups.text import MAX_CHARS, age, duration, line_fault, listed, plural, safe_text, seen, size, stamp
+from mcp_backups.text import (
+    MAX_CHARS,
+    age,
+    duration,
+    line_fault,
+    listed,
+    plural,
+    safe_text,
+    seen,
+    size,
+    stamp,
+    time_or_age,
+)
 
 NOW = datetime(2026, 11, 23, 3, 0, 30, tzinfo=UTC)
 BLANK = "\u2800\u3164\u115f\u1160\uffa0\u034f"
@@ -205,3 +217,24 @@ def test_what_may_be_one_line_comes_back_as_people_see_it(raw: str) -> None:
 )
 def test_texts_are_the_same_where_people_see_the_same(one: str, other: str, same: bool) -> None:
     assert (seen(one) == seen(other)) is same
+
+
+@pytest.mark.parametrize(
+    ("raw", "moment"),
+    [
+        ("36h", NOW - timedelta(hours=36)),
+        (" 4w ", NOW - timedelta(weeks=4)),
+        ("99999w", NOW - timedelta(days=699_993)),
+        ("2026-11-20T12:00:00+02:00", datetime(2026, 11, 20, 10, tzinfo=UTC)),
+        ("999999h", None),
+        ("-1d", None),
+        ("1m", None),
+        ("yesterday", None),
+    ],
+)
+def test_a_time_can_be_told_as_an_age(raw: str, moment: datetime | None) -> None:
+    assert time_or_age(raw, NOW) == moment
+
+
+def test_an_age_from_before_the_calendar_is_no_time() -> None:
+    assert time_or_age("99999w", datetime(1900, 1, 1, tzinfo=UTC)) is None

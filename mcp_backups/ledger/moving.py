@@ -3,12 +3,12 @@
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
 
+from mcp_backups.clock import system_clock
 from mcp_backups.errors import ConfigError, LedgerUnavailableError
 
 from .events import pack
@@ -51,10 +51,10 @@ def copy_to_postgres(folder: Path, key_file: Path, url: str, kind: type[Kept]) -
     path = file_in(folder)
     if not path.is_file():
         raise ConfigError("There is no ledger in the state folder: nothing is to be copied.")
-    key, seen = _key_of(folder, key_file)
+    (key, seen), wall = _key_of(folder, key_file), system_clock().wall
     with as_ledger_errors(), as_sqlite_errors(), _held(path) as file, closing(PostgresSession(url)) as session:
         session.examine()
-        source = Transaction(SqliteRows(file), kind, _no_time, key, seen)
+        source = Transaction(SqliteRows(file), kind, wall, key, seen)
         if fault := source.verify():
             raise distrust(fault)
         session.begin(WRITING)
@@ -67,7 +67,7 @@ def copy_to_postgres(folder: Path, key_file: Path, url: str, kind: type[Kept]) -
                 )
         else:
             _copy(file, session.connection)
-            if fault := Transaction(PostgresRows(session.connection), kind, _no_time, key, seen).verify():
+            if fault := Transaction(PostgresRows(session.connection), kind, wall, key, seen).verify():
                 raise distrust(fault)
         copied = _counts(session.connection)
         mark_as_moved(file)
@@ -138,7 +138,3 @@ def _ends_alike(one: psycopg.Connection, other: sqlite3.Connection) -> bool:
     query = "SELECT mac FROM events ORDER BY seq DESC LIMIT 1"
     last, same = one.execute(query).fetchone(), other.execute(query).fetchone()
     return bool(last == same)
-
-
-def _no_time() -> datetime:
-    return datetime.now(UTC)

@@ -102,7 +102,7 @@ class PostgresLedger(Generic[Kept]):
         self._memory: Remembered | None = None
         self._end: End | None = None
         self._snapshot = ""
-        self._told: tuple[datetime, float] | None = None
+        self._told = clock.wall(), clock.ticks()  # the database's time, once it has told it
         self._lock = threading.Lock()
         self._writing: Seats[Kept] = _seats(1)
         self._reading: Seats[Kept] = _seats(_READERS)
@@ -240,8 +240,6 @@ class PostgresLedger(Generic[Kept]):
 
     def _wall(self) -> datetime:
         """The database's time, as far as it has told it."""
-        if self._told is None:
-            return self._clock.wall()
         at, ticks = self._told
         return at + timedelta(seconds=self._clock.ticks() - ticks)
 

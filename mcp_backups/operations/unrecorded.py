@@ -49,5 +49,4 @@ class Unrecorded:
                 entries.save(known)
 
         await ledger.write(record)
-        if self._known.get(known.id) == known:
-            del self._known[known.id]
+        del self._known[known.id]

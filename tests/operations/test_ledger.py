@@ -1,25 +1,29 @@
 """The ledger: whole or not at all, private, and worth nothing once it was tampered with."""
 
 import os
+import re
 import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any, ClassVar
 
 import anyio
 import anyio.to_thread
 import pytest
 
 from mcp_backups.errors import BackupsError, BusyError, LedgerUnavailableError
-from mcp_backups.ledger import SqliteLedger, Transaction
-from mcp_backups.ledger.key import End, Remembered
+from mcp_backups.ledger import SqliteLedger, Transaction, transaction
+from mcp_backups.ledger.key import BEGINNING, End, Remembered
 from mcp_backups.ledger.sqlite import open_file_for_audit
+from mcp_backups.ledger.sqlite_tables import prepare_file
 from mcp_backups.operations.operation import Operation, new_id
-from tests.stage import NOW
+from tests.stage import NOW, PATIENCE
 
-from .made import MOMENT, begun
-from .tampering import sql
+from .made import MOMENT, begun, operation
+from .tampering import sql, write_as_0_1_0
 
 pytestmark = pytest.mark.anyio
 
@@ -169,6 +173,28 @@ async def test_an_audit_reads_what_is_there_and_can_write_nothing(
     with pytest.raises(LedgerUnavailableError):
         write()
     assert await ledger.read(lambda entries: entries.find()) == [saved]
+
+
+@pytest.mark.parametrize("save", [begun, operation])
+def test_without_its_key_nothing_is_recorded(state_dir: Path, save: Callable[[], Operation]) -> None:
+    ledger = SqliteLedger(state_dir, Operation, lambda: NOW)
+    anyio.run(ledger.write, saving(begun()))
+    ledger.close()
+    (state_dir / "installation.key").unlink()
+    with open_file_for_audit(state_dir, Operation) as entries:
+        assert entries is not None
+        assert entries.damage() == "its key cannot be read"
+        with pytest.raises(LedgerUnavailableError, match="can only be read here"):
+            entries.save(save())
+
+
+def test_where_neither_ledger_nor_key_can_be_read_it_is_not_told_that_there_is_none(state_dir: Path) -> None:
+    state_dir.mkdir(mode=0o700)
+    (state_dir / "installation.key").write_bytes(b"too short")
+    with pytest.raises(LedgerUnavailableError), open_file_for_audit(state_dir, Operation):
+        pass
+    with open_file_for_audit(state_dir, Operation, anyway=True) as entries:
+        assert entries is None
 
 
 TAMPERINGS = [
@@ -326,3 +352,145 @@ async def test_what_another_process_records_while_it_is_looked_is_not_taken_for_
     found = await ledger.read(lambda entries: entries.find())
     other.close()
     assert {each.id for each in found} == {first.id, second.id, third.id}
+
+
+async def test_who_reads_while_it_is_opened_waits_for_that(ledger: SqliteLedger[Operation]) -> None:
+    is_open, waits, run = threading.Event(), threading.Event(), ledger._run
+
+    def waiting(work: Callable[[Transaction[Operation]], Any], begin: str) -> Any:
+        waits.set()
+        return run(work, begin)
+
+    ledger._run = waiting  # type: ignore[method-assign]
+    found: list[int] = []
+
+    def hold() -> None:
+        with ledger._turn(is_writing=True):
+            is_open.set()
+            assert waits.wait(PATIENCE)
+
+    async def read() -> None:
+        found.append(await ledger.read(lambda entries: entries.last_event()))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.to_thread.run_sync, hold)
+        await anyio.to_thread.run_sync(is_open.wait, PATIENCE)
+        group.start_soon(read)
+    assert found == [0]
+
+
+class Interrupted(sqlite3.Connection):
+    """A connection with something that comes before a statement."""
+
+    before: ClassVar[dict[str, Callable[[sqlite3.Connection], None]]] = {}
+
+    def execute(self, query: str, *values: Any) -> sqlite3.Cursor:
+        for beginning in [each for each in self.before if query.lstrip().startswith(each)]:
+            self.before.pop(beginning)(self)
+        return super().execute(query, *values)
+
+
+def prepare(path: Path, before: dict[str, Callable[[sqlite3.Connection], None]]) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, factory=Interrupted)
+    Interrupted.before = before
+    prepare_file(connection, Operation, lambda: NOW, b"k" * 32, BEGINNING)
+    return connection
+
+
+def test_tables_that_another_process_has_just_made_are_left_as_they_are(tmp_path: Path) -> None:
+    path, others = tmp_path / "ledger.sqlite3", []
+    closing(prepare(path, {"BEGIN IMMEDIATE": lambda _: others.append(prepare(path, {}))}))
+    assert len(others) == 1
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("undone", [True, False])
+def test_tables_that_cannot_be_made_are_not_half_made(tmp_path: Path, undone: bool) -> None:
+    """SQLite undoes a transaction by itself where the disk is full or fails."""
+
+    def fail(connection: sqlite3.Connection) -> None:
+        if undone:
+            connection.execute("ROLLBACK")
+        raise sqlite3.OperationalError("disk I/O error")
+
+    path = tmp_path / "ledger.sqlite3"
+    with pytest.raises(sqlite3.OperationalError, match="disk"):
+        prepare(path, {"CREATE INDEX": fail})
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone() == (0,)
+
+
+# Rows that are older than what is looked at when it is opened
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transaction, "_RECENT_EVENTS", 2)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(
+    ("tampering", "told"),
+    [
+        ("UPDATE operations SET mac = x'00' WHERE seq = 1", "operation {0} was changed"),
+        ("UPDATE events SET packed = edited(packed, '501', '499') WHERE seq = 1", "operation {0} was changed"),
+    ],
+)
+async def test_what_is_read_is_checked_however_old_it_is(
+    ledger: SqliteLedger[Operation], tampering: str, told: str
+) -> None:
+    saved = [begun() for _ in range(5)]
+    await ledger.write(saving(*saved))
+    ledger.close()
+    sql(tampering)(ledger.path)
+    assert await ledger.read(lambda entries: entries.get(saved[3].id)) == saved[3]
+    with pytest.raises(LedgerUnavailableError, match=re.escape(told.format(saved[0].id))):
+        await ledger.read(lambda entries: entries.get(saved[0].id))
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(
+    ("tampering", "told"),
+    [
+        ("DELETE FROM events WHERE seq = 4", "event 4 was changed or taken out"),
+        ("UPDATE events SET packed = edited(packed, '501', '499') WHERE seq = 1", "is not as its last event says"),
+    ],
+)
+async def test_the_last_events_are_checked_with_what_they_follow_from(
+    ledger: SqliteLedger[Operation], tampering: str, told: str
+) -> None:
+    first = begun()
+    await ledger.write(saving(first, begun(), begun(), begun(), begun(), first.updated(evidence="seen")))
+    ledger.close()
+    sql(tampering)(ledger.path)
+    with pytest.raises(LedgerUnavailableError, match=told):
+        await ledger.read(lambda entries: entries.last_event())
+
+
+async def test_only_some_of_what_was_read_is_known_by_heart(
+    ledger: SqliteLedger[Operation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transaction, "_MOST_KNOWN", 3)
+    saved = [begun() for _ in range(8)]
+    await ledger.write(saving(*saved))
+    for _ in range(2):
+        assert await ledger.read(lambda entries: entries.find()) == saved[::-1]
+    assert len(ledger._known) <= 3
+
+
+# As 0.1.0 left it
+
+
+def test_one_of_0_1_0_is_read_as_it_is(state_dir: Path) -> None:
+    deleted, other = begun(status="sending", sent=MOMENT, backup_id=501), begun(status="sending", sent=MOMENT)
+    write_as_0_1_0(state_dir / "ledger.sqlite3", [deleted, other])
+    with open_file_for_audit(state_dir, Operation) as entries:
+        assert entries is not None
+        assert entries.get(new_id()) is None
+        assert list(entries.sent_for_backups("delete_backup", {501}, ["sending"])) == [deleted]
+    sql("UPDATE events SET document = 'nonsense' WHERE seq = 1")(state_dir / "ledger.sqlite3")
+    with open_file_for_audit(state_dir, Operation) as entries:
+        assert entries is not None
+        with pytest.raises(LedgerUnavailableError, match=f"operation {deleted.id} was changed"):
+            entries.get(deleted.id)

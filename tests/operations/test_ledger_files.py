@@ -14,12 +14,12 @@ import anyio.to_thread
 import pytest
 
 from mcp_backups.errors import ConfigError, LedgerLostError, LedgerUnavailableError
-from mcp_backups.ledger import SqliteLedger, Transaction
+from mcp_backups.ledger import SqliteLedger, Transaction, checkpoint
 from mcp_backups.ledger.key import installation_key
 from mcp_backups.ledger.sqlite import open_file_for_audit
 from mcp_backups.ledger.sqlite_tables import SqliteRows
 from mcp_backups.operations.operation import Operation
-from tests.stage import NOW
+from tests.stage import NOW, until
 
 from .made import begun
 
@@ -152,6 +152,48 @@ async def test_a_reader_blocks_no_writer_and_what_it_holds_up_is_put_in_its_plac
     reader.close()
     ledger.close()
     assert ids(state_dir) == {each.id for each in saved}
+
+
+async def test_a_log_that_has_become_long_is_begun_anew_though_the_disk_is_slow(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "_PAUSE_SECONDS", 60.0)  # what is done in the background is not done yet
+    monkeypatch.setattr(checkpoint, "_MOST_PAGES", 50)
+    ledger = SqliteLedger(state_dir, Operation, lambda: NOW)
+    saved = [begun() for _ in range(40)]
+    for each in saved:
+        await ledger.write(saving(each))
+    pages = ledger.path.with_name(f"{ledger.path.name}-wal").stat().st_size // 4096
+    ledger.close()
+    assert 50 < pages < 100, "of some 300"
+    assert ids(state_dir) == {each.id for each in saved}
+
+
+async def test_the_log_is_kept_until_the_disk_has_what_was_moved_out_of_it(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, sync, failed = SqliteLedger(state_dir, Operation, lambda: NOW), checkpoint._sync, 0
+
+    def fail_once(file: int) -> None:
+        nonlocal failed
+        failed += 1
+        if failed == 1:
+            raise OSError("no answer from the disk")
+        sync(file)
+
+    await ledger.write(saving(begun()))
+    moved = ledger._checkpoint
+    assert moved is not None
+    await until(lambda: moved._reading is None)
+    monkeypatch.setattr(checkpoint, "_sync", fail_once)
+    await ledger.write(saving(begun()))
+    await until(lambda: failed == 1)
+    assert moved._reading is not None
+    await ledger.write(saving(begun()))
+    await until(lambda: moved._reading is None)
+    ledger.close()
+    assert failed >= 2
+    assert len(ids(state_dir)) == 3
 
 
 async def test_no_audit_holds_a_transaction_while_it_prints(state_dir: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from mcp_backups.operations import Context, Status
 from mcp_backups.operations.reconcile import follow
 from tests.operations.made import begun, silent
-from tests.stage import RealTime
+from tests.stage import RealTime, until
 
 pytestmark = pytest.mark.anyio
 
@@ -47,3 +47,28 @@ async def test_many_who_wait_look_once_a_second_and_all_see_what_comes(
             await context.record(each.updated(status="declined", approved_by=""))
     assert statuses == ["declined"] * 30
     assert looks <= 4
+
+
+async def test_who_comes_while_another_looks_waits_for_what_that_one_sees(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, looks, is_looking, read = await context.record(begun()), 0, anyio.Event(), context.ledger.read
+
+    async def slow(work: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        is_looking.set()
+        await until(lambda: context.lookout._lock.statistics().tasks_waiting > 0)
+        return await read(work)
+
+    monkeypatch.setattr(context.ledger, "read", slow)
+    found = []
+
+    async def find() -> None:
+        found.append(await context.lookout.find(context.ledger, 5.0, one.id))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(find)
+        await is_looking.wait()
+        group.start_soon(find)
+    assert (found, looks) == ([one, one], 1)

@@ -314,6 +314,19 @@ def another_ledger(ledger: SqliteLedger[Operation], key_file: Path, database: Da
     other.close()
 
 
+def incomplete(ledger: SqliteLedger[Operation], key_file: Path, database: Database) -> None:
+    """What is copied does not arrive as it was."""
+    del ledger, key_file
+    database.execute(
+        "CREATE FUNCTION mcp_backups.garble() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN NEW.status := ''failed''; RETURN NEW; END'"
+    )
+    database.execute(
+        "CREATE TRIGGER garble BEFORE INSERT ON mcp_backups.operations FOR EACH ROW"
+        " EXECUTE FUNCTION mcp_backups.garble()"
+    )
+
+
 def held(ledger: SqliteLedger[Operation], key_file: Path, database: Database) -> None:
     del key_file, database
     holder = sqlite3.connect(ledger.path, isolation_level=None)
@@ -331,6 +344,7 @@ HOLDERS: list[sqlite3.Connection] = []
         (another_key, "holds another key"),
         (no_file, "There is no ledger in the state folder"),
         (another_ledger, "holds a ledger already, and not a copy of this one"),
+        (incomplete, "is not as its last event says"),
         (held, "Another process holds the ledger"),
     ],
 )

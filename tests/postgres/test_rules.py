@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -206,6 +206,35 @@ async def test_what_cannot_be_found_out_is_told_as_that(
         relay.is_open = True
         await ledger.write(saving(begun()))
     assert await whole(other) == [*recorded, "approved"]
+
+
+async def test_a_commit_that_is_refused_is_told_and_leaves_nothing(ledger: Ledger, database: Database) -> None:
+    database.execute(
+        "CREATE FUNCTION mcp_backups.refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN RAISE EXCEPTION ''not today''; END'",
+        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON mcp_backups.events DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION mcp_backups.refuse()",
+    )
+    with pytest.raises(LedgerUnavailableError) as told:
+        await ledger.write(saving(begun()))
+    assert not isinstance(told.value, UnconfirmedError)
+    database.execute("DROP TRIGGER refuse ON mcp_backups.events")
+    await ledger.write(saving(begun()))
+    assert len(await whole(ledger)) == 1
+
+
+async def test_a_commit_that_undoes_is_none(ledger: Ledger, other: Ledger) -> None:
+    """PostgreSQL answers COMMIT with ROLLBACK, and no error, where a statement before it failed."""
+
+    def fail(entries: Entries) -> None:
+        entries.save(begun())
+        with suppress(psycopg.Error):
+            entries._rows.execute("SELECT nonsense")
+
+    with pytest.raises(LedgerUnavailableError, match="undid what was to be recorded"):
+        await ledger.write(fail)
+    await ledger.write(saving(begun()))
+    assert len(await whole(other)) == 1
 
 
 # 5. Settings, refusals, and what may be tried again
