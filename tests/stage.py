@@ -31,6 +31,8 @@ PATIENCE = 60.0
 
 on_both_stores = pytest.mark.parametrize("store", ["sqlite", "postgres"], indirect=True)
 """For what depends on how the ledger is kept."""
+on_file = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+"""For what is about the ledger's file, about a ledger of 0.1.0, or turns the clock of another process."""
 
 Era = Literal["auto", "legacy"]
 """The client's `mode`: protocol 2026-07-28, or the handshake of 2025-11-25."""

@@ -16,7 +16,7 @@ from tests.faults.conftest import OpenBench
 from tests.faults.stage import DOWN, SOURCE, TARGET, WEB, Bench, on_delete, on_get
 from tests.operations.made import operation
 from tests.operations.tampering import write_as_0_1_0
-from tests.stage import ManualClock
+from tests.stage import ManualClock, on_file
 
 pytestmark = pytest.mark.anyio
 
@@ -146,6 +146,7 @@ async def test_a_backup_made_with_one_token_is_not_good_yet_for_another(with_tok
     assert made.status == "succeeded"
 
 
+@on_file
 @pytest.mark.parametrize(
     ("credential", "code"), [("mine", "budget_exhausted"), ("another", "succeeded"), ("", "budget_exhausted")]
 )
@@ -166,6 +167,7 @@ async def test_what_0_1_0_deleted_counts_for_its_credential(
         assert await delete(bench) == code
 
 
+@on_file
 async def test_what_0_1_0_left_unknown_closes_the_server_whatever_the_address(
     with_token: Callable[..., Any], clock: ManualClock, state_dir: Path
 ) -> None:

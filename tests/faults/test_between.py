@@ -25,7 +25,7 @@ from tests.faults.stage import (
     on_get,
     on_post,
 )
-from tests.stage import ManualClock, stays
+from tests.stage import ManualClock, on_file, stays
 
 pytestmark = pytest.mark.anyio
 
@@ -223,6 +223,7 @@ def lose_ledger(bench: Bench) -> None:
         path.unlink()
 
 
+@on_file
 @pytest.mark.parametrize("certain", [True, False])
 async def test_a_prune_that_loses_its_ledger_tells_what_it_did_before(bench: Bench, certain: bool) -> None:
     confirmation = await bench.plan("prune_backups", server_id=WEB, keep_last=1)
@@ -239,6 +240,7 @@ async def test_a_prune_that_loses_its_ledger_tells_what_it_did_before(bench: Ben
     assert OLDEST_MANUAL not in bench.emulator.fleet.backups
 
 
+@on_file
 async def test_a_prune_that_loses_its_ledger_before_anything_was_sent_says_so(bench: Bench) -> None:
     confirmation = await bench.plan("prune_backups", server_id=WEB, keep_last=1)
 
@@ -253,6 +255,7 @@ async def test_a_prune_that_loses_its_ledger_before_anything_was_sent_says_so(be
     assert OLDEST_MANUAL in bench.emulator.fleet.backups
 
 
+@on_file
 async def test_a_restore_that_loses_its_ledger_tells_that_its_safety_backup_was_started(bench: Bench) -> None:
     confirmation = await bench.plan("restore_server", server_id=WEB, backup_id=SOURCE)
     bench.spoil(on_post(Fault.edited(lambda _: lose_ledger(bench))))
@@ -279,6 +282,7 @@ def holding(bench: Bench) -> Iterator[list[sqlite3.Connection]]:
             connection.close()
 
 
+@on_file
 @pytest.mark.usefixtures("quick_lock")
 async def test_what_is_seen_while_another_process_holds_the_ledger_is_told_and_recorded_later(bench: Bench) -> None:
     with holding(bench) as held:

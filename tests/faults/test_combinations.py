@@ -38,7 +38,7 @@ from tests.faults.stage import (
     on_post,
     times_applied,
 )
-from tests.stage import NOW, Answer, ManualClock, recorded
+from tests.stage import NOW, Answer, ManualClock, on_file, recorded
 
 pytestmark = pytest.mark.anyio
 
@@ -303,6 +303,7 @@ async def _by_word(bench: Bench) -> AsyncIterator[Callable[..., Any]]:
         ledger.close()
 
 
+@on_file
 @pytest.mark.parametrize("verdict", ["succeeded", "failed"])
 async def test_the_operators_word_settles_an_unknown_restore_and_opens_its_server(
     emulator: Emulator, bench_on: OpenBench, verdict: SettledAs
@@ -320,6 +321,7 @@ async def test_the_operators_word_settles_an_unknown_restore_and_opens_its_serve
         assert (await bench.agent.call("delete_backup", backup_id=TARGET)).status == "needs_confirmation"
 
 
+@on_file
 @pytest.mark.parametrize("which", ["none", "known", "create", "at work"])
 async def test_the_operators_word_counts_only_where_nothing_else_tells(bench: Bench, which: str) -> None:
     if which == "known":

@@ -27,7 +27,7 @@ from tests.faults.stage import (
     on_get,
     on_post,
 )
-from tests.stage import NOW, ManualClock, recorded
+from tests.stage import NOW, ManualClock, on_file, recorded
 
 pytestmark = pytest.mark.anyio
 
@@ -52,6 +52,7 @@ async def save(ledger: SqliteLedger[Operation], operation: Operation) -> None:
     await ledger.write(lambda entries: entries.save(operation))
 
 
+@on_file
 @pytest.mark.parametrize("alive", [True, False])
 async def test_a_call_waits_for_another_process_only_as_long_as_that_lives(bench: Bench, alive: bool) -> None:
     confirmation = await bench.plan("delete_backup", backup_id=TARGET)
@@ -67,6 +68,7 @@ async def test_a_call_waits_for_another_process_only_as_long_as_that_lives(bench
     assert bench.requests()[2] == 0
 
 
+@on_file
 async def test_the_next_start_leaves_alone_what_a_living_process_is_at(
     emulator: Emulator, bench_on: OpenBench, state_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -83,6 +85,7 @@ async def test_the_next_start_leaves_alone_what_a_living_process_is_at(
     assert "was left open" not in caplog.text
 
 
+@on_file
 async def test_the_next_start_says_so_where_it_cannot_look_into_what_was_left_open(
     emulator: Emulator, bench_on: OpenBench, state_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

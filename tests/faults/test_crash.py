@@ -20,7 +20,7 @@ from mcp_backups.sandbox import Emulator, Fault, serve_in_thread
 from tests.doom import Forked, Point
 from tests.faults.stage import LOST, SOURCE, TARGET, WEB, row, times_applied
 from tests.process import PATIENCE, server_process
-from tests.stage import MakeSettings, RealTime, Session, on_both_stores, recorded, session
+from tests.stage import MakeSettings, RealTime, Session, on_both_stores, on_file, recorded, session
 
 pytestmark = pytest.mark.anyio
 
@@ -266,6 +266,7 @@ async def test_the_next_start_settles_what_was_left_open_and_says_so(
     assert written(state_dir, "delete").status == ("succeeded" if online else "unknown")
 
 
+@on_file
 @row("F88")
 @pytest.mark.parametrize("applied", [True, False])
 async def test_a_day_later_a_delete_left_open_is_known_either_way(

@@ -17,7 +17,7 @@ from mcp_backups.sandbox import Emulator, Fault
 from mcp_backups.sandbox.fleet import Backup
 from tests.faults.conftest import OpenBench
 from tests.faults.stage import DB, MAIL, RUNNER, SOURCE, TARGET, WEB, Bench, a_delete, a_list, on_delete
-from tests.stage import PATIENCE, ManualClock
+from tests.stage import PATIENCE, ManualClock, on_file
 
 pytestmark = pytest.mark.anyio
 
@@ -280,6 +280,7 @@ def _has_no_place_for_locks(state_dir: Path) -> None:
     (state_dir / "alive").write_text("in the way")
 
 
+@on_file
 @pytest.mark.parametrize("row", ["F87"])
 @pytest.mark.parametrize("fault", [_is_a_file, _is_no_database, _is_broken, _has_no_place_for_locks])
 async def test_without_a_ledger_backups_are_listed_and_nothing_is_changed(
@@ -309,6 +310,7 @@ def _full(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA max_page_count = {pages}")
 
 
+@on_file
 @pytest.mark.parametrize("row", ["F87"])
 async def test_on_a_full_disk_backups_are_listed_and_nothing_is_changed(
     emulator: Emulator, bench_on: OpenBench, row: str, monkeypatch: pytest.MonkeyPatch
@@ -332,6 +334,7 @@ async def test_on_a_full_disk_backups_are_listed_and_nothing_is_changed(
         assert not (await bench.agent.call("list_backups")).is_error
 
 
+@on_file
 @pytest.mark.parametrize("row", ["F87"])
 async def test_while_another_process_holds_the_ledger_writes_are_busy_and_lists_wait_no_longer_than_these(
     emulator: Emulator, bench_on: OpenBench, state_dir: Path, row: str, monkeypatch: pytest.MonkeyPatch
@@ -360,6 +363,7 @@ async def test_while_another_process_holds_the_ledger_writes_are_busy_and_lists_
         assert (await bench.agent.call("delete_backup", **confirmation)).status == "succeeded"
 
 
+@on_file
 @pytest.mark.parametrize("row", ["F87"])
 async def test_an_outcome_that_cannot_be_recorded_is_told_and_found_again_by_looking(
     emulator: Emulator, bench_on: OpenBench, state_dir: Path, row: str, monkeypatch: pytest.MonkeyPatch
@@ -416,6 +420,7 @@ async def test_an_outcome_waits_for_another_process_to_let_go_of_the_ledger(
             holder.close()
 
 
+@on_file
 @pytest.mark.parametrize("row", ["F87"])
 async def test_a_list_needs_no_ledger_at_all(bench: Bench, row: str) -> None:
     assert not (await a_list(bench, ())).is_error, row
@@ -424,6 +429,7 @@ async def test_a_list_needs_no_ledger_at_all(bench: Bench, row: str) -> None:
     assert bench.state_dir.exists()
 
 
+@on_file
 @pytest.mark.parametrize("row", ["F87"])
 async def test_while_another_process_opens_the_ledger_writes_are_busy_and_lists_do_not_wait(
     bench: Bench, state_dir: Path, row: str, monkeypatch: pytest.MonkeyPatch

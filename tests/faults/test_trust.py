@@ -22,6 +22,7 @@ from tests.faults.stage import (
     on_get,
     on_post,
 )
+from tests.stage import on_file
 
 pytestmark = pytest.mark.anyio
 
@@ -184,6 +185,7 @@ async def test_a_repeat_is_answered_as_recorded_where_the_list_cannot_be_read(be
     assert (answer.operation, answer.replayed) == (made.operation, True)
 
 
+@on_file
 async def test_a_ledger_that_was_taken_away_is_not_written_to_any_more(bench: Bench) -> None:
     await bench.agent.call("create_backup", server_id=DB)
     for path in bench.state_dir.glob("ledger*"):
@@ -204,6 +206,7 @@ async def test_ten_minutes_are_ten_minutes_whatever_the_wall_clock_does(bench: B
     assert [again.operation == first.operation, later.operation == first.operation] == [True, False]
 
 
+@on_file
 async def test_what_a_living_process_has_not_recorded_for_ten_minutes_is_settled_by_looking(
     emulator: Emulator, bench_on: OpenBench
 ) -> None:

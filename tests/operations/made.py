@@ -1,6 +1,6 @@
 """Backups and operations for the tables of these tests."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -114,14 +114,19 @@ def under(context: Context, **rules: Any) -> Context:
     return replace(context, settings=context.settings.model_copy(update=rules))
 
 
-async def record_all(context: Context, operations: Iterable[Operation]) -> None:
-    """Many operations at once, for they are durable one by one only slowly."""
+def saving(*operations: Operation) -> Callable[[Entries], None]:
+    """What records them, in one transaction."""
 
     def save(entries: Entries) -> None:
         for each in operations:
             entries.save(each)
 
-    await context.ledger.write(save)
+    return save
+
+
+async def record_all(context: Context, operations: Iterable[Operation]) -> None:
+    """Many operations at once, for they are durable one by one only slowly."""
+    await context.ledger.write(saving(*operations))
 
 
 async def as_recorded(context: Context, operation: Operation) -> Operation:

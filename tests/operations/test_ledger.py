@@ -22,7 +22,7 @@ from mcp_backups.ledger.sqlite_tables import prepare_file
 from mcp_backups.operations.operation import Operation, new_id
 from tests.stage import NOW, PATIENCE
 
-from .made import MOMENT, begun, operation
+from .made import MOMENT, begun, operation, saving
 from .tampering import sql, write_as_0_1_0
 
 pytestmark = pytest.mark.anyio
@@ -45,79 +45,6 @@ def generous_umask() -> Iterator[None]:
 def modes(folder: Path) -> dict[str, int]:
     """The permissions of a folder and of what is in it."""
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in [folder, *folder.iterdir()]}
-
-
-def saving(*operations: Operation) -> Callable[[Transaction[Operation]], None]:
-    def save(entries: Transaction[Operation]) -> None:
-        for each in operations:
-            entries.save(each)
-
-    return save
-
-
-async def test_what_was_saved_is_read_back_the_same_by_another_process(
-    ledger: SqliteLedger[Operation], state_dir: Path
-) -> None:
-    saved = begun(facts={"good_backups_left": 17, "can_be_undone": False, "lost": "x"}, baseline=(1, 2))
-    await ledger.write(saving(saved))
-    other = SqliteLedger(state_dir, Operation, lambda: NOW)
-    assert await other.read(lambda entries: entries.get(saved.id)) == saved
-    other.close()
-    assert await ledger.read(lambda entries: entries.get("op_unknown")) is None
-
-
-async def test_every_step_is_kept_and_chained(ledger: SqliteLedger[Operation]) -> None:
-    first = begun()
-    steps = [first, first.updated(status="preparing"), first.updated(status="sending", sent=MOMENT), begun()]
-    await ledger.write(saving(*steps))
-    events = await ledger.read(lambda entries: list(entries.events()))
-    assert [(event.seq, event.status) for event in events] == [
-        (1, "approved"),
-        (2, "preparing"),
-        (3, "sending"),
-        (4, "approved"),
-    ]
-    assert [event.mac for event in events] == [
-        event.expected_mac(ledger._key, before)
-        for event, before in zip(events, ["0" * 64, *(e.mac for e in events)], strict=False)
-    ]
-    assert {event.hash for event in events} == {""}
-    assert len(await ledger.read(lambda entries: list(entries.events(first.id)))) == 3
-    assert await ledger.read(lambda entries: entries.verify()) == ""
-
-
-async def test_a_transaction_that_fails_leaves_nothing(ledger: SqliteLedger[Operation]) -> None:
-    def fail(entries: Transaction[Operation]) -> None:
-        entries.save(begun())
-        raise BusyError("Stop.")
-
-    with pytest.raises(BusyError, match=r"Stop\."):
-        await ledger.write(fail)
-    assert await ledger.read(lambda entries: entries.find()) == []
-    assert await ledger.read(lambda entries: list(entries.events())) == []
-
-
-async def test_operations_are_found_by_what_is_asked_newest_first(ledger: SqliteLedger[Operation]) -> None:
-    plan, sent = begun(), begun(status="sending", sent=MOMENT)
-    other, made = begun(server_id=12346), begun("create_backup", "accepted", sent=MOMENT)
-    await ledger.write(saving(plan, sent, other, made, plan.updated(status="sending", sent=MOMENT)))
-
-    async def find(**terms: object) -> list[str]:
-        found = await ledger.read(lambda entries: entries.find(**terms))  # type: ignore[arg-type]
-        return [each.id for each in found]
-
-    assert await find() == [made.id, other.id, sent.id, plan.id]
-    assert await find(limit=2) == [made.id, other.id]
-    assert await find(limit=1, before=made.id) == [other.id]
-    assert await find(before=new_id()) == []
-    assert await find(action="create_backup") == [made.id]
-    assert await find(server_id=12346) == [other.id]
-    assert await find(statuses={"sending"}) == [sent.id, plan.id]
-    assert await find(limit=1, wanted=lambda each: each.server_id == 12345) == [made.id]
-    assert await find(wanted=lambda each: each.sent is None) == [other.id]
-    deletes = await ledger.read(lambda entries: list(entries.sent("delete_backup")))
-    assert [each.id for each in deletes] == [plan.id, sent.id], "by when they were sent"
-    assert await find(action="delete_backup", server_id=12345, statuses={"planned", "unknown"}) == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
@@ -294,24 +221,6 @@ async def test_writes_of_two_processes_at_once_are_all_kept_and_the_chain_stays_
         for each in (ledger, other) * 20:
             group.start_soon(each.write, saving(begun()))
     assert len(await ledger.read(lambda entries: list(entries.events()))) == 40
-    assert await other.read(lambda entries: entries.verify()) == ""
-    other.close()
-
-
-async def test_a_write_that_fails_after_another_process_wrote_costs_the_next_one_nothing(
-    ledger: SqliteLedger[Operation], state_dir: Path
-) -> None:
-    def refuse(_: Transaction[Operation]) -> None:
-        raise BusyError("Not now.")
-
-    other, saved = SqliteLedger(state_dir, Operation, lambda: NOW), [begun() for _ in range(3)]
-    await ledger.write(saving(saved[0]))
-    await other.write(saving(saved[1]))
-    for use in (ledger.write, ledger.read):
-        with pytest.raises(BusyError, match=r"Not now\."):
-            await use(refuse)
-    await ledger.write(saving(saved[2]))
-    assert len(await other.read(lambda entries: list(entries.events()))) == 3
     assert await other.read(lambda entries: entries.verify()) == ""
     other.close()
 

@@ -1,10 +1,9 @@
 """The ledger stays small: each fact is kept once, and plans that nobody consented to are not kept for ever."""
 
-import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +18,17 @@ from mcp_backups.operations import recent
 from mcp_backups.operations.operation import Operation
 from tests.stage import NOW
 
-from .made import MOMENT, ago, begun, operation
+from .made import MOMENT, ago, begun, operation, saving
 from .tampering import Tampering, sql
 
 pytestmark = pytest.mark.anyio
 
 
-class Wall:
-    """A wall clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
 @pytest.fixture
-def wall() -> Wall:
-    return Wall()
-
-
-@pytest.fixture
-def ledger(state_dir: Path, wall: Wall) -> Iterator[SqliteLedger[Operation]]:
-    opened = SqliteLedger(state_dir, Operation, wall)
+def ledger(state_dir: Path) -> Iterator[SqliteLedger[Operation]]:
+    opened = SqliteLedger(state_dir, Operation, lambda: NOW)
     yield opened
     opened.close()
-
-
-def saving(*operations: Operation) -> Callable[[Transaction[Operation]], None]:
-    def save(entries: Transaction[Operation]) -> None:
-        for each in operations:
-            entries.save(each)
-
-    return save
 
 
 async def found(ledger: SqliteLedger[Operation], **terms: Any) -> list[str]:
@@ -104,62 +80,7 @@ def test_an_operation_is_read_from_its_events_and_one_that_cannot_be_read_spoils
     assert list(wholes(events)) == [{"a": 1}, {"a": 1, "b": 2}, None, None, {}]
 
 
-async def test_a_later_event_holds_only_what_is_different_then(ledger: SqliteLedger[Operation]) -> None:
-    first = begun("create_backup", "sending", baseline=tuple(range(1000)), error_code="busy", error="Busy.")
-    then = first.without_error(status="accepted", backup_id=502)
-    await ledger.write(saving(first, then))
-    last = then.updated(status="succeeded", evidence="seen")
-    await ledger.write(saving(last))
-    events = await ledger.read(lambda entries: list(entries.events(first.id)))
-    documents = [json.loads(event.document) for event in events]
-    assert "details" in documents[0]
-    assert documents[1:] == [
-        {"whole": 1, "status": "accepted", "backup_id": 502, "error_code": None, "error": None},
-        {"whole": 1, "status": "succeeded", "backup_id": 502, "evidence": "seen", "error_code": None, "error": None},
-    ]
-    again = SqliteLedger(ledger.path.parent, Operation, lambda: NOW)
-    assert await again.read(lambda entries: entries.get(first.id)) == last
-    again.close()
-
-
 # Plans
-
-
-async def test_a_plan_is_no_event_until_somebody_consents(ledger: SqliteLedger[Operation]) -> None:
-    plan, other = operation(), begun()
-    await ledger.write_plan(saving(plan))
-    await ledger.write(saving(other))
-    assert await ledger.read(lambda entries: (entries.get(plan.id), entries.last_event())) == (plan, 1)
-    assert await found(ledger) == [other.id, plan.id]
-    consented = plan.updated(status="approved", approved_by="person")
-    await ledger.write(saving(consented))
-    events = await ledger.read(lambda entries: list(entries.events(plan.id)))
-    assert [event.document for event in events] == [consented.model_dump_json(exclude_defaults=True)]
-    assert await found(ledger) == [other.id, plan.id]
-    assert await found(ledger, statuses={"planned"}) == []
-
-
-@pytest.mark.parametrize("status", ["declined", "expired", "refused"])
-async def test_what_becomes_of_a_plan_without_consent_is_no_event_either(
-    ledger: SqliteLedger[Operation], status: str
-) -> None:
-    plan = operation()
-    ended = plan.updated(status=status)
-    await ledger.write_plan(saving(plan, ended))
-    assert await ledger.read(lambda entries: entries.find(statuses={status})) == [ended]
-    assert await ledger.read(lambda entries: list(entries.events())) == []
-
-
-@pytest.mark.parametrize("ended", [{"sent": MOMENT, "status": "unknown"}, {"approved_by": "flag"}])
-async def test_what_was_sent_or_consented_to_is_never_kept_as_a_plan(
-    ledger: SqliteLedger[Operation], ended: dict[str, Any]
-) -> None:
-    saved = operation(**ended)
-    with pytest.raises(TypeError, match="more was recorded than a plan"):
-        await ledger.write_plan(saving(operation(), saved))
-    assert await found(ledger) == []
-    await ledger.write(saving(saved))
-    assert await ledger.read(lambda entries: entries.last_event()) == 1
 
 
 async def test_only_plans_do_not_wait_for_the_disk(ledger: SqliteLedger[Operation]) -> None:
@@ -171,27 +92,6 @@ async def test_only_plans_do_not_wait_for_the_disk(ledger: SqliteLedger[Operatio
     await ledger.write_plan(look)
     await ledger.write(look)
     assert seen == [(1,), (2,)]  # SQLite's NORMAL and FULL
-
-
-async def test_a_plan_is_dropped_after_30_days(ledger: SqliteLedger[Operation], wall: Wall) -> None:
-    old, kept, new = operation(), begun(), operation()
-    await ledger.write_plan(saving(old))
-    await ledger.write(saving(kept))
-    wall.now += timedelta(days=30)
-    await ledger.write_plan(saving(new))
-    assert await found(ledger) == [new.id, kept.id, old.id]
-    wall.now += timedelta(seconds=1)
-    await ledger.write_plan(saving(operation()))
-    assert (await found(ledger))[1:] == [new.id, kept.id]
-
-
-async def test_plans_that_are_asked_for_again_and_again_do_not_grow_it_without_end(
-    ledger: SqliteLedger[Operation], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mcp_backups.ledger.transaction._MOST_PLANS", 20)
-    plans = [operation() for _ in range(100)]
-    await ledger.write_plan(saving(*plans))
-    assert await found(ledger, limit=1000) == [plan.id for plan in reversed(plans[80:])]
 
 
 @pytest.mark.parametrize(
@@ -272,17 +172,3 @@ def test_what_is_recent_is_looked_for_no_further_than_to_some_in_a_row_that_are_
     sent = (begun(status="sending", sent=ago(minutes=each, ticking=60 * each), created=MOMENT) for each in minutes)
     assert len(list(recent(sent, timedelta(minutes=10), MOMENT))) == young
     assert len(list(sent)) == unread
-
-
-async def test_of_a_later_event_the_whole_one_before_is_found(ledger: SqliteLedger[Operation]) -> None:
-    one = begun()
-    await ledger.write(lambda entries: [entries.save(each) for each in (one, one.updated(evidence="seen"))])
-
-    def check(entries: Transaction[Operation]) -> None:
-        first, second = entries.events()
-        assert entries.whole_before(second) == first
-        assert entries.whole_before(first) is None
-        for odd in ("", "[]", '{"whole":"1"}', '{"whole":9}', '{"whole":-1}'):
-            assert entries.whole_before(second._replace(document=odd)) is None
-
-    await ledger.read(check)

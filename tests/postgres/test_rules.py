@@ -1,7 +1,7 @@
 """The rules by which several processes write to one ledger in PostgreSQL; without one of them, a test here fails."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from mcp_backups.ledger.postgres import PostgresLedger
 from mcp_backups.ledger.postgres_session import PostgresSession
 from mcp_backups.operations import Operation
 from mcp_backups.operations.operation import new_id
-from tests.operations.made import MOMENT, begun, operation
+from tests.operations.made import MOMENT, begun, operation, saving
 from tests.postgres.cluster import OWNER, SERVER, Cluster, Database
 from tests.postgres.conftest import OpenLedger
 from tests.postgres.relay import as_another_process, relay_before
@@ -30,14 +30,6 @@ pytestmark = pytest.mark.anyio
 
 Ledger = PostgresLedger[Operation]
 Entries = Transaction[Operation]
-
-
-def saving(*operations: Operation) -> Callable[[Entries], None]:
-    def save(entries: Entries) -> None:
-        for each in operations:
-            entries.save(each)
-
-    return save
 
 
 async def whole(ledger: Ledger) -> list[str]:
