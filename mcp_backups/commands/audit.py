@@ -59,8 +59,8 @@ def show_events(settings: Settings, operation_id: str = "") -> int:
         if ledger is None:
             return _nothing_yet(sys.stdout)
         console = open_console()
-        for each in [operation_id] if operation_id else ledger.beginnings():
-            events = list(ledger.events(each)) or events_of_plan(ledger.get(each))
+        for each, first, last in [(operation_id, 1, 0)] if operation_id else ledger.spans():
+            events = list(ledger.events(each, first - 1, last)) or events_of_plan(ledger.get(each))
             operations = operations_of(events)
             is_shown = not settings.account or settings.account in _accounts(operations)
             if operation_id and not (events and is_shown):

@@ -228,9 +228,14 @@ class Transaction(Generic[Kept]):
             (_PLANS_DROPPED, (now - PLANS_LAST).isoformat(), _MOST_PLANS),
         )
 
-    def events(self, operation_id: str = "", after: int = 0) -> Iterator[Event]:
-        """The event log, oldest first, got in pages; of one operation when its id is given."""
-        condition, values = ("seq > ? AND operation_id = ?", [operation_id]) if operation_id else ("seq > ?", [])
+    def events(self, operation_id: str = "", after: int = 0, until: int = 0) -> Iterator[Event]:
+        """The event log, oldest first, got in pages; of one operation when its id is given.
+
+        Nothing leads from an operation to its events but a look at each: those before `after` and, unless it is 0,
+        behind `until` are not looked at.
+        """
+        condition, values = "seq > ?", [until] * bool(until) + [operation_id] * bool(operation_id)
+        condition += " AND seq <= ?" * bool(until) + " AND operation_id = ?" * bool(operation_id)
         while page := self._events(condition, after, *values):
             yield from page
             after = page[-1].seq
@@ -240,10 +245,10 @@ class Transaction(Generic[Kept]):
         number = whole_of(event.document)
         return next(iter(self._events("seq = ?", number)), None) if 0 < number < event.seq else None
 
-    def beginnings(self) -> list[str]:
-        """The ids that have events, in the order in which these began."""
-        found = self._rows.execute("SELECT operation_id FROM events GROUP BY operation_id ORDER BY MIN(seq)")
-        return [each for (each,) in found.fetchall()]
+    def spans(self) -> list[tuple[str, int, int]]:
+        """The ids that have events, in the order in which these began, with the first and the last of each."""
+        query = "SELECT operation_id, MIN(seq), MAX(seq) FROM events GROUP BY operation_id ORDER BY MIN(seq)"
+        return [(str(each), int(first), int(last)) for each, first, last in self._rows.execute(query).fetchall()]
 
     def _events(self, condition: str, *values: object) -> list[Event]:
         query = f"SELECT {self._rows.columns.events} FROM events e WHERE {condition}"  # noqa: S608

@@ -14,6 +14,7 @@ import pytest
 from mcp_backups.errors import LedgerUnavailableError
 from mcp_backups.ledger import SqliteLedger, Transaction, wholes
 from mcp_backups.ledger.events import changed, difference, pack, unpack
+from mcp_backups.ledger.sqlite_tables import SqliteRows
 from mcp_backups.operations import recent
 from mcp_backups.operations.operation import Operation
 from tests.stage import NOW
@@ -172,3 +173,23 @@ def test_what_is_recent_is_looked_for_no_further_than_to_some_in_a_row_that_are_
     sent = (begun(status="sending", sent=ago(minutes=each, ticking=60 * each), created=MOMENT) for each in minutes)
     assert len(list(recent(sent, timedelta(minutes=10), MOMENT))) == young
     assert len(list(sent)) == unread
+
+
+async def test_to_show_all_of_it_each_event_is_looked_at_once(ledger: SqliteLedger[Operation]) -> None:
+    steps: list[int] = []
+
+    def count(entries: Transaction[Operation]) -> int:
+        before = len(steps)
+        assert isinstance(entries._rows, SqliteRows)
+        entries._rows._connection.set_progress_handler(lambda: steps.append(1), 100)
+        shown = [event for each, first, last in entries.spans() for event in entries.events(each, first - 1, last)]
+        entries._rows._connection.set_progress_handler(None, 0)
+        assert len(shown) == entries.last_event()
+        return len(steps) - before
+
+    taken = []
+    for _ in range(2):
+        some = [begun() for _ in range(400)]
+        await ledger.write(saving(*some, *(each.updated(status="preparing") for each in some[::40])))
+        taken.append(await ledger.read(count))
+    assert taken[1] < 2.5 * taken[0]

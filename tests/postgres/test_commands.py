@@ -235,7 +235,7 @@ def in_all(ledger: SqliteLedger[Operation] | PostgresLedger[Operation]) -> tuple
     with ledger.audit() as entries:
         assert entries is not None
         assert entries.verify() == ""
-        return list(entries.events()), entries.find(), entries.beginnings()
+        return list(entries.events()), entries.find(), entries.spans()
 
 
 def test_the_whole_ledger_is_copied_and_the_file_is_written_to_no_more(
