@@ -83,6 +83,13 @@ class BackupsError(Exception):
         quoted = f" VPS.org said: {json.dumps(self.said, ensure_ascii=False)}" if self.said else ""
         return f"{self.code}: {self.what} {effect} {self.next_step}{quoted}"
 
+    def with_new_plan(self, tool: str) -> Self:
+        """This error, which ended a plan: the same call again would send nothing, and be told of it once more."""
+        if "without operation_id" not in self.next_step:
+            self.next_step += f" Another try needs a new plan: call {tool} without operation_id."
+            self.args = (self._composed(CHANGED_SENTENCE[self.changed]),)
+        return self
+
     def beside(self, made: str) -> Self:
         """This error, which tells of a side product that is there whatever failed; as it is where there is none."""
         if made:

@@ -257,6 +257,8 @@ def facts(result: Result, _now: datetime) -> Facts:
     details = result.operation.of(DeleteDetails)
     if details.part_of:
         return {"part_of": details.part_of}
+    if result.operation.came_to_nothing:
+        return {}
     told: Facts = {"can_be_undone": False, "proven_backups_left": details.good_left}
     if details.newest_left:
         told |= {

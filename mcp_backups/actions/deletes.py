@@ -4,8 +4,9 @@ Each is an operation of its own, under the same guards as `delete_backup`. What 
 them; it is kept nowhere else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from typing import Literal
 
@@ -46,6 +47,7 @@ from mcp_backups.operations import (
     left_behind,
     new_id,
     outcome_of_other,
+    recent,
     settle,
     still_open,
     supersede,
@@ -64,6 +66,12 @@ ALL_SEEN = "each is absent from the complete list"
 _DELETE_SECONDS = 30.0
 """What a delete may take, and so must be left of the call to begin it: 25 s to send it, and time to look before."""
 
+_REMEMBERED = timedelta(days=31)
+"""How long a prune remembers which backups were not deleted when VPS.org was asked to."""
+
+_IN_VAIN = {Status.FAILED, Status.UNKNOWN, Status.ACCEPTED}
+"""The statuses of a delete that was sent, while its backup is listed; the last two too once the doubt has ended."""
+
 _END_A_PRUNE = (AuthFailedError, BudgetExhaustedError, ConfigError, RateLimitedError)
 """Refusals that are about every further delete as well."""
 
@@ -76,6 +84,15 @@ def keep_of(operation: Operation) -> Keep:
     given = operation.arguments
     last, daily, weekly, monthly = (int(given[f"keep_{kind}"]) for kind in ("last", "daily", "weekly", "monthly"))
     return Keep(last, daily, weekly, monthly, int(given.get("older_than_days", 0)))
+
+
+def stubborn(context: Context, entries: Entries, server_id: int, backup_ids: Collection[int]) -> set[int]:
+    """Those of these backups that VPS.org lately did not delete when it was asked to.
+
+    A prune tries them last: they would use up what it may delete, or stop it, each time before it came to the others.
+    """
+    asked = entries.sent_for_backups("delete_backup", backup_ids, _IN_VAIN, server_id)
+    return {each.backup_id for each in recent(asked, _REMEMBERED, context.moment()) if context.concerns(each)}
 
 
 async def execute_prune(
@@ -122,6 +139,9 @@ async def _delete_all(context: Context, operation: Operation, report: ReportProg
     One that is refused, or gone already, keeps none of the others.
     """
     due = operation.of(PruneDetails).planned("delete")[::-1]
+    ids = [item.backup.id for item in due]
+    last = await context.ledger.read(lambda entries: stubborn(context, entries, operation.server_id, ids))
+    due.sort(key=lambda item: item.backup.id in last)
     begun = {each.id: each for each in await _deletes(context, operation)}
     for number, item in enumerate(due, start=1):
         if item.operation_id in begun and begun[item.operation_id].status not in _TO_TRY:

@@ -73,7 +73,9 @@ def server_named(name: str, backups: Listing[Backup], servers: Listing[Server]) 
     """
     wanted = as_compared(name)
     if not wanted:
-        raise InvalidArgumentError("server_name holds no visible character.", "Leave it out for every server.")
+        raise InvalidArgumentError(
+            "server_name holds no visible character.", "Give a name, or server_id; check_backups shows both."
+        )
     borne = {(backup.server_id, backup.server_name) for backup in backups.rows if backup.server_id}
     borne |= {(server.id, server.name) for server in servers.rows}
     names = [(server_id, as_compared(known)) for server_id, known in borne]
@@ -91,7 +93,7 @@ def server_named(name: str, backups: Listing[Backup], servers: Listing[Server]) 
     if missing := backups.missing + servers.missing:
         raise ProtocolError(
             f"Cannot tell whether a server has that name: none that could be read has it, but {'; '.join(missing)}.",
-            "Call again with server_id, or without server_name to see what can be read.",
+            "Call again with server_id; check_backups shows what can be read.",
         )
     raise NotFoundError("No server has that name, and no backup is of one that had it.", _SEE_ALL)
 

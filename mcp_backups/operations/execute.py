@@ -146,8 +146,7 @@ async def execute(
 
 async def _observe_again(context: Context, operation: Operation) -> Observation:
     """What is there now, if the target still is what the plan showed."""
-    details = operation.details
-    plan_id = (isinstance(details, DeleteDetails) and details.part_of) or operation.id  # what somebody was shown
+    plan_id = _part_of(operation) or operation.id  # what somebody was shown
     try:
         seen = await observe(context, operation.arguments)
     except NotFoundError:
@@ -155,6 +154,18 @@ async def _observe_again(context: Context, operation: Operation) -> Observation:
     if seen.target != operation.backup:
         raise TargetChangedError(f"Backup {operation.backup_id} is no longer as the plan {plan_id} showed it.")
     return seen
+
+
+def _part_of(operation: Operation) -> str:
+    """The prune that a delete belongs to; empty for all else."""
+    return operation.details.part_of if isinstance(operation.details, DeleteDetails) else ""
+
+
+def _ending_its_plan(operation: Operation, error: BackupsError) -> BackupsError:
+    """The error, which says how to try again where there was a plan, and is still something to try it on."""
+    if operation.action == "create_backup" or isinstance(error, NotFoundError):
+        return error
+    return error.with_new_plan("prune_backups" if _part_of(operation) else operation.action)
 
 
 def _intend(
@@ -193,7 +204,7 @@ def _check_first(context: Context, entries: Entries, operation: Operation) -> No
 
 async def _refuse(context: Context, operation: Operation, refusal: BackupsError) -> Result:
     """Record that the operation was refused, and say so; unless another call has carried it out meanwhile."""
-    refused = operation.with_error(Status.REFUSED, refusal)
+    refused = operation.with_error(Status.REFUSED, _ending_its_plan(operation, refusal))
     recorded = await context.ledger.write(lambda entries: supersede(entries, operation, refused))
     if recorded == refused:
         raise refusal
@@ -241,8 +252,10 @@ async def _send(context: Context, operation: Operation) -> Operation:
     try:
         outcome = await context.actions[operation.action].send(context, operation)
     except BackupsError as error:
-        status = Status.UNKNOWN if error.changed == "unknown" else Status.FAILED
-        await _conclude(context, operation.with_error(status, error))
+        if error.changed == "unknown":
+            await _conclude(context, operation.with_error(Status.UNKNOWN, error))
+        else:
+            await _conclude(context, operation.with_error(Status.FAILED, _ending_its_plan(operation, error)))
         raise
     except Exception as fault:
         # A fault of ours, after the request may have gone out: what is not known must be recorded as that.

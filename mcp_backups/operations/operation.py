@@ -366,6 +366,11 @@ class Operation(_Frozen):
         return f"{self.action}({', '.join(given)})"
 
     @property
+    def came_to_nothing(self) -> bool:
+        """Whether it has ended without an effect, so that what its plan told of that is not so."""
+        return self.changed == "nothing" and self.status not in OPEN
+
+    @property
     def confirming_call(self) -> str:
         """The tool call that confirms it, or goes on with it, as a model writes it."""
         return f"{self.call.removesuffix(')')}, confirm=true, operation_id={self.id!r})"

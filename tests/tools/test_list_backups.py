@@ -428,7 +428,7 @@ async def test_a_ledger_that_cannot_be_read_is_told_and_the_list_all_the_same(
 async def test_a_name_without_a_visible_character_fits_no_server(agent: Session) -> None:
     answer = await agent.call("list_backups", server_name="\u200b\u202e")
     assert answer.code == "invalid_argument"
-    assert "server_name holds no visible character. Nothing was changed. Leave it out" in answer.text
+    assert "server_name holds no visible character. Nothing was changed. Give a name, or server_id" in answer.text
 
 
 async def test_an_id_and_a_name_together_are_refused(agent: Session, emulator: Emulator) -> None:
