@@ -234,7 +234,7 @@ class FrozenError(BackupsError):
 
 class BusyError(BackupsError):
     code = "busy"
-    advice = "Wait a few seconds, then call again with the same arguments."
+    advice = "Wait a few seconds, then call again with the same arguments, at most three times; then tell the user."
 
 
 class LedgerUnavailableError(BackupsError):
@@ -243,7 +243,7 @@ class LedgerUnavailableError(BackupsError):
 
 
 class UnconfirmedError(LedgerUnavailableError):
-    advice = "Reading still works. Wait a minute, then call again with the same arguments."
+    advice = "Reading still works. Wait a minute, then call again with the same arguments, once; then tell the user."
 
 
 class LedgerLostError(LedgerUnavailableError):

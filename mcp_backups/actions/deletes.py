@@ -136,7 +136,7 @@ def _busy(operation: Operation) -> BusyError:
 async def _delete_all(context: Context, operation: Operation, report: ReportProgress) -> Result:
     """Delete one after another, the oldest first, until all are tried, one is unknown, or the time of a call is up.
 
-    One that is refused, or gone already, keeps none of the others.
+    One that is refused, or gone already, keeps none of the others; those that were tried in vain lately come last.
     """
     due = operation.of(PruneDetails).planned("delete")[::-1]
     ids = [item.backup.id for item in due]
@@ -206,8 +206,9 @@ def _check_again(prune: Operation, context: Context, operation: Operation, seen:
     items = judge_all(context.settings, seen.inventory, prune.server_id, keep_of(prune))
     now = next((each for each in items if each.backup.id == operation.backup_id), None)
     if now and now.fate != "delete":
+        fate = "left alone" if now.fate == "leave" else "kept"
         raise TargetChangedError(
-            f"Backup {operation.backup_id} would be kept by now ({now.reason}), unlike when the plan was made.",
+            f"Backup {operation.backup_id} would be {fate} by now ({now.reason}), unlike when the plan was made.",
             "Call again without operation_id for a new plan.",
         )
 
@@ -254,9 +255,9 @@ def _ended(operation: Operation, deletes: Mapping[str, Operation]) -> Operation:
     due = operation.of(PruneDetails).planned("delete")
     outcomes = {outcome(deletes[item.operation_id]) if item.operation_id in deletes else "" for item in due}
     if "unknown" in outcomes:
-        return operation.updated(status=Status.UNKNOWN)
+        return operation.updated(status=Status.UNKNOWN, evidence="")
     if outcomes & {"", "not deleted"}:
-        return operation.updated(status=Status.FAILED)
+        return operation.updated(status=Status.FAILED, evidence="")
     if any(each.status is Status.ACCEPTED for each in deletes.values()):
         said = "VPS.org said yes, and not all have been seen to be gone"
         return operation.updated(status=Status.ACCEPTED, evidence=said)

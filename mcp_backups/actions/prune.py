@@ -192,6 +192,13 @@ _SUMMARY = {
 }
 
 
+_RELISTED = (
+    "The prune of server {server} has ended, and backups that were seen to be gone are listed again. "
+    "Deleted: {gone}.{rest}"
+)
+"""Of an unknown outcome that did not stop it."""
+
+
 def summary(result: Result) -> str:
     """What happened, or would."""
     operation, details = result.operation, result.operation.of(PruneDetails)
@@ -209,14 +216,16 @@ def summary(result: Result) -> str:
     due = details.planned("delete")
     if operation.status not in {Status.PLANNED, Status.PREPARING}:
         told["Left"] = [item.backup.id for item in due if item.operation_id not in tried]
-    text = _SUMMARY.get(operation.status, "").format(
+    stopped_at = [each.backup_id for each in named["Not known"] if not each.of(DeleteDetails).listed_again]
+    is_relisted = operation.status is Status.UNKNOWN and told["Not known"] and not stopped_at
+    text = (_RELISTED if is_relisted else _SUMMARY.get(operation.status, "")).format(
         server=operation.server_id,
         manual=len(details.items),
         to_delete=len(due),
         deleted=len(gone),
         accepted=len(gone) + len(told["Being deleted"]),
         gone=_told([each.backup_id for each in gone], details),
-        stopped_at=next(iter(told["Not known"]), 0),
+        stopped_at=next(iter(stopped_at), 0),
         error=operation.error,
         rest="".join(f" {head}: {listed(ids, _NAMED)}." for head, ids in told.items() if ids),
     )
@@ -301,13 +310,14 @@ def next_step(result: Result, _now: datetime) -> str:
 def _step_after_deletes(result: Result) -> str:
     """What to do where not all is deleted; empty where there is nothing special."""
     operation, unknown = result.operation, _those(result, "unknown")
+    ids = listed([each.backup_id for each in unknown])
     look = f"get_operation(operation_id={operation.id!r})"
     if unknown:
         until = stamp_after(max(each.since.latest for each in unknown) + CLOSED_FOR)
         is_left = len(result.deletes) < len(operation.of(PruneDetails).planned("delete"))
         return (
-            f"Do not repeat it, and do not count on backup {unknown[0].backup_id}: {look} tells, at the latest after "
-            "24 h, whether it went, as VPS.org's own list of backups does."
+            f"Do not repeat it, and do not count on what is not known ({ids}): {look} tells, at the "
+            "latest after 24 h, whether it went, as VPS.org's own list of backups does."
         ) + (f" {_ANOTHER} for the others after {until}." if is_left else "")
     if operation.status is Status.ACCEPTED:
         return (
@@ -317,9 +327,10 @@ def _step_after_deletes(result: Result) -> str:
     if operation.status is not Status.FAILED:
         return ""
     going = f" Do not count on what is being deleted: {look} tells within 24 h whether it went."
-    return (
-        f"Tell the user what is not deleted, and why. {_ANOTHER} for that, once; then only if something changed."
-    ) + (going if _those(result, "being deleted") else "")
+    step = f"{_ANOTHER} if it is still wanted."
+    if any(each.sent for each in _those(result, "not deleted")):  # VPS.org may say the same for ever
+        step = f"Tell the user what is not deleted, and why. {_ANOTHER} for that, once; then only if something changed."
+    return step + (going if _those(result, "being deleted") else "")
 
 
 def question(operation: Operation) -> Question:

@@ -19,6 +19,7 @@ from mcp_backups.operations import (
     CLOSED_FOR,
     LAST_LOOK_SECONDS,
     LEDGER_AWAY,
+    VAIN,
     ApprovedBy,
     Arguments,
     Context,
@@ -242,7 +243,7 @@ def facts(result: Result, _now: datetime) -> Facts:
     """What is lost, and the way back: until when, and what limits it."""
     operation, details = result.operation, result.operation.of(RestoreDetails)
     told: Facts = {}
-    if not operation.came_to_nothing:
+    if operation.status not in VAIN:
         told = {
             "lost": _lost(operation),
             "safety_backup": _way_back_in_words(operation),
@@ -261,7 +262,7 @@ def facts(result: Result, _now: datetime) -> Facts:
         )
     if result.undo_from and undo(result):
         told["undo_not_before"] = stamp_after(result.undo_from)
-    if details.takes_back and not operation.came_to_nothing:
+    if details.takes_back and operation.status not in VAIN:
         told["takes_back"] = f"{details.takes_back}, outside the budget of restores"
     if details.budget and operation.status is Status.PLANNED:
         told["budget"] = in_words(details.budget, "restore")

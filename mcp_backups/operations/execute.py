@@ -146,7 +146,8 @@ async def execute(
 
 async def _observe_again(context: Context, operation: Operation) -> Observation:
     """What is there now, if the target still is what the plan showed."""
-    plan_id = _part_of(operation) or operation.id  # what somebody was shown
+    details = operation.details
+    plan_id = (isinstance(details, DeleteDetails) and details.part_of) or operation.id  # what somebody was shown
     try:
         seen = await observe(context, operation.arguments)
     except NotFoundError:
@@ -156,16 +157,12 @@ async def _observe_again(context: Context, operation: Operation) -> Observation:
     return seen
 
 
-def _part_of(operation: Operation) -> str:
-    """The prune that a delete belongs to; empty for all else."""
-    return operation.details.part_of if isinstance(operation.details, DeleteDetails) else ""
-
-
 def _ending_its_plan(operation: Operation, error: BackupsError) -> BackupsError:
     """The error, which says how to try again where there was a plan, and is still something to try it on."""
     if operation.action == "create_backup" or isinstance(error, NotFoundError):
         return error
-    return error.with_new_plan("prune_backups" if _part_of(operation) else operation.action)
+    is_part = isinstance(operation.details, DeleteDetails) and operation.details.part_of
+    return error.with_new_plan("prune_backups" if is_part else operation.action)
 
 
 def _intend(

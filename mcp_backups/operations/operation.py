@@ -47,6 +47,8 @@ class Status(StrEnum):
 
 OPEN = frozenset({Status.PLANNED, Status.WAITING, Status.APPROVED, Status.PREPARING})
 """Nothing has been sent for it yet, and something may be."""
+VAIN = frozenset({Status.REFUSED, Status.DECLINED, Status.EXPIRED, Status.FAILED})
+"""It has ended, and what its plan told of the effect is not so."""
 UNSETTLED = frozenset({Status.SENDING, Status.UNKNOWN})
 """The effect is not known."""
 EFFECTIVE = UNSETTLED | {Status.ACCEPTED, Status.SUCCEEDED}
@@ -364,11 +366,6 @@ class Operation(_Frozen):
             for name, value in self.arguments.items()
         )
         return f"{self.action}({', '.join(given)})"
-
-    @property
-    def came_to_nothing(self) -> bool:
-        """Whether it has ended without an effect, so that what its plan told of that is not so."""
-        return self.changed == "nothing" and self.status not in OPEN
 
     @property
     def confirming_call(self) -> str:

@@ -223,10 +223,47 @@ async def test_after_an_unknown_outcome_it_is_told_when_the_others_may_go(
         confirmation = await plan(agent)
         refuse(emulator, status, 500)
         answer = await agent.call("prune_backups", **confirmation)
-        assert f"do not count on backup {status}: get_operation" in answer.data["next_step"]
+        assert f"do not count on what is not known ({status}): get_operation" in answer.data["next_step"]
         others = "Call prune_backups again without operation_id for the others after 2026-11-23T10:00Z."
         assert (others in answer.data["next_step"]) is (status != 1002)
         clock.advance(minutes=32)
         if status != 1002:
             await agent.call("prune_backups", **await plan(agent))
     assert sorted(emulator.fleet.backups) == [1000, 1001, status]
+
+
+@in_turns("again", {"one": (1004,), "two": (1005, 1003), "all": GO})
+async def test_what_is_listed_again_after_a_prune_is_told_as_that(
+    agent_with: AgentWith, emulator: Emulator, clock: ManualClock, again: tuple[int, ...]
+) -> None:
+    """It was said that the prune had stopped there, beside "each is absent from the complete list"."""
+    async with agent_with() as agent:
+        confirmation, before = await plan(agent), dict(emulator.fleet.backups)
+        assert (await agent.call("prune_backups", **confirmation)).status == "succeeded"
+        emulator.fleet.backups |= {number: before[number] for number in again}
+        answer = await agent.call("get_operation", operation_id=confirmation["operation_id"])
+        assert (answer.status, answer.data["changed"]) == ("unknown", "unknown")
+        assert "has ended, and backups that were seen to be gone are listed again." in answer.data["summary"]
+        assert f"Not known: {ids(set(again))}." in answer.data["summary"]
+        assert f"what is not known ({ids(set(again))})" in answer.data["next_step"] or len(again) > 3
+        assert "evidence" not in answer.data["facts"]
+        reasons = {number for number, row in rows(answer).items() if "listed again" in row.get("reason", "")}
+        assert reasons == set(again)
+        clock.advance(hours=25)
+        later = await agent.call("get_operation", operation_id=confirmation["operation_id"])
+        assert (later.status, "evidence" in later.data["facts"]) == ("failed", False)
+        assert f"No effect within 24 h: {ids(set(again))}." in later.data["summary"]
+
+
+async def test_one_whose_deletion_was_sent_meanwhile_is_left_alone_and_not_sent_twice(
+    agent_with: AgentWith, emulator: Emulator
+) -> None:
+    async with agent_with() as agent:
+        confirmation = await plan(agent)
+        emulator.fail(Fault.status(200, {"detail": "Queued."}), method="DELETE", path="^/backups/1004/$")
+        other = await agent.call("delete_backup", backup_id=1004)
+        await agent.call("delete_backup", backup_id=1004, confirm=True, operation_id=other.operation)
+        answer = await agent.call("prune_backups", **confirmation)
+        assert "would be left alone by now (its deletion was sent before)" in rows(answer)[1004]["reason"]
+        assert answer.data["summary"].endswith("Deleted: 1005, 1003, 1002. Refused: 1004.")
+    assert emulator.count("DELETE", "/backups/1004/") == 1
