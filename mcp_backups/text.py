@@ -26,7 +26,7 @@ _TAGS = range(0xE0000, 0xE0080)
 _JOINERS, _SELECTORS = frozenset("\u200c\u200d"), frozenset("\ufe0e\ufe0f")
 """What makes several characters one, as in emoji of families and in Persian, and a character an emoji or not one."""
 
-_STRAIGHT = str.maketrans("\u2018\u2019\u02bc\u201c\u201d\u2010\u2011\u2012\u2013\u2212", "'''\"\"-----")
+_STRAIGHT = str.maketrans("\u2018\u2019\u02bc\u201c\u201d", "'''\"\"")
 
 _LINK = re.compile(r"://|@|\b(?:www\.|mailto:|tel:)", re.IGNORECASE)
 
@@ -62,8 +62,8 @@ def seen(raw: str) -> str:
     """The text as people see it, for comparing what they type: compatible characters alike, nothing that is not drawn.
 
     `é` is the same in one piece or two, wide letters as narrow ones, an emoji with or without its selectors and
-    joiners, any run of spaces is one, the quotes that keyboards bend are straight, and hyphens of any kind are alike;
-    capitals stay capitals. Only the first 4,000 characters count.
+    joiners, any run of spaces is one, and the quotes that keyboards bend are straight; capitals stay capitals. Only the
+    first 4,000 characters count.
     """
     return unicodedata.normalize("NFKC", visible(unicodedata.normalize("NFKC", visible(raw)))).translate(_STRAIGHT)
 

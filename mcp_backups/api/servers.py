@@ -10,6 +10,9 @@ from mcp_backups.text import listed, seen
 
 from .client import VpsClient
 
+_HYPHENS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"))
+"""As word processors and models set them, in names that are looked up; one that is typed as consent is exact."""
+
 _NAMED_AT_MOST = 20
 _NAME_CHARS = 40
 """Of a name in a sentence."""
@@ -99,5 +102,5 @@ def server_named(name: str, backups: Listing[Backup], servers: Listing[Server]) 
 
 
 def as_compared(name: str) -> str:
-    """A name as it is compared with others: as people see it, whatever the case."""
-    return seen(seen(name).casefold())
+    """A name as it is compared with others: as people see it, whatever the case and the kind of hyphen."""
+    return seen(seen(name).casefold()).translate(_HYPHENS)
