@@ -83,6 +83,13 @@ class BackupsError(Exception):
         quoted = f" VPS.org said: {json.dumps(self.said, ensure_ascii=False)}" if self.said else ""
         return f"{self.code}: {self.what} {effect} {self.next_step}{quoted}"
 
+    def with_new_plan(self, tool: str) -> Self:
+        """This error, which ended a plan: the same call again would send nothing, and be told of it once more."""
+        if "without operation_id" not in self.next_step:
+            self.next_step += f" Another try needs a new plan: call {tool} without operation_id."
+            self.args = (self._composed(CHANGED_SENTENCE[self.changed]),)
+        return self
+
     def beside(self, made: str) -> Self:
         """This error, which tells of a side product that is there whatever failed; as it is where there is none."""
         if made:
@@ -227,7 +234,7 @@ class FrozenError(BackupsError):
 
 class BusyError(BackupsError):
     code = "busy"
-    advice = "Wait a few seconds, then call again with the same arguments."
+    advice = "Wait a few seconds, then call again with the same arguments, at most three times; then tell the user."
 
 
 class LedgerUnavailableError(BackupsError):
@@ -236,7 +243,7 @@ class LedgerUnavailableError(BackupsError):
 
 
 class UnconfirmedError(LedgerUnavailableError):
-    advice = "Reading still works. Wait a minute, then call again with the same arguments."
+    advice = "Reading still works. Wait a minute, then call again with the same arguments, once; then tell the user."
 
 
 class LedgerLostError(LedgerUnavailableError):

@@ -227,6 +227,7 @@ class BackupPage(Answer):
         missing: What was not; absent when it is complete.
         as_of: When it was read; UTC, to the minute.
         server: The server that was asked for; absent for every server.
+        only: What the filters by type, status and time let through; absent for everything.
         order: `oldest` where those come first; absent where the newest do.
         next_cursor: What to call again with for the next page; absent on the last.
         defaults: What the rows on this page hold in the fields that they leave out.
@@ -238,6 +239,7 @@ class BackupPage(Answer):
     missing: Told[list[str]] = Field(default_factory=list)
     as_of: str
     server: Maybe[ServerName] = None
+    only: Told[str] = ""
     order: Maybe[str] = None
     next_cursor: Told[str] = ""
     defaults: Told[dict[str, str]] = Field(default_factory=dict)

@@ -17,6 +17,7 @@ from mcp_backups.health import newest
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import (
     CANNOT_SEE,
+    VAIN,
     ApprovedBy,
     Arguments,
     Context,
@@ -257,6 +258,8 @@ def facts(result: Result, _now: datetime) -> Facts:
     details = result.operation.of(DeleteDetails)
     if details.part_of:
         return {"part_of": details.part_of}
+    if result.operation.status in VAIN:
+        return {}
     told: Facts = {"can_be_undone": False, "proven_backups_left": details.good_left}
     if details.newest_left:
         told |= {

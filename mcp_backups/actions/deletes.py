@@ -4,8 +4,9 @@ Each is an operation of its own, under the same guards as `delete_backup`. What 
 them; it is kept nowhere else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from typing import Literal
 
@@ -46,6 +47,7 @@ from mcp_backups.operations import (
     left_behind,
     new_id,
     outcome_of_other,
+    recent,
     settle,
     still_open,
     supersede,
@@ -64,6 +66,12 @@ ALL_SEEN = "each is absent from the complete list"
 _DELETE_SECONDS = 30.0
 """What a delete may take, and so must be left of the call to begin it: 25 s to send it, and time to look before."""
 
+_REMEMBERED = timedelta(days=31)
+"""How long a prune remembers which backups were not deleted when VPS.org was asked to."""
+
+_IN_VAIN = {Status.FAILED, Status.UNKNOWN, Status.ACCEPTED}
+"""The statuses of a delete that was sent, while its backup is listed; the last two too once the doubt has ended."""
+
 _END_A_PRUNE = (AuthFailedError, BudgetExhaustedError, ConfigError, RateLimitedError)
 """Refusals that are about every further delete as well."""
 
@@ -76,6 +84,15 @@ def keep_of(operation: Operation) -> Keep:
     given = operation.arguments
     last, daily, weekly, monthly = (int(given[f"keep_{kind}"]) for kind in ("last", "daily", "weekly", "monthly"))
     return Keep(last, daily, weekly, monthly, int(given.get("older_than_days", 0)))
+
+
+def stubborn(context: Context, entries: Entries, server_id: int, backup_ids: Collection[int]) -> set[int]:
+    """Those of these backups that VPS.org lately did not delete when it was asked to.
+
+    A prune tries them last: they would use up what it may delete, or stop it, each time before it came to the others.
+    """
+    asked = entries.sent_for_backups("delete_backup", backup_ids, _IN_VAIN, server_id)
+    return {each.backup_id for each in recent(asked, _REMEMBERED, context.moment()) if context.concerns(each)}
 
 
 async def execute_prune(
@@ -119,9 +136,12 @@ def _busy(operation: Operation) -> BusyError:
 async def _delete_all(context: Context, operation: Operation, report: ReportProgress) -> Result:
     """Delete one after another, the oldest first, until all are tried, one is unknown, or the time of a call is up.
 
-    One that is refused, or gone already, keeps none of the others.
+    One that is refused, or gone already, keeps none of the others; those that were tried in vain lately come last.
     """
     due = operation.of(PruneDetails).planned("delete")[::-1]
+    ids = [item.backup.id for item in due]
+    last = await context.ledger.read(lambda entries: stubborn(context, entries, operation.server_id, ids))
+    due.sort(key=lambda item: item.backup.id in last)
     begun = {each.id: each for each in await _deletes(context, operation)}
     for number, item in enumerate(due, start=1):
         if item.operation_id in begun and begun[item.operation_id].status not in _TO_TRY:
@@ -186,8 +206,9 @@ def _check_again(prune: Operation, context: Context, operation: Operation, seen:
     items = judge_all(context.settings, seen.inventory, prune.server_id, keep_of(prune))
     now = next((each for each in items if each.backup.id == operation.backup_id), None)
     if now and now.fate != "delete":
+        fate = "left alone" if now.fate == "leave" else "kept"
         raise TargetChangedError(
-            f"Backup {operation.backup_id} would be kept by now ({now.reason}), unlike when the plan was made.",
+            f"Backup {operation.backup_id} would be {fate} by now ({now.reason}), unlike when the plan was made.",
             "Call again without operation_id for a new plan.",
         )
 
@@ -234,9 +255,9 @@ def _ended(operation: Operation, deletes: Mapping[str, Operation]) -> Operation:
     due = operation.of(PruneDetails).planned("delete")
     outcomes = {outcome(deletes[item.operation_id]) if item.operation_id in deletes else "" for item in due}
     if "unknown" in outcomes:
-        return operation.updated(status=Status.UNKNOWN)
+        return operation.updated(status=Status.UNKNOWN, evidence="")
     if outcomes & {"", "not deleted"}:
-        return operation.updated(status=Status.FAILED)
+        return operation.updated(status=Status.FAILED, evidence="")
     if any(each.status is Status.ACCEPTED for each in deletes.values()):
         said = "VPS.org said yes, and not all have been seen to be gone"
         return operation.updated(status=Status.ACCEPTED, evidence=said)

@@ -1,17 +1,21 @@
 """prune_backups: a server's manual backups by keep rules and age; planned once, then deleted one after another."""
 
+import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
 from mcp_backups.actions import delete
-from mcp_backups.actions.deletes import execute_prune, keep_of, look_at_deletes, outcome
-from mcp_backups.api.servers import read_servers, require_server
+from mcp_backups.actions.deletes import Outcome, execute_prune, keep_of, look_at_deletes, outcome, stubborn
+from mcp_backups.api.servers import read_servers, require_server, server_name
 from mcp_backups.clock import Moment
 from mcp_backups.errors import (
     PolicyDeniedError,
 )
+from mcp_backups.models import Listing, Server
 from mcp_backups.operations import (
+    CLOSED_FOR,
     MOST_IN_LINE,
     Arguments,
     Context,
@@ -45,6 +49,8 @@ from mcp_backups.operations import (
 )
 from mcp_backups.retention import Keep
 from mcp_backups.text import listed, plural, size, stamp, stamp_after
+
+_ANOTHER = "Call prune_backups again without operation_id"
 
 _NAMED = 10
 """Backups of a kind that a sentence names; the operation shows them all."""
@@ -89,15 +95,16 @@ async def _plan(can_show: CanShow, context: Context, request: Request) -> Operat
     check_prune(context.settings, server_id)
     with context.reading():
         backups = await context.api.list_backups(server_id)
-        if not backups.rows:
-            require_server(server_id, backups, await read_servers(context.api))
+        servers = Listing[Server](()) if backups.rows else await read_servers(context.api)
+    if not backups.rows:
+        require_server(server_id, backups, servers)
     draft = Operation(
         id=new_id(),
         action="prune_backups",
         status=Status.PLANNED,
         arguments=request.arguments,
         server_id=server_id,
-        server_name=next((backup.server_name for backup in backups.rows), ""),
+        server_name=server_name(server_id, backups, servers),
         details=PruneDetails(),
         **context.origin(),
     )
@@ -112,17 +119,22 @@ async def _plan(can_show: CanShow, context: Context, request: Request) -> Operat
 async def _judged(context: Context, draft: Operation, inventory: Inventory, can_show: CanShow) -> Operation:
     """The plan, with what becomes of each backup; there is nothing to approve when none is to be deleted.
 
-    The oldest go first: as many as the budget allows, and as an answer can show.
+    The oldest go first, but for those that VPS.org did not delete lately: as many as the budget allows, and as an
+    answer can show.
     """
     check_complete(draft.server_id, inventory)
 
-    def before(entries: Entries) -> list[Moment]:
-        check_open(context, entries, draft.server_id)
-        return counted(context, entries, "delete_backup", draft.server_id)
-
-    settings, sent = context.settings, await context.ledger.read(before)
+    settings = context.settings
     items = judge_all(settings, inventory, draft.server_id, keep_of(draft))
     going = [item.backup.id for item in reversed(items) if item.fate == "delete"]
+
+    def before(entries: Entries) -> tuple[list[Moment], set[int]]:
+        check_open(context, entries, draft.server_id)
+        sent = counted(context, entries, "delete_backup", draft.server_id)
+        return sent, stubborn(context, entries, draft.server_id, going)
+
+    sent, last = await context.ledger.read(before)
+    going.sort(key=lambda backup_id: backup_id in last)
 
     def within(room: int) -> Operation:
         """The plan that deletes so many."""
@@ -169,8 +181,8 @@ async def look(context: Context, operation: Operation) -> Result:
 
 _SUMMARY = {
     Status.PLANNED: "{to_delete} of {manual} manual backups of server {server} would be deleted for good.",
-    Status.PREPARING: "The prune of server {server} is under way: {deleted} of {to_delete} backups are deleted.",
-    Status.ACCEPTED: "VPS.org accepted the deletion of {deleted} of {manual} manual backups of server {server}; "
+    Status.PREPARING: "The prune of server {server} is under way: {deleted} of {to_delete} backups are deleted.{rest}",
+    Status.ACCEPTED: "VPS.org accepted the deletion of {accepted} of {manual} manual backups of server {server}; "
     "not all have been seen to be gone.{rest}",
     Status.SUCCEEDED: "{deleted} of {manual} manual backups of server {server} are deleted.{rest}",
     Status.FAILED: "The prune of server {server} has ended, and not all backups are deleted. {error} "
@@ -180,33 +192,49 @@ _SUMMARY = {
 }
 
 
+_RELISTED = (
+    "The prune of server {server} has ended, and backups that were seen to be gone are listed again. "
+    "Deleted: {gone}.{rest}"
+)
+"""Of an unknown outcome that did not stop it."""
+
+
 def summary(result: Result) -> str:
     """What happened, or would."""
     operation, details = result.operation, result.operation.of(PruneDetails)
     deletes = result.deletes
-    gone = [each for each in deletes if outcome(each) in {"deleted", "being deleted"}]
-    tried = {each.id for each in deletes if outcome(each)}
-    others = {"Gone already": "gone", "Refused": "not deleted", "Not known": "unknown"}
-    without_effect = [each for each in deletes if each.of(DeleteDetails).lapsed]
+    gone = _those(result, "deleted")
     named = {
-        head: [each.backup_id for each in deletes if outcome(each) == kind and each not in without_effect]
-        for head, kind in others.items()
+        "Being deleted": _those(result, "being deleted"),
+        "Gone already": _those(result, "gone"),
+        "Refused": [each for each in _those(result, "not deleted") if not each.of(DeleteDetails).lapsed],
+        "Not known": _those(result, "unknown"),
+        "No effect within 24 h": [each for each in deletes if each.of(DeleteDetails).lapsed],
     }
-    named["No effect within 24 h"] = [each.backup_id for each in without_effect]
+    told = {head: [each.backup_id for each in those] for head, those in named.items()}
+    tried = {each.id for each in deletes if outcome(each)}
     due = details.planned("delete")
     if operation.status not in {Status.PLANNED, Status.PREPARING}:
-        named["Left"] = [item.backup.id for item in due if item.operation_id not in tried]
-    text = _SUMMARY.get(operation.status, "").format(
+        told["Left"] = [item.backup.id for item in due if item.operation_id not in tried]
+    stopped_at = [each.backup_id for each in named["Not known"] if not each.of(DeleteDetails).listed_again]
+    is_relisted = operation.status is Status.UNKNOWN and told["Not known"] and not stopped_at
+    text = (_RELISTED if is_relisted else _SUMMARY.get(operation.status, "")).format(
         server=operation.server_id,
         manual=len(details.items),
         to_delete=len(due),
         deleted=len(gone),
+        accepted=len(gone) + len(told["Being deleted"]),
         gone=_told([each.backup_id for each in gone], details),
-        stopped_at=deletes[-1].backup_id if deletes else 0,
+        stopped_at=next(iter(stopped_at), 0),
         error=operation.error,
-        rest="".join(f" {head}: {listed(ids, _NAMED)}." for head, ids in named.items() if ids),
+        rest="".join(f" {head}: {listed(ids, _NAMED)}." for head, ids in told.items() if ids),
     )
     return text.replace("  ", " ")
+
+
+def _those(result: Result, kind: Outcome) -> list[Operation]:
+    """The deletes that came to the same."""
+    return [each for each in result.deletes if outcome(each) == kind]
 
 
 def _told(gone: list[int], details: PruneDetails) -> str:
@@ -232,19 +260,34 @@ def facts(result: Result, _now: datetime) -> Facts:
     more = {"left_for_later": len(details.planned("later")), "left_alone": len(details.planned("leave"))}
     told |= {name: count for name, count in more.items() if count}
     if going:
-        told |= {"size_to_delete": size(_total(going)), "can_be_undone": False}
+        told |= {"size_to_delete": _size(going), "can_be_undone": False}
     if details.all_left_expire_by:
         told["all_left_expire_by"] = stamp(details.all_left_expire_by)
     if details.planned("later"):
         is_covered = result.approver == "approver" or result.operation.is_for_approver
         told["later_from"] = _later_from(details) + (", by the same call" if is_covered else "")
+    if said := _said(result.deletes):
+        told["vps_org_said"] = said
     if details.budget and result.operation.status is Status.PLANNED:
         told["budget"] = in_words(details.budget, "delete")
     return told
 
 
-def _total(items: Sequence[PruneItem]) -> float:
-    return sum(item.backup.size_mb or 0 for item in items)
+def _said(deletes: Sequence[Operation]) -> str:
+    """VPS.org's own words for what it did not delete, each once and of which backups."""
+    words: defaultdict[str, list[int]] = defaultdict(list)
+    for each in deletes:
+        if each.said:
+            words[each.said].append(each.backup_id)
+    told = [f"of {listed(ids)}: {json.dumps(said, ensure_ascii=False)}" for said, ids in words.items()]
+    return listed(told)
+
+
+def _size(items: Sequence[PruneItem]) -> str:
+    """How much space they take, as far as that is known."""
+    known = [item.backup.size_mb for item in items if item.backup.size_mb is not None]
+    told = size(sum(known) if known else None)
+    return told if len(known) in {0, len(items)} else f"at least {told}"
 
 
 def _later_from(details: PruneDetails) -> str:
@@ -261,13 +304,33 @@ def next_step(result: Result, _now: datetime) -> str:
     if operation.status is Status.SUCCEEDED and operation.of(PruneDetails).planned("later"):
         when = _later_from(operation.of(PruneDetails))
         return f"For what is left for later, call prune_backups again without operation_id; possible from: {when}."
+    return _step_after_deletes(result)
+
+
+def _step_after_deletes(result: Result) -> str:
+    """What to do where not all is deleted; empty where there is nothing special."""
+    operation, unknown = result.operation, _those(result, "unknown")
+    ids = listed([each.backup_id for each in unknown])
+    look = f"get_operation(operation_id={operation.id!r})"
+    if unknown:
+        until = stamp_after(max(each.since.latest for each in unknown) + CLOSED_FOR)
+        is_left = len(result.deletes) < len(operation.of(PruneDetails).planned("delete"))
+        return (
+            f"Do not repeat it, and do not count on what is not known ({ids}): {look} tells, at the "
+            "latest after 24 h, whether it went, as VPS.org's own list of backups does."
+        ) + (f" {_ANOTHER} for the others after {until}." if is_left else "")
     if operation.status is Status.ACCEPTED:
         return (
-            f"Do not count on the backups that went. Call get_operation(operation_id={operation.id!r}) later, for up "
-            "to 24 h: then they are gone, or a deletion did not take effect. VPS.org's own list of backups shows the "
-            "same."
+            f"Do not count on the backups that went. Call {look} later, for up to 24 h: then they are gone, or a "
+            "deletion did not take effect. VPS.org's own list of backups shows the same."
         )
-    return ""
+    if operation.status is not Status.FAILED:
+        return ""
+    going = f" Do not count on what is being deleted: {look} tells within 24 h whether it went."
+    step = f"{_ANOTHER} if it is still wanted."
+    if any(each.sent for each in _those(result, "not deleted")):  # VPS.org may say the same for ever
+        step = f"Tell the user what is not deleted, and why. {_ANOTHER} for that, once; then only if something changed."
+    return step + (going if _those(result, "being deleted") else "")
 
 
 def question(operation: Operation) -> Question:
@@ -285,7 +348,7 @@ def question(operation: Operation) -> Question:
             operation.server_name,
             " for good?",
         ),
-        f"This cannot be undone. They are of {stamp(first)} to {stamp(last)}, {size(_total(goes))} in all.",
+        f"This cannot be undone. They are of {stamp(first)} to {stamp(last)}, {_size(goes)} in all.",
         f"{left}.",
         _ids_in_a_line([item.backup.id for item in goes]),
     )

@@ -19,6 +19,7 @@ from mcp_backups.operations import (
     CLOSED_FOR,
     LAST_LOOK_SECONDS,
     LEDGER_AWAY,
+    VAIN,
     ApprovedBy,
     Arguments,
     Context,
@@ -241,11 +242,13 @@ def summary(result: Result) -> str:
 def facts(result: Result, _now: datetime) -> Facts:
     """What is lost, and the way back: until when, and what limits it."""
     operation, details = result.operation, result.operation.of(RestoreDetails)
-    told: Facts = {
-        "lost": _lost(operation),
-        "safety_backup": _way_back_in_words(operation),
-        "can_be_undone": _can_be_undone(operation),
-    }
+    told: Facts = {}
+    if operation.status not in VAIN:
+        told = {
+            "lost": _lost(operation),
+            "safety_backup": _way_back_in_words(operation),
+            "can_be_undone": _can_be_undone(operation),
+        }
     if safety := result.safety:
         told["safety_backup"] = safety.backup_id or "not known yet"
         told["safety_backup_status"] = safety.status.value
@@ -253,18 +256,18 @@ def facts(result: Result, _now: datetime) -> Facts:
         told["safety_backup"] = details.undo_backup_id
     if details.safety_operation:
         told["safety_backup_operation"] = details.safety_operation
-    if told["can_be_undone"]:
+    if told.get("can_be_undone"):
         told["undo_terms"] = _undo_terms(
             operation, details.way_back or (result.safety.backup if result.safety else None)
         )
     if result.undo_from and undo(result):
         told["undo_not_before"] = stamp_after(result.undo_from)
-    if details.takes_back:
+    if details.takes_back and operation.status not in VAIN:
         told["takes_back"] = f"{details.takes_back}, outside the budget of restores"
     if details.budget and operation.status is Status.PLANNED:
         told["budget"] = in_words(details.budget, "restore")
     if details.statuses:
-        told["server_status"] = _statuses_in_words(details.statuses)
+        told["server_status"] = _statuses_in_words(details.statuses, operation.since.latest)
     return told
 
 
@@ -285,10 +288,11 @@ def _undo_terms(operation: Operation, back: Backup | None) -> str:
     return f"{which}; {end}; once, outside the budget of restores"
 
 
-def _statuses_in_words(statuses: Sequence[StatusSeen]) -> str:
-    """`restoring 21:03Z, active since 21:05Z`, as VPS.org showed them."""
-    told = [f"{each.status} {each.at:%H:%M}Z" for each in statuses[:-1]]
-    return ", ".join([*told, f"{statuses[-1].status} since {statuses[-1].at:%H:%M}Z"])
+def _statuses_in_words(statuses: Sequence[StatusSeen], sent: datetime) -> str:
+    """`restoring 21:03Z, active since 21:05Z`, as VPS.org showed them; with the day where it is another."""
+    times = [f"{each.at:%H:%M}Z" if each.at.date() == sent.date() else stamp(each.at) for each in statuses]
+    told = [f"{each.status} {time}" for each, time in zip(statuses, times, strict=True)]
+    return ", ".join([*told[:-1], f"{statuses[-1].status} since {times[-1]}"])
 
 
 def made(result: Result) -> str:
@@ -318,9 +322,10 @@ def next_step(result: Result, _now: datetime) -> str:
     """What to do while it waits, or is under way."""
     operation = result.operation
     if operation.status is Status.ACCEPTED:
+        until = stamp_after(operation.since.latest + CLOSED_FOR)
         return (
             "Ask the user to look at the server itself, which alone shows that it is as it was; get_operation"
-            f"(operation_id={operation.id!r}) shows its status at VPS.org, for some 30 minutes more."
+            f"(operation_id={operation.id!r}) shows its status at VPS.org, which need not be asked for after {until}."
         )
     if operation.status is Status.UNKNOWN:
         return _look_at_server(operation)

@@ -195,6 +195,7 @@ async def _start_safety(
         with suppress(*LEDGER_AWAY):  # what went wrong before is what is to be told
             before = await context.ledger.read(current)
             if before.of(RestoreDetails).safety_operation == safety.id:
+                error.with_new_plan(operation.action)
                 failed = before.with_error(Status.FAILED, error).updated(safety_operation="")  # nothing was made
                 await context.ledger.write(lambda entries: supersede(entries, before, failed))
         raise

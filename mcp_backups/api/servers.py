@@ -10,6 +10,9 @@ from mcp_backups.text import listed, seen
 
 from .client import VpsClient
 
+_HYPHENS = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"))
+"""As word processors and models set them, in names that are looked up; one that is typed as consent is exact."""
+
 _NAMED_AT_MOST = 20
 _NAME_CHARS = 40
 """Of a name in a sentence."""
@@ -73,7 +76,9 @@ def server_named(name: str, backups: Listing[Backup], servers: Listing[Server]) 
     """
     wanted = as_compared(name)
     if not wanted:
-        raise InvalidArgumentError("server_name holds no visible character.", "Leave it out for every server.")
+        raise InvalidArgumentError(
+            "server_name holds no visible character.", "Give a name, or server_id; check_backups shows both."
+        )
     borne = {(backup.server_id, backup.server_name) for backup in backups.rows if backup.server_id}
     borne |= {(server.id, server.name) for server in servers.rows}
     names = [(server_id, as_compared(known)) for server_id, known in borne]
@@ -91,11 +96,11 @@ def server_named(name: str, backups: Listing[Backup], servers: Listing[Server]) 
     if missing := backups.missing + servers.missing:
         raise ProtocolError(
             f"Cannot tell whether a server has that name: none that could be read has it, but {'; '.join(missing)}.",
-            "Call again with server_id, or without server_name to see what can be read.",
+            "Call again with server_id; check_backups shows what can be read.",
         )
     raise NotFoundError("No server has that name, and no backup is of one that had it.", _SEE_ALL)
 
 
 def as_compared(name: str) -> str:
-    """A name as it is compared with others: as people see it, whatever the case."""
-    return seen(seen(name).casefold())
+    """A name as it is compared with others: as people see it, whatever the case and the kind of hyphen."""
+    return seen(seen(name).casefold()).translate(_HYPHENS)

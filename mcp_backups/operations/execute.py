@@ -157,6 +157,14 @@ async def _observe_again(context: Context, operation: Operation) -> Observation:
     return seen
 
 
+def _ending_its_plan(operation: Operation, error: BackupsError) -> BackupsError:
+    """The error, which says how to try again where there was a plan, and is still something to try it on."""
+    if operation.action == "create_backup" or isinstance(error, NotFoundError):
+        return error
+    is_part = isinstance(operation.details, DeleteDetails) and operation.details.part_of
+    return error.with_new_plan("prune_backups" if is_part else operation.action)
+
+
 def _intend(
     context: Context,
     entries: Entries,
@@ -193,7 +201,7 @@ def _check_first(context: Context, entries: Entries, operation: Operation) -> No
 
 async def _refuse(context: Context, operation: Operation, refusal: BackupsError) -> Result:
     """Record that the operation was refused, and say so; unless another call has carried it out meanwhile."""
-    refused = operation.with_error(Status.REFUSED, refusal)
+    refused = operation.with_error(Status.REFUSED, _ending_its_plan(operation, refusal))
     recorded = await context.ledger.write(lambda entries: supersede(entries, operation, refused))
     if recorded == refused:
         raise refusal
@@ -241,8 +249,10 @@ async def _send(context: Context, operation: Operation) -> Operation:
     try:
         outcome = await context.actions[operation.action].send(context, operation)
     except BackupsError as error:
-        status = Status.UNKNOWN if error.changed == "unknown" else Status.FAILED
-        await _conclude(context, operation.with_error(status, error))
+        if error.changed == "unknown":
+            await _conclude(context, operation.with_error(Status.UNKNOWN, error))
+        else:
+            await _conclude(context, operation.with_error(Status.FAILED, _ending_its_plan(operation, error)))
         raise
     except Exception as fault:
         # A fault of ours, after the request may have gone out: what is not known must be recorded as that.

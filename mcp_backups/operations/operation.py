@@ -47,6 +47,8 @@ class Status(StrEnum):
 
 OPEN = frozenset({Status.PLANNED, Status.WAITING, Status.APPROVED, Status.PREPARING})
 """Nothing has been sent for it yet, and something may be."""
+VAIN = frozenset({Status.REFUSED, Status.DECLINED, Status.EXPIRED, Status.FAILED})
+"""It has ended, and what its plan told of the effect is not so."""
 UNSETTLED = frozenset({Status.SENDING, Status.UNKNOWN})
 """The effect is not known."""
 EFFECTIVE = UNSETTLED | {Status.ACCEPTED, Status.SUCCEEDED}

@@ -251,9 +251,14 @@ def _prune_row(item: PruneItem, delete: Operation | None, now: datetime) -> Prun
         size_mb=shown_size(backup.size_mb),
         status=backup.status,
         description=_short(backup.description) or None,
-        reason=item.reason or (delete and delete.error) or None,
+        reason=item.reason or (delete and (delete.error or _doubt(delete))) or None,
         outcome=(delete and outcome(delete)) or None,
     )
+
+
+def _doubt(delete: Operation) -> str:
+    """Why it is not known what became of a delete that met no error."""
+    return delete.evidence if outcome(delete) == "unknown" else ""
 
 
 def _short(description: str) -> str:

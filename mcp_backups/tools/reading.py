@@ -110,6 +110,7 @@ async def list_backups(
             missing=missing,
             as_of=stamp(observed.now),
             server=_asked(server_id, observed),
+            only=_only(backup_type, status, span),
             order=None if order == "newest" else order,
             next_cursor=_cursor(shown[-1], filters) if len(rest) > len(shown) else "",
             defaults=defaults,
@@ -167,6 +168,18 @@ def _bound(name: str, raw: str, now: datetime) -> datetime | None:
     )
 
 
+def _only(backup_type: str, status: str, span: tuple[datetime, datetime]) -> str:
+    """What the filters let through, with ages as the times that they are; empty where that is everything."""
+    begin, end = span
+    told = {
+        backup_type: backup_type != "any",
+        f"status {status}": status != "any",
+        f"created from {stamp(begin)} on": begin != _BEGINNING,
+        f"created before {stamp(end)}": end != _END,
+    }
+    return ", ".join(each for each, is_filter in told.items() if is_filter)
+
+
 def _follows(place: tuple[datetime, int], after: tuple[datetime, int], order: str) -> bool:
     return place < after if order == "newest" else place > after
 
@@ -192,7 +205,8 @@ async def get_operation(call: ToolCall, operation_id: OperationId, wait_seconds:
 def page_text(page: BackupPage) -> str:
     """A page as a table, one line a backup; a blank cell holds what the line above the table says."""
     of_it = f" of server {page.server.id} ({page.server.name})" if page.server else ""
-    head = f"{page.returned} of {page.total} backups{of_it}, {page.order or 'newest'} first, as of {page.as_of}."
+    only = f" (only: {page.only})" if page.only else ""
+    head = f"{page.returned} of {page.total} backups{of_it}{only}, {page.order or 'newest'} first, as of {page.as_of}."
     lines = [head, "complete: true" if page.complete else f"complete: false, INCOMPLETE: {'; '.join(page.missing)}."]
     if page.defaults:
         shared = ", ".join(f"{name} {value!r}" for name, value in page.defaults.items())

@@ -226,7 +226,7 @@ async def test_only_deletes_count_against_the_budget_and_a_used_one_leaves_no_pl
 
 async def test_where_there_is_nothing_to_delete_no_budget_is_asked_for(context: Context) -> None:
     told = await prune(under(context, deletes_per_hour=0), 12360, Keep(last=1), **ASKED)
-    assert (told.operation.status, told.operation.server_name) == ("succeeded", "")
+    assert (told.operation.status, told.operation.server_name) == ("succeeded", "staging-01")
 
 
 @pytest.mark.usefixtures("three")

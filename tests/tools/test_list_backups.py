@@ -428,7 +428,7 @@ async def test_a_ledger_that_cannot_be_read_is_told_and_the_list_all_the_same(
 async def test_a_name_without_a_visible_character_fits_no_server(agent: Session) -> None:
     answer = await agent.call("list_backups", server_name="\u200b\u202e")
     assert answer.code == "invalid_argument"
-    assert "server_name holds no visible character. Nothing was changed. Leave it out" in answer.text
+    assert "server_name holds no visible character. Nothing was changed. Give a name, or server_id" in answer.text
 
 
 async def test_an_id_and_a_name_together_are_refused(agent: Session, emulator: Emulator) -> None:
@@ -604,3 +604,12 @@ async def test_listing_changes_nothing_and_needs_no_ledger(
         await pages(agent)
     assert {request.method for request in emulator.requests} == {"GET"}
     assert not state_dir.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["web\u2011server\u201101", "WEB\u2013SERVER\u201301", "web\u2212server-01", "web\u2010s"], ids=ascii
+)
+async def test_a_server_is_found_by_its_name_whatever_hyphens_are_typed(agent: Session, name: str) -> None:
+    """Word processors and models set others than keyboards do."""
+    answer = await agent.call("list_backups", server_name=name, limit=1)
+    assert answer.data["server"]["id"] == 12345

@@ -95,3 +95,30 @@ async def test_a_cursor_counts_only_for_the_same_times_and_order(agent: Session)
         assert (await agent.call("list_backups", **arguments)).code == "invalid_argument"
     again = await agent.call("list_backups", server_id=12360, created_after="7d", limit=2, cursor=cursor)
     assert [row["id"] - 900 for row in again.data["backups"]] == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("filters", "only"),
+    [
+        ({}, ""),
+        ({"created_after": "7d"}, "created from 2026-11-16T09:30Z on"),
+        ({"created_before": "2026-11-22"}, "created before 2026-11-22T00:00Z"),
+        ({"created_after": "2026-11-22T05:30+02:00"}, "created from 2026-11-22T03:30Z on"),
+        ({"created_after": "2027-01-01"}, "created from 2027-01-01T00:00Z on"),
+        (
+            {"created_after": "2026-W47", "created_before": "0h"},
+            "created from 2026-11-16T00:00Z on, created before 2026-11-23T09:30Z",
+        ),
+        ({"backup_type": "automatic"}, "automatic"),
+        ({"backup_type": "manual", "status": "other"}, "manual, status other"),
+    ],
+    ids=str,
+)
+async def test_it_is_told_what_was_asked_for_and_how_an_age_was_read(
+    agent: Session, filters: dict[str, Any], only: str
+) -> None:
+    """ "0 of 0 backups of server 12360" read as if it had none."""
+    answer = await agent.call("list_backups", server_id=12360, **filters)
+    assert answer.data.get("only", "") == only
+    told = f" (only: {only})" if only else ""
+    assert f" backups of server 12360 (staging-01){told}, newest first" in answer.text

@@ -924,3 +924,29 @@ async def test_a_person_who_agreed_is_not_asked_again_when_the_call_goes_on(
         second = await confirm(agent, operation)
     assert (first.status, second.status, len(asked)) == ("preparing", "succeeded", 1)
     assert second.approved_by == "person"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ((100, 50, 7), "157 MB"),
+        ((100, None, 7), "at least 107 MB"),
+        ((None, None, None), "unknown"),
+        ((None, 0, 0), "at least 0 MB"),
+    ],
+    ids=str,
+)
+async def test_a_size_that_is_not_known_is_not_told_as_0(
+    agent: Session, emulator: Emulator, put: Put, sizes: tuple[int | None, ...], told: str
+) -> None:
+    put(5)
+    for number, size in enumerate(sizes, start=1002):
+        emulator.fleet.backups[number].status = "failed"
+        emulator.fleet.backups[number].size_mb = size
+    answer = await agent.call("prune_backups", **KEEP_TWO)
+    assert answer.data["facts"]["size_to_delete"] == told
+
+
+async def test_a_server_without_backups_is_named_all_the_same(agent: Session) -> None:
+    answer = await agent.call("prune_backups", **KEEP_TWO)
+    assert (answer.status, answer.data["server"]) == ("succeeded", {"id": STAGING, "name": "staging-01"})

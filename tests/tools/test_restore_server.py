@@ -619,3 +619,17 @@ async def test_while_a_restore_is_unknown_its_server_is_closed_and_others_are_no
     assert sent(emulator) == before == sends(restores=1)
     clock.advance(minutes=30)
     assert (await agent.call("delete_backup", backup_id=495)).status == "needs_confirmation"
+
+
+async def test_hours_later_it_is_told_until_when_to_look_and_of_which_day_a_status_is(
+    agent: Session, emulator: Emulator, clock: ManualClock
+) -> None:
+    """ "for some 30 minutes more" was told for ever, and a time of the next day without its day."""
+    operation = await plan(agent)
+    done = await restore(agent, operation)
+    assert "which need not be asked for after 2026-11-23T10:01Z." in done.data["next_step"]
+    clock.advance(days=1)
+    emulator.fleet.servers[12345].status = "stopped"
+    later = await agent.call("get_operation", operation_id=done.operation)
+    assert later.data["next_step"] == done.data["next_step"]
+    assert later.data["facts"]["server_status"] == ("restoring 09:30Z, active 09:30Z, stopped since 2026-11-24T09:30Z")
