@@ -71,18 +71,17 @@ class Refusal(NamedTuple):
 
 def take_over() -> tuple[BinaryIO, BinaryIO]:
     """Standard input and output for the protocol alone: whatever else reads finds the end, what it prints is logged."""
-    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - a standard stream that was closed
-        os.set_inheritable(free, True)
     if sys.platform == "win32":
         import msvcrt  # noqa: PLC0415
 
         for standard in (0, 1):
             msvcrt.setmode(standard, os.O_BINARY)
-    incoming, outgoing = os.dup(0), os.dup(1)
+    incoming, outgoing, free = os.dup(0), os.dup(1), os.open(os.devnull, os.O_RDWR)
     os.dup2(free, 0)
     os.dup2(2, 1)
     os.close(free)
-    return os.fdopen(incoming, "rb"), os.fdopen(outgoing, "wb", buffering=0)
+    # They end with the process, and Python is not to complain of that.
+    return open(incoming, "rb", closefd=False), open(outgoing, "wb", buffering=0, closefd=False)
 
 
 def lines_of(source: BinaryIO) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ ENVIRONMENTS = ("env", "environment", "envs")
 """What clients call the variables of an entry."""
 
 _PYTHON = re.compile(r"python[0-9.]*")
-_STARTS = {
+_STARTS: dict[str, list[list[str]]] = {
     "mcp-backups": [[]],
     "uvx": [["mcp-backups"]],
     "python": [["-m", "mcp_backups"], ["-P", "-m", "mcp_backups"]],
@@ -52,8 +52,8 @@ def is_ours(entry: object) -> bool:
     arguments: Any = entry.get("args", [])
     if len(commands) != 1 or entry.get("type", "stdio") not in _LOCAL:
         return False
-    words: Any = commands[0] if isinstance(commands[0], list) else commands
-    words = [*words, *(arguments if _texts(arguments) else [None])]
+    words: list[Any] = commands[0] if isinstance(commands[0], list) else commands
+    words = words + (arguments if _texts(arguments) else [None])
     told = _told(words) if _texts(words) and words else None
     return told is not None and bool(_TOLD.fullmatch("".join(f"{word} " for word in told)))
 
