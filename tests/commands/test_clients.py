@@ -240,6 +240,7 @@ def test_no_link_holds_a_token(key: str) -> None:
         "/c/uv/environments-v2/script-1",
         "/home/me/.local/share/pipx/.cache/1f",
         "/home/me/.cache/pipx/1f",
+        "/home/me/.local/share/pipx/py/../.cache/0123456789abcde",
     ],
 )
 def test_what_runs_from_a_cache_is_to_be_installed_first(folder: str) -> None:
@@ -249,7 +250,13 @@ def test_what_runs_from_a_cache_is_to_be_installed_first(folder: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["/home/me/.local/share/uv/tools/mcp-backups", "/home/me/.local/share/pipx/venvs/mcp-backups"]
+    "folder",
+    [
+        "/home/me/.local/share/uv/tools/mcp-backups",
+        "/home/me/.local/share/pipx/venvs/mcp-backups",
+        "/home/pipx/a checkout/.venv",
+        "/srv/größe 😀/archive/venv",
+    ],
 )
 def test_what_uv_and_pipx_install_is_started_by_its_absolute_path(folder: str) -> None:
     assert own_command(Path(folder) / "bin" / "python", Path(folder)).command == f"{folder}/bin/python"
