@@ -139,6 +139,9 @@ def _checked(message: Any) -> Message | Refusal:
         code, fault = INVALID_PARAMS, f"params must be an object; got {got(message['params'])}"
     if not fault:
         return message
+    if is_answer and _is_id(message.get("id")):  # a call of a tool waits for it, and is to hear that there is none
+        log.warning("an answer cannot be read: %s", visible(fault))
+        return {"jsonrpc": "2.0", "id": message["id"], "error": {"code": code, "message": fault}}
     has_none = is_answer or ("method" in message and "id" not in message)
     return Refusal(None if has_none else _id_of(message), code, fault)
 
