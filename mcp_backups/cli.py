@@ -3,7 +3,6 @@
 import argparse
 import gc
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -27,6 +26,7 @@ from mcp_backups.commands.usage import (
 )
 from mcp_backups.errors import BackupsError, ConfigError
 from mcp_backups.logs import LineFormatter
+from mcp_backups.stdio import drop_output, open_closed_streams
 from mcp_backups.text import visible
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _EXIT_PIPE = 141
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 failed, 2 wrong usage or settings; `check` has 3 too."""
-    _open_closed_streams()
+    open_closed_streams()
     options = _parser().parse_args(arguments)
     if logging.lastResort:  # what writes where no log is set up
         logging.lastResort.setFormatter(LineFormatter())
@@ -48,38 +48,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = options.run(options) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
-        _drop_output()
+        drop_output()
         return _EXIT_PIPE
     except ConfigError as error:
         return _failed(error.what, _EXIT_CONFIG)
     except BackupsError as error:
         return _failed(str(error), 1)
     except OSError as error:  # the machine, not the account: no home, no temporary folder, a folder that is gone
-        _drop_output()
+        drop_output()
         where = f" ({error.filename})" if error.filename else ""
         return _failed(f"The system does not let it: {error.strerror or error}{where}.", _EXIT_CONFIG)
     except KeyboardInterrupt:
         return 130
     return int(code)
-
-
-def _open_closed_streams() -> None:
-    """Put the null device where a standard stream was closed: else Python has none, and another file its number."""
-    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - the last of the standard streams
-        os.set_inheritable(free, True)
-    os.close(free)
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open
-            setattr(sys, name, stream)
-
-
-def _drop_output() -> None:
-    """Where what was printed cannot be written out: have Python not try that again at its end, and complain."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _failed(what: str, code: int) -> int:

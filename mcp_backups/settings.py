@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -32,8 +32,8 @@ from pydantic_core import ErrorDetails
 from mcp_backups.accounts import NamedAccount, account_named, read_accounts
 from mcp_backups.errors import ConfigError
 from mcp_backups.private import folder_fault, is_kept_private
-from mcp_backups.spelling import is_misspelt, nearest
-from mcp_backups.text import safe_text, visible
+from mcp_backups.spelling import did_you_mean, is_misspelt, name_shown
+from mcp_backups.text import visible
 from mcp_backups.values import (
     Addresses,
     Flag,
@@ -363,7 +363,7 @@ def environment(environ: Mapping[str, str], kind: type[Settings] = Settings) -> 
         capitals = name.upper()
         if capitals not in known:
             if is_misspelt(name, known):  # a misspelt rule is no rule: better not to start than to run without it
-                raise ConfigError(f"{_shown(name)} is not a setting{_did_you_mean(name, known)}")
+                raise ConfigError(f"{name_shown(name)} is not a setting{did_you_mean(name, known)}")
         elif found.setdefault(capitals, value) != value:
             raise ConfigError(f"{capitals} is set twice, in capitals and in small letters: set it once.")
     return {
@@ -388,17 +388,6 @@ def _rule(fault: ErrorDetails) -> str:
     if fault["type"] == "bool_type":
         return "must be true or false"
     return fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-
-
-def _shown(name: str) -> str:
-    """A name that is none of ours; what nobody sees of it may be all that is wrong."""
-    shown = safe_text(name)
-    return shown if shown == name else f"{shown} (with spaces or invisible characters, or cut here)"
-
-
-def _did_you_mean(name: str, known: Collection[str]) -> str:
-    found = nearest(name, known)
-    return f"; did you mean {found}?" if found else "."
 
 
 def _leave_out_unfilled(values: dict[str, Any]) -> None:
@@ -465,7 +454,7 @@ def _read_toml(path: Path, *, is_named: bool) -> dict[str, Any]:
     for name in values:
         if name not in Settings.model_fields:
             raise ConfigError(
-                f"{_shown(name)} in the settings file is not a setting{_did_you_mean(name, Settings.model_fields)}"
+                f"{name_shown(name)} in the settings file is not a setting{did_you_mean(name, Settings.model_fields)}"
                 " The names there are in small letters."
             )
     secrets = {

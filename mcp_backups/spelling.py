@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Collection
 
+from mcp_backups.text import safe_text
+
 _FEW_LETTERS = 2
 _FROM_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$")
 """What Kubernetes adds to the environment for a service that is called as we are."""
@@ -39,6 +41,18 @@ def nearest(name: str, known: Collection[str]) -> str:
     near = [(min(_distance(_gist(name), _gist(each)), _distance(name, each)), each) for each in known]
     distance, found = min(near)
     return found if distance <= (len(_gist(name)) + 1) // 3 else max(ends, key=len, default="")
+
+
+def name_shown(name: str) -> str:
+    """A name that is none of ours; what nobody sees of it may be all that is wrong."""
+    shown = safe_text(name)
+    return shown if shown == name else f"{shown} (with spaces or invisible characters, or cut here)"
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """How to go on with a sentence about a name that is none of the known ones."""
+    found = nearest(name, known)
+    return f"; did you mean {found}?" if found else "."
 
 
 def _gist(name: str) -> str:

@@ -69,6 +69,25 @@ class Refusal(NamedTuple):
         return f'{{"jsonrpc":"2.0","id":{self.id},"error":{error}}}\n'.encode()
 
 
+def open_closed_streams() -> None:
+    """Put the null device where a standard stream was closed: else Python has none, and another file its number."""
+    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - the last of the standard streams
+        os.set_inheritable(free, True)
+    os.close(free)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open
+            setattr(sys, name, stream)
+
+
+def drop_output() -> None:
+    """Where what was printed cannot be written out: have Python not try that again at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def take_over() -> tuple[BinaryIO, BinaryIO]:
     """Standard input and output for the protocol alone: whatever else reads finds the end, what it prints is logged."""
     if sys.platform == "win32":
