@@ -82,7 +82,8 @@ def _account(name: str, told: object) -> NamedAccount:
         account = NamedAccount.model_validate(told)
     except ValidationError as invalid:
         first = invalid.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise ConfigError(f"{where}.{first['loc'][0]} {first['msg'].removeprefix('Value error, ')}.") from None
+        rule = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        raise ConfigError(f"{where}.{first['loc'][0]} {rule}.") from None
     token = read_token(account.vps_api_token_file, f"{where}.vps_api_token_file")
     return account.model_copy(update={"token": SecretStr(token)})
 

@@ -3,7 +3,6 @@
 import argparse
 import gc
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -17,6 +16,7 @@ from mcp_backups.commands.usage import (
     EXITS,
     HELP,
     count,
+    host,
     hours,
     metrics_file,
     ping_url,
@@ -26,6 +26,7 @@ from mcp_backups.commands.usage import (
 )
 from mcp_backups.errors import BackupsError, ConfigError
 from mcp_backups.logs import LineFormatter
+from mcp_backups.stdio import drop_output, open_closed_streams
 from mcp_backups.text import visible
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _EXIT_PIPE = 141
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 failed, 2 wrong usage or settings; `check` has 3 too."""
+    open_closed_streams()
     options = _parser().parse_args(arguments)
     if logging.lastResort:  # what writes where no log is set up
         logging.lastResort.setFormatter(LineFormatter())
@@ -46,13 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = options.run(options) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads the output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        drop_output()
         return _EXIT_PIPE
     except ConfigError as error:
         return _failed(error.what, _EXIT_CONFIG)
     except BackupsError as error:
         return _failed(str(error), 1)
     except OSError as error:  # the machine, not the account: no home, no temporary folder, a folder that is gone
+        drop_output()
         where = f" ({error.filename})" if error.filename else ""
         return _failed(f"The system does not let it: {error.strerror or error}{where}.", _EXIT_CONFIG)
     except KeyboardInterrupt:
@@ -103,7 +106,7 @@ def _add_servers(commands: "argparse._SubParsersAction[_Parser]") -> None:
     serve = _command(commands, "serve")
     _add_account(serve)
     serve.add_argument("--http", action="store_true", help="over Streamable HTTP instead of standard input and output")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 127.0.0.1 by default")
+    serve.add_argument("--host", type=host, default="127.0.0.1", help="address to listen on; 127.0.0.1 by default")
     serve.add_argument("--port", type=port, default=8765, help="port, 8765 by default; 0 takes a free one")
     serve.add_argument("--socket", type=Path, metavar="FILE", help="a Unix socket instead, for a proxy in front")
     serve.add_argument(
@@ -176,7 +179,7 @@ def _add_approvals(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
     console = _command(commands, "console")
     _add_account(console)
-    console.add_argument("--host", default="127.0.0.1", help="address on this machine; 127.0.0.1 by default")
+    console.add_argument("--host", type=host, default="127.0.0.1", help="address on this machine; 127.0.0.1 by default")
     console.add_argument("--port", type=port, default=8766, help="port, 8766 by default; 0 takes a free one")
     console.add_argument("--socket", type=Path, metavar="FILE", help="a Unix socket instead, for a login in front")
     console.add_argument("--no-browser", action="store_true", help="open no browser")

@@ -107,5 +107,5 @@ class Clock:
 def system_clock() -> Clock:
     """The machine's own clocks; the ticks go on while it sleeps, where it can tell (Linux)."""
     ticks = time.monotonic if sys.platform != "linux" else lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
-    boot = _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""
+    boot = _BOOT_ID.read_text(encoding="ascii").strip() if _BOOT_ID.exists() else ""
     return Clock(wall=lambda: datetime.now(UTC), ticks=ticks, boot=boot, sleep=anyio.sleep)

@@ -12,10 +12,10 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import platformdirs
@@ -27,24 +27,28 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from pydantic_core import ErrorDetails
 
 from mcp_backups.accounts import NamedAccount, account_named, read_accounts
 from mcp_backups.errors import ConfigError
 from mcp_backups.private import folder_fault, is_kept_private
-from mcp_backups.spelling import is_misspelt, nearest
-from mcp_backups.text import safe_text, visible
+from mcp_backups.spelling import did_you_mean, is_misspelt, name_shown
+from mcp_backups.text import visible
 from mcp_backups.values import (
     Addresses,
     Flag,
+    Hosts,
     HttpsUrl,
     Ids,
     Location,
     Names,
     Number,
+    Origins,
     has_good_port,
     https_url,
     location,
     require,
+    spelt,
 )
 from mcp_backups.vps_token import is_unfilled, mode_of, read_token, token_fault, without_line_end
 
@@ -110,9 +114,10 @@ class Settings(BaseModel):
     console_url: str | None = Field(
         default=None, description="Where people reach the console, such as https://backups.example.com."
     )
-    console_login_header: str = Field(
+    console_login_header: Annotated[
+        str, spelt(r"([A-Za-z][A-Za-z0-9-]{0,63})?", "must be the name of a header: letters, digits and -")
+    ] = Field(
         default="",
-        pattern=r"^([A-Za-z][A-Za-z0-9-]{0,63})?$",
         description="Header in which a proxy tells who is logged in; it must drop any that comes from outside.",
     )
     console_secret_file: Location | None = Field(
@@ -150,8 +155,8 @@ class Settings(BaseModel):
         default="",
         description="Where clients from other machines reach it, through a proxy: such as https://backups.example.com.",
     )
-    http_hosts: Names = Field(default=frozenset(), description="More that the Host header of a request may be.")
-    http_origins: Names = Field(default=frozenset(), description="More that the Origin header may be.")
+    http_hosts: Hosts = Field(default=frozenset(), description="More that the Host header of a request may be.")
+    http_origins: Origins = Field(default=frozenset(), description="More that the Origin header may be.")
     oauth_issuer: str = Field(
         default="",
         description="The authorization server whose tokens count over HTTP, exactly as it names itself.",
@@ -159,9 +164,10 @@ class Settings(BaseModel):
     oauth_audience: str = Field(
         default="", max_length=1000, description="For whom its tokens must be; the address of /mcp if it is not set."
     )
-    principal_claim: str = Field(
+    principal_claim: Annotated[
+        str, spelt(r"[A-Za-z0-9_:/.-]{1,100}", "must be the name of a claim: 1 to 100 letters, digits and _ : / . -")
+    ] = Field(
         default="sub",
-        pattern=r"^[A-Za-z0-9_:/.-]{1,100}$",
         description="The claim of its tokens that tells who somebody is.",
     )
     http_secret_file: Location | None = Field(
@@ -299,7 +305,7 @@ def load_settings(environ: Mapping[str, str] = os.environ, *, needs_key: bool = 
         settings = Settings(**values)
     except ValidationError as invalid:
         first = invalid.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise ConfigError(f"{setting_name(first['loc'])} {_rule(first['msg'])}.") from None
+        raise ConfigError(f"{setting_name(first['loc'])} {_rule(first)}.") from None
     if settings.vps_api_token and settings.vps_api_token_file:
         raise ConfigError("VPS_API_TOKEN and VPS_API_TOKEN_FILE are both set: set one of them.")
     if settings.accounts and (settings.vps_api_token or settings.vps_api_token_file):
@@ -357,7 +363,7 @@ def environment(environ: Mapping[str, str], kind: type[Settings] = Settings) -> 
         capitals = name.upper()
         if capitals not in known:
             if is_misspelt(name, known):  # a misspelt rule is no rule: better not to start than to run without it
-                raise ConfigError(f"{safe_text(name)} is not a setting{_did_you_mean(name, known)}")
+                raise ConfigError(f"{name_shown(name)} is not a setting{did_you_mean(name, known)}")
         elif found.setdefault(capitals, value) != value:
             raise ConfigError(f"{capitals} is set twice, in capitals and in small letters: set it once.")
     return {
@@ -372,13 +378,16 @@ _LISTS = {
 }
 
 
-def _rule(message: str) -> str:
-    return message.removeprefix("Value error, ").replace("Input should be", "must be")
-
-
-def _did_you_mean(name: str, known: Collection[str]) -> str:
-    found = nearest(name, known)
-    return f"; did you mean {found}?" if found else "."
+def _rule(fault: ErrorDetails) -> str:
+    """What a value must be, in words for people who know no types."""
+    if fault["type"] == "int_type":
+        is_listed = len(fault["loc"]) > 1
+        return (
+            "must be ids, which are whole numbers, with a comma between two" if is_listed else "must be a whole number"
+        )
+    if fault["type"] == "bool_type":
+        return "must be true or false"
+    return fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
 
 
 def _leave_out_unfilled(values: dict[str, Any]) -> None:
@@ -445,7 +454,7 @@ def _read_toml(path: Path, *, is_named: bool) -> dict[str, Any]:
     for name in values:
         if name not in Settings.model_fields:
             raise ConfigError(
-                f"{safe_text(name)} in the settings file is not a setting{_did_you_mean(name, Settings.model_fields)}"
+                f"{name_shown(name)} in the settings file is not a setting{did_you_mean(name, Settings.model_fields)}"
                 " The names there are in small letters."
             )
     secrets = {

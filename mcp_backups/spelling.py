@@ -1,11 +1,18 @@
 """Names of settings that are meant to be ours and are misspelt, told from those of other products."""
 
 import re
+import unicodedata
 from collections.abc import Collection
+
+from mcp_backups.text import safe_text
 
 _FEW_LETTERS = 2
 _FROM_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$")
 """What Kubernetes adds to the environment for a service that is called as we are."""
+
+_OF_OURS = re.compile("MCP|VPS")
+_GUARD = re.compile("(READONLY|KEEPMIN|PROTECTED(SERVERS|BACKUPS)|APPROV(AL|ERS)|PER(HOUR|DAY)|SAFETYBACKUP)$")
+"""How names end that set a rule: whoever sets `VPS_BACKUPS_READ_ONLY` relies on it."""
 
 
 def is_misspelt(name: str, known: Collection[str]) -> bool:
@@ -13,11 +20,13 @@ def is_misspelt(name: str, known: Collection[str]) -> bool:
 
     It begins as ours do, or is one of ours but for a letter or two, whatever its case and the signs between letters.
     Other products have names as near as GCP_BACKUP_BUCKET, WP_BACKUPS_DIR and VPN_API_TOKEN: so the first three letters
-    must be ours in some order, unless the whole name is one of ours but for one letter.
+    must be ours in some order, unless the whole name is one of ours but for one letter, or ends as a rule of ours does.
     """
     letters = _letters(name)
     if letters in {"MCPBACKUPS", "MCPBACKUP", "VPSAPI"} or _FROM_KUBERNETES.search(name.upper()):
         return False
+    if "BACKUP" in letters and _OF_OURS.search(letters) and _GUARD.search(letters):
+        return True
     first = {frozenset(letters[:3]), frozenset(letters[:4])}  # four: one of them may be doubled
     if frozenset("MCP") in first:
         return min(_distances("MCPBACKUPS", letters[:12])[8:], default=9) <= _FEW_LETTERS
@@ -28,17 +37,30 @@ def is_misspelt(name: str, known: Collection[str]) -> bool:
 
 def nearest(name: str, known: Collection[str]) -> str:
     """The known name that a misspelt one is likely to be meant for; empty if none is near."""
-
-    def gist(each: str) -> str:
-        return _letters(each).removeprefix("MCPBACKUPS").removeprefix("MCPBACKUP")
-
-    near = [(min(_distance(gist(name), gist(each)), _distance(name, each)), each) for each in known]
+    ends = [each for each in known if _letters(name).endswith(_gist(each))]
+    near = [(min(_distance(_gist(name), _gist(each)), _distance(name, each)), each) for each in known]
     distance, found = min(near)
-    return found if distance <= (len(gist(name)) + 1) // 3 else ""
+    return found if distance <= (len(_gist(name)) + 1) // 3 else max(ends, key=len, default="")
+
+
+def name_shown(name: str) -> str:
+    """A name that is none of ours; what nobody sees of it may be all that is wrong."""
+    shown = safe_text(name)
+    return shown if shown == name else f"{shown} (with spaces or invisible characters, or cut here)"
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """How to go on with a sentence about a name that is none of the known ones."""
+    found = nearest(name, known)
+    return f"; did you mean {found}?" if found else "."
+
+
+def _gist(name: str) -> str:
+    return _letters(name).removeprefix("MCPBACKUPS").removeprefix("MCPBACKUP")
 
 
 def _letters(name: str) -> str:
-    return re.sub(r"[^A-Z0-9]", "", name.upper())
+    return re.sub(r"[^A-Z0-9]", "", unicodedata.normalize("NFKC", name).upper())
 
 
 def _distance(name: str, other: str) -> int:

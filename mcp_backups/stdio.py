@@ -69,20 +69,38 @@ class Refusal(NamedTuple):
         return f'{{"jsonrpc":"2.0","id":{self.id},"error":{error}}}\n'.encode()
 
 
+def open_closed_streams() -> None:
+    """Put the null device where a standard stream was closed: else Python has none, and another file its number."""
+    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - the last of the standard streams
+        os.set_inheritable(free, True)
+    os.close(free)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open
+            setattr(sys, name, stream)
+
+
+def drop_output() -> None:
+    """Where what was printed cannot be written out: have Python not try that again at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def take_over() -> tuple[BinaryIO, BinaryIO]:
     """Standard input and output for the protocol alone: whatever else reads finds the end, what it prints is logged."""
-    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - a standard stream that was closed
-        os.set_inheritable(free, True)
     if sys.platform == "win32":
         import msvcrt  # noqa: PLC0415
 
         for standard in (0, 1):
             msvcrt.setmode(standard, os.O_BINARY)
-    incoming, outgoing = os.dup(0), os.dup(1)
+    incoming, outgoing, free = os.dup(0), os.dup(1), os.open(os.devnull, os.O_RDWR)
     os.dup2(free, 0)
     os.dup2(2, 1)
     os.close(free)
-    return os.fdopen(incoming, "rb"), os.fdopen(outgoing, "wb", buffering=0)
+    # They end with the process, and Python is not to complain of that.
+    return open(incoming, "rb", closefd=False), open(outgoing, "wb", buffering=0, closefd=False)
 
 
 def lines_of(source: BinaryIO) -> Iterator[bytes]:
@@ -140,6 +158,9 @@ def _checked(message: Any) -> Message | Refusal:
         code, fault = INVALID_PARAMS, f"params must be an object; got {got(message['params'])}"
     if not fault:
         return message
+    if is_answer and _is_id(message.get("id")):  # a call of a tool waits for it, and is to hear that there is none
+        log.warning("an answer cannot be read: %s", visible(fault))
+        return {"jsonrpc": "2.0", "id": message["id"], "error": {"code": code, "message": fault}}
     has_none = is_answer or ("method" in message and "id" not in message)
     return Refusal(None if has_none else _id_of(message), code, fault)
 

@@ -40,7 +40,7 @@ def _addresses(raw: object) -> object:
     listed = raw.split() if isinstance(raw, str) else list(raw) if isinstance(raw, list | tuple) else [None]
     told = [each.get_secret_value() if isinstance(each, SecretStr) else each for each in listed]
     require(
-        all(isinstance(each, str) and re.fullmatch(r"[A-Za-z0-9.+-]+://\S+", each) for each in told),
+        bool(told) and all(isinstance(each, str) and re.fullmatch(r"[A-Za-z0-9.+-]+://\S+", each) for each in told),
         "must be Apprise addresses, such as mailto://… and ntfy://…, with a space between two",
     )
     return tuple(told)
@@ -103,11 +103,31 @@ def require(holds: bool, rule: str) -> None:
         raise ValueError(rule)
 
 
+def spelt(pattern: str, rule: str) -> AfterValidator:
+    """Passes what a pattern fits as a whole; of anything else it tells the rule, which people can read."""
+
+    def check(text: str) -> str:
+        require(bool(re.fullmatch(pattern, text)), rule)
+        return text
+
+    return AfterValidator(check)
+
+
+_BETWEEN = ", with a comma between two"
+
 Number = Annotated[int, BeforeValidator(_number), Field(strict=True)]
 Flag = Annotated[bool, BeforeValidator(_flag), Field(strict=True)]
 HttpsUrl = Annotated[str, AfterValidator(https_url)]
 Location = Annotated[Path, BeforeValidator(location)]
 Ids = Annotated[frozenset[Annotated[Number, Field(ge=1, le=MAX_ID)]], BeforeValidator(partial(_listed, "id"))]
 Addresses = Annotated[tuple[SecretStr, ...], BeforeValidator(_addresses)]
-Name = Annotated[str, Field(strict=True, pattern=r"^[^\s,]+$", max_length=256)]
+Name = Annotated[str, Field(strict=True, max_length=256), spelt(r"[^\s,]+", "must be names without spaces" + _BETWEEN)]
+Host = Annotated[str, Field(strict=True), spelt(r"[^\s,/*]+", "must be hosts such as 10.0.0.5:8765" + _BETWEEN)]
+Origin = Annotated[
+    str,
+    Field(strict=True),
+    spelt(r"https?://[^\s,/*]+", "must be origins such as https://tools.example.com" + _BETWEEN),
+]
 Names = Annotated[frozenset[Name], BeforeValidator(partial(_listed, "name"))]
+Hosts = Annotated[frozenset[Host], BeforeValidator(partial(_listed, "host"))]
+Origins = Annotated[frozenset[Origin], BeforeValidator(partial(_listed, "origin"))]

@@ -210,6 +210,11 @@ def test_an_address_is_the_same_however_it_is_spelt(
         ("VPSAPI_TOKEN", "VPS_API_TOKEN"),
         ("VSP_API_TOKEN", "VPS_API_TOKEN"),
         ("VPS_AIP_URL", "VPS_API_URL"),
+        ("VPS_BACKUPS_READ_ONLY", "MCP_BACKUPS_READ_ONLY"),
+        ("MCP_VPS_BACKUP_KEEP_MIN", "MCP_BACKUPS_KEEP_MIN"),
+        ("VPSORG_BACKUPS_PROTECTED_SERVERS", "MCP_BACKUPS_PROTECTED_SERVERS"),
+        ("MCP_SERVER_BACKUPS_APPROVAL", "MCP_BACKUPS_APPROVAL"),
+        ("\uff2d\uff23\uff30_BACKUPS_READ_ONLY", "MCP_BACKUPS_READ_ONLY"),
         ("VPS_API_ADDRESS", ""),
         ("MCP_BACKUPS_DRY_RUN", ""),
     ],
@@ -223,6 +228,17 @@ def test_a_misspelt_setting_is_refused_rather_than_ignored(
 
 
 @pytest.mark.parametrize(
+    "name", ["MCP_BACKUPS_READ_ONLY ", "\u00a0MCP_BACKUPS_READ_ONLY", "MCP_BACKUPS_READ_ONLY\u202e"]
+)
+def test_that_only_what_nobody_sees_is_wrong_in_a_name_is_told(
+    name: str, set_up: Callable[[Mapping[str, str]], None]
+) -> None:
+    set_up({name: "true"})
+    shown = "MCP_BACKUPS_READ_ONLY (with spaces or invisible characters, or cut here)"
+    assert refusal() == f"{shown} is not a setting; did you mean MCP_BACKUPS_READ_ONLY?"
+
+
+@pytest.mark.parametrize(
     "name",
     [
         *("MCP_BACKUPS_PORT", "MCP_BACKUPS_SERVICE_HOST", "MCP_BACKUPS_SERVICE_PORT", "MCP_BACKUPS_SERVICE_PORT_HTTP"),
@@ -230,6 +246,7 @@ def test_a_misspelt_setting_is_refused_rather_than_ignored(
         *("MCP_BACKUP_SERVICE_HOST", "MCP_BACKUPS_HTTP_PORT", "VPS_API_SERVICE_HOST", "VPS_API_PORT_443_TCP_PORT"),
         *("VPN_API_TOKEN", "GPS_API_TOKEN", "AWS_API_URL", "VPS_TOKEN", "VITE_API_URL", "VPS_HOST", "API_URL"),
         *("GCP_BACKUP_BUCKET", "WP_BACKUPS_DIR", "DB_BACKUPS_KEEP", "BACKUPS_SERVERS", "MC_BACKUPS_DIR"),
+        *("VPS_BACKUP_SERVERS", "VPS_BACKUPS_LOG_LEVEL", "MCP_READ_ONLY", "VPS_PROTECTED_SERVERS", "BACKUP_READ_ONLY"),
         *("MCP_SERVER_URL", "MCP_BACKEND_URL", "MCP_BACKUPS", "MCP_PORT"),
     ],
 )
@@ -266,7 +283,7 @@ def test_a_setting_counts_in_any_case_and_with_space_around_its_value(
 ) -> None:
     set_up({name: value})
     if read is None:
-        assert refusal() == f"{name.upper()} must be a valid integer."
+        assert refusal() == f"{name.upper()} must be ids, which are whole numbers, with a comma between two."
     else:
         assert getattr(load_settings(), field) == read
 
@@ -373,6 +390,9 @@ def test_a_settings_file_that_cannot_be_trusted_is_refused(
     assert SECRET not in said
 
 
+HOSTS = "must be hosts such as 10.0.0.5:8765, with a comma between two."
+ORIGINS = "must be origins such as https://tools.example.com, with a comma between two."
+ADDRESSES = "must be Apprise addresses, such as mailto://… and ntfy://…, with a space between two."
 NO_SETTING, SMALL = " in the settings file is not a setting", "The names there are in small letters."
 
 
@@ -391,19 +411,29 @@ NO_SETTING, SMALL = " in the settings file is not a setting", "The names there a
             "MCP_BACKUPS_KEEP_MIN = 2",
             f"MCP_BACKUPS_KEEP_MIN{NO_SETTING}; did you mean keep_min? {SMALL}",
         ),
-        ('"a\\nb" = 2', f"a b{NO_SETTING}. {SMALL}"),
-        ("keep_min = true", "MCP_BACKUPS_KEEP_MIN must be a valid integer."),
-        ("keep_min = 1.0", "MCP_BACKUPS_KEEP_MIN must be a valid integer."),
-        ("keep_min = '1_0'", "MCP_BACKUPS_KEEP_MIN must be a valid integer."),
-        ("keep_min = 2026-11-23", "MCP_BACKUPS_KEEP_MIN must be a valid integer."),
-        ("read_only = 1", "MCP_BACKUPS_READ_ONLY must be a valid boolean."),
-        ("read_only = 'maybe'", "MCP_BACKUPS_READ_ONLY must be a valid boolean."),
-        ("read_only = [true]", "MCP_BACKUPS_READ_ONLY must be a valid boolean."),
+        ('"a\\nb" = 2', f"a b (with spaces or invisible characters, or cut here){NO_SETTING}. {SMALL}"),
+        ("approvers = ['a b']", "MCP_BACKUPS_APPROVERS must be names without spaces, with a comma between two."),
+        ("http_hosts = ['*']", f"MCP_BACKUPS_HTTP_HOSTS {HOSTS}"),
+        ("http_hosts = ['https://a.test']", f"MCP_BACKUPS_HTTP_HOSTS {HOSTS}"),
+        ("http_origins = ['a.test']", f"MCP_BACKUPS_HTTP_ORIGINS {ORIGINS}"),
+        ("http_origins = ['https://a.test/']", f"MCP_BACKUPS_HTTP_ORIGINS {ORIGINS}"),
+        (
+            "console_login_header = 'X User'",
+            "MCP_BACKUPS_CONSOLE_LOGIN_HEADER must be the name of a header: letters, digits and -.",
+        ),
+        ("notify = []", f"MCP_BACKUPS_NOTIFY {ADDRESSES}"),
+        ("keep_min = true", "MCP_BACKUPS_KEEP_MIN must be a whole number."),
+        ("keep_min = 1.0", "MCP_BACKUPS_KEEP_MIN must be a whole number."),
+        ("keep_min = '1_0'", "MCP_BACKUPS_KEEP_MIN must be a whole number."),
+        ("keep_min = 2026-11-23", "MCP_BACKUPS_KEEP_MIN must be a whole number."),
+        ("read_only = 1", "MCP_BACKUPS_READ_ONLY must be true or false."),
+        ("read_only = 'maybe'", "MCP_BACKUPS_READ_ONLY must be true or false."),
+        ("read_only = [true]", "MCP_BACKUPS_READ_ONLY must be true or false."),
         ("servers = []", "MCP_BACKUPS_SERVERS is set, but names no id; take it out, or name some."),
         ("servers = ''", "MCP_BACKUPS_SERVERS is set, but names no id; take it out, or name some."),
         ("servers = 12345", "MCP_BACKUPS_SERVERS must be a list of ids."),
-        ("servers = [true]", "MCP_BACKUPS_SERVERS must be a valid integer."),
-        ("servers = [1.0]", "MCP_BACKUPS_SERVERS must be a valid integer."),
+        ("servers = [true]", "MCP_BACKUPS_SERVERS must be ids, which are whole numbers, with a comma between two."),
+        ("servers = [1.0]", "MCP_BACKUPS_SERVERS must be ids, which are whole numbers, with a comma between two."),
         ("[servers]\na = 1", "MCP_BACKUPS_SERVERS must be a list of ids."),
         ("state_dir = 'state'", "MCP_BACKUPS_STATE_DIR must be an absolute path, or begin with ~/."),
         ("state_dir = ''", "MCP_BACKUPS_STATE_DIR must be an absolute path, or begin with ~/."),

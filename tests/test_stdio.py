@@ -260,7 +260,7 @@ def test_both_eras_are_served_in_one_session(vps: Emulator, tmp_path: Path, firs
         for _ in range(2):
             assert server.request("tools/list")["tools"]
             assert server.request("tools/list", {"_meta": ENVELOPE})["resultType"] == "complete"
-        call = {"name": "list_backups", "arguments": {"limit": 1}}
+        call = {"name": "list_backups", "arguments": {"limit": 1, "order": "oldest"}}
         texts = [server.request("tools/call", call | more)["content"] for more in ({}, {"_meta": ENVELOPE})]
         assert texts[0] == texts[1]
         server.close_input()

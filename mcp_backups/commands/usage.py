@@ -185,6 +185,11 @@ def port(raw: str) -> int:
     return int(raw)
 
 
+def host(raw: str) -> str:
+    """An address or name to listen on, in small letters and without the brackets that it has in a URL."""
+    return raw.strip("[]").lower()
+
+
 def seconds(raw: str) -> float:
     if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,3})?", raw):
         raise argparse.ArgumentTypeError("seconds are a number from 0 to 99999, such as 8 or 0.5")

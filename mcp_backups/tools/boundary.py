@@ -27,6 +27,8 @@ _KINDS = {
     "mapping_type": "an object",
 }
 _MOST_FAULTS = 5
+_NEVER_ASKED = {"CreateMessageResult", "ListRootsResult"}
+"""Answers that a client may bring, to what is not asked here."""
 
 RequestContext = ServerRequestContext[Context, Any]
 Params = TypeVar("Params")
@@ -65,7 +67,9 @@ async def name_the_fault(ctx: RequestContext, call_next: CallNext) -> HandlerRes
     try:
         return await call_next(ctx)
     except ValidationError as invalid:
-        told = list(dict.fromkeys(_fault(each["loc"], each["type"]) for each in invalid.errors(include_url=False)))
+        errors = invalid.errors(include_url=False)
+        asked_for = [each for each in errors if _NEVER_ASKED.isdisjoint(each["loc"])]
+        told = list(dict.fromkeys(_fault(each["loc"], each["type"]) for each in asked_for or errors))
         more = f"; and {plural(len(told) - _MOST_FAULTS, 'more fault')}" if len(told) > _MOST_FAULTS else ""
         raise MCPError(INVALID_PARAMS, f"Invalid params: {'; '.join(told[:_MOST_FAULTS])}{more}.") from None
     except MCPError as error:

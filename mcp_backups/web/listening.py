@@ -137,10 +137,10 @@ def listen(host: str, port: int) -> list[socket.socket]:
         port: 0 for a free one.
 
     Raises:
-        ConfigError: The port is taken, or the address is none of this machine's.
+        ConfigError: The port is taken or not for this user, or the address is none of this machine's.
     """
     listening: list[socket.socket] = []
-    for address in ("127.0.0.1", "::1") if host.lower() == "localhost" else (host,):
+    for address in ("127.0.0.1", "::1") if host == "localhost" else (host,):
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             listener = socket.create_server((address, port), family=family)
@@ -149,15 +149,21 @@ def listen(host: str, port: int) -> list[socket.socket]:
                 continue  # a machine without IPv6
             for each in listening:
                 each.close()
-            if error.errno == errno.EADDRINUSE:
-                raise ConfigError(f"--port {port} cannot be listened on; take another one.") from None
-            raise ConfigError("--host and --port cannot be listened on; take others.") from None
+            raise ConfigError(_why_not(error.errno, port)) from None
         # Connections inherit it. asyncio sets it only where a socket names its protocol, which this one does not, and
         # without it the second packet of each answer waits 40 ms for the first to be acknowledged.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.append(listener)
         port = listener.getsockname()[1]
     return listening
+
+
+def _why_not(number: int | None, port: int) -> str:
+    if number == errno.EADDRINUSE:
+        return f"--port {port} cannot be listened on; take another one."
+    if number in {errno.EACCES, errno.EPERM}:
+        return f"--port {port} may not be listened on by this user; take one above 1023."
+    return "--host cannot be listened on; take an address that this machine has."
 
 
 def _listen_unix(path: Path) -> socket.socket:

@@ -47,6 +47,8 @@ def write(client: Client, machine: Machine, **options: Any) -> int:
     return configure(client.key, **chosen)
 
 
+OWN_YAML = "{cmd: uvx, args: [mcp-backups]}"
+
 JSON_FILES = {
     "empty": "",
     "blank": " \n\n",
@@ -102,6 +104,8 @@ YAML_FILES = {
     "references": "a: &a {cmd: npx}\nextensions:\n  other: *a\n  more:\n    <<: *a\n    args: []\n",
     "odd layout": "---\n? a\n: 1\n'größe'  :   [ 1,2 ,\n 3 ]\nextensions :\n     other :   {  }\n\n\n...\n",
     "odd text": '"\\u0061é😀": "\\x41 \\/"\nn: no\nm: mcp-backups\n',
+    "an anchor nobody refers to": "extensions: &theirs\n  other: {cmd: npx}\nb: 1\n",
+    "a key of its own line, and a tag": "? a\n: 1\nextensions: !x\n    true: {cmd: npx}\n",
 }
 FILES = [
     pytest.param(client, text.replace("SECTION", client.section), id=f"{client.key}-{name}")
@@ -240,7 +244,7 @@ def test_what_a_user_has_set_in_our_entry_stays(key: str, own: dict[str, Any]) -
     assert after["backups"]["command"] == entry(client, INSTALLED)["command"]
 
 
-OURS: list[dict[str, Any]] = [
+OURS: list[dict[Any, Any]] = [
     {"command": "mcp-backups"},
     {"command": "/opt/venv/bin/mcp-backups", "args": ["--sandbox"]},
     {"command": "C:\\venv\\Scripts\\mcp-backups.exe", "args": []},
@@ -253,6 +257,8 @@ OURS: list[dict[str, Any]] = [
         "args": ["run", "-i", "--rm", "-e", "VPS_API_TOKEN", "-v", "mcp-backups:/state", "mcp-backups"],
     },
     {"command": ["mcp-backups"], "environment": {}},
+    {"type": "local", "command": ["/venv/bin/mcp-backups", "serve", "--account", "shop"]},
+    {"command": "/another/checkout/.venv/bin/mcp-backups", "url": "", True: 1},
 ]
 ANOTHERS: list[object] = [
     {"command": "npx", "args": ["-y", "@acme/mcp-backups-s3"], "env": {"KEY": "secret"}},
@@ -269,6 +275,25 @@ ANOTHERS: list[object] = [
     {"command": "docker", "args": ["run", "-e", "mcp-backups", "acme"]},
     {"command": "sh", "args": ["-c", "mcp-backups"]},
     {"command": ["npx", "mcp-backups"]},
+    {"command": "env", "args": ["X=1", "mcp-backups"]},
+    {"command": "cmd", "args": ["/c", "mcp-backups"]},
+    {"command": "bash", "args": ["-lc", "exec mcp-backups"]},
+    {"command": "uvx", "args": ["mcp-backups@0.0.9"]},
+    {"command": "uvx", "args": ["mcp-backups", "--from", "acme"]},
+    {"command": "uv", "args": ["tool", "run", "mcp-backups"]},
+    {"command": "mcp-backups", "args": ["--bucket", "s3://acme", "--key", "secret"]},
+    {"command": "/opt/acme/mcp-backups", "args": ["--stdio"]},
+    {"command": "mcp-backups", "args": ["--sandbox", "--backup-seconds", "2"]},
+    {"command": ["mcp-backups"], "args": ["acme"]},
+    {"command": "mcp-backups", "cmd": "npx"},
+    {"command": "python", "args": ["-m", "mcp_backups", "acme"]},
+    {"command": "docker", "args": ["run", "--name", "mcp-backups", "acme"]},
+    {"command": "docker", "args": ["run", "--entrypoint=acme", "mcp-backups"]},
+    {"command": "docker", "args": ["run", "-i", "--rm", "mcp-backups", "acme"]},
+    {"command": "docker", "args": ["exec", "mcp-backups", "acme"]},
+    {"command": "docker", "args": ["run", "-i"]},
+    {"type": "sse", "command": "mcp-backups"},
+    {"command": "mcp-backups", "serverURL": "https://acme.example/mcp"},
     {"command": {"path": "mcp-backups"}},
     {"command": "mcp-backups", "url": "https://acme.example/mcp"},
     {"command": "mcp-backups", "args": "s3"},
@@ -282,8 +307,8 @@ ANOTHERS: list[object] = [
 ]
 
 
-@pytest.mark.parametrize("own", OURS, ids=json.dumps)
-def test_an_entry_with_a_command_that_we_write_is_ours(own: dict[str, Any]) -> None:
+@pytest.mark.parametrize("own", OURS, ids=str)
+def test_an_entry_with_a_command_that_we_write_is_ours(own: dict[Any, Any]) -> None:
     assert is_ours(own)
 
 
@@ -346,6 +371,9 @@ def test_so_it_is_in_toml(theirs: str, machine: Machine, capsys: pytest.CaptureF
         ("goose", "extensions: [a]\n", "'extensions' is no object"),
         ("goose", "extensions: {}\nextensions: {}\n", "'extensions' stands there twice"),
         ("goose", "a: &a {}\nextensions: *a\n", "something else in it would change"),
+        ("goose", f"extensions:\n  backups: &a {OWN_YAML}\n  z: *a\n", "something else in it would change"),
+        ("goose", f"a: &a {OWN_YAML}\nextensions:\n  backups: *a\n", "something else in it would change"),
+        ("goose", "extensions: &a\n  b: {}\nz: *a\n", "something else in it would change"),
         ("goose", "[1]: 2\n", "not valid YAML"),
         ("codex", "a = = 1", "not valid TOML in line 1"),
         ("codex", "a = 1\na = 2", "not valid TOML"),
@@ -675,6 +703,16 @@ def test_our_own_table_is_renewed_in_every_form_that_toml_has(form: str) -> None
     assert own["env"]["MCP_BACKUPS_KEEP_MIN"] == "2"
     assert "# by hand" in after
     assert merged(after, CODEX, launch) == after
+
+
+def test_a_variable_that_is_passed_on_in_codexs_longer_form_is_left_as_it_is() -> None:
+    before = (
+        "[mcp_servers.backups]\ncommand = 'uvx'\nargs = ['mcp-backups']\nenv_vars = [{name='VPS_API_TOKEN'}, 'A']\n"
+    )
+    after = merged(before, CODEX, INSTALLED)
+    assert "env_vars = [{name='VPS_API_TOKEN'}, 'A']\n" in after
+    unasked = merged(after, CODEX, Launch("mcp-backups", (), {}, refers=False))
+    assert tomllib.loads(unasked)["mcp_servers"]["backups"]["env_vars"] == ["A"]
 
 
 def test_toml_is_read_as_a_client_reads_it() -> None:

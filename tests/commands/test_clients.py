@@ -240,6 +240,7 @@ def test_no_link_holds_a_token(key: str) -> None:
         "/c/uv/environments-v2/script-1",
         "/home/me/.local/share/pipx/.cache/1f",
         "/home/me/.cache/pipx/1f",
+        "/home/me/.local/share/pipx/py/../.cache/0123456789abcde",
     ],
 )
 def test_what_runs_from_a_cache_is_to_be_installed_first(folder: str) -> None:
@@ -249,7 +250,13 @@ def test_what_runs_from_a_cache_is_to_be_installed_first(folder: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", ["/home/me/.local/share/uv/tools/mcp-backups", "/home/me/.local/share/pipx/venvs/mcp-backups"]
+    "folder",
+    [
+        "/home/me/.local/share/uv/tools/mcp-backups",
+        "/home/me/.local/share/pipx/venvs/mcp-backups",
+        "/home/pipx/a checkout/.venv",
+        "/srv/größe 😀/archive/venv",
+    ],
 )
 def test_what_uv_and_pipx_install_is_started_by_its_absolute_path(folder: str) -> None:
     assert own_command(Path(folder) / "bin" / "python", Path(folder)).command == f"{folder}/bin/python"
@@ -410,6 +417,25 @@ def test_opencodes_file_with_comments_is_taken_where_there_is_one(machine: Machi
     plain.parent.mkdir(parents=True)
     plain.with_suffix(".jsonc").touch()
     assert BY_KEY["opencode"].path(machine) == plain.with_suffix(".jsonc")
+
+
+ODD = "/tmp/\x1b[31m\x07\r\nForged: \u202e\u2066\x9b31m\u200b\u2028\x7f/x"
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.key)
+@pytest.mark.parametrize("http", ["", "http://127.0.0.1:8765/mcp"], ids=["started", "over HTTP"])
+def test_no_folder_makes_a_terminal_do_anything(
+    client: Client, http: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is called so may be a folder of a repository that somebody else made."""
+    monkeypatch.setenv("MCP_BACKUPS_STATE_DIR", str(tmp_path) + ODD)
+    machine = Machine(Path(ODD), Path(ODD), Path(ODD), windows=False)
+    assert configure(client.key, write=False, token_in_file=False, http=http, machine=machine) == 0
+    lines = capsys.readouterr().out.split("\n")
+    assert all(line.isprintable() and not line.startswith("Forged") for line in lines)
+    if not http:
+        text = "\n".join(lines).split("\n\n")[1]
+        assert started(client, read(client, text))[1]["MCP_BACKUPS_STATE_DIR"] == str(tmp_path) + ODD
 
 
 def test_without_a_home_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -104,6 +105,32 @@ def test_a_reader_that_has_seen_enough_is_no_failure(command: str, tmp_path: Pat
     )
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no /dev/full, or no such shell")
+@pytest.mark.parametrize(
+    ("how", "code", "lines"),
+    [
+        ("check >&-", 3, 1),
+        ("check <&- >&- 2>&-", 3, 0),
+        ("config nosuch 2>&-", 2, 0),
+        ("config >/dev/full", 2, 1),
+        ("--sandbox <&- >&-", 0, 0),
+    ],
+)
+def test_where_a_standard_stream_is_closed_or_full_the_exit_code_stays_true(
+    how: str, code: int, lines: int, tmp_path: Path
+) -> None:
+    """A traceback ends a process with 1, which of `check` means that a server certainly has no fresh backup."""
+    ended = subprocess.run(
+        ["sh", "-c", f"exec {shlex.quote(sys.executable)} -W error -m mcp_backups {how}"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={"HOME": str(tmp_path), "MCP_BACKUPS_STATE_DIR": str(tmp_path)},
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (code, b"", lines)
 
 
 @pytest.mark.parametrize("command", ["check", "doctor"])

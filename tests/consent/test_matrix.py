@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.consent.conftest import House
-from tests.consent.wire import VERSIONS, Message
+from tests.consent.wire import MODERN, VERSIONS, Message
 from tests.stage import Answer
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "safety.md"
@@ -96,6 +96,31 @@ def test_a_restore_is_sent_exactly_when_the_readme_says_so(house: House, cell: C
         house, cell, "restore_server", server_id=12345, backup_id=backup_id, safety_backup=False, wait_seconds=0
     )
     check(cell, answer, asked, house.restores(backup_id))
+
+
+@pytest.mark.parametrize("transport", ["stdio", "HTTP"])
+@pytest.mark.parametrize(
+    "brought", [None, [], "yes", {}, {"action": "ACCEPT"}, {"action": "accept", "content": {"delete": {"value": True}}}]
+)
+def test_what_a_client_brings_that_is_no_answer_is_told_at_once_and_no_yes(
+    house: House, transport: str, brought: Any
+) -> None:
+    """The call waits for it: dropped, it would be waited for until it is too late to answer."""
+    backup_id = house.new_backup()
+    caller = house.caller("auto", transport, "2025-06-18", {"elicitation": {}})
+    answer = caller.call("delete_backup", lambda _: brought, backup_id=backup_id, confirm=True)
+    assert (answer.code, house.deletes(backup_id)) == ("declined", 0)
+    assert "brought no answer back" in answer.text
+
+
+def test_of_an_answer_that_is_none_only_what_was_asked_for_is_told(house: House) -> None:
+    """MCP allows three kinds of answers, and two of them are to what is never asked here."""
+    caller = house.caller("auto", "stdio", MODERN, {"elicitation": {}})
+    arguments = {"backup_id": house.new_backup(), "confirm": True}
+    question = caller.round("delete_backup", arguments)
+    told = caller.round("delete_backup", arguments, **caller.answered(question, lambda _: {"action": "ACCEPT"}))
+    name = "params.inputResponses.consent.ElicitResult.action"
+    assert told["error"]["message"] == f"Invalid params: {name} must be as MCP defines it."
 
 
 def confirmed(house: House, cell: Cell, tool: str, **arguments: Any) -> tuple[Answer, list[str]]:

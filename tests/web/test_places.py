@@ -1,15 +1,18 @@
 """Beyond this machine: only behind a proxy that does TLS, under names that are set, and with tokens of their own."""
 
+import errno
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcp_backups.access import add_token
+from mcp_backups.commands.usage import host
 from mcp_backups.errors import ConfigError
 from mcp_backups.sandbox import Emulator
 from mcp_backups.settings import Settings
-from mcp_backups.web.listening import listening
+from mcp_backups.web.listening import listen, listening
 from tests.consent.test_http import HEADERS, listing
 from tests.stage import NOW, MakeSettings, ManualClock
 from tests.web.stage import Served, serving
@@ -27,7 +30,7 @@ def secret_file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("host", "unix", "settings", "said"),
+    ("address", "unix", "settings", "said"),
     [
         ("0.0.0.0", False, {}, "--host must be an address of this machine"),
         ("::", False, {}, "--host must be an address of this machine"),
@@ -39,11 +42,38 @@ def secret_file(tmp_path: Path) -> Path:
     ],
 )
 def test_it_is_not_reached_from_elsewhere_without_a_proxy(
-    host: str, unix: bool, settings: dict[str, Any], said: str, make_settings: MakeSettings, tmp_path: Path
+    address: str, unix: bool, settings: dict[str, Any], said: str, make_settings: MakeSettings, tmp_path: Path
 ) -> None:
     path = tmp_path / "socket" if unix else None
-    with pytest.raises(ConfigError, match=said), listening(make_settings(**settings), host, 0, path):
+    with pytest.raises(ConfigError, match=said), listening(make_settings(**settings), address, 0, path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EADDRINUSE, "--port 80 cannot be listened on; take another one."),
+        (errno.EACCES, "--port 80 may not be listened on by this user; take one above 1023."),
+        (errno.EADDRNOTAVAIL, "--host cannot be listened on; take an address that this machine has."),
+        (errno.EAFNOSUPPORT, "--host cannot be listened on; take an address that this machine has."),
+    ],
+)
+def test_why_it_cannot_be_listened_there_is_told(number: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    with pytest.raises(ConfigError) as raised:
+        listen("127.0.0.1", 80)
+    assert raised.value.what == said
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("LOCALHOST", "localhost"), ("[::1]", "::1"), ("127.0.0.2", "127.0.0.2"), ("[::FFFF]", "::ffff"), ("", "")],
+)
+def test_a_host_is_taken_as_it_stands_in_a_url_too(given: str, meant: str) -> None:
+    assert host(given) == meant
 
 
 @pytest.mark.anyio
@@ -109,6 +139,9 @@ async def test_requests_come_through_the_proxy_under_names_that_are_set(
             ({"Host": "backups.example.com:443"}, 200),
             ({"Host": "10.0.0.5:8765"}, 200),
             ({"Host": "127.0.0.1"}, 421),
+            ({"Host": "backups.example.com."}, 421),
+            ({"Host": "backups.example.com:443, 127.0.0.1"}, 421),
+            ({"Host": "backups.example.com:0443"}, 421),
             ({"Host": "backups.example.com:8765"}, 421),
             ({"Host": "backups.example.com.evil.example"}, 421),
             ({"Origin": URL}, 200),

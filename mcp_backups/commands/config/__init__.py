@@ -19,6 +19,7 @@ from mcp_backups.commands.config.remote import told_over_http
 from mcp_backups.commands.usage import DEFAULT_ADDRESS
 from mcp_backups.errors import ConfigError
 from mcp_backups.settings import Settings, load_settings
+from mcp_backups.text import visible
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _ADDRESS = re.compile(r"https?://[\x21-\x7e]{1,500}")
@@ -68,7 +69,7 @@ def configure(
     path = client.path(machine or this_machine())
     if http:
         settings, url = _reached(settings, http, account)
-        told = told_over_http(client, settings, url, name, str(path))
+        told = told_over_http(client, settings, url, name, visible(str(path)))
         sys.stdout.writelines(f"{line}\n" for line in told)
         return 0
     launch = replace(own_command(Path(sys.executable), Path(sys.prefix)), name=name)
@@ -82,7 +83,7 @@ def configure(
         launch = on_sandbox(launch)
     if write:
         return _write(client, launch, path)
-    sys.stdout.writelines(f"{line}\n" for line in _told(client, launch, str(path)))
+    sys.stdout.writelines(f"{line}\n" for line in _told(client, launch, visible(str(path))))
     return 0
 
 
@@ -192,9 +193,9 @@ def _write(client: Client, launch: Launch, path: Path) -> int:
     except (LeftAloneError, UnicodeError, OSError, RuntimeError) as error:
         return _left_alone(client, launch, path, error)
     if after == text:
-        sys.stdout.write(f"{path} has it already.\n")
+        sys.stdout.write(f"{visible(str(path))} has it already.\n")
         return 0
-    sys.stdout.write(f"{path} has it now.{f' As it was before: {copy}.' if copy else ''}\n")
+    sys.stdout.write(f"{visible(str(path))} has it now.{f' As it was before: {visible(str(copy))}.' if copy else ''}\n")
     sys.stdout.writelines(f"{line}\n" for line in _notes(client, launch, own))
     if own.get("enabled") is False or own.get("disabled") is True:
         sys.stdout.write(f"It is switched off there, and stays so until you switch it on in {client.title}.\n")
@@ -208,7 +209,9 @@ def _left_alone(client: Client, launch: Launch, path: Path, error: Exception) ->
         reason, by_hand = str(error), error.by_hand
     elif isinstance(error, UnicodeError):
         reason = "it, or what is to be put there, is no UTF-8 text"
-    sys.stderr.write(f"mcp-backups: {path} is left as it was: {reason}.{' Add this by hand:' if by_hand else ''}\n")
+    sys.stderr.write(
+        f"mcp-backups: {visible(str(path))} is left as it was: {reason}.{' Add this by hand:' if by_hand else ''}\n"
+    )
     if by_hand:
         secrets = {name: UNTOLD if name in launch.secrets else value for name, value in launch.variables.items()}
         sys.stdout.write(shown(client, replace(launch, variables=secrets)) + "\n")

@@ -22,6 +22,10 @@ class LeftAloneError(Exception):
         self.by_hand = by_hand
 
 
+class InvalidError(LeftAloneError):
+    """What it holds cannot be read; or could not be any more, if it is told of a text that is to take its place."""
+
+
 def read_file(path: Path, *, secret: bool) -> bytes | None:
     """What a file holds, None if there is none yet.
 

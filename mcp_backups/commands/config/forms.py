@@ -2,12 +2,15 @@
 
 import base64
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
 from mcp_backups.commands.config.catalogue import INPUT, Client, Entry
 from mcp_backups.commands.config.launch import ENTRY_NAME, TOKEN, Launch
+
+_NOT_PRINTED = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 UNTOLD = "…"
 """What stands for a token that a person is to type."""
@@ -46,10 +49,10 @@ def in_file(client: Client, name: str, value: Entry, asked: list[Entry]) -> str:
     """The client's file with one entry in it, and what the client asks its user for."""
     if client.form == "TOML":
         return _table(client, name, value).rstrip("\n")
-    own = f'"{name}": {json.dumps(value, ensure_ascii=False)}'
+    own = f'"{name}": {_json(value)}'
     if client.form == "YAML":
         return f"{client.section}:\n  {own}"  # what is JSON is YAML too
-    lines = [f'  "inputs": {json.dumps(asked, ensure_ascii=False)},'] if asked else []
+    lines = [f'  "inputs": {_json(asked)},'] if asked else []
     lines.append(f'  "{client.section}": {{')
     lines.append(f"    {own}")
     return "\n".join(["{", *lines, "  }", "}"])
@@ -68,14 +71,18 @@ def _table(client: Client, name: str, own: Entry) -> str:
 def _toml(value: object) -> str:
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
-    # JSON's strings and lists of strings are TOML's, but for one character.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return _json(value)  # whose strings and lists of strings are TOML's, but for a character that is escaped here
+
+
+def _json(value: object) -> str:
+    """As JSON in which a terminal obeys nothing: what is not printed is spelt out."""
+    return _NOT_PRINTED.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def add_command(client: Client, launch: Launch) -> str:
     """The client's own command that adds this server; empty where it has none that could.
 
-    Where that cannot refer to the token, `…` stands for it.
+    Where that cannot refer to the token, `…` stands for it. One that a terminal would obey is none that could.
     """
     before_options = "-- {command}" in client.add
     if not client.add or (not before_options and any(word.startswith("-") for word in launch.arguments)):
@@ -85,7 +92,8 @@ def add_command(client: Client, launch: Launch) -> str:
         variables = {TOKEN: client.add_reference or UNTOLD} | variables
     env = " ".join(f"{client.add_option} {_quoted(f'{name}={value}')}" for name, value in variables.items())
     template = client.add if env else client.add.replace(" {env}", "")
-    return template.format(name=launch.name, env=env, command=shlex.join(launch.words))
+    command = template.format(name=launch.name, env=env, command=shlex.join(launch.words))
+    return command if command.isprintable() else ""
 
 
 def _quoted(word: str) -> str:

@@ -17,6 +17,9 @@ ENTRY_NAME = "backups"
 _UV_CACHE = re.compile(r"(archive|builds|environments)-v[0-9]+")
 """The folders of uv's cache in which uvx keeps what it runs."""
 
+_PIPX_RUN = re.compile(r"[0-9a-f]{2,64}")
+"""What `pipx run` calls an environment; one that is there to stay bears the name of a package or a project."""
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -66,7 +69,7 @@ def own_command(executable: Path, prefix: Path, *, windows: bool = os.name == "n
         ConfigError: The environment is one that uvx or `pipx run` made for this call, and may remove at any time.
     """
     parts = prefix.parts
-    if any(_UV_CACHE.fullmatch(part) for part in parts) or ("pipx" in parts and "venvs" not in parts):
+    if any(_UV_CACHE.fullmatch(part) for part in parts) or ("pipx" in parts and _PIPX_RUN.fullmatch(prefix.name)):
         raise ConfigError(
             "This copy of mcp-backups lies in a cache, from which it may vanish. Install it, with `uv tool install .`"
             " or `pipx install .` in the folder of its source, and call `mcp-backups config` again."

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from mcp_backups.commands.config import jsonc
 from mcp_backups.commands.config.catalogue import Client, Entry
-from mcp_backups.commands.config.files import LeftAloneError
+from mcp_backups.commands.config.files import InvalidError, LeftAloneError
 from mcp_backups.commands.config.forms import entry, inputs, reference, toml_table
 from mcp_backups.commands.config.launch import Launch
 from mcp_backups.commands.config.ownership import Change, Gone, changes, is_ours
@@ -44,7 +44,9 @@ def _there(content: dict[str, Any], client: Client, launch: Launch) -> Entry | N
     found = servers.get(launch.name)
     if launch.name in servers and not is_ours(found):
         raise LeftAloneError(
-            f"'{launch.name}' in it is another server; choose a name for this one with --name", by_hand=False
+            f"'{launch.name}' in it is another server, or this one with arguments of your own; choose a name for"
+            " this one with --name",
+            by_hand=False,
         )
     return found if isinstance(found, dict) else None
 
@@ -66,22 +68,31 @@ def _editing(client: Client) -> _Editing:
 
 
 def _merged(text: str, client: Client, launch: Launch) -> str:
-    editing, where, wanted = _editing(client), (client.section, launch.name), entry(client, launch)
+    editing = _editing(client)
     content = editing.read(text)
     there = _there(content, client, launch)
-    after = text
+    try:
+        after = _edited(text, content, there, client, launch)
+        then = editing.read(after)
+    except InvalidError:  # such as an alias, of which the anchor would be gone
+        raise LeftAloneError("something else in it would change") from None
+    _check(content, then, client, launch)
+    return after
+
+
+def _edited(text: str, content: dict[str, Any], there: Entry | None, client: Client, launch: Launch) -> str:
+    editing, where, wanted = _editing(client), (client.section, launch.name), entry(client, launch)
     if there is None:
-        after = editing.put(after, where, wanted)
+        text = editing.put(text, where, wanted)
     else:
         for path, value in changes(there, wanted, reference(client, launch)):
             full = (*where, *path)
-            after = editing.drop(after, full) if value is Gone.GONE else editing.put(after, full, value)
+            text = editing.drop(text, full) if value is Gone.GONE else editing.put(text, full, value)
     for asked in inputs(client, launch):
         listed = content.get("inputs", [])
         if not isinstance(listed, list) or not any(_id(each) == asked["id"] for each in listed):
-            after = jsonc.append(after, ("inputs",), asked)
-    _check(content, editing.read(after), client, launch)
-    return after
+            text = jsonc.append(text, ("inputs",), asked)
+    return text
 
 
 def _id(asked: object) -> object:

@@ -13,12 +13,26 @@ ENVIRONMENTS = ("env", "environment", "envs")
 """What clients call the variables of an entry."""
 
 _PYTHON = re.compile(r"python[0-9.]*")
+_STARTS: dict[str, list[list[str]]] = {
+    "mcp-backups": [[]],
+    "uvx": [["mcp-backups"]],
+    "python": [["-m", "mcp_backups"], ["-P", "-m", "mcp_backups"]],
+}
+"""What we write, or have written, between a program and what this one is told."""
+
+_TOLD = re.compile(r"(serve )?(--account [A-Za-z0-9_-]+ )?(--sandbox )?")
+"""What we have it told. Another program of that name is told something else, and so is ours by its user, to whom it is
+not to be lost."""
+
 _PASSED = ("env_vars", "env_keys")
 """What clients call the variables of their own that a server gets."""
 
 _COMMANDS = ("command", "cmd", "args")
-_ADDRESSES = ("url", "httpUrl", "serverUrl", "uri")
-_WITH_VALUE = {"-e", "--env", "-v", "--volume"}
+_ADDRESSES = {"url", "httpurl", "serverurl", "uri"}
+_LOCAL = ("stdio", "local")
+"""What clients call a server that they start."""
+
+_OPTIONS, _WITH_VALUE = {"-i", "--rm"}, {"-e", "--env", "-v", "--volume"}
 
 
 class Gone(Enum):
@@ -32,20 +46,25 @@ Change = tuple[tuple[str, ...], Any]
 
 def is_ours(entry: object) -> bool:
     """Whether an entry starts this program, by a command that we write or have written; one of like name does not."""
-    if not isinstance(entry, dict) or any(entry.get(name) for name in _ADDRESSES):
+    if not isinstance(entry, dict) or any(value for name, value in entry.items() if str(name).lower() in _ADDRESSES):
         return False
-    command, arguments = entry.get("command", entry.get("cmd")), entry.get("args", [])
-    words = [*(command if isinstance(command, list) else [command]), *(arguments if _texts(arguments) else [None])]
-    if not _texts(words) or not words:
+    commands: list[Any] = [entry[name] for name in ("command", "cmd") if name in entry]
+    arguments: Any = entry.get("args", [])
+    if len(commands) != 1 or entry.get("type", "stdio") not in _LOCAL:
         return False
+    words: list[Any] = commands[0] if isinstance(commands[0], list) else commands
+    words = words + (arguments if _texts(arguments) else [None])
+    told = _told(words) if _texts(words) and words else None
+    return told is not None and bool(_TOLD.fullmatch("".join(f"{word} " for word in told)))
+
+
+def _told(words: list[str]) -> list[str] | None:
+    """What a command has this program told; None if it starts another."""
     program, rest = PureWindowsPath(words[0]).name.removesuffix(".exe"), words[1:]  # which reads both kinds of paths
-    if program == "uvx":
-        return rest[:1] == ["mcp-backups"]
     if program == "docker":
-        return _image(rest) == "mcp-backups"
-    if _PYTHON.fullmatch(program):
-        return rest[:2] == ["-m", "mcp_backups"] or rest[:3] == ["-P", "-m", "mcp_backups"]
-    return bool(program == "mcp-backups")
+        return _told_in_image(rest)
+    starts = _STARTS.get("python" if _PYTHON.fullmatch(program) else program, [])
+    return next((rest[len(start) :] for start in starts if rest[: len(start)] == start), None)
 
 
 def changes(there: Entry, wanted: Entry, reference: str) -> Iterator[Change]:
@@ -71,11 +90,11 @@ def changes(there: Entry, wanted: Entry, reference: str) -> Iterator[Change]:
         else:
             yield from (((key, name), value) for name, value in new.items() if old.get(name) != value)
     for key in _PASSED:
-        passed = there.get(key, [])
+        passed, own = there.get(key, []), wanted.get(key, [])
         if isinstance(passed, list):
-            kept = [name for name in passed if name != TOKEN] + wanted.get(key, [])
-            if sorted(map(str, kept)) != sorted(map(str, passed)):
-                yield (key,), kept
+            names = [each.get("name") if isinstance(each, dict) else each for each in passed]
+            if (TOKEN in names) != (TOKEN in own):
+                yield (key,), [each for each, name in zip(passed, names, strict=True) if name != TOKEN] + own
     for key in _COMMANDS:
         if key in wanted and there.get(key, []) != wanted[key]:
             yield (key,), wanted[key]
@@ -87,14 +106,14 @@ def _texts(words: object) -> bool:
     return isinstance(words, list) and all(isinstance(word, str) for word in words)
 
 
-def _image(words: list[str]) -> str:
-    """The image that `docker run` is given among options that we write."""
+def _told_in_image(words: list[str]) -> list[str] | None:
+    """What `docker run` has our image told, among options that we write."""
     if words[:1] != ["run"]:
-        return ""
+        return None
     rest = iter(words[1:])
     for word in rest:
         if word in _WITH_VALUE:
             next(rest, "")
-        elif not word.startswith("-"):
-            return word
-    return ""
+        elif word not in _OPTIONS:
+            return list(rest) if word == "mcp-backups" else None
+    return None

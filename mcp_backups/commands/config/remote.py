@@ -8,6 +8,7 @@ from mcp_backups.commands.config.catalogue import Address, Client, Entry
 from mcp_backups.commands.config.forms import UNTOLD, in_file
 from mcp_backups.commands.config.launch import ENTRY_NAME
 from mcp_backups.settings import Settings
+from mcp_backups.text import visible
 
 _VARIABLE = "BACKUPS_ACCESS_TOKEN"
 """In a client's environment. Names that begin as our settings do would be taken for a misspelt one."""
@@ -56,8 +57,8 @@ def _where(client: Client, settings: Settings, spelt: str, variable: str) -> str
     if settings.oauth_issuer:
         return f"{client.title} logs in at {settings.oauth_issuer} when it first connects."
     token_file = local_token_file(settings.state_dir)
-    kept = f"On the machine that serves, it is in {token_file}, which only its user can read."
-    value = f"$(cat {shlex.quote(str(token_file))})"
+    kept = f"On the machine that serves, it is in {visible(str(token_file))}, which only its user can read."
+    value = f"$(cat {shlex.quote(str(token_file))})" if str(token_file).isprintable() else UNTOLD
     if settings.http_url or (settings.account and LOCAL not in settings.accounts[settings.account].principals):
         kept, value = "It is the one that `mcp-backups tokens add NAME --role ROLE` prints.", UNTOLD
     if client.key == "vscode":

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from mcp_backups.commands.config.files import LeftAloneError
+from mcp_backups.commands.config.files import InvalidError, LeftAloneError
 
 _BOM = "\ufeff"
 _PLAIN_KEY = re.compile(r"(?!(?:true|false|null|yes|no|on|off|y|n)$)[A-Za-z_][A-Za-z0-9_-]*", re.IGNORECASE)
@@ -95,9 +95,9 @@ def _root(text: str) -> Any:
             _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise LeftAloneError(f"it is not valid YAML{f' in line {mark.line + 1}' if mark else ''}") from None
+        raise InvalidError(f"it is not valid YAML{f' in line {mark.line + 1}' if mark else ''}") from None
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise LeftAloneError("it is not valid YAML") from None
+        raise InvalidError("it is not valid YAML") from None
     if root is not None and not isinstance(root, yaml.MappingNode):
         raise LeftAloneError("it holds no YAML mapping")
     return root
@@ -127,7 +127,8 @@ def _insert(text: str, into: Any, name: str, value: object) -> str:
         return f"{text[:at]}, {own}{text[at:]}"
     end, at = _line_end(text), _end(text, into.value[-1][1])
     behind = _line_after(text, at)
-    own = _block({name: value}, " " * into.start_mark.column, end).removeprefix(end)
+    margin = min(into.start_mark.column, into.value[0][0].start_mark.column)  # the first is that of an anchor before it
+    own = _block({name: value}, " " * margin, end).removeprefix(end)
     gap = "" if text[:behind].endswith("\n") else end
     return f"{text[:behind]}{gap}{own}{end if not gap else ''}{text[behind:]}"
 
