@@ -229,10 +229,9 @@ class Transaction(Generic[Kept]):
         )
 
     def events(self, operation_id: str = "", after: int = 0, until: int = 0) -> Iterator[Event]:
-        """The event log, oldest first, got in pages; of one operation when its id is given.
+        """The event log, oldest first, got in pages; of one operation when its id is given, by a look at each event.
 
-        Nothing leads from an operation to its events but a look at each: those before `after` and, unless it is 0,
-        behind `until` are not looked at.
+        None before `after` is looked at, nor one behind `until` unless that is 0.
         """
         condition, values = "seq > ?", [until] * bool(until) + [operation_id] * bool(operation_id)
         condition += " AND seq <= ?" * bool(until) + " AND operation_id = ?" * bool(operation_id)

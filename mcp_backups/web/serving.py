@@ -38,6 +38,8 @@ _CLOSING_SECONDS = 5
 """How long connections are waited for after that."""
 
 _TICKS_OF_A_SECOND = 10
+_TICKS_FOR_WHO_CAME_BEFORE = 3
+"""Until then who came before a Unix socket's file was gone has been accepted, and has sent a request."""
 
 Running = tuple[Place, Callable[[], None]]
 """Where a server runs, and what stops it."""
@@ -153,6 +155,7 @@ class _Server(uvicorn.Server):
         self._gate = gate
         self._task_status, self._place = task_status, place
         self._stop_at = 0.0
+        self._ticks_left = _TICKS_FOR_WHO_CAME_BEFORE
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)
@@ -162,15 +165,19 @@ class _Server(uvicorn.Server):
         """Stop once no call is under way; called again, at once."""
         now = time.monotonic()
         self._stop_at = now if self._stop_at else now + _GRACE_SECONDS
-        self._gate.is_stopping = True
         self._place.leave()
+        self._gate.is_stopping = not self._place.file
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         del sig, frame
         self.stop()
 
     async def on_tick(self, counter: int) -> bool:
-        if self._stop_at and (not self._gate.calls or time.monotonic() >= self._stop_at):
+        if self._stop_at and not self._gate.is_stopping:
+            self._ticks_left -= 1
+            self._gate.is_stopping = self._ticks_left <= 0
+        is_idle = self._gate.is_stopping and not self._gate.calls
+        if self._stop_at and (is_idle or time.monotonic() >= self._stop_at):
             self.should_exit = True
             close_all(self)  # what is left are streams, which would be waited for
         elif counter % _TICKS_OF_A_SECOND == 0:

@@ -1,11 +1,13 @@
 """OpenTelemetry: one span for each request to VPS.org, below that of the call that it serves; no secret in any."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind, StatusCode, set_tracer_provider
 
 from mcp_backups.sandbox import SANDBOX_TOKEN, Emulator, Fault
@@ -16,14 +18,27 @@ pytestmark = pytest.mark.anyio
 DESCRIPTION = "words of others"
 
 
+class WhileOn(Sampler):
+    """Records nothing more once it is switched off."""
+
+    is_on = True
+
+    def should_sample(self, *told: Any, **more: Any) -> SamplingResult:
+        return (ALWAYS_ON if self.is_on else ALWAYS_OFF).should_sample(*told, **more)
+
+    def get_description(self) -> str:
+        return "WhileOn"
+
+
 @pytest.fixture(scope="module")
 def exporter() -> Iterator[InMemorySpanExporter]:
-    """What a process exports may be set once; so each test looks at its own spans of it."""
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    """What a process exports may be set once; so each test looks at its own spans of it, and later ones make none."""
+    exporter, sampler = InMemorySpanExporter(), WhileOn()
+    provider = TracerProvider(sampler=sampler)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     set_tracer_provider(provider)
     yield exporter
-    provider.shutdown()
+    sampler.is_on = False
 
 
 @pytest.fixture
