@@ -1,7 +1,9 @@
+import hashlib
 import json
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -44,9 +46,32 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Measure the coverage on one protocol era: that doubles what a test computes, and the other shows little more."""
+    for item in items:
+        told = getattr(item, "callspec", None)  # of one without parameters there is none
+        if told and told.params.get("era") == "legacy":
+            item.add_marker("no_cover")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Nor do the processes that a test starts measure anything where it is `no_cover`.
+
+    Those are the tests of whole stories, which run what other tests look at part by part.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("no_cover"):
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        return (yield)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def schemas_are_checked_once() -> Iterator[None]:
-    """Every client checks the schema of every tool that it calls, which is a fifth of all that the tests compute."""
+def the_same_is_computed_once() -> Iterator[None]:
+    """Every client checks the schema of every tool that it calls, and every server makes a slow digest of its token.
+
+    That is a fifth of all that the tests compute.
+    """
     validator: Any = import_module("jsonschema").Draft202012Validator  # it has no types
     check = validator.check_schema
     checked: set[str] = set()
@@ -59,6 +84,7 @@ def schemas_are_checked_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validator, "check_schema", check_once)
+        patch.setattr(hashlib, "pbkdf2_hmac", cache(hashlib.pbkdf2_hmac))
         yield
 
 

@@ -32,10 +32,9 @@ def collected() -> str:
     ).stdout
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_every_row_of_the_matrix_has_a_test(collected: str, row: str) -> None:
+def test_every_row_of_the_matrix_has_a_test(collected: str) -> None:
     others = [line for line in collected.splitlines() if "test_matrix.py" not in line]
-    assert any(re.search(rf"\[.*\b{row}\b.*\]", line) for line in others)
+    assert [row for row in ROWS if not any(re.search(rf"\[.*\b{row}\b.*\]", line) for line in others)] == []
 
 
 def test_each_row_has_a_code_of_its_own() -> None:

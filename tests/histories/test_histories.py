@@ -18,6 +18,8 @@ from tests.histories.machine import Histories, Wish, run
 from tests.histories.world import World
 from tests.stage import RealTime
 
+pytestmark = pytest.mark.no_cover
+
 PARTS, HISTORIES, KILLS = 4, 50, 15
 BACKUP = Wish("create_backup", options={"server_id": 1})
 
