@@ -95,7 +95,8 @@ class Checkpoint:
                 os.close(file)
 
     def _wait_for_disk(self) -> None:
-        while self._moved.wait():
+        while True:
+            self._moved.wait()
             self._moved.clear()
             if self._closing.wait(_PAUSE_SECONDS):
                 return

@@ -234,8 +234,7 @@ async def carry_out(context: Context, operation_id: str, intend: Intend) -> Oper
                 if intended:
                     context.unrecorded.keep(_withdrawn(intended))
                 raise
-            if operation is not None:
-                outcome = await _send(context, operation)
+            outcome = None if operation is None else await _send(context, operation)
     return outcome
 
 

@@ -35,4 +35,4 @@ class Lookout:
                 ids = tuple(self._asked)
                 self._found = await ledger.read(lambda entries: {each: entries.get(each) for each in ids})
                 self._looked = ticks
-        return self._found.get(operation_id)
+            return self._found.get(operation_id)

@@ -131,6 +131,19 @@ async def test_an_outcome_is_tried_to_be_recorded_four_times_and_is_told_where_i
     assert emulator.count("POST") == 1
 
 
+async def test_an_outcome_is_tried_to_be_recorded_once_where_the_call_must_be_answered(
+    context: Context, emulator: Emulator, clock: ManualClock
+) -> None:
+    held = HeldLedger(context.ledger, 1)
+    late = replace(
+        context, ledger=cast("Ledger[Operation]", held), answer_by=clock.ticks() + 1.5 * context.recording_seconds
+    )
+    intended = a_restore(clock)
+    with pytest.raises(LedgerUnavailableError, match="could not be recorded"):
+        await carry_out(late, intended.id, lambda entries, _: entries.save(intended))
+    assert (held._writes, emulator.count("POST")) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "marked", "told"),
     [
