@@ -100,7 +100,7 @@ FAILED, HTML_404 = Fault.status(500), Fault.status(404, "<html>Not here.</html>"
 DENIED, MISSING = Fault.status(401, {"detail": "No."}), Fault.status(404, {"detail": "Not found."})
 FORBIDDEN = Fault.status(403, {"detail": "No."})
 YES_AS_A_PAGE = Fault.status(200, "<html>Back soon.</html>")
-WITHIN_A_MOMENT = partial(PROMPT, deadline=0.3)
+WITHIN_A_MOMENT = partial(PROMPT, deadline=0.5)
 
 KINDS = [
     *(Unsure(str(status), (Fault.status(status),)) for status in (500, 502, 503, 504, 520, 408)),
