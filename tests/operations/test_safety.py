@@ -113,6 +113,16 @@ async def test_no_restore_goes_on_without_its_safety_backup_nor_dies_while_the_l
     assert (told.operation.status, told.safety.status) == expected
 
 
+async def test_no_restore_goes_on_with_a_safety_backup_that_is_dated_in_the_future(
+    context: Context, emulator: Emulator, clock: ManualClock
+) -> None:
+    restore = await prepared(context, emulator, clock, "accepted")
+    emulator.fleet.backups[777].created_at += timedelta(days=2)
+    with pytest.raises(PolicyDeniedError, match="777 is dated in the future, so nobody knows what it holds"):
+        await prepare(AT_ONCE, 0.0, context, restore, "plan", await observe(context, RESTORE))
+    assert emulator.count("POST") == 0
+
+
 async def test_a_list_that_lags_between_two_looks_makes_a_restore_wait(
     context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
