@@ -110,8 +110,6 @@ class Identity(NamedTuple):
         """Whether both may be about the same servers: whatever the token, and of version 0.1.0 whatever the address."""
         return other.address in {"", self.address}
 
-    email: str = ""
-
 
 Row = TypeVar("Row", Backup, Server)
 

@@ -332,9 +332,11 @@ def summary(result: Result) -> str:
     """What happened."""
     operation = result.operation
     told = _SUMMARY.get(operation.status, "").format(backup=operation.backup_id, server=operation.server_id)
-    if operation.status is not Status.SUCCEEDED or not (result.is_gone or result.deleted_by):
+    if operation.status is not Status.SUCCEEDED or not (result.is_gone or result.deleted_by or result.unseen):
         return told
     told = told.replace(" is finished.", " was finished.")
+    if result.unseen:  # it may have been deleted since
+        return told
     if not result.deleted_by:
         return f"{told} It is not in the complete list now: deleted elsewhere, expired, or the list is behind."
     became = "It is no longer there: it was deleted since" if result.is_gone else "Its deletion was sent since"

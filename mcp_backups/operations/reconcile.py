@@ -84,13 +84,14 @@ async def settle(context: Context, operation: Operation) -> Result:
         known = _expired(operation)
     result = Result(known)
     action = context.actions[known.action]
-    if action.may_change(known) and (context.can_see(known) or known.action == "prune_backups"):
+    may_change = action.may_change(known)
+    if may_change and (context.can_see(known) or known.action == "prune_backups"):
         try:
             with context.reading():
                 result = await action.look(context, known)
         except CANNOT_SEE as error:
             result = Result(known, unseen=error.code)
-    if not context.can_see(known) and result.operation.status in _NOT_OVER:
+    if not context.can_see(known) and (may_change or result.operation.status in _NOT_OVER):
         result = result._replace(unseen=MADE_ELSEWHERE)
     if result.operation == operation:
         return result

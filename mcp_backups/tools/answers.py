@@ -13,6 +13,7 @@ from mcp_backups.models import UNREADABLE, Answer, Backup, BackupRow, OperationA
 from mcp_backups.operations import (
     MADE_ELSEWHERE,
     OPEN,
+    UNSETTLED,
     Approver,
     Context,
     Facts,
@@ -290,8 +291,10 @@ _ANEW = "Call {tool} again without operation_id if it is still wanted."
 
 def _next_step(result: Result, context: Context) -> str:
     operation, status = result.operation, result.operation.status
-    if result.unseen == MADE_ELSEWHERE:
-        step = _ANEW if status in OPEN else _ELSEWHERE
+    if result.unseen == MADE_ELSEWHERE and status in OPEN:
+        step = _ANEW
+    elif result.unseen == MADE_ELSEWHERE and status in {*UNSETTLED, Status.ACCEPTED}:
+        step = _ELSEWHERE
     elif operation.advice and (result.changed == "nothing" or status is Status.FAILED):
         return operation.advice
     elif status is Status.PLANNED:

@@ -267,6 +267,25 @@ async def test_what_another_account_shows_says_nothing_of_what_was_sent(
         assert (await here.agent.call("get_operation", operation_id=operation.id)).status == "failed"
 
 
+@pytest.mark.parametrize("where", ["away", "another account"])
+async def test_of_a_backup_that_cannot_be_looked_for_it_is_told_that_it_was_finished(
+    emulator: Emulator, bench_on: OpenBench, where: str
+) -> None:
+    """It may be gone: deleted here, as in this case, or by anybody."""
+    async with bench_on(emulator) as here:
+        made = await here.agent.call("create_backup", server_id=WEB)
+        here.clock.advance(minutes=30)
+        assert (await here.agent.call("get_operation", operation_id=made.operation)).status == "succeeded"
+        await here.agent.call("delete_backup", **await here.plan("delete_backup", backup_id=made.data["backup"]["id"]))
+        here.spoil(on_get(DOWN, None))
+        told = await here.agent.call("get_operation", operation_id=made.operation)
+    if where == "another account":
+        async with Emulator(now=here.clock.now) as other, bench_on(other) as there:
+            told = await there.agent.call("get_operation", operation_id=made.operation)
+    assert told.data["summary"].endswith("was finished.")
+    assert "this is what was known before" in told.data["facts"]["not_checked_now"]
+
+
 async def test_what_was_planned_or_made_with_another_account_is_not_confirmed_or_repeated_here(
     emulator: Emulator, bench_on: OpenBench
 ) -> None:
