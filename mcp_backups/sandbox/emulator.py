@@ -216,12 +216,12 @@ class Emulator:
         with self.lock:
             now = self._now()
             self._settle(now)
-            if fault.apply_after:
+            is_now = fault.apply and not fault.apply_after
+            own = self._apply(received, now) if is_now else self._rehearse(received, now)
+            if fault.apply_after and (fault.answer is not None or own.status in SUCCESS):  # what is refused never comes
                 self.pending.append((now + timedelta(seconds=fault.apply_after), received))
-            own = self._apply(received, now) if fault.apply and not fault.apply_after else None
             if fault.answer is not None:
                 return fault.answer
-            own = own or self._rehearse(received, now)
             return own if fault.edit is None else _edited(own, fault.edit)
 
     def _apply(self, received: Received, now: datetime) -> Reply:

@@ -77,7 +77,11 @@ def _of_made(said: Said, backup_id: int) -> Iterator[str]:
     if backup_id in truth.there and backup_id not in truth.good:
         yield "it is not finished"
     text = said.answer.text
-    is_told = "no longer" in text or ("was finished." in text and "this is what was known before" in text)
+    is_told = (
+        "no longer there" in text
+        or "not in the complete list now" in text
+        or ("was finished." in text and "this is what was known before" in text)
+    )
     if backup_id not in truth.there and not (was_before and is_told):
         yield "it is not there"
 
