@@ -214,6 +214,16 @@ async def test_a_late_request_is_applied_after_its_answer_was_given(clock: Clock
     assert emulator.requests[0].applied
 
 
+async def test_a_late_request_that_is_refused_never_comes(clock: Clock) -> None:
+    async with Emulator(now=clock) as emulator, client(emulator) as http:
+        emulator.fail(Fault().late(6), method="DELETE")
+        refused = await http.delete("/backups/501/", headers={"Authorization": "Bearer another"})
+        assert (refused.status_code, emulator.pending) == (401, [])
+        clock.advance(7)
+        emulator.settle()
+        assert 501 in emulator.fleet.backups
+
+
 async def test_late_requests_arrive_in_the_order_of_their_times_when_all_is_finished(clock: Clock) -> None:
     async with Emulator(now=clock) as emulator, client(emulator) as http:
         for seconds, description in ((20, "second"), (10, "first")):
