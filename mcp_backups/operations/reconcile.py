@@ -92,7 +92,7 @@ async def settle(context: Context, operation: Operation) -> Result:
         except CANNOT_SEE as error:
             result = Result(known, unseen=error.code)
     if not context.can_see(known) and (may_change or result.operation.status in _NOT_OVER):
-        result = result._replace(unseen=MADE_ELSEWHERE)
+        result = result._replace(unseen=MADE_ELSEWHERE, is_undoable=False)  # nor is it known what is left to undo it
     if result.operation == operation:
         return result
     try:

@@ -267,6 +267,19 @@ async def test_what_another_account_shows_says_nothing_of_what_was_sent(
         assert (await here.agent.call("get_operation", operation_id=operation.id)).status == "failed"
 
 
+async def test_another_account_is_told_no_way_to_undo_a_restore(emulator: Emulator, bench_on: OpenBench) -> None:
+    """The backup that it needs may be gone there, and nothing here would show it."""
+    async with bench_on(emulator) as here:
+        confirmation = await here.plan("restore_server", server_id=WEB, backup_id=SOURCE)
+        await here.agent.call("restore_server", **confirmation)
+        here.emulator.finish_all()
+        restored = await here.agent.call("restore_server", **confirmation)
+        assert (restored.status, "undo" in restored.data) == ("accepted", True)
+    async with Emulator(now=here.clock.now) as other, bench_on(other) as there:
+        told = await there.agent.call("get_operation", operation_id=restored.operation)
+        assert (told.status, "undo" in told.data) == ("accepted", False)
+
+
 @pytest.mark.parametrize("where", ["away", "another account"])
 async def test_of_a_backup_that_cannot_be_looked_for_it_is_told_that_it_was_finished(
     emulator: Emulator, bench_on: OpenBench, where: str
