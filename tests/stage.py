@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -24,6 +24,9 @@ from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
 from mcp_backups.tools.asking import Patience
 from mcp_backups.transport import open_context
+
+Given = ParamSpec("Given")
+Opened = TypeVar("Opened", bound=Ledger[Operation])
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 PATIENCE = 60.0
@@ -233,6 +236,20 @@ def on_emulator(settings: Settings, emulator: Emulator) -> Settings:
     """The settings with the emulator's address, and its token unless they name one."""
     token = settings.vps_api_token or SecretStr(emulator.token)
     return settings.model_copy(update={"vps_api_url": emulator.base_url, "vps_api_token": token})
+
+
+@contextmanager
+def let_go_at_the_end(make: Callable[Given, Opened]) -> Iterator[Callable[Given, Opened]]:
+    """Makes ledgers, each one that a process of its own would have; at the end it is closed, and its process gone."""
+    with ExitStack() as made:
+
+        def make_one(*args: Given.args, **kwargs: Given.kwargs) -> Opened:
+            ledger = make(*args, **kwargs)
+            made.callback(ledger.close)
+            made.callback(ledger.liveness.leave)
+            return ledger
+
+        yield make_one
 
 
 _elsewhere: dict[Path, Settings] = {}

@@ -308,8 +308,9 @@ def prepare(path: Path, before: dict[str, Callable[[sqlite3.Connection], None]])
 
 def test_tables_that_another_process_has_just_made_are_left_as_they_are(tmp_path: Path) -> None:
     path, others = tmp_path / "ledger.sqlite3", []
-    closing(prepare(path, {"BEGIN IMMEDIATE": lambda _: others.append(prepare(path, {}))}))
-    assert len(others) == 1
+    with closing(prepare(path, {"BEGIN IMMEDIATE": lambda _: others.append(prepare(path, {}))})):
+        (other,) = others
+        other.close()
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +12,7 @@ from mcp_backups.clock import system_clock
 from mcp_backups.errors import BusyError
 from mcp_backups.ledger import Ledger, Transaction, ledger_for
 from mcp_backups.operations.operation import Operation, new_id
-from tests.stage import NOW, MakeSettings, on_both_stores
+from tests.stage import NOW, MakeSettings, let_go_at_the_end, on_both_stores
 
 from .made import MOMENT, begun, operation, saving
 
@@ -42,14 +41,7 @@ def open_ledger(make_settings: MakeSettings, wall: Wall, monkeypatch: pytest.Mon
     """Each is one that a process of its own would have."""
     clock = replace(system_clock(), wall=wall)
     monkeypatch.setattr("mcp_backups.ledger.postgres.PostgresLedger._wall", lambda _: wall())
-    with ExitStack() as opened:
-
-        def open_one() -> Ledger[Operation]:
-            ledger = ledger_for(make_settings(), Operation, clock)
-            opened.callback(ledger.close)
-            opened.callback(ledger.liveness.leave)
-            return ledger
-
+    with let_go_at_the_end(lambda: ledger_for(make_settings(), Operation, clock)) as open_one:
         yield open_one
 
 

@@ -1,6 +1,5 @@
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from mcp_backups.clock import Clock, system_clock
 from mcp_backups.ledger.postgres import PostgresLedger
 from mcp_backups.operations import Operation
 from tests.postgres.cluster import Database
+from tests.stage import let_go_at_the_end
 
 OpenLedger = Callable[..., PostgresLedger[Operation]]
 
@@ -24,15 +24,12 @@ def key_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def open_ledger(database: Database, key_file: Path, state_dir: Path) -> Iterator[OpenLedger]:
     """Each is one that a process of its own would have: `open_ledger(url=…, clock=…)`."""
-    with ExitStack() as opened:
 
-        def open_one(url: str = "", clock: Clock | None = None) -> PostgresLedger[Operation]:
-            ledger = PostgresLedger(url or database.url, Operation, clock or system_clock(), state_dir, key_file)
-            opened.callback(ledger.close)
-            opened.callback(ledger.liveness.leave)
-            return ledger
+    def open_one(url: str = "", clock: Clock | None = None) -> PostgresLedger[Operation]:
+        return PostgresLedger(url or database.url, Operation, clock or system_clock(), state_dir, key_file)
 
-        yield open_one
+    with let_go_at_the_end(open_one) as opened:
+        yield opened
 
 
 @pytest.fixture
