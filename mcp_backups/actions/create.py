@@ -28,6 +28,7 @@ from mcp_backups.operations import (
     check_room,
     check_server,
     check_write,
+    deletion_of,
     follow,
     may_have_acted,
     new_id,
@@ -217,14 +218,8 @@ async def look(context: Context, operation: Operation) -> Result:
     if known.status is not Status.SUCCEEDED:
         return Result(known)
     is_listed = known.backup_id in backups.ids or not backups.complete_for(known.server_id)
-    deletes = await context.ledger.read(lambda entries: _deletes_of(context, entries, known))
-    return Result(known, is_gone=not is_listed, deleted_by=deletes[0].id if deletes else "")
-
-
-def _deletes_of(context: Context, entries: Entries, create: Operation) -> list[Operation]:
-    """What deletes, or deleted, the backup that was made; newest first."""
-    found = entries.find(action="delete_backup", server_id=create.server_id, statuses=EFFECTIVE, limit=_RIVALS)
-    return [each for each in found if each.backup_id == create.backup_id and context.concerns(each)]
+    deleted_by = await context.ledger.read(lambda entries: deletion_of(entries, known, known.backup_id))
+    return Result(known, is_gone=not is_listed, deleted_by=deleted_by)
 
 
 async def _judged(context: Context, operation: Operation, backups: Listing[Backup]) -> Operation:
@@ -335,7 +330,7 @@ def summary(result: Result) -> str:
     if operation.status is not Status.SUCCEEDED or not (result.is_gone or result.deleted_by or result.unseen):
         return told
     told = told.replace(" is finished.", " was finished.")
-    if result.unseen:  # it may have been deleted since
+    if result.unseen and not result.deleted_by:  # nobody has looked whether it is there
         return told
     if not result.deleted_by:
         return f"{told} It is not in the complete list now: deleted elsewhere, expired, or the list is behind."
@@ -362,9 +357,8 @@ def next_step(result: Result, now: datetime) -> str:
     operation = result.operation
     if operation.status is Status.FAILED:
         return "Call create_backup again if it is still wanted."
-    if result.is_gone or result.deleted_by:
-        another = "" if result.deleted_by else " For another one, call create_backup with allow_duplicate=true."
-        return f"Do not count on it; list_backups shows what is there.{another}"
+    if result.is_gone or result.deleted_by or (result.unseen and operation.status is Status.SUCCEEDED):
+        return _not_to_count_on(result)
     if operation.status is Status.UNKNOWN:
         return _look_for(operation)
     if operation.status is not Status.ACCEPTED:
@@ -375,6 +369,16 @@ def next_step(result: Result, now: datetime) -> str:
             f"the user, who sees in VPS.org's own panel what became of backup {operation.backup_id}."
         )
     return f"Call get_operation(operation_id={operation.id!r}, wait_seconds=45) to wait until it is finished."
+
+
+def _not_to_count_on(result: Result) -> str:
+    """What is to be done about a backup that is gone, or may be."""
+    if result.deleted_by:
+        return "Do not count on it; list_backups shows what is there."
+    if result.is_gone:
+        another = "For another one, call create_backup with allow_duplicate=true."
+        return f"Do not count on it; list_backups shows what is there. {another}"
+    return "Do not count on it until it is seen: VPS.org's own list of backups shows whether it is still there."
 
 
 def _look_for(operation: Operation) -> str:

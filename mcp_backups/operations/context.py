@@ -79,7 +79,7 @@ class Result(NamedTuple):
         is_undoable: Nothing that was sent since may take the way back from a restore.
         undo_from: When the budget allows to take a restore back; None if it does at once.
         is_gone: The backup that it made is no longer in the complete list.
-        deleted_by: The operation that deletes, or deleted, the backup that it made.
+        deleted_by: The operation that deletes, or deleted, the backup that it made, or that would undo it.
     """
 
     operation: Operation

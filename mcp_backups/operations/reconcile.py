@@ -20,8 +20,10 @@ from mcp_backups.models import ACTIVE
 from mcp_backups.operations.context import RESTORING, Context, Entries, ReportProgress, Result
 from mcp_backups.operations.lookout import LOOKOUT_SECONDS
 from mcp_backups.operations.operation import (
+    EFFECTIVE,
     OPEN,
     UNSETTLED,
+    CreateDetails,
     DeleteDetails,
     Operation,
     RestoreDetails,
@@ -90,9 +92,9 @@ async def settle(context: Context, operation: Operation) -> Result:
             with context.reading():
                 result = await action.look(context, known)
         except CANNOT_SEE as error:
-            result = Result(known, unseen=error.code)
+            result = await _unseen(context, Result(known), error.code)
     if not context.can_see(known) and (may_change or result.operation.status in _NOT_OVER):
-        result = result._replace(unseen=MADE_ELSEWHERE, is_undoable=False)  # nor is it known what is left to undo it
+        result = await _unseen(context, result, MADE_ELSEWHERE)
     if result.operation == operation:
         return result
     try:
@@ -100,6 +102,24 @@ async def settle(context: Context, operation: Operation) -> Result:
     except LEDGER_AWAY as obstacle:
         return result._replace(obstacle=obstacle)
     return result._replace(operation=recorded)
+
+
+async def _unseen(context: Context, result: Result, why: str) -> Result:
+    """The result where nothing can be looked at: whether its backup was deleted here since, the ledger alone tells."""
+    details, backup_id = result.operation.details, 0
+    if isinstance(details, CreateDetails):
+        backup_id = result.operation.backup_id
+    if isinstance(details, RestoreDetails):
+        backup_id = details.undo_backup_id
+    deleted_by = await context.ledger.read(lambda entries: deletion_of(entries, result.operation, backup_id))
+    is_undoable = not deleted_by and why != MADE_ELSEWHERE
+    return result._replace(unseen=why, deleted_by=deleted_by, is_undoable=is_undoable)
+
+
+def deletion_of(entries: Entries, operation: Operation, backup_id: int) -> str:
+    """The id of the last operation that deletes, or deleted, a backup of the same server; empty if none was sent."""
+    sent = entries.sent_for_backups("delete_backup", {backup_id}, EFFECTIVE, operation.server_id)
+    return next((each.id for each in sent if operation.identity.shares_servers(each.identity)), "")
 
 
 def _expired(operation: Operation) -> Operation:

@@ -1,5 +1,7 @@
 """What an agent must be able to trust where several things come together, each of them harmless by itself."""
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from tests.faults.stage import (
     on_get,
     on_post,
 )
-from tests.stage import on_file
+from tests.stage import ManualClock, on_file
 
 pytestmark = pytest.mark.anyio
 
@@ -267,36 +269,66 @@ async def test_what_another_account_shows_says_nothing_of_what_was_sent(
         assert (await here.agent.call("get_operation", operation_id=operation.id)).status == "failed"
 
 
-async def test_another_account_is_told_no_way_to_undo_a_restore(emulator: Emulator, bench_on: OpenBench) -> None:
-    """The backup that it needs may be gone there, and nothing here would show it."""
-    async with bench_on(emulator) as here:
-        confirmation = await here.plan("restore_server", server_id=WEB, backup_id=SOURCE)
-        await here.agent.call("restore_server", **confirmation)
-        here.emulator.finish_all()
-        restored = await here.agent.call("restore_server", **confirmation)
-        assert (restored.status, "undo" in restored.data) == ("accepted", True)
-    async with Emulator(now=here.clock.now) as other, bench_on(other) as there:
-        told = await there.agent.call("get_operation", operation_id=restored.operation)
-        assert (told.status, "undo" in told.data) == ("accepted", False)
+Where = Callable[[], AbstractAsyncContextManager[Bench]]
 
 
-@pytest.mark.parametrize("where", ["away", "another account"])
+@pytest.fixture(params=["away", "another account"])
+def unseen(request: pytest.FixtureRequest, emulator: Emulator, clock: ManualClock, bench_on: OpenBench) -> Where:
+    """A later session of one who cannot look: VPS.org does not answer, or it is another account's."""
+
+    @asynccontextmanager
+    async def come_again() -> AsyncIterator[Bench]:
+        async with AsyncExitStack() as stack:
+            account = emulator
+            if request.param == "another account":
+                account = await stack.enter_async_context(Emulator(now=clock.now))
+            later = await stack.enter_async_context(bench_on(account))
+            later.spoil(on_get(DOWN, None))
+            yield later
+
+    return come_again
+
+
+@pytest.mark.parametrize("by", ["us", "others"])
 async def test_of_a_backup_that_cannot_be_looked_for_it_is_told_that_it_was_finished(
-    emulator: Emulator, bench_on: OpenBench, where: str
+    emulator: Emulator, bench_on: OpenBench, unseen: Where, by: str
 ) -> None:
-    """It may be gone: deleted here, as in this case, or by anybody."""
+    """It may be gone; that it was deleted here is known all the same."""
     async with bench_on(emulator) as here:
         made = await here.agent.call("create_backup", server_id=WEB)
         here.clock.advance(minutes=30)
         assert (await here.agent.call("get_operation", operation_id=made.operation)).status == "succeeded"
-        await here.agent.call("delete_backup", **await here.plan("delete_backup", backup_id=made.data["backup"]["id"]))
-        here.spoil(on_get(DOWN, None))
-        told = await here.agent.call("get_operation", operation_id=made.operation)
-    if where == "another account":
-        async with Emulator(now=here.clock.now) as other, bench_on(other) as there:
-            told = await there.agent.call("get_operation", operation_id=made.operation)
-    assert told.data["summary"].endswith("was finished.")
+        backup_id, deleted = made.data["backup"]["id"], ""
+        if by == "us":
+            confirmation = await here.plan("delete_backup", backup_id=backup_id)
+            deleted = f" Its deletion was sent since, by {confirmation['operation_id']}."
+            await here.agent.call("delete_backup", **confirmation)
+        else:
+            emulator.fleet.delete_backup(backup_id)
+    async with unseen() as there:
+        told = await there.agent.call("get_operation", operation_id=made.operation)
+    assert told.data["summary"] == f"Backup {backup_id} of server {WEB} was finished.{deleted}"
     assert "this is what was known before" in told.data["facts"]["not_checked_now"]
+    assert told.data["next_step"].startswith("Do not count on it")
+
+
+async def test_a_restore_that_cannot_be_looked_at_is_undone_by_no_backup_that_was_deleted(
+    emulator: Emulator, bench_on: OpenBench, unseen: Where
+) -> None:
+    async with bench_on(emulator) as here:
+        confirmation = await here.plan("restore_server", server_id=WEB, backup_id=SOURCE)
+        await here.agent.call("restore_server", **confirmation)
+        emulator.finish_all()
+        restored = await here.agent.call("restore_server", **confirmation)
+        way_back = restored.data["made"]
+        assert (restored.status, "undo" in restored.data) == ("accepted", True)
+        here.clock.advance(hours=1)
+        made = next(each.backup_id for each in here.operations() if each.action == "create_backup")
+        assert str(made) in way_back
+        await here.agent.call("delete_backup", **await here.plan("delete_backup", backup_id=made))
+    async with unseen() as there:
+        told = await there.agent.call("get_operation", operation_id=restored.operation)
+    assert (told.status, "undo" in told.data) == ("accepted", False)
 
 
 async def test_what_was_planned_or_made_with_another_account_is_not_confirmed_or_repeated_here(
