@@ -159,7 +159,7 @@ async def _observe_again(context: Context, operation: Operation) -> Observation:
 
 def _ending_its_plan(operation: Operation, error: BackupsError) -> BackupsError:
     """The error, which says how to try again where there was a plan, and is still something to try it on."""
-    if operation.action == "create_backup" or isinstance(error, NotFoundError):
+    if operation.approved_by == "not_required" or isinstance(error, NotFoundError):
         return error
     is_part = isinstance(operation.details, DeleteDetails) and operation.details.part_of
     return error.with_new_plan("prune_backups" if is_part else operation.action)

@@ -2,9 +2,12 @@
 
 import errno
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import anyio
 import pytest
 
 from mcp_backups.access import add_token
@@ -14,7 +17,7 @@ from mcp_backups.sandbox import Emulator
 from mcp_backups.settings import Settings
 from mcp_backups.web.listening import listen, listening
 from tests.consent.test_http import HEADERS, listing
-from tests.stage import NOW, MakeSettings, ManualClock
+from tests.stage import NOW, PATIENCE, MakeSettings, ManualClock
 from tests.web.stage import Served, serving
 
 URL = "https://backups.example.com"
@@ -173,3 +176,25 @@ async def test_a_proxy_may_come_by_a_unix_socket(
         with pytest.raises(ConfigError, match="--socket cannot be listened on"), taken:
             pass
     assert not unix.exists()
+
+
+@pytest.mark.anyio
+async def test_whoever_came_by_a_unix_socket_before_it_was_left_is_still_served(
+    emulator: Emulator, clock: ManualClock, make_settings: MakeSettings, tmp_path: Path, state_dir: Path
+) -> None:
+    """A proxy that connected just before has no other server to ask for a call that may have been begun here."""
+    unix, token = tmp_path / "socket", add_token(state_dir, "ci", "read", NOW)
+    head = f"GET /readyz HTTP/1.1\r\nHost: {urlsplit(URL).netloc}\r\nAuthorization: Bearer {token}\r\n\r\n"
+    async with (
+        serving(emulator, make_settings(http_url=URL), clock, unix) as served,
+        await anyio.connect_unix(unix) as early,
+    ):
+        served.stop()
+        assert not unix.exists()
+        await early.send(head.encode())
+        assert (await early.receive()).startswith(b"HTTP/1.1 200")
+        answer = b" 200"
+        with anyio.fail_after(PATIENCE), suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            while b" 200" in answer:  # until it stops for whoever has come, too
+                await early.send(head.encode())
+                answer = await early.receive()
