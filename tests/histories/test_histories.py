@@ -20,7 +20,7 @@ from tests.stage import RealTime
 
 pytestmark = pytest.mark.no_cover
 
-PARTS, HISTORIES, KILLS = 4, 50, 15
+PARTS, HISTORIES, KILLS = 4, 25, 15
 BACKUP = Wish("create_backup", options={"server_id": 1})
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from mcp_backups.tools import TOOLS
 from tests.consent.conftest import House
@@ -45,15 +46,19 @@ pytestmark = [
 
 
 def installed(config: pytest.Config, script: Path) -> Path:
-    """A script with what its package.json names beside it, installed once for each version of that."""
+    """A script with what its package.json names beside it, installed once for each version of that.
+
+    Tests that need the same may begin at once in several processes, and npm does not wait for another npm.
+    """
     package = script.with_name("package.json").read_bytes()
     folder = config.cache.mkdir(f"{script.parent.name}-{hashlib.sha256(package).hexdigest()[:12]}")
-    if not (folder / "installed").exists():
-        (folder / "package.json").write_bytes(package)
-        install = ["install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
-        subprocess.run([str(NPM), *install], cwd=folder, timeout=INSTALL_SECONDS, check=True, capture_output=True)
-        (folder / "installed").touch()
-    return Path(shutil.copy(script, folder))
+    with FileLock(folder / "lock", timeout=INSTALL_SECONDS):
+        if not (folder / "installed").exists():
+            (folder / "package.json").write_bytes(package)
+            install = ["install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+            subprocess.run([str(NPM), *install], cwd=folder, timeout=INSTALL_SECONDS, check=True, capture_output=True)
+            (folder / "installed").touch()
+        return Path(shutil.copy(script, folder))
 
 
 @pytest.fixture(scope="module")
