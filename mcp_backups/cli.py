@@ -458,7 +458,7 @@ def _settle(options: argparse.Namespace) -> None:
     from mcp_backups.clock import system_clock
     from mcp_backups.ledger import ledger_for
     from mcp_backups.operations import Operation
-    from mcp_backups.operations.reconcile import settle_by_word
+    from mcp_backups.operations.reconciliation import settle_by_word
     from mcp_backups.settings import load_settings
 
     _refuse_sandbox(options, "operations")

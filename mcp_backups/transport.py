@@ -19,7 +19,7 @@ from mcp_backups.ledger import installation_key, ledger_for
 from mcp_backups.metrics import Meter, Prometheus, Unmetered
 from mcp_backups.notify import keep_told, through_apprise
 from mcp_backups.operations import AccountName, Context, Operation
-from mcp_backups.operations.reconcile import settle_left_open
+from mcp_backups.operations.reconciliation import settle_left_open
 from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
 from mcp_backups.stdio import Opened, lines_of, serve_lines, take_over

@@ -53,7 +53,7 @@ def logging_as_before() -> Iterator[None]:
         ("uvicorn.error", logging.ERROR, 300),
         ("mcp_backups.web.gate", logging.WARNING, 3),
         ("mcp_backups.web.messages", logging.WARNING, 3),
-        ("mcp_backups.operations.reconcile", logging.WARNING, 300),
+        ("mcp_backups.operations.reconciliation", logging.WARNING, 300),
     ],
 )
 def test_what_strangers_cause_is_told_once_a_minute(name: str, level: int, told: int) -> None:

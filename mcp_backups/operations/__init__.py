@@ -14,7 +14,7 @@ from .approval import (
     pending_one,
     there_now,
 )
-from .authorize import authorize, outcome_of_other
+from .authorization import authorize, outcome_of_other
 from .budget import budget_after, check_budget, in_words, undo_allowed_from
 from .consent import MOST_IN_LINE, Person, Question, Reply, backup_line, can_be_typed, fitting, in_full, question_text
 from .context import (
@@ -30,9 +30,9 @@ from .context import (
     doubts_in,
     recent,
 )
-from .execute import carry_out, execute, may_have_acted, record_plan
+from .execution import carry_out, execute, may_have_acted, record_plan
 from .freeze import Freeze, frozen, set_frozen
-from .observe import (
+from .observation import (
     Observation,
     StaleError,
     check_ledger,
@@ -86,7 +86,7 @@ from .policy import (
     is_protected,
     judge_all,
 )
-from .reconcile import (
+from .reconciliation import (
     CANNOT_SEE,
     LAST_LOOK_SECONDS,
     LEDGER_AWAY,

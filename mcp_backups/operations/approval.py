@@ -20,7 +20,7 @@ from mcp_backups.errors import (
 )
 from mcp_backups.models import Backup
 from mcp_backups.operations.context import Action, Context, Entries, Facts, Request, Result
-from mcp_backups.operations.observe import still_open
+from mcp_backups.operations.observation import still_open
 from mcp_backups.operations.operation import (
     APPROVED_LIFE,
     OPEN,
@@ -33,7 +33,7 @@ from mcp_backups.operations.operation import (
     Status,
 )
 from mcp_backups.operations.policy import policy_digest
-from mcp_backups.operations.reconcile import CANNOT_SEE, MADE_ELSEWHERE
+from mcp_backups.operations.reconciliation import CANNOT_SEE, MADE_ELSEWHERE
 from mcp_backups.settings import Settings
 from mcp_backups.text import safe_text, seen, size, stamp
 

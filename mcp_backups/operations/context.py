@@ -16,7 +16,6 @@ from mcp_backups.ledger import Ledger, Liveness, Transaction
 from mcp_backups.metrics import Meter, Unmetered
 from mcp_backups.models import Backup, Identity, Listing
 from mcp_backups.operations.consent import Person, Question
-from mcp_backups.operations.lookout import Lookout
 from mcp_backups.operations.operation import (
     EFFECTIVE,
     OPEN,
@@ -30,7 +29,7 @@ from mcp_backups.operations.operation import (
     combined,
 )
 from mcp_backups.operations.policy import Doubt, Inventory, doubts, may_have_made, policy_digest
-from mcp_backups.operations.unrecorded import Unrecorded
+from mcp_backups.operations.process import Lookout, Unrecorded
 from mcp_backups.settings import Settings
 
 Entries = Transaction[Operation]

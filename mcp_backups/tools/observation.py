@@ -12,7 +12,7 @@ from mcp_backups.errors import InvalidArgumentError
 from mcp_backups.health import LEDGER_UNREAD, Doubts, is_stuck
 from mcp_backups.models import Backup, Listing, Server
 from mcp_backups.operations import Context, is_protected
-from mcp_backups.operations.reconcile import LEDGER_AWAY
+from mcp_backups.operations.reconciliation import LEDGER_AWAY
 from mcp_backups.settings import Settings
 
 ReadDoubts = Callable[[Listing[Backup]], Awaitable[Doubts | None]]

@@ -15,7 +15,7 @@ from mcp_backups.ledger import SqliteLedger
 from mcp_backups.ledger.liveness import FileLiveness
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import Operation
-from mcp_backups.operations.reconcile import SettledAs, settle_by_word
+from mcp_backups.operations.reconciliation import SettledAs, settle_by_word
 from mcp_backups.sandbox import Emulator, Fault
 from tests.faults.conftest import OpenBench
 from tests.faults.stage import (

@@ -1,6 +1,5 @@
 """What only happens when several calls or processes meet at the wrong moment."""
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +9,8 @@ import pytest
 
 from mcp_backups.ledger import SqliteLedger
 from mcp_backups.ledger.liveness import FileLiveness
-from mcp_backups.operations.observe import StaleError
+from mcp_backups.operations import execution
+from mcp_backups.operations.observation import StaleError
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator, Fault
 from tests.faults.conftest import OpenBench
@@ -112,7 +112,7 @@ async def test_a_target_that_never_stands_still_is_left_alone(bench: Bench, monk
         raise StaleError
 
     confirmation = await bench.plan("delete_backup", backup_id=TARGET)
-    monkeypatch.setattr(sys.modules["mcp_backups.operations.execute"], "check_fresh", never_fresh)
+    monkeypatch.setattr(execution, "check_fresh", never_fresh)
     bench.spoil()
     answer = await bench.agent.call("delete_backup", **confirmation)
     assert (answer.code, changed(answer)) == ("busy", "nothing")

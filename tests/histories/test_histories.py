@@ -1,6 +1,5 @@
 """Some of the histories that `python -m tests.histories` runs by the thousand, and some of the kills."""
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -10,7 +9,7 @@ import pytest
 from mcp_backups.actions import delete
 from mcp_backups.api import classify
 from mcp_backups.errors import Failure
-from mcp_backups.operations import policy
+from mcp_backups.operations import authorization, execution, observation, policy
 from mcp_backups.sandbox import Emulator, serve_in_thread
 from tests.histories.faults import OF_DELETES, OF_WRITES, Trouble
 from tests.histories.kills import kill_one
@@ -160,7 +159,7 @@ def test_a_server_that_sends_what_nobody_approved_is_found_out(
     monkeypatch: pytest.MonkeyPatch, waiting: Histories
 ) -> None:
     by_flag = lambda *_, confirm, **__: "plan" if confirm else ""  # noqa: E731
-    monkeypatch.setattr(sys.modules["mcp_backups.operations.authorize"], "consent", by_flag)
+    monkeypatch.setattr(authorization, "consent", by_flag)
     waiting.ask(of_backup(2))
     waiting.go_on(Wish("confirm", 0), None)
     ends_with(waiting, "UNAPPROVED")
@@ -185,8 +184,8 @@ def test_a_server_that_sends_what_was_declined_is_found_out(
 def test_a_server_that_sends_while_all_is_frozen_is_found_out(
     monkeypatch: pytest.MonkeyPatch, history: Histories
 ) -> None:
-    for module in ("execute", "observe"):
-        monkeypatch.setattr(sys.modules[f"mcp_backups.operations.{module}"], "check_not_frozen", lambda _: None)
+    for module in (execution, observation):
+        monkeypatch.setattr(module, "check_not_frozen", lambda _: None)
     history.freeze(freeze=True)
     history.delete(of_backup(2))
     ends_with(history, "FROZEN")

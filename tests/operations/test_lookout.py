@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from mcp_backups.operations import Context, Status
-from mcp_backups.operations.reconcile import follow
+from mcp_backups.operations.reconciliation import follow
 from tests.operations.made import begun, silent
 from tests.stage import RealTime, until
 

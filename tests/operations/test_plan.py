@@ -16,7 +16,7 @@ from mcp_backups.errors import (
     ProtocolError,
 )
 from mcp_backups.operations import Context
-from mcp_backups.operations.observe import StaleError, check_fresh, check_open, counted, observe, still_open
+from mcp_backups.operations.observation import StaleError, check_fresh, check_open, counted, observe, still_open
 from mcp_backups.operations.operation import Arguments, Operation
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from mcp_backups.text import stamp

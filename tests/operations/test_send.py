@@ -20,7 +20,7 @@ from mcp_backups.errors import (
 from mcp_backups.ledger import Ledger
 from mcp_backups.operations import Context, Entries, carry_out
 from mcp_backups.operations.operation import Operation
-from mcp_backups.operations.reconcile import settle_left_open
+from mcp_backups.operations.reconciliation import settle_left_open
 from mcp_backups.sandbox import Emulator, Fault
 from tests.stage import ManualClock
 

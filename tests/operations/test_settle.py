@@ -9,7 +9,7 @@ from mcp_backups.actions.deletes import outcome
 from mcp_backups.ledger import ledger_for
 from mcp_backups.operations import Context, RestoreDetails
 from mcp_backups.operations.operation import Operation, PruneItem, new_id
-from mcp_backups.operations.reconcile import follow, settle, supersede
+from mcp_backups.operations.reconciliation import follow, settle, supersede
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from tests.stage import ManualClock, on_both_stores
 

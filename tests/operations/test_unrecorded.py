@@ -9,9 +9,9 @@ import pytest
 
 from mcp_backups.errors import BusyError, UnconfirmedError
 from mcp_backups.ledger import Ledger
-from mcp_backups.operations import Context, Entries, carry_out, unrecorded
+from mcp_backups.operations import Context, Entries, carry_out, process
 from mcp_backups.operations.operation import Operation
-from mcp_backups.operations.unrecorded import Unrecorded
+from mcp_backups.operations.process import Unrecorded
 from tests.stage import PATIENCE, until
 
 from .made import as_recorded, begun
@@ -46,7 +46,7 @@ async def recorded(known: Unrecorded, ledger: Ledgers, enough: Callable[[], bool
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unrecorded, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(process, "_AGAIN_SECONDS", 0.01)
 
 
 async def test_an_outcome_is_recorded_as_soon_as_the_ledger_is_back(context: Context) -> None:

@@ -10,7 +10,7 @@ from mcp_backups.errors import BackupsError, BusyError, ConfirmationInvalidError
 from mcp_backups.ledger import Ledger
 from mcp_backups.operations import Context
 from mcp_backups.operations.operation import Operation
-from mcp_backups.operations.reconcile import SettledAs, settle_by_word, settle_left_open
+from mcp_backups.operations.reconciliation import SettledAs, settle_by_word, settle_left_open
 from mcp_backups.sandbox import Emulator, Fault
 from tests.stage import ManualClock, on_both_stores
 
@@ -140,7 +140,7 @@ async def test_the_log_names_each_that_was_left_open_and_what_became_of_it(
         emulator.fail(Fault.status(401), method="GET", times=None)
     with caplog.at_level(logging.WARNING):
         await settle_left_open(context)
-    (told,) = [each.getMessage() for each in caplog.records if each.name == "mcp_backups.operations.reconcile"]
+    (told,) = [each.getMessage() for each in caplog.records if each.name == "mcp_backups.operations.reconciliation"]
     assert told == f"{before.id} (delete_backup on server 12345) was left open; it is now {became}"
 
 
@@ -152,7 +152,7 @@ async def test_what_is_just_being_sent_is_left_alone_and_the_oldest_is_named_fir
     async with context.liveness.at_work(sending.id) as owner:
         await context.record(sending.updated(owner=owner))
         await settle_left_open(context)
-    told = [each.getMessage()[:19] for each in caplog.records if each.name == "mcp_backups.operations.reconcile"]
+    told = [each.getMessage()[:19] for each in caplog.records if each.name == "mcp_backups.operations.reconciliation"]
     assert told == [first.id, second.id]
 
 
@@ -179,5 +179,5 @@ async def test_a_ledger_that_cannot_be_read_keeps_no_server_from_starting(
     await left(context, clock)
     broken = cast("Ledger[Operation]", Broken(error))
     await settle_left_open(replace(context, ledger=broken))
-    (told,) = [each.getMessage() for each in caplog.records if each.name == "mcp_backups.operations.reconcile"]
+    (told,) = [each.getMessage() for each in caplog.records if each.name == "mcp_backups.operations.reconciliation"]
     assert told == f"What was left open could not be looked into: {code}"

@@ -18,7 +18,7 @@ from mcp_backups.errors import Failure, UnavailableError
 from mcp_backups.ledger import SqliteLedger
 from mcp_backups.ledger.liveness import FileLiveness
 from mcp_backups.operations.operation import Operation
-from mcp_backups.operations.reconcile import settle_by_word
+from mcp_backups.operations.reconciliation import settle_by_word
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from tests.stage import (
     PROMPT,

@@ -20,7 +20,7 @@ from mcp_backups.console import build_app
 from mcp_backups.console.access import Login
 from mcp_backups.metrics import Prometheus
 from mcp_backups.operations import Operation, Status
-from mcp_backups.operations.reconcile import settle_left_open
+from mcp_backups.operations.reconciliation import settle_left_open
 from mcp_backups.sandbox import Emulator, Fault
 from mcp_backups.settings import Settings
 from mcp_backups.transport import open_idle_context

@@ -23,10 +23,10 @@ from mcp_backups.errors import (
     TargetChangedError,
     UnconfirmedError,
 )
-from mcp_backups.operations.authorize import outcome_of_other
+from mcp_backups.operations.authorization import outcome_of_other
 from mcp_backups.operations.context import Context, Entries, Result, recent
 from mcp_backups.operations.freeze import check_not_frozen
-from mcp_backups.operations.observe import (
+from mcp_backups.operations.observation import (
     Observation,
     StaleError,
     check_fresh,
@@ -44,7 +44,7 @@ from mcp_backups.operations.operation import (
     Operation,
     Status,
 )
-from mcp_backups.operations.reconcile import supersede
+from mcp_backups.operations.reconciliation import supersede
 
 Check = Callable[[Context, Operation, Observation], None]
 """Passes, or raises PolicyDeniedError or TargetChangedError."""

@@ -27,7 +27,7 @@ from mcp_backups.operations.operation import (
     Status,
 )
 from mcp_backups.operations.policy import Inventory, check_settled
-from mcp_backups.operations.reconcile import settle
+from mcp_backups.operations.reconciliation import settle
 
 _RESTORES_COUNTED = 1000
 

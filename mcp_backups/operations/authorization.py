@@ -15,7 +15,7 @@ from mcp_backups.operations.operation import (
     Status,
 )
 from mcp_backups.operations.policy import check_write, policy_digest
-from mcp_backups.operations.reconcile import settle, supersede
+from mcp_backups.operations.reconciliation import settle, supersede
 
 _POLLS, _POLL_SECONDS = 100, 0.2
 

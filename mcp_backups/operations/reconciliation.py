@@ -18,7 +18,6 @@ from mcp_backups.errors import (
 from mcp_backups.ledger import Ledger, Liveness
 from mcp_backups.models import ACTIVE
 from mcp_backups.operations.context import RESTORING, Context, Entries, ReportProgress, Result
-from mcp_backups.operations.lookout import LOOKOUT_SECONDS
 from mcp_backups.operations.operation import (
     EFFECTIVE,
     OPEN,
@@ -29,6 +28,7 @@ from mcp_backups.operations.operation import (
     RestoreDetails,
     Status,
 )
+from mcp_backups.operations.process import LOOKOUT_SECONDS
 
 SettledAs = Literal["succeeded", "failed"]
 """What an operator can say of an operation: it took effect, or it did not."""
