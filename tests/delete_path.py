@@ -4,6 +4,8 @@ Prints each file of the package with its functions, and their numbers. A reader 
 the wire has to open these files; `test_delete_path.py` keeps them few.
 """
 
+import re
+import subprocess
 import sys
 import tempfile
 import threading
@@ -51,6 +53,16 @@ async def functions_by_file() -> dict[str, set[str]]:
                 threading.setprofile(None)
             assert done.status == "succeeded", done.text
     return dict(seen)
+
+
+def seen_in_a_process_of_its_own() -> dict[str, set[str]]:
+    """The same as this program prints it: what other tests of this process left behind does not run there."""
+    command = [sys.executable, "-m", "tests.delete_path"]
+    printed = subprocess.run(
+        command, cwd=PACKAGE.parent, capture_output=True, text=True, timeout=120, check=True
+    ).stdout
+    found = re.findall(r"^(\S+) \(\d+\): (.*)$", printed, re.MULTILINE)
+    return {file: set(functions.split(", ")) for file, functions in found}
 
 
 def main() -> None:

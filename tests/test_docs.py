@@ -1,8 +1,6 @@
 """The pages are true: what they point to is there, and what they say of the code is so."""
 
 import re
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from mcp_backups.operations import Operation, Status
 from mcp_backups.sandbox import Emulator
 from mcp_backups.settings import Settings
 
+from .delete_path import seen_in_a_process_of_its_own
 from .pages import PACKAGE, PAGES, ROOT, anchors, blocks, defined, located, page, section, spans, table, tables
 from .stage import ManualClock, session
 
@@ -99,11 +98,8 @@ async def test_what_operations_do_goes_along_the_arrows(tmp_path: Path) -> None:
 
 def test_the_path_of_a_delete_is_the_one_that_it_takes() -> None:
     """Each file that runs is named, and each function that is named runs."""
-    command = [sys.executable, "-m", "tests.delete_path"]
-    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True).stdout
     ran = {
-        file: {name.split(".<locals>")[0] for name in names.split(", ")}
-        for file, names in re.findall(r"^(\S+) \(\d+\): (.*)$", printed, re.MULTILINE)
+        file: {name.split(".<locals>")[0] for name in names} for file, names in seen_in_a_process_of_its_own().items()
     }
     named = [span for span in spans(section(ARCHITECTURE, "The path of one confirmed delete")) if ".py" in span]
     assert {span.partition(":")[0] for span in named} == ran.keys()

@@ -19,6 +19,7 @@ from tests.stage import PATIENCE
 HERE = Path(__file__).parent
 NODE, NPM = shutil.which("node"), shutil.which("npm")
 OLDEST_NODE = 20
+INSTALL = ("install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error")
 INSTALL_SECONDS = 300.0
 
 Session = dict[str, Any]
@@ -55,8 +56,7 @@ def installed(config: pytest.Config, script: Path) -> Path:
     with FileLock(folder / "lock", timeout=INSTALL_SECONDS):
         if not (folder / "installed").exists():
             (folder / "package.json").write_bytes(package)
-            install = ["install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
-            subprocess.run([str(NPM), *install], cwd=folder, timeout=INSTALL_SECONDS, check=True, capture_output=True)
+            subprocess.run([str(NPM), *INSTALL], cwd=folder, timeout=INSTALL_SECONDS, check=True, capture_output=True)
             (folder / "installed").touch()
         return Path(shutil.copy(script, folder))
 
