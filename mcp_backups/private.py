@@ -64,7 +64,8 @@ def folder_fault(folder: Path) -> str:
 def write_whole(path: Path, content: bytes) -> None:
     """A file that is for its owner alone, and whole and on disk before it has its name."""
     fresh = path.with_name(f"{path.name}.fresh")
-    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
+    fresh.unlink(missing_ok=True)  # of a process that was killed, or a link, through which others could read it
+    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     with os.fdopen(file, "wb") as stream:
         stream.write(content)
         stream.flush()

@@ -16,7 +16,7 @@ import mcp_backups.commands.demo
 import mcp_backups.commands.doctor
 import mcp_backups.transport  # noqa: F401 - all are there before their files may no longer be read
 from mcp_backups.cli import main
-from mcp_backups.private import folder_fault
+from mcp_backups.private import folder_fault, write_whole
 from mcp_backups.settings import PREFIX
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="files have no permission bits there")
@@ -257,3 +257,27 @@ def test_a_state_folder_of_another_user_is_refused(make: Callable[[Path], Path],
     os.chown(place / "their link", NOBODY, NOBODY, follow_symlinks=False)
     assert stat.S_IMODE((place / "ours").stat().st_mode) == 0o700
     assert folder_fault(make(place)) == fault
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        lambda fresh, theirs: fresh.symlink_to(theirs),
+        lambda fresh, theirs: fresh.hardlink_to(theirs),
+        lambda fresh, theirs: fresh.symlink_to(theirs.with_name("nowhere")),
+        lambda fresh, _: (fresh.touch(), fresh.chmod(0o666)),
+        lambda fresh, _: os.mkfifo(fresh),
+    ],
+    ids=["link", "hard link", "link to nowhere", "open to all", "pipe"],
+)
+def test_no_secret_is_written_into_what_stands_in_its_way(plant: Callable[[Path, Path], None], place: Path) -> None:
+    """Such as a link that was put there while the folder was open to others: they would read a key through it."""
+    theirs = place / "theirs"
+    theirs.write_text("theirs", encoding="utf-8")
+    plant(place / "key.fresh", theirs)
+    write_whole(place / "key", b"secret")
+    assert theirs.read_text(encoding="utf-8") == "theirs"
+    assert (place / "key").read_bytes() == b"secret"
+    assert stat.S_IMODE((place / "key").lstat().st_mode) == 0o600
+    assert stat.S_ISREG((place / "key").lstat().st_mode)
+    assert sorted(path.name for path in place.iterdir()) == ["key", "theirs"]

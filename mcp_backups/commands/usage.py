@@ -11,6 +11,8 @@ from mcp_backups.text import time_or_age
 _LAST_PORT = 65535
 _MOST_HOURS = 8760
 _MOST_DIGITS = 16
+_MOST_ADDRESS = 4096
+_ADDRESS = "an address that begins with https:// or http://, or @FILE that holds one"
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8765/mcp"
 """Where `serve --http` is reached, if it is not told otherwise."""
@@ -219,18 +221,35 @@ def since(raw: str) -> datetime:
 def metrics_file(raw: str) -> Path:
     if not raw.endswith(".prom"):
         raise argparse.ArgumentTypeError("a file whose name ends in .prom: the textfile collector reads no other")
-    return Path(raw)
+    return _path(raw)
 
 
 def ping_url(raw: str) -> str:
     """An address, or what a file holds of which the name follows an @: other users see the arguments of a process."""
+    url = _held(raw[1:]) if raw.startswith("@") else raw
     try:
-        url = Path(raw[1:]).read_text(encoding="ascii").strip() if raw.startswith("@") else raw
         parts = urlsplit(url)
         is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
         _ = parts.port  # reading it is what checks it
-    except (OSError, ValueError):
+    except ValueError:
         is_address = False
     if not is_address or not url.isascii() or not url.isprintable() or " " in url:
-        raise argparse.ArgumentTypeError("an address that begins with https:// or http://, or @FILE that holds one")
+        raise argparse.ArgumentTypeError(_ADDRESS)
     return url
+
+
+def _held(file: str) -> str:
+    """The beginning of what a file holds: some, such as devices, have no end."""
+    try:
+        with _path(file).open(encoding="ascii") as opened:
+            return opened.read(_MOST_ADDRESS).strip()
+    except (OSError, ValueError):
+        raise argparse.ArgumentTypeError(f"{_ADDRESS}; that file cannot be read") from None
+
+
+def _path(raw: str) -> Path:
+    """With the home folder for `~`, which no shell puts there behind an `@` or `=`."""
+    try:
+        return Path(raw).expanduser()
+    except RuntimeError:  # there is none
+        return Path(raw)

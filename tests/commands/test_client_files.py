@@ -4,6 +4,7 @@ import json
 import os
 import re
 import stat
+import struct
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -506,6 +507,24 @@ def test_a_file_keeps_its_mode_and_its_copy_is_the_users_alone(client: Client, m
     assert write(client, machine) == 0
     assert stat.S_IMODE(path.stat().st_mode) == mode
     (copy,) = path.parent.glob("*.bak")
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="access lists are told in another way there")
+def test_who_reads_a_file_by_its_access_list_and_nobody_of_its_group_still_does(tmp_path: Path) -> None:
+    """Its mode is 0640 then, of which the middle is the most that the list gives anybody."""
+    path, nobody = tmp_path / "file.json", 0xFFFFFFFF
+    path.write_text("first", encoding="utf-8")
+    entries = [(0x01, 6, nobody), (0x02, 4, 12345), (0x04, 0, nobody), (0x10, 4, nobody), (0x20, 0, nobody)]
+    listed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", listed)
+    except OSError:
+        pytest.skip("this file system has no access lists")
+    copy = replace_file(path, b"first", b"second")
+    assert os.getxattr(path, "system.posix_acl_access") == listed
+    assert copy is not None
+    assert os.listxattr(copy) == []
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
 
 

@@ -251,6 +251,7 @@ def test_a_monitor_that_is_not_there_never_breaks_the_check_and_is_not_shown(
         f"https://hc.test/{SECRET}\x1b",
         f"https://hc.test/é{SECRET}",
         f"@/{SECRET}",
+        "@/dev/zero",
         "@",
         "",
     ],
@@ -282,8 +283,9 @@ def test_the_command_takes_both_and_the_address_from_a_file(
             ("MCP_BACKUPS_STATE_DIR", str(make_settings().state_dir)),
         ):
             monkeypatch.setenv(name, value)
-        (tmp_path / "ping").write_text(f"{monitor.url}\n")
-        told = ["--ping", f"@{tmp_path / 'ping'}", "--prometheus", str(tmp_path / "b.prom")]
+        (tmp_path / "ping").write_text(f"{monitor.url}\r\n")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        told = ["--ping", "@~/ping", "--prometheus=~/b.prom"]
         assert main(["check", "--server", "12345", *told]) == 0
     assert monitor.asked == ["/URL/start", "/URL"]
     assert samples((tmp_path / "b.prom").read_text())["server_has_fresh_backup", "12345"] == 1

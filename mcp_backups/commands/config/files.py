@@ -1,6 +1,7 @@
 """A client's file on the disk: read whole, replaced whole, and never readable by more people than before."""
 
 import os
+import shutil
 import stat
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -76,7 +77,9 @@ def replace_file(path: Path, before: bytes | None, after: bytes) -> Path | None:
             if before is not None:
                 # The owner first: a mode that let one group read must not let another.
                 _give(Path(fresh.name), target.stat())
-                Path(fresh.name).chmod(stat.S_IMODE(target.stat().st_mode))
+                # With its access list, by which the group's bits may be the rights of others.
+                shutil.copystat(target, fresh.name)
+                os.utime(fresh.name)
                 copy = _copy(target, before)
             fresh.close()
             _refuse_if_changed(target, before)
