@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from mcp_backups.instructions import instructions
 from mcp_backups.settings import Settings
-from mcp_backups.stdio import ENVELOPE, Eras, Message, Opened, lines_of, read_line, take_over
+from mcp_backups.stdio import ENVELOPE, Eras, Message, Opened, endings, lines_of, read_line, take_over
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def open_session(settings: Settings) -> Opened:
     table = _table(settings) if settings.fast_start else None
     if table is None:
         return Opened(lines_of(incoming), outgoing.write)
-    for each in (signal.SIGTERM, signal.SIGINT):
+    for each in endings():
         signal.signal(each, lambda *_: os._exit(0))  # nothing has begun that would have to be ended
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_SECONDS)

@@ -140,7 +140,7 @@ def stamp_after(moment: datetime) -> str:
 def time_told(raw: str) -> datetime | None:
     """A time as ISO 8601, of UTC unless it says otherwise; None if it is none."""
     try:
-        moment = datetime.fromisoformat(raw.strip())
+        moment = datetime.fromisoformat(raw.strip().upper())
         return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         return None

@@ -1,10 +1,9 @@
 """Serving: what a server works with, standard input and output, signals, and the end."""
 
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,7 +21,7 @@ from mcp_backups.operations import AccountName, Context, Operation
 from mcp_backups.operations.reconciliation import settle_left_open
 from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
-from mcp_backups.stdio import Opened, lines_of, serve_lines, take_over
+from mcp_backups.stdio import Opened, endings, lines_of, serve_lines, take_over
 
 OpenContext = Callable[[], AbstractAsyncContextManager[Context]]
 GetKey = Callable[[], bytes | None]
@@ -128,12 +127,13 @@ async def serve_stdio(context: OpenContext, key: GetKey = lambda: None, opened: 
 
 
 async def _end_on_signal(serving: anyio.CancelScope, closed: anyio.Event) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with anyio.open_signal_receiver(*endings()) as signals:
         async for _ in signals:
             serving.cancel()
             with anyio.CancelScope(shield=True), anyio.move_on_after(_GRACE_SECONDS):
                 await closed.wait()
-            sys.stderr.flush()
+            with suppress(OSError):  # of a terminal that was closed
+                sys.stderr.flush()
             # A thread that writes to a client which reads nothing cannot be interrupted, and would keep the process.
             os._exit(0)
 

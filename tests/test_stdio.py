@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from mcp_backups.sandbox import Emulator, serve_in_thread
-from mcp_backups.stdio import MAX_LINE, Refusal, read_line
+from mcp_backups.stdio import MAX_LINE, Refusal, endings, read_line
 from tests.process import COMMAND, LEGACY, PATIENCE, ServerProcess, environment, server_process
 
 ENVELOPE: dict[str, Any] = {
@@ -326,6 +327,17 @@ def test_a_client_that_reads_no_more_ends_the_server_quietly(vps: Emulator, tmp_
             process.stdin.close()
         assert process.wait(PATIENCE) == 0
         assert process.stderr.read() == b""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is none on Windows")
+@pytest.mark.parametrize(("handler", "ends"), [(signal.SIG_DFL, True), (signal.SIG_IGN, False), (print, True)])
+def test_a_terminal_that_is_closed_ends_a_server_unless_that_is_ignored(handler: Any, ends: bool) -> None:
+    """As `nohup` has it."""
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        assert (signal.SIGHUP in endings()) is ends
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(("extra", "is_read"), [(0, True), (1, False)])

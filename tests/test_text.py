@@ -226,6 +226,7 @@ def test_texts_are_the_same_where_people_see_the_same(one: str, other: str, same
         (" 4w ", NOW - timedelta(weeks=4)),
         ("99999w", NOW - timedelta(days=699_993)),
         ("2026-11-20T12:00:00+02:00", datetime(2026, 11, 20, 10, tzinfo=UTC)),
+        ("2026-11-20t12:00z", datetime(2026, 11, 20, 12, tzinfo=UTC)),
         ("999999h", None),
         ("-1d", None),
         ("1m", None),

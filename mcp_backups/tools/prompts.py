@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from string import whitespace
 from typing import NamedTuple
 
 from mcp_types import (
@@ -23,6 +24,7 @@ from mcp_backups.text import safe_text, stamp, time_told
 from mcp_backups.tools.boundary import RequestContext, bounded
 from mcp_backups.tools.observation import one_server
 
+_AROUND = f"\"'{whitespace}"
 _WHOLE = re.compile(r"[0-9]{1,16}")
 _CHANGE_CHARS = 80
 _MOST_KEPT = 1000
@@ -207,7 +209,7 @@ async def list_prompts(_: RequestContext, __: PaginatedRequestParams | None) -> 
 async def get_prompt(request: RequestContext, params: GetPromptRequestParams) -> GetPromptResult:
     way = way_named(params.name)
     # Some clients take words by position, and hand on the quotation marks of an argument that is to be left out.
-    given = {name: value.strip().strip("\"'") for name, value in (params.arguments or {}).items()}
+    given = {name: value.strip(_AROUND) for name, value in (params.arguments or {}).items()}
     if unknown := given.keys() - way.arguments.keys():
         raise InvalidArgumentError(f"{way.name} takes {', '.join(way.arguments)}; {len(unknown)} given it does not.")
     if missing := [name for name in way.required if not given.get(name)]:
@@ -256,5 +258,5 @@ def _moment(raw: str) -> datetime:
 async def _server_id(context: Context, given: str) -> str:
     """The id of the server that is meant, by its id or by a name that it bears."""
     if _WHOLE.fullmatch(given):
-        return given
+        return str(_whole({"server": given}, "server", 1, MAX_ID))
     return str(await one_server(context, 0, given))

@@ -1,9 +1,11 @@
 """Serving over HTTP until a signal comes, and an end that lets calls finish."""
 
+import signal
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from socket import socket
 from types import FrameType
@@ -16,11 +18,13 @@ from mcp.server.lowlevel import Server
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
+from uvicorn.server import HANDLED_SIGNALS
 
 from mcp_backups.access import AccessTokens, local_token_file
 from mcp_backups.errors import ConfigError
 from mcp_backups.metrics import Prometheus
 from mcp_backups.settings import Settings
+from mcp_backups.stdio import endings
 from mcp_backups.text import visible
 
 from .connections import Config, close_all, close_silent
@@ -167,6 +171,19 @@ class _Server(uvicorn.Server):
         self._stop_at = now if self._stop_at else now + _GRACE_SECONDS
         self._place.leave()
         self._gate.is_stopping = not self._place.file
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """With those that uvicorn does not look for."""
+        with super().capture_signals():
+            is_main = threading.current_thread() is threading.main_thread()
+            more = set(endings()) - set(HANDLED_SIGNALS) if is_main else set()
+            before = {each: signal.signal(each, self.handle_exit) for each in more}
+            try:
+                yield
+            finally:
+                for each, handler in before.items():
+                    signal.signal(each, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         del sig, frame

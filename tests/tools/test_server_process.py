@@ -1,6 +1,7 @@
 """The server as a process: standard output for the protocol alone, an end that loses nothing, and one shared ledger."""
 
 import json
+import os
 import signal
 import sys
 import time
@@ -143,7 +144,17 @@ def sigint(server: ServerProcess) -> None:
     server.signal(signal.SIGINT)
 
 
-ENDINGS = [end_of_input, sigterm, sigint]
+def sighup(server: ServerProcess) -> None:
+    """As when the terminal is closed in which a host runs."""
+    server.signal(signal.SIGHUP)
+
+
+ENDINGS = [
+    end_of_input,
+    sigterm,
+    sigint,
+    pytest.param(sighup, marks=pytest.mark.skipif(os.name == "nt", reason="none")),
+]
 
 
 @pytest.mark.parametrize("end", ENDINGS)

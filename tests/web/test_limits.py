@@ -1,6 +1,9 @@
 """Silent, slow and forgotten clients keep nobody out, leave the log quiet, and do not delay the end."""
 
+import os
+import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
@@ -242,7 +245,8 @@ async def test_sessions_with_an_open_stream_end_too_and_delay_nothing(serve: Any
 
 
 @pytest.mark.anyio
-async def test_it_tells_whether_it_is_up_and_takes_calls(serve: Any, emulator: Emulator) -> None:
+@pytest.mark.parametrize("number", [0, signal.SIGTERM, *([] if sys.platform == "win32" else [signal.SIGHUP])])
+async def test_it_tells_whether_it_is_up_and_takes_calls(serve: Any, emulator: Emulator, number: int) -> None:
     emulator.fail(Fault.delay(1), method="GET")
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
     params = {**listing()["params"], "name": "list_backups", "arguments": {}}
@@ -261,7 +265,11 @@ async def test_it_tells_whether_it_is_up_and_takes_calls(serve: Any, emulator: E
 
             tasks.start_soon(ask)
             await until(lambda: emulator.count("GET") >= 1)
-            served.stop()
+            if number:
+                assert callable(signal.getsignal(number)), "it would end the tests"
+                os.kill(os.getpid(), number)
+            else:
+                served.stop()
             assert [(await served.get(path)).status_code for path in ("/healthz", "/readyz")] == [200, 503]
             assert await status(served, token) == 503
     assert answer[0].status_code == 200
