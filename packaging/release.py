@@ -94,6 +94,8 @@ def _entry(entry: dict[str, Any], place: Place, version: str) -> dict[str, Any]:
         "registryType": "oci",
         "identifier": f"ghcr.io/{place.repository.lower()}:{version}",
         "runtimeHint": "docker",
+        # Without its volume each container would begin with an empty ledger, and budgets and guards anew.
+        "runtimeArguments": [{"type": "named", "name": "-v", "value": "mcp-backups:/state"}],
         "transport": package["transport"],
         # No file of this machine is seen in a container.
         "environmentVariables": [each for each in package["environmentVariables"] if each.get("format") != "filepath"],

@@ -14,7 +14,7 @@ import tarfile
 import zipfile
 from importlib.metadata import metadata, packages_distributions, requires
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -29,11 +29,15 @@ MANIFEST = ROOT / "packaging" / "mcpb" / "manifest.json"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 MODULES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "mcp_backups").rglob("*.py")}
-SHIPPED = MODULES | {
-    path.relative_to(ROOT).as_posix()
-    for pattern in ("templates/*.html", "static/*.*")
-    for path in (ROOT / "mcp_backups" / "console").glob(pattern)
-}
+SHIPPED = (
+    MODULES
+    | {"mcp_backups/py.typed", "mcp_backups/opening.json"}
+    | {
+        path.relative_to(ROOT).as_posix()
+        for pattern in ("templates/*.html", "static/*.*")
+        for path in (ROOT / "mcp_backups" / "console").glob(pattern)
+    }
+)
 SETTINGS = {setting_name((name,)): field for name, field in Settings.model_fields.items()}
 
 
@@ -63,7 +67,7 @@ def loaded(path: Path) -> dict[str, Any]:
 def test_the_wheel_holds_the_package_its_types_and_its_licence_and_nothing_else(wheel: list[str]) -> None:
     about = f"mcp_backups-{__version__}.dist-info"
     meta = {f"{about}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
-    assert set(wheel) == SHIPPED | {"mcp_backups/py.typed", "mcp_backups/opening.json"} | meta
+    assert set(wheel) == SHIPPED | meta
 
 
 def test_the_sdist_holds_what_it_takes_to_build_and_to_test(built: Path) -> None:
@@ -75,7 +79,9 @@ def test_the_sdist_holds_what_it_takes_to_build_and_to_test(built: Path) -> None
     assert names >= {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "server.json", "Dockerfile"}
     pages = {path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/*"), ROOT / "tests" / "README.md")}
     assert names >= pages | {"CONTRIBUTING.md", "SECURITY.md"}
-    assert names >= {"packaging/mcpb/manifest.json", "packaging/mcpb/build.py", "mcp_backups/py.typed"}
+    assert names >= {"packaging/mcpb/manifest.json", "packaging/mcpb/build.py", ".ci/run", "benchmarks/__main__.py"}
+    run = [word for word in (ROOT / "README.md").read_text(encoding="utf-8").split() if word.endswith(".txt")]
+    assert names >= {"requirements-dev.txt", *run}
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".sqlite3"))]
 
 
@@ -113,6 +119,8 @@ def test_the_registrys_entry_is_of_this_version_and_as_its_schema_wants_it(relea
     assert "version" not in image
     assert package["transport"] == image["transport"] == {"type": "stdio"}
     assert "VPS_API_TOKEN_FILE" not in {each["name"] for each in image["environmentVariables"]}
+    (kept,) = image["runtimeArguments"]
+    assert kept == {"type": "named", "name": "-v", "value": f"mcp-backups:{dict(dockerfile())['VOLUME']}"}
 
 
 def test_the_registry_finds_its_name_in_the_package_and_on_the_image(released: Path) -> None:
@@ -189,6 +197,7 @@ def test_the_registrys_entry_names_settings_with_their_defaults_and_the_token_as
         default = SETTINGS[name].default
         words = str(default).lower() if isinstance(default, bool) else default
         assert each.get("default") == words
+        assert tuple(each.get("choices", ())) == get_args(SETTINGS[name].annotation) or "choices" not in each
         assert each["description"]
 
 
@@ -223,7 +232,25 @@ def test_the_bundle_holds_what_uv_needs_and_is_the_same_each_time(tmp_path: Path
         names = set(archive.namelist())
         entry_point = loaded(MANIFEST)["server"]["entry_point"]
         assert archive.read(entry_point) == (ROOT / entry_point).read_bytes()
-    assert names == SHIPPED | {"mcp_backups/py.typed", "manifest.json", "pyproject.toml", "README.md", "LICENSE"}
+    assert names == SHIPPED | {"manifest.json", "pyproject.toml", "README.md", "LICENSE"}
+
+
+def test_the_bundle_starts(tmp_path: Path) -> None:
+    """Whatever the program reads at its start is in it."""
+    bundle = runpy.run_path(str(MANIFEST.with_name("build.py")))["build"](tmp_path)
+    with zipfile.ZipFile(bundle) as archive:
+        archive.extractall(tmp_path / "bundle")
+    begun = subprocess.run(
+        [sys.executable, "-m", "mcp_backups", "--sandbox"],
+        cwd=tmp_path / "bundle",
+        input='{"jsonrpc":"2.0","id":1,"method":"ping"}\n',
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (begun.returncode, begun.stderr) == (0, "")
+    assert json.loads(begun.stdout) == {"jsonrpc": "2.0", "id": 1, "result": {}}
 
 
 def dockerfile() -> list[tuple[str, str]]:

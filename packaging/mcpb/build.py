@@ -33,7 +33,7 @@ def _contents() -> Iterator[tuple[str, Path]]:
     yield "manifest.json", MANIFEST
     yield from ((name, ROOT / name) for name in BESIDE)
     for path in sorted((ROOT / "mcp_backups").rglob("*")):
-        if path.suffix in {".py", ".html", ".css", ".svg"} or path.name == "py.typed":
+        if path.suffix in {".py", ".json", ".html", ".css", ".svg"} or path.name == "py.typed":
             yield path.relative_to(ROOT).as_posix(), path
 
 
