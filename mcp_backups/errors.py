@@ -239,7 +239,7 @@ class BusyError(BackupsError):
 
 class LedgerUnavailableError(BackupsError):
     code = "ledger_unavailable"
-    advice = "Reading still works. The operator must mend the ledger; `mcp-backups audit` shows its state."
+    advice = "Reading still works. The operator must mend the ledger; `mcp-backups doctor` says how to go on."
 
 
 class UnconfirmedError(LedgerUnavailableError):

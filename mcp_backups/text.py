@@ -112,7 +112,11 @@ def got(value: object) -> str:
     if isinstance(value, str):
         shown = visible(value)
         cut = f"{shown[:_ECHOED]}… of {len(value)} characters" if len(shown) > _ECHOED else shown
-        return f"text {cut!r}" if shown == value else f"text {cut!r}, with spaces or invisible characters left out here"
+        return (
+            f"text {cut!r}"
+            if shown == value[:READ_CHARS]
+            else f"text {cut!r}, with spaces or invisible characters left out here"
+        )
     if isinstance(value, list):
         return "a list"
     if isinstance(value, dict):

@@ -29,15 +29,12 @@ MANIFEST = ROOT / "packaging" / "mcpb" / "manifest.json"
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 MODULES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "mcp_backups").rglob("*.py")}
-SHIPPED = (
-    MODULES
-    | {"mcp_backups/py.typed", "mcp_backups/opening.json"}
-    | {
-        path.relative_to(ROOT).as_posix()
-        for pattern in ("templates/*.html", "static/*.*")
-        for path in (ROOT / "mcp_backups" / "console").glob(pattern)
-    }
-)
+SHIPPED = MODULES | {"mcp_backups/py.typed", "mcp_backups/opening.json"}
+SHIPPED |= {
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("templates/*.html", "static/*.*")
+    for path in (ROOT / "mcp_backups" / "console").glob(pattern)
+}
 SETTINGS = {setting_name((name,)): field for name, field in Settings.model_fields.items()}
 
 

@@ -4,7 +4,7 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +95,8 @@ class FileLiveness:
             turn.release()
         if self._lock is not None:
             self._lock.release()
-            self._path(self._owner).unlink(missing_ok=True)
+            with suppress(OSError):  # the folder may be gone, or its disk be read-only by now
+                self._path(self._owner).unlink()
             self._lock = None
 
     def _announce(self) -> None:

@@ -349,6 +349,7 @@ def test_a_file_that_is_no_ledger_is_said_to_be_damaged(
     said = command(*arguments)
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith("mcp-backups: ledger_unavailable: ")
+    assert "`mcp-backups doctor` says how to go on" in said.err, "audit says no more than it just did"
 
 
 @pytest.mark.parametrize(
