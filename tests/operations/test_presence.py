@@ -1,7 +1,11 @@
 """Which process is alive and what it is at: seen by others, however it ends."""
 
+import errno
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -85,3 +89,34 @@ def test_a_process_that_was_killed_is_seen_to_be_gone_and_tidied_up(tmp_path: Pa
         process.wait(30)
     assert not liveness.is_at_work(owner, "op_1")
     assert list((tmp_path / "alive").iterdir()) == []
+
+
+def _removed(folder: Path, _: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(folder / "alive")
+
+
+def _replaced(folder: Path, _: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(folder / "alive")
+    (folder / "alive").touch()
+
+
+def _read_only(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path), missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
+@pytest.mark.parametrize("spoil", [_removed, _replaced, _read_only])
+async def test_a_folder_that_is_gone_or_read_only_by_now_is_left_without_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path, pytest.MonkeyPatch], None]
+) -> None:
+    """It ended the process with a traceback, after all its work."""
+    liveness = FileLiveness(tmp_path)
+    async with liveness.at_work("op_1"):
+        pass
+    spoil(tmp_path, monkeypatch)
+    liveness.leave()
+    monkeypatch.undo()
+    assert not liveness.is_here("op_1")
