@@ -16,7 +16,7 @@ from rich.console import Console
 from mcp_backups.commands.audit import Record
 from mcp_backups.commands.demo import run
 from mcp_backups.commands.demo.picture import _moved, draw
-from mcp_backups.commands.demo.screen import Screen
+from mcp_backups.commands.demo.screen import Screen, started_again
 from mcp_backups.commands.demo.script import check_record
 from mcp_backups.commands.demo.step import DemoError, Step
 from mcp_backups.commands.terminal import TONES, toned
@@ -243,7 +243,38 @@ def test_every_verdict_and_state_has_a_colour() -> None:
     assert {*get_args(Verdict), *Status, *get_args(State)} <= TONES.keys()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="programs end in .exe there")
+@pytest.mark.parametrize(
+    ("folder", "given", "found", "told"),
+    [
+        ("venv", "venv/bin/mcp-backups", "", "venv/bin/mcp-backups"),
+        ("venv", "{here}/venv/bin/mcp-backups", "venv", "mcp-backups"),
+        ("venv", "venv/bin/mcp-backups", "other", "venv/bin/mcp-backups"),
+        ("with a space", "with a space/bin/mcp-backups", "", "'with a space/bin/mcp-backups'"),
+        ("venv", "-c", "", "{here}/venv/bin/mcp-backups"),
+        ("no script", "{here}/mcp_backups/__main__.py", "", "'{here}/no script/bin/python' -P -m mcp_backups"),
+        ("uv/archive-v0/x", "{here}/uv/archive-v0/x/bin/mcp-backups", "uv/archive-v0/x", "{given}"),
+        ("pipx/0a1b2c", "{here}/pipx/0a1b2c/bin/mcp-backups", "", "{given}"),
+        ("venv", "linked/bin/mcp-backups", "linked", "mcp-backups"),
+    ],
+)
+def test_the_demo_ends_with_commands_that_a_shell_finds_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, given: str, found: str, told: str
+) -> None:
+    for each in {folder, "other"}:
+        (tmp_path / each / "bin").mkdir(parents=True)
+        if each != "no script":
+            (tmp_path / each / "bin" / "mcp-backups").touch()
+    (tmp_path / "linked").symlink_to(tmp_path / folder)  # as `pipx install` and `uv tool install` do
+    monkeypatch.chdir(tmp_path)
+    prefix, given = tmp_path / folder, given.format(here=tmp_path)
+    by_name = str(tmp_path / found / "bin" / "mcp-backups") if found else None
+    again = started_again(given, prefix / "bin" / "python", prefix, by_name)
+    assert again == told.format(here=tmp_path, given=given)
+
+
 def test_piped_the_demo_is_plain_text_that_fits_80_columns(environment: dict[str, str]) -> None:
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
     done = subprocess.run(
         demo_process(FAST_SANDBOX), env=environment, capture_output=True, encoding="utf-8", timeout=120, check=False
     )

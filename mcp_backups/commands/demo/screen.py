@@ -1,10 +1,12 @@
 """How the demo looks: a title, the call, its answer, and what that shows; calm, whole at 80 columns."""
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -13,8 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mcp_backups.commands.audit import Record, histories
+from mcp_backups.commands.config.launch import own_command
 from mcp_backups.commands.demo.step import Step
 from mcp_backups.commands.terminal import ACCENT, open_console, toned
+from mcp_backups.errors import ConfigError
 from mcp_backups.text import plural, size
 
 NEXT = (
@@ -116,8 +120,7 @@ class Screen:
 
     def closing(self, calls: int, seconds: float) -> None:
         done = f"{self._tick} {plural(calls, 'call')}, every answer as told, in {seconds:.0f} s. What to do next:"
-        # As it was started, for after the set-up of a trial it is on no PATH.
-        program = "mcp-backups" if shutil.which("mcp-backups") else sys.argv[0]
+        program = started_again(sys.argv[0], Path(sys.executable), Path(sys.prefix), shutil.which("mcp-backups"))
         self._console.print()
         self._console.print(Text(done, style="bold"))
         commands = [how.format(program=program) for how, _ in NEXT]
@@ -139,6 +142,24 @@ class Screen:
 
     def _print(self, content: RenderableType) -> None:
         self._console.print(Padding(content, (0, 0, 0, _INDENT), expand=False))
+
+
+def started_again(given: str, executable: Path, prefix: Path, found: str | None) -> str:
+    """How a shell starts this program again, from where it was started: by its name where that is this very one.
+
+    Args:
+        given: As it was started.
+        executable: The Python that runs now.
+        prefix: Its environment's folder.
+        found: What a shell finds under its name. uvx has one found for this call alone.
+    """
+    try:
+        words = own_command(executable, prefix).words
+    except ConfigError:  # of a cache; there `config` says what to do first
+        return shlex.quote(given)
+    if found and Path(found).resolve() == Path(words[0]).resolve():
+        return "mcp-backups"
+    return shlex.quote(given) if Path(given).resolve() == Path(words[0]).resolve() else shlex.join(words)
 
 
 def _progress_line(step: Step) -> str:
