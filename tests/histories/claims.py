@@ -101,7 +101,7 @@ def _of_check(said: Said) -> Iterator[str]:
             yield f"{number} of server {row['server_id']} was deleted here, or is just going"
         elif not truth.lagged and truth.good.get(number) != row["server_id"]:
             yield f"{number} is no good backup of server {row['server_id']}"
-    in_all = data["totals"]["backups"]
+    in_all = data["totals"]["backups"] + data["totals"].get("orphaned_backups", 0)
     if data["complete"] and not truth.lagged and "server_id" not in said.arguments and in_all != len(truth.there):
         yield f"there are {len(truth.there)}"
 
