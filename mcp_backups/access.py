@@ -84,7 +84,7 @@ def caller(request: Any) -> Principal:
 class KeptToken(BaseModel):
     """What is kept of an access token: never the token itself."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str = Field(pattern=rf"^{_NAME.pattern}$")
     role: Role
@@ -92,7 +92,7 @@ class KeptToken(BaseModel):
     created: datetime
 
 
-_Kept = TypeAdapter(list[KeptToken])
+_Kept = TypeAdapter(list[KeptToken], config=ConfigDict(defer_build=True))  # over HTTP alone any are read
 
 
 def local_token_file(folder: Path) -> Path:

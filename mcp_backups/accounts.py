@@ -26,7 +26,7 @@ class NamedAccount(BaseModel):
         token: What the file holds, once that was read.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     vps_api_url: HttpsUrl = ""
     vps_api_token_file: Location

@@ -4,10 +4,13 @@ import os
 import stat
 from pathlib import Path
 
-from mcp_backups.text import visible
+from mcp_backups.errors import ConfigError
+from mcp_backups.text import visible, without_line_end
 
 _SECRET_FOLDERS = ("/run/secrets", "/var/run/secrets", "/run/credentials")
 """Where Docker, Podman, Kubernetes and systemd mount secrets."""
+
+_MOST_SECRET_BYTES = 4096
 
 
 def is_kept_private(path: Path, mode: int) -> bool:
@@ -28,6 +31,49 @@ def is_kept_private(path: Path, mode: int) -> bool:
     is_in_folder = any(place.is_relative_to(folder) for place in places for folder in _SECRET_FOLDERS)
     is_in_data = "..data" in path.parts or (path.is_symlink() and "..data" in path.readlink().parts)
     return is_in_folder or is_in_data or bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def mode_of(path: Path, where: str) -> int:
+    """The permission bits of a regular file; 0 on Windows, which has none.
+
+    Raises:
+        ConfigError: It is none; begins with `where`.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        raise ConfigError(f"{where} cannot be found or read.") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(f"{where} is not a regular file.")
+    return 0 if os.name == "nt" else stat.S_IMODE(status.st_mode)
+
+
+def read_secret(path: Path, name: str) -> bytes:
+    """What stands in a file that is for its owner alone, or a mounted secret: its first 4096 bytes.
+
+    Args:
+        path: The file.
+        name: Of the setting that names it.
+
+    Raises:
+        ConfigError: Others may read it, or it cannot be read.
+    """
+    where = f"{name} names a file that"
+    if not is_kept_private(path, mode_of(path, where)):
+        raise ConfigError(f"{where} others may read; make it private (chmod 600).")
+    try:
+        with path.open("rb") as file:
+            return file.read(_MOST_SECRET_BYTES)
+    except OSError:
+        raise ConfigError(f"{where} cannot be read.") from None
+
+
+def read_secret_text(path: Path, name: str) -> str:
+    """The same as text, without its line end. Raises as `read_secret`, also where it is no ASCII text."""
+    try:
+        return without_line_end(read_secret(path, name).decode("ascii"))
+    except UnicodeDecodeError:
+        raise ConfigError(f"{name} names a file that cannot be read as ASCII text.") from None
 
 
 def folder_fault(folder: Path) -> str:

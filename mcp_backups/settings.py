@@ -31,9 +31,9 @@ from pydantic_core import ErrorDetails
 
 from mcp_backups.accounts import NamedAccount, account_named, read_accounts
 from mcp_backups.errors import ConfigError
-from mcp_backups.private import folder_fault, is_kept_private
+from mcp_backups.private import folder_fault, is_kept_private, mode_of
 from mcp_backups.spelling import did_you_mean, is_misspelt, name_shown
-from mcp_backups.text import visible
+from mcp_backups.text import visible, without_line_end
 from mcp_backups.values import (
     Addresses,
     Flag,
@@ -50,7 +50,7 @@ from mcp_backups.values import (
     require,
     spelt,
 )
-from mcp_backups.vps_token import is_unfilled, mode_of, read_token, token_fault, without_line_end
+from mcp_backups.vps_token import is_unfilled, read_token, token_fault
 
 APP = "mcp-backups"
 PREFIX = "MCP_BACKUPS_"

@@ -192,3 +192,8 @@ def listed(items: Sequence[object], most: int = 3) -> str:
 def plural(count: int, noun: str) -> str:
     """`1 backup`, `3 backups`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def without_line_end(text: str) -> str:
+    """Without the one line end that editors and `echo` leave behind a token."""
+    return text.removesuffix("\n").removesuffix("\r")

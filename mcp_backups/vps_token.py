@@ -1,15 +1,12 @@
 """The VPS.org token: which text can be one, which is a placeholder for one, and the file that holds it."""
 
-import os
 import re
-import stat
 from pathlib import Path
 
 from mcp_backups.errors import ConfigError
-from mcp_backups.private import is_kept_private
+from mcp_backups.private import read_secret_text
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
-_TOKEN_FILE_BYTES = 4096
 _QUOTES = "\"'`"
 _UNFILLED = re.compile(r"\$\{.*\}|\$\(.*\)|\$+(env:)?[A-Za-z_]\w*|\{.*\}|%[A-Za-z_]\w*%|<.*>", re.DOTALL)
 _UNFILLED_PART = re.compile(r"\$\{[^}]*\}|\{(env|file|input):[^}]*\}|^\$\w+[/\\]|^%\w+%[/\\]")
@@ -38,11 +35,6 @@ def token_fault(token: str) -> str:
     return "" if _TOKEN.fullmatch(token) else "must be 1 to 512 visible ASCII characters, without spaces or line ends"
 
 
-def without_line_end(text: str) -> str:
-    """Without the one line end that editors and `echo` leave behind a token."""
-    return text.removesuffix("\n").removesuffix("\r")
-
-
 def read_token(path: Path, name: str) -> str:
     """The token in a file that is for its owner alone, or a mounted secret.
 
@@ -53,29 +45,7 @@ def read_token(path: Path, name: str) -> str:
     Raises:
         ConfigError: It holds none, or others may read it.
     """
-    if not is_kept_private(path, mode_of(path, f"{name} names a file that")):
-        raise ConfigError(f"{name} names a file that others may read; make it private (chmod 600).")
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_TOKEN_FILE_BYTES).decode("ascii")
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"{name} names a file that cannot be read as ASCII text.") from None
-    token = without_line_end(raw)
+    token = read_secret_text(path, name)
     if fault := token_fault(token):
         raise ConfigError(f"{name} names a file of which the content {fault}.")
     return token
-
-
-def mode_of(path: Path, where: str) -> int:
-    """The permission bits of a regular file; 0 on Windows, which has none.
-
-    Raises:
-        ConfigError: It is none; begins with `where`.
-    """
-    try:
-        status = path.stat()
-    except OSError:
-        raise ConfigError(f"{where} cannot be found or read.") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise ConfigError(f"{where} is not a regular file.")
-    return 0 if os.name == "nt" else stat.S_IMODE(status.st_mode)

@@ -18,6 +18,7 @@ from tests.postgres.cluster import Cluster, Database, missing, running_cluster
 from tests.stage import AgentWith, Era, MakeSettings, ManualClock, Session, ledger_of, session
 
 _MOST_BYTES_OF_FILES = 2 * 2**30
+_WHERE_PARTS_MEET = {"faults", "consent"}
 
 
 def pytest_configure() -> None:
@@ -47,10 +48,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure the coverage on one protocol era: that doubles what a test computes, and the other shows little more."""
+    """Measure the coverage where parts are looked at, and on one protocol era: it more than doubles a test's time."""
     for item in items:
         told = getattr(item, "callspec", None)  # of one without parameters there is none
-        if told and told.params.get("era") == "legacy":
+        if item.path.parent.name in _WHERE_PARTS_MEET or (told and told.params.get("era") == "legacy"):
             item.add_marker("no_cover")
 
 

@@ -13,8 +13,6 @@ from typing import NamedTuple, Protocol
 
 from starlette.requests import Request
 
-from mcp_backups.errors import ConfigError
-
 SECRET_HEADER = "x-mcp-backups-secret"  # noqa: S105 - its name, not its value
 """In which a proxy that is reached over TCP proves that it is the one that asks for a login."""
 
@@ -24,8 +22,6 @@ ONCE_SECONDS = 60.0
 SESSION_SECONDS = 12 * 3600.0
 """How long a browser stays let in."""
 
-_LEAST_SECRET = 16
-_MOST_SECRET = 4096
 _LOGIN = re.compile(r"[^\s,]{1,256}")
 
 
@@ -158,20 +154,3 @@ def _same(given: str, expected: str) -> bool:
     """Whether they are the same, in a time that tells nothing; nothing is the same as an empty one."""
     digests = (hashlib.sha256(each.encode("utf-8", "surrogatepass")).digest() for each in (given, expected))
     return bool(expected) and hmac.compare_digest(*digests)
-
-
-def read_secret(path: Path) -> str:
-    """The secret that the proxy shares, out of a file that only this user may read.
-
-    Raises:
-        ConfigError: It holds none.
-    """
-    name = "MCP_BACKUPS_CONSOLE_SECRET_FILE"
-    try:
-        with path.open("rb") as file:
-            secret = file.read(_MOST_SECRET).decode("ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"{name} names a file that cannot be read as ASCII text.") from None
-    if len(secret) < _LEAST_SECRET or not secret.isprintable():
-        raise ConfigError(f"{name} names a file that holds no secret of {_LEAST_SECRET} or more visible characters.")
-    return secret

@@ -16,18 +16,16 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from mcp_backups.commands.approvals import system_user
-from mcp_backups.console.access import Login, OneTimeAddress, read_secret
+from mcp_backups.console.access import Login, OneTimeAddress
 from mcp_backups.console.app import build_app
 from mcp_backups.errors import ConfigError
 from mcp_backups.settings import Settings
 from mcp_backups.transport import open_idle_context
 from mcp_backups.values import is_loopback
-from mcp_backups.web import listen, loopback_names
+from mcp_backups.web import listen, listen_unix, loopback_names, read_shared_secret
 
 _CLOSING_SECONDS = 5
 _MOST_AT_ONCE = 100
-_SOCKET_MASK = 0o117
-"""A Unix socket's file is for its owner and group: who may connect there is believed whom it names."""
 
 
 def serve_console(
@@ -71,7 +69,7 @@ def _check(settings: Settings, host: str, socket_path: Path | None) -> None:
 
 @contextmanager
 def _listening(host: str, port: int, socket_path: Path | None) -> Iterator[list[socket.socket]]:
-    sockets = [_listen_unix(socket_path)] if socket_path else listen(host, port)
+    sockets = [listen_unix(socket_path)] if socket_path else listen(host, port)
     try:
         yield sockets
     finally:
@@ -81,31 +79,12 @@ def _listening(host: str, port: int, socket_path: Path | None) -> Iterator[list[
             socket_path.unlink(missing_ok=True)
 
 
-def _listen_unix(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(_SOCKET_MASK)
-    try:
-        if path.is_socket() and not _is_served(path):
-            path.unlink()  # its process was killed
-        listener.bind(str(path))
-        listener.listen()
-    except OSError:
-        listener.close()
-        raise ConfigError("--socket cannot be listened on; name another file in a folder of this user's.") from None
-    finally:
-        os.umask(before)
-    return listener
-
-
-def _is_served(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        return probe.connect_ex(str(path)) == 0
-
-
 async def _serve(settings: Settings, host: str, port: int, listening: list[socket.socket], *, browser: bool) -> None:
     async with open_idle_context(settings) as context:
         if settings.console_login_header and settings.console_url:
-            secret = read_secret(settings.console_secret_file) if settings.console_secret_file else ""
+            secret = ""
+            if settings.console_secret_file:
+                secret = read_shared_secret(settings.console_secret_file, "MCP_BACKUPS_CONSOLE_SECRET_FILE")
             sys.stderr.write(f"mcp-backups serves the console for {settings.console_url}\n")
             login = Login(settings.console_login_header, secret)
             app = build_app(context, login, frozenset({settings.console_url}))

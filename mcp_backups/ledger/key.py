@@ -3,7 +3,6 @@
 import hmac
 import os
 import secrets
-import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcp_backups.errors import ConfigError, LedgerLostError
-from mcp_backups.private import is_kept_private, write_whole
+from mcp_backups.private import read_secret, write_whole
 
 from .events import GENESIS
 
@@ -23,7 +22,6 @@ LOCK = "ledger.lock"
 """Held while the key is made or the ledger opened."""
 
 _KEY, _DRAFT, _KEY_OF_0_1_0, _END = "installation.key", "installation.key.draft", "sealing.key", "ledger.end"
-_MOST_KEY_BYTES = 4096
 _LOCK_SECONDS, _POLL_SECONDS = 3.0, 0.01
 _SLOT, _SLOT_BYTES = 512, 256
 _SLOTS = (0, _SLOT)
@@ -201,14 +199,7 @@ def ledger_key(key: bytes) -> bytes:
 
 
 def _named_key(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_KEY_BYTES)
-        mode = 0 if os.name == "nt" else stat.S_IMODE(path.stat().st_mode)
-        if not is_kept_private(path, mode):
-            raise ConfigError("MCP_BACKUPS_KEY_FILE names a file that others may read; make it private (chmod 600).")
-    except OSError:
-        raise ConfigError("MCP_BACKUPS_KEY_FILE names a file that cannot be read.") from None
+    content = read_secret(path, "MCP_BACKUPS_KEY_FILE")
     if len(content) == KEY_BYTES:
         return content
     text = content.rstrip(b"\r\n")

@@ -62,7 +62,7 @@ class RenderedPlan(BaseModel):
         expected: What they type if they agree.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     operation_id: str
     call: str

@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import socket
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,17 +11,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mcp_backups.errors import ConfigError
-from mcp_backups.private import is_kept_private
+from mcp_backups.private import read_secret_text
 from mcp_backups.settings import Settings
 from mcp_backups.values import is_loopback
 
 _HTTP_PORT, _HTTPS_PORT = 80, 443
 _SOCKET_MASK = 0o117
-"""A Unix socket's file is for its owner and group, to which the proxy belongs."""
-
-
 _SECRET = re.compile(r"[\x21-\x7e]{16,512}")
-_MOST_SECRET = 4096
 
 
 @dataclass(frozen=True)
@@ -79,8 +74,10 @@ def listening(settings: Settings, host: str, port: int, unix: Path | None) -> It
             "MCP_BACKUPS_HTTP_URL needs --socket or MCP_BACKUPS_HTTP_SECRET_FILE: whoever reaches a port could leave"
             " out the proxy."
         )
-    secret = _read_secret(settings.http_secret_file) if settings.http_secret_file else ""
-    sockets = [_listen_unix(unix)] if unix else listen(host, port)
+    secret = ""
+    if settings.http_secret_file:
+        secret = read_shared_secret(settings.http_secret_file, "MCP_BACKUPS_HTTP_SECRET_FILE")
+    sockets = [listen_unix(unix)] if unix else listen(host, port)
     place = _behind_proxy(sockets, settings, secret, unix) if settings.http_url else _on_this_machine(sockets, host)
     try:
         yield place
@@ -114,16 +111,17 @@ def _behind_proxy(sockets: list[socket.socket], settings: Settings, secret: str,
     )
 
 
-def _read_secret(path: Path) -> str:
-    name = "MCP_BACKUPS_HTTP_SECRET_FILE"
-    try:
-        mode = 0 if os.name == "nt" else stat.S_IMODE(path.stat().st_mode)
-        if not is_kept_private(path, mode):
-            raise ConfigError(f"{name} names a file that others may read; make it private (chmod 600).")
-        with path.open("rb") as file:
-            secret = file.read(_MOST_SECRET).decode("ascii").removesuffix("\n").removesuffix("\r")
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"{name} names a file that cannot be read as ASCII text.") from None
+def read_shared_secret(path: Path, name: str) -> str:
+    """What a proxy shows that it is the one: 16 to 512 visible ASCII characters.
+
+    Args:
+        path: The file that holds it.
+        name: Of the setting that names it.
+
+    Raises:
+        ConfigError: It holds none, or others may read it.
+    """
+    secret = read_secret_text(path, name)
     if not _SECRET.fullmatch(secret):
         raise ConfigError(f"{name} names a file that holds no secret: 16 to 512 visible ASCII characters.")
     return secret
@@ -166,7 +164,12 @@ def _why_not(number: int | None, port: int) -> str:
     return "--host cannot be listened on; take an address that this machine has."
 
 
-def _listen_unix(path: Path) -> socket.socket:
+def listen_unix(path: Path) -> socket.socket:
+    """A Unix socket, whose file is for its owner and group: whom it lets in is believed what a proxy says.
+
+    Raises:
+        ConfigError: It cannot be listened on, or is served by a process that lives.
+    """
     if not hasattr(socket, "AF_UNIX"):
         raise ConfigError("--socket needs a system that has Unix sockets.")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -175,6 +178,7 @@ def _listen_unix(path: Path) -> socket.socket:
         if path.is_socket() and not _is_served(path):
             path.unlink()  # its process was killed
         listener.bind(str(path))
+        listener.listen()
     except OSError:
         listener.close()
         raise ConfigError("--socket cannot be listened on; name another file in a folder of this user's.") from None

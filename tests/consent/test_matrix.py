@@ -14,8 +14,6 @@ from tests.consent.conftest import House
 from tests.consent.wire import MODERN, VERSIONS, Message
 from tests.stage import Answer
 
-pytestmark = pytest.mark.no_cover
-
 PAGE = Path(__file__).parent.parent.parent / "docs" / "safety.md"
 APPROVALS = ("auto", "plan", "human", "operator", "flag")
 HOW = ALONE, WITH_PLAN = "confirm alone", "with the plan's id"

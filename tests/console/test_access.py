@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from starlette.requests import Request
 
-from mcp_backups.console.access import SECRET_HEADER, Login, OneTimeAddress, read_secret
+from mcp_backups.console.access import SECRET_HEADER, Login, OneTimeAddress
 from mcp_backups.console.serving import _check
 from mcp_backups.errors import ConfigError
 from mcp_backups.sandbox import Emulator
@@ -266,19 +266,3 @@ def test_the_header_of_a_login_is_a_name(make_settings: MakeSettings, header: st
 
 def test_the_address_behind_a_login_may_end_with_a_slash(make_settings: MakeSettings) -> None:
     assert make_settings(console_url="https://Backups.example.com/").console_url == "https://backups.example.com"
-
-
-@pytest.mark.parametrize("content", [b"", b"too short", b"\xff" * 40, b"with a\0nul that is long", None])
-def test_a_secret_that_is_none_stops_the_start(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "secret"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ConfigError) as refused:
-        read_secret(path)
-    assert refused.value.what.startswith("MCP_BACKUPS_CONSOLE_SECRET_FILE names a file that")
-
-
-def test_a_secret_is_read_without_its_line_end(tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    path.write_text(f"{SECRET}\n")
-    assert read_secret(path) == SECRET

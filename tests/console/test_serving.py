@@ -13,8 +13,8 @@ import httpx2
 import pytest
 
 from mcp_backups.cli import main
-from mcp_backups.console.serving import _listen_unix
 from mcp_backups.errors import ConfigError
+from mcp_backups.web import listen_unix
 from tests.process import COMMAND, PATIENCE, environment
 
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="there are no Unix sockets and /proc")
@@ -84,15 +84,15 @@ def test_behind_a_login_it_listens_on_a_socket_of_owner_and_group(state_dir: Pat
 @needs_posix
 def test_a_socket_that_nobody_serves_any_more_is_taken_over_and_no_other(tmp_path: Path) -> None:
     where = tmp_path / "console.sock"
-    with _listen_unix(where), pytest.raises(ConfigError) as taken:
-        _listen_unix(where)
+    with listen_unix(where), pytest.raises(ConfigError) as taken:
+        listen_unix(where)
     assert taken.value.what.startswith("--socket cannot be listened on")
-    with _listen_unix(where):
+    with listen_unix(where):
         assert where.is_socket()
     for path in (tmp_path / "file", tmp_path / "none" / "console.sock"):
         (tmp_path / "file").write_text("mine")
         with pytest.raises(ConfigError):
-            _listen_unix(path)
+            listen_unix(path)
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -118,6 +118,27 @@ def test_a_wrong_start_is_one_clear_line(
     assert fault in told.err
     assert told.err.count("\n") == 1
     assert not state_dir.exists()
+
+
+@needs_posix
+def test_a_secret_that_others_may_read_stops_the_start(
+    state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("sixteen-or-more-characters\n")
+    secret.chmod(0o644)
+    for name, value in {
+        "STATE_DIR": state_dir,
+        "CONSOLE_LOGIN_HEADER": "Remote-User",
+        "CONSOLE_URL": "https://backups.example.com",
+        "CONSOLE_SECRET_FILE": secret,
+    }.items():
+        monkeypatch.setenv(f"MCP_BACKUPS_{name}", str(value))
+    assert main(["console", "--port", "0"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "MCP_BACKUPS_CONSOLE_SECRET_FILE names a file that others may read" in told.err
+    assert told.err.count("\n") == 1
 
 
 def test_a_missing_extra_is_one_clear_line(state_dir: Path) -> None:

@@ -22,7 +22,7 @@ from tests.faults.stage import LOST, SOURCE, TARGET, WEB, row, times_applied
 from tests.process import PATIENCE, server_process
 from tests.stage import MakeSettings, RealTime, Session, on_both_stores, on_file, recorded, session
 
-pytestmark = [pytest.mark.anyio, pytest.mark.no_cover]
+pytestmark = pytest.mark.anyio
 
 OTHER = 501
 """Another backup of the same server, whose deletion shows whether that is open."""

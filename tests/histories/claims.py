@@ -101,7 +101,7 @@ def _of_check(said: Said) -> Iterator[str]:
             yield f"{number} of server {row['server_id']} was deleted here, or is just going"
         elif not truth.lagged and truth.good.get(number) != row["server_id"]:
             yield f"{number} is no good backup of server {row['server_id']}"
-    in_all = data["totals"]["backups"]
+    in_all = data["totals"]["backups"] + data["totals"].get("orphaned_backups", 0)
     if data["complete"] and not truth.lagged and "server_id" not in said.arguments and in_all != len(truth.there):
         yield f"there are {len(truth.there)}"
 
@@ -112,7 +112,8 @@ def _of_list(said: Said) -> Iterator[str]:
     if data["complete"] and not truth.lagged:
         wanted = 3 if "server_name" in said.arguments else said.arguments.get("server_id", 0)
         there = {number for number, server in truth.there.items() if wanted in (0, server)}
-        if (shown, data["total"]) != (there, len(there)):
+        is_cut = bool(data.get("next_cursor"))
+        if data["total"] != len(there) or not (shown < there if is_cut else shown == there):
             yield f"there are {sorted(there)}"
     for row in data["backups"]:
         if row["id"] in truth.going and not {"being_deleted", "doubtful"} & set(row.get("flags", ())):

@@ -108,11 +108,31 @@ def test_what_is_no_https_address_is_refused(url: str, state_dir: Path) -> None:
         Settings(http_url=url, state_dir=state_dir)
 
 
-@pytest.mark.parametrize("content", [b"", b"short", b"with a space in it ....", b"\xff" * 20, b"x" * 513])
-def test_what_is_no_secret_is_refused(content: bytes, make_settings: MakeSettings, secret_file: Path) -> None:
-    secret_file.write_bytes(content)
+@pytest.mark.parametrize(
+    ("content", "mode", "said"),
+    [
+        (b"", 0o600, "holds no secret"),
+        (b"short", 0o600, "holds no secret"),
+        (b"with a space in it ....", 0o600, "holds no secret"),
+        (b"with a\0nul that is long", 0o600, "holds no secret"),
+        (b"x" * 513, 0o600, "holds no secret"),
+        (b"\xff" * 20, 0o600, "cannot be read as ASCII text"),
+        (SECRET.encode(), 0o640, "others may read"),
+        (SECRET.encode(), 0o604, "others may read"),
+        (None, 0, "cannot be found or read"),
+    ],
+)
+def test_what_is_no_secret_is_refused(
+    content: bytes | None, mode: int, said: str, make_settings: MakeSettings, secret_file: Path
+) -> None:
+    if content is None:
+        secret_file.unlink()
+    else:
+        secret_file.write_bytes(content)
+        secret_file.chmod(mode)
     settings = make_settings(http_url=URL, http_secret_file=secret_file)
-    with pytest.raises(ConfigError, match="MCP_BACKUPS_HTTP_SECRET_FILE"), listening(settings, "127.0.0.1", 0, None):
+    refused = pytest.raises(ConfigError, match=f"MCP_BACKUPS_HTTP_SECRET_FILE names a file that {said}")
+    with refused, listening(settings, "127.0.0.1", 0, None):
         pass
 
 
