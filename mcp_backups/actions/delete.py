@@ -1,6 +1,7 @@
 """delete_backup: one backup, planned, consented to, looked at again, and deleted for good."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from mcp_backups.clock import Moment
@@ -11,6 +12,7 @@ from mcp_backups.errors import (
     NotFoundError,
     OutcomeUnknownError,
     RejectedError,
+    ResponseTooLargeError,
     TargetChangedError,
 )
 from mcp_backups.health import newest
@@ -41,6 +43,7 @@ from mcp_backups.operations import (
     in_doubt,
     in_full,
     in_words,
+    is_later,
     may_have_acted,
     new_id,
     observe,
@@ -142,21 +145,22 @@ async def send(context: Context, operation: Operation) -> Operation:
     unsure: ApiError | None = None
     is_listed: bool | None = None
     for _ in range(_ATTEMPTS):
-        is_refused = False
+        is_refused = is_denied = False
         try:
             await context.api.delete_backup(operation.backup_id)
         except (ApiError, ConfigError) as error:
+            is_denied = isinstance(error, NotFoundError)
             if may_have_acted(error):
                 unsure = error
             elif unsure is None:
-                if isinstance(error, NotFoundError) and await _is_listed(context, operation) is False:
+                if is_denied and await _is_listed(context, operation, is_sure=True) is False:
                     # Listed a moment ago, and gone now: perhaps by this very request, which something sent twice.
                     return operation.updated(status=Status.SUCCEEDED, evidence=SEEN_GONE)
                 raise
             is_refused = error is not unsure
         else:
             unsure = None
-        is_listed = await _is_listed(context, operation)
+        is_listed = await _is_listed(context, operation, is_sure=unsure is None or is_denied)
         if is_listed is False:
             return operation.updated(status=Status.SUCCEEDED, evidence=SEEN_GONE)
         if unsure is None:
@@ -168,16 +172,38 @@ async def send(context: Context, operation: Operation) -> Operation:
     raise _unknown(operation, is_listed, unsure.said if unsure else "") from unsure
 
 
-async def _is_listed(context: Context, operation: Operation) -> bool | None:
-    """Whether VPS.org still lists the backup that is deleted; None when its list does not tell."""
+async def _is_listed(context: Context, operation: Operation, *, is_sure: bool) -> bool | None:
+    """Whether VPS.org still lists the backup that is deleted; None when its list does not tell, or for another server.
+
+    Args:
+        context: What operations work with.
+        operation: What deletes it.
+        is_sure: Whether VPS.org said that it deletes it, or has it not.
+    """
     try:
         with context.reading():
-            backups = await context.api.list_backups(operation.server_id)
+            backups = await list_for(context, operation.server_id, () if is_sure else (operation.backup_id,))
     except CANNOT_SEE:
         return None
-    if operation.backup_id in backups.ids:
-        return True
+    for backup in backups.rows:
+        if backup.id == operation.backup_id:
+            return True if backup.server_id == operation.server_id else None
     return False if backups.complete_for(operation.server_id) else None
+
+
+async def list_for(context: Context, server_id: int, unsure: Collection[int]) -> Listing[Backup]:
+    """A server's backups, by which its deletes are judged.
+
+    Where one of which VPS.org did not say that it deletes it is not among them, but is in the list of all, that list:
+    it is not gone, but another server's by now, or no one's.
+    """
+    own = await context.api.list_backups(server_id)
+    missing = set(unsure) - own.ids
+    if missing and own.complete_for(server_id):
+        with suppress(ResponseTooLargeError):
+            every = await context.api.list_backups()
+            return every if missing & every.ids else own
+    return own
 
 
 def _unknown(operation: Operation, is_listed: bool | None, said: str) -> OutcomeUnknownError:
@@ -204,7 +230,8 @@ def may_change(operation: Operation) -> bool:
 
 async def look(context: Context, operation: Operation) -> Result:
     """What VPS.org's list says of it now."""
-    backups = await context.api.list_backups(operation.server_id)
+    unsure = (operation.backup_id,) if operation.status is Status.UNKNOWN else ()
+    backups = await list_for(context, operation.server_id, unsure)
     return Result(judge(operation, backups, context.moment()))  # by VPS.org's clock too, now that it is known
 
 
@@ -212,9 +239,12 @@ def judge(operation: Operation, backups: Listing[Backup], now: Moment) -> Operat
     """What a list of backups says of a backup that was to be deleted.
 
     Absence from a complete list ends the doubt; being listed ends it only after 24 h. One that is listed again after it
-    was seen to be gone is doubtful once more, from now on.
+    was seen to be gone is doubtful once more, from now on; unless it is a later one of the same id.
     """
-    if operation.backup_id not in backups.ids:
+    listed = next((backup for backup in backups.rows if backup.id == operation.backup_id), None)
+    if listed and operation.status is Status.SUCCEEDED and is_later(listed, operation):
+        return operation
+    if listed is None:
         if not backups.complete_for(operation.server_id):
             return operation
         return operation.without_error(status=Status.SUCCEEDED, evidence=SEEN_GONE, lapsed=False)

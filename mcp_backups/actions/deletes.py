@@ -294,7 +294,8 @@ async def look_at_deletes(context: Context, operation: Operation) -> Result:
     after, unseen = [left_behind(context, each) for each in recorded], ""
     try:
         if any(each.sent for each in recorded):
-            backups = await context.api.list_backups(operation.server_id)
+            unsure = [each.backup_id for each in after if each.status is Status.UNKNOWN]
+            backups = await delete.list_for(context, operation.server_id, unsure)
             now = context.moment()
             after = [
                 delete.judge(each, backups, now) if delete.may_change(each) and context.can_see(each) else each

@@ -83,6 +83,7 @@ from .policy import (
     check_server,
     check_write,
     in_doubt,
+    is_later,
     is_protected,
     judge_all,
 )
@@ -177,6 +178,7 @@ __all__ = [
     "in_doubt",
     "in_full",
     "in_words",
+    "is_later",
     "is_protected",
     "is_taking_back",
     "judge_all",
