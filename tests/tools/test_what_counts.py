@@ -105,6 +105,26 @@ async def test_where_nothing_is_known_to_be_completed_nothing_is_pruned_and_noth
     assert sorted(emulator.fleet.backups) == [1, 2]
 
 
+@in_turns("size", {"nothing": 0, "not told": None})
+async def test_no_prune_takes_what_may_not_have_been_measured_yet(
+    agent: Session, emulator: Emulator, put: Put, size: int | None
+) -> None:
+    """Just finished and of 0 MB, the newest backup went as an empty one, before its size was told."""
+    put(1, hours=48)
+    ages = {10: 0.0, 11: 0.5, 12: 2, 13: 5.9, 14: 6.1, 15: 30}
+    for number, hours in ages.items():
+        put(number, hours=hours, size_mb=size)
+    plan = await agent.call("prune_backups", server_id=SERVER, keep_last=1000)
+    assert [row["id"] for row in plan.data["to_delete"]] == ([] if size is None else [14, 15])
+    reason = "size unknown" if size is None else "its size may not be told yet"
+    assert {row["id"]: row["reason"] for row in stays(plan) if row["id"] in {10, 11, 12, 13}} == dict.fromkeys(
+        (10, 11, 12, 13), reason
+    )
+    if size == 0:
+        assert (await confirmed(agent, "prune_backups", plan, server_id=SERVER, keep_last=1000)).status == "succeeded"
+    assert sorted(emulator.fleet.backups) == [1, 10, 11, 12, 13, *([] if size == 0 else [14, 15])]
+
+
 # By when they were made
 
 
@@ -209,6 +229,19 @@ async def test_a_safety_backup_is_refused_with_the_true_reason_for_its_date(
     assert (refused.code, "Made: safety backup 2." in refused.text) == ("policy_denied", True)
     assert ("dated in the future" if day > "2026-11-23" else "older than 1 h by now") in refused.text
     assert not emulator.fleet.restores
+
+
+@in_turns("hours", {f"{hours} h": hours for hours in (2, 30, 24 * 300, -2, -24 * 300)})
+async def test_a_wall_clock_that_is_wrong_makes_no_safety_backup_old(
+    agent: Session, emulator: Emulator, clock: ManualClock, put: Put, hours: int
+) -> None:
+    """With ours ahead every restore was refused, and left one more backup behind."""
+    put(1, hours=48)
+    clock.step(hours=hours)
+    plan = await agent.call("restore_server", server_id=SERVER, backup_id=1)
+    done = await confirmed(agent, "restore_server", plan, server_id=SERVER, backup_id=1)
+    assert (done.status, done.data["made"]) == ("accepted", "safety backup 2")
+    assert (len(emulator.fleet.restores), sorted(emulator.fleet.backups)) == (1, [1, 2])
 
 
 async def test_a_delete_says_in_plan_and_question_when_all_that_is_left_expires(
