@@ -254,13 +254,14 @@ def judge(operation: Operation, backups: Listing[Backup], now: Moment, rivals: S
         now: By both clocks.
         rivals: Other operations that asked for the same before the list was read; only without a mark they matter.
     """
-    marked = [backup for backup in backups.rows if backup.mark == operation.id]
+    details = operation.of(CreateDetails)
+    marked = [each for each in backups.rows if each.mark == operation.id and each.id not in details.baseline]
     named = [backup for backup in backups.rows if backup.id == operation.backup_id]
     found = marked or [backup for backup in named if not backup.mark]  # with another mark it is another of the same id
     if len(found) == 1:
         return made(operation, found[0], "its row in the list of backups", now)
     is_refused = operation.status is Status.FAILED and not operation.backup_id
-    is_sought = not (operation.of(CreateDetails).marked or found or is_refused)
+    is_sought = not (details.marked or found or is_refused)
     if is_sought and (like := _one_like(operation, backups, rivals)):
         return made(operation, like, "probable: the one new backup that is like it in the complete list", now)
     is_absent = backups.complete_for(operation.server_id) and not found

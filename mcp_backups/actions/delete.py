@@ -24,6 +24,7 @@ from mcp_backups.operations import (
     Arguments,
     Context,
     DeleteDetails,
+    Entries,
     Facts,
     Inventory,
     Observation,
@@ -122,7 +123,35 @@ def check_rules(context: Context, operation: Operation, seen: Observation) -> No
 
 async def execute_delete(context: Context, operation: Operation, approved_by: ApprovedBy) -> Result:
     """Carry out a plan to delete. Raises as `operations.execute`."""
-    return await execute(context, operation, approved_by, check=check_again)
+    return await execute(context, operation, approved_by, check=_check_left, complete=_with_left)
+
+
+def _check_left(context: Context, operation: Operation, seen: Observation) -> None:
+    """As `check_again`; and whether what is left lasts for as long as the plan told."""
+    check_again(context, operation, seen)
+    check_lasts(operation.of(DeleteDetails).all_left_expire_by, seen, operation.id)
+
+
+def _with_left(_context: Context, _entries: Entries, operation: Operation, seen: Observation) -> Operation:
+    """The delete with what is left as it is now, which need not be what its plan told."""
+    now = _details(seen.target, seen.inventory)
+    return operation.updated(
+        good_left=now.good_left, newest_left=now.newest_left, all_left_expire_by=now.all_left_expire_by
+    )
+
+
+def check_lasts(told: datetime | None, seen: Observation, plan_id: str) -> None:
+    """Whether what would be left expires no sooner than a plan told, where None is never.
+
+    Raises:
+        TargetChangedError: It does.
+    """
+    target = seen.target
+    end = end_of_all(seen.inventory.proven_on(target.server_id, without={target.id}))
+    if end and (told is None or end < told):
+        raise TargetChangedError(
+            f"All proven backups that would be left expire by {stamp(end)}, sooner than the plan {plan_id} told."
+        )
 
 
 def check_again(context: Context, operation: Operation, seen: Observation) -> None:

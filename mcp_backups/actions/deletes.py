@@ -203,6 +203,7 @@ def _check_again(prune: Operation, context: Context, operation: Operation, seen:
         PolicyDeniedError, TargetChangedError: It is not, or one does.
     """
     delete.check_again(context, operation, seen)
+    delete.check_lasts(prune.of(PruneDetails).all_left_expire_by, seen, prune.id)
     items = judge_all(context.settings, seen.inventory, prune.server_id, keep_of(prune))
     now = next((each for each in items if each.backup.id == operation.backup_id), None)
     if now and now.fate != "delete":

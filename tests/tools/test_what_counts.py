@@ -310,3 +310,50 @@ async def test_a_prune_keeps_of_equals_what_lasts_and_says_when_all_that_is_left
             assert (done.status, done.approved_by) == ("succeeded", "person")
             assert any(f"expire by {by}" in question for question in asked) is told
     assert set(emulator.fleet.backups) == {LASTING, ENDING} - {goes}
+
+
+@in_turns(
+    "goes",
+    {
+        "the newest of several that last": (2, False),
+        "an older one": (3, False),
+        "the last one that lasts": (2, True),
+    },
+)
+async def test_a_delete_keeps_to_what_its_plan_told_of_what_is_left(
+    agent: Session, emulator: Emulator, put: Put, goes: tuple[int, bool]
+) -> None:
+    """Its outcome told of a backup that was gone by then; and what somebody agreed to left one that lasts."""
+    number, is_last = goes
+    put(1, hours=40)
+    put(2, hours=48)
+    put(3, hours=60, ends=25 if is_last else None)
+    plan = await agent.call("delete_backup", backup_id=1)
+    assert plan.data["facts"]["newest_proven_left"] == 2
+    del emulator.fleet.backups[number]
+    done = await confirmed(agent, "delete_backup", plan, backup_id=1)
+    left = 5 - number
+    if is_last:
+        assert done.code == "target_changed", done.text
+        assert "All proven backups that would be left expire by 2026-11-24T10:30Z, sooner than the plan" in done.text
+    else:
+        assert (done.data["facts"]["proven_backups_left"], done.data["facts"]["newest_proven_left"]) == (1, left)
+    assert sorted(emulator.fleet.backups) == ([1, 3] if is_last else [left])
+    assert emulator.count("DELETE") == (0 if is_last else 1)
+
+
+async def test_a_prune_stops_where_what_is_left_lasts_no_longer(agent: Session, emulator: Emulator, put: Put) -> None:
+    """The automatic one that lasts was told as left; without it all that is left expires."""
+    rules = {"server_id": SERVER, "older_than_days": 1}
+    put(1, hours=48)
+    put(2, hours=72)
+    put(3, hours=80, backup_type="automatic")
+    put(4, hours=80, backup_type="automatic", ends=26)
+    plan = await agent.call("prune_backups", **rules)
+    assert [row["id"] for row in plan.data["to_delete"]] == [1, 2]
+    assert "all_left_expire_by" not in plan.data["facts"]
+    del emulator.fleet.backups[3]
+    done = await confirmed(agent, "prune_backups", plan, **rules)
+    assert (done.status, done.data["changed"]) == ("failed", "done")
+    assert sorted(emulator.fleet.backups) == [1, 4]
+    assert "sooner than the plan" in done.text
