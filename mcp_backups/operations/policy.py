@@ -276,9 +276,8 @@ def check_restore(
     """Whether this backup may be restored to this server."""
     _check_unprotected(settings, server_id)
     if target.server_id != server_id:
-        raise PolicyDeniedError(
-            f"Backup {target.id} is of server {target.server_id}, not of server {server_id}.", _CHOOSE
-        )
+        whose = f"of server {target.server_id}" if target.server_id else "of no server any more"
+        raise PolicyDeniedError(f"Backup {target.id} is {whose}, not of server {server_id}.", _CHOOSE)
     if target.status != COMPLETED:
         raise PolicyDeniedError(f"Backup {target.id} is not completed, so there is nothing sure to restore.", _CHOOSE)
     if not is_restorable(target):
