@@ -12,7 +12,6 @@ from mcp_backups.errors import (
     NotFoundError,
     OutcomeUnknownError,
     RejectedError,
-    ResponseTooLargeError,
     TargetChangedError,
 )
 from mcp_backups.health import newest
@@ -224,12 +223,12 @@ async def list_for(context: Context, server_id: int, unsure: Collection[int]) ->
     """A server's backups, by which its deletes are judged.
 
     Where one of which VPS.org did not say that it deletes it is not among them, but is in the list of all, that list:
-    it is not gone, but another server's by now, or no one's.
+    it is not gone, but another server's by now, or no one's. Where the list of all cannot be read, its own must do.
     """
     own = await context.api.list_backups(server_id)
     missing = set(unsure) - own.ids
     if missing and own.complete_for(server_id):
-        with suppress(ResponseTooLargeError):
+        with suppress(ApiError):
             every = await context.api.list_backups()
             return every if missing & every.ids else own
     return own
@@ -268,15 +267,16 @@ def judge(operation: Operation, backups: Listing[Backup], now: Moment) -> Operat
     """What a list of backups says of a backup that was to be deleted.
 
     Absence from a complete list ends the doubt; being listed ends it only after 24 h. One that is listed again after it
-    was seen to be gone is doubtful once more, from now on; unless it is a later one of the same id.
+    was seen to be gone is doubtful once more, from now on. A later one of the same id is another; but what was sent may
+    hit that one too within the 24 h.
     """
     listed = next((backup for backup in backups.rows if backup.id == operation.backup_id), None)
-    if listed and operation.status is Status.SUCCEEDED and is_later(listed, operation):
-        return operation
+    seen = "its id is a later backup's" if listed else SEEN_GONE
+    gone = operation.without_error(status=Status.SUCCEEDED, evidence=seen, lapsed=False)
     if listed is None:
-        if not backups.complete_for(operation.server_id):
-            return operation
-        return operation.without_error(status=Status.SUCCEEDED, evidence=SEEN_GONE, lapsed=False)
+        return gone if backups.complete_for(operation.server_id) else operation
+    if is_later(listed, operation):
+        return operation if operation.status is Status.SUCCEEDED or in_doubt(operation, now) else gone
     if operation.status is Status.SUCCEEDED:
         again = "listed again after it was seen to be gone"
         return operation.updated(status=Status.UNKNOWN, evidence=again, listed_again=now)

@@ -455,3 +455,36 @@ async def test_an_id_that_is_given_again_is_that_of_another_backup(
     assert (deleted.status, deleted.data["changed"]) == ("succeeded", "done")
     gone = await agent.call("get_operation", operation_id=first.operation)
     assert f"by {plan.operation}" in gone.text
+
+
+async def test_an_id_that_is_given_again_after_an_unsure_deletion_is_doubtful_for_a_day(
+    agent: Session, emulator: Emulator, clock: ManualClock
+) -> None:
+    """What was sent may still hit the new one; that the old one is gone is told after that, not that it stayed."""
+    number = target(NEVER)
+    plan = await agent.call("delete_backup", backup_id=number)
+    emulator.fail(Fault.reset_after(), method="DELETE")
+    emulator.fail(Fault.status(503), method="GET", times=None, skip=1)
+    told = await agent.call("delete_backup", backup_id=number, confirm=True, operation_id=plan.operation)
+    assert told.code == "outcome_unknown"
+    emulator.clear_faults()
+    emulator.fleet.backups[number] = Backup(number, NEVER, clock.now(), "manual", size_mb=9)
+    looked = await agent.call("get_operation", operation_id=plan.operation)
+    assert (looked.status, looked.data["changed"]) == ("unknown", "unknown")
+    refused = await agent.call("restore_server", server_id=NEVER, backup_id=number)
+    assert refused.code == "policy_denied"
+    clock.advance(hours=25)
+    looked = await agent.call("get_operation", operation_id=plan.operation)
+    assert (looked.status, looked.data["changed"]) == ("succeeded", "done")
+    assert looked.data["facts"]["evidence"] == "its id is a later backup's"
+    assert not (await agent.call("restore_server", server_id=NEVER, backup_id=number)).is_error
+
+
+async def test_where_the_list_of_all_cannot_be_read_that_of_its_server_settles_a_deletion(
+    agent: Session, emulator: Emulator
+) -> None:
+    plan = await agent.call("delete_backup", backup_id=target(NEVER))
+    emulator.fail(Fault.reset_after(), method="DELETE")
+    emulator.fail(Fault.status(503), method="GET", times=None, skip=2)
+    told = await agent.call("delete_backup", backup_id=target(NEVER), confirm=True, operation_id=plan.operation)
+    assert (told.status, told.data["changed"], sent_for(emulator, target(NEVER))) == ("succeeded", "done", 1)
