@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
+from operator import attrgetter
 
 from mcp_backups.clock import Moment
 from mcp_backups.errors import (
@@ -107,7 +108,7 @@ def _details(target: Backup, inventory: Inventory) -> DeleteDetails:
 
 def end_of_all(left: Sequence[Backup]) -> datetime | None:
     """When the last of these backups expires; None where one of them lasts, or there is none."""
-    ends = [backup.expires_at for backup in left if backup.expires_at]
+    ends = [*filter(None, map(attrgetter("expires_at"), left))]
     return max(ends) if ends and len(ends) == len(left) else None
 
 
@@ -122,13 +123,7 @@ def check_rules(context: Context, operation: Operation, seen: Observation) -> No
 
 async def execute_delete(context: Context, operation: Operation, approved_by: ApprovedBy) -> Result:
     """Carry out a plan to delete. Raises as `operations.execute`."""
-    return await execute(context, operation, approved_by, check=_check_left, complete=_with_left)
-
-
-def _check_left(context: Context, operation: Operation, seen: Observation) -> None:
-    """As `check_again`; and whether what is left lasts for as long as the plan told."""
-    check_again(context, operation, seen)
-    check_lasts(operation.of(DeleteDetails).all_left_expire_by, seen, operation.id)
+    return await execute(context, operation, approved_by, check=check_again, complete=_with_left)
 
 
 def _with_left(_context: Context, _entries: Entries, operation: Operation, seen: Observation) -> Operation:
@@ -139,28 +134,18 @@ def _with_left(_context: Context, _entries: Entries, operation: Operation, seen:
     )
 
 
-def check_lasts(told: datetime | None, seen: Observation, plan_id: str) -> None:
-    """Whether what would be left expires no sooner than a plan told, where None is never.
-
-    Raises:
-        TargetChangedError: It does.
-    """
-    target = seen.target
-    end = end_of_all(seen.inventory.proven_on(target.server_id, without={target.id}))
-    if end and (told is None or end < told):
-        raise TargetChangedError(
-            f"All proven backups that would be left expire by {stamp(end)}, sooner than the plan {plan_id} told."
-        )
-
-
 def check_again(context: Context, operation: Operation, seen: Observation) -> None:
-    """Whether the rules still allow it, and no restore needs the backup of which the plan did not tell."""
+    """Whether the rules still allow it, and what needs the backup and what is left is as the plan told."""
     check_rules(context, operation, seen)
     shown, target = operation.of(DeleteDetails), operation.backup_id
     now = _details(seen.target, seen.inventory)
+    plan_id = shown.part_of or operation.id
     if now.way_back_of not in {"", shown.way_back_of} or now.being_restored_by not in {"", shown.being_restored_by}:
+        raise TargetChangedError(f"Backup {target} is needed by a restore that was sent since the plan {plan_id}.")
+    end, told = now.all_left_expire_by, shown.all_left_expire_by
+    if end and (told is None or end < told):
         raise TargetChangedError(
-            f"Backup {target} is needed by a restore that was sent since the plan {shown.part_of or operation.id}."
+            f"All proven backups that would be left expire by {stamp(end)}, sooner than the plan {plan_id} told."
         )
 
 
@@ -210,7 +195,10 @@ async def _is_listed(context: Context, operation: Operation, *, is_sure: bool) -
     """
     try:
         with context.reading():
-            backups = await list_for(context, operation.server_id, () if is_sure else (operation.backup_id,))
+            if is_sure:
+                backups = await context.api.list_backups(operation.server_id)
+            else:
+                backups = await list_for(context, operation.server_id, {operation.backup_id})
     except CANNOT_SEE:
         return None
     for backup in backups.rows:
@@ -258,7 +246,7 @@ def may_change(operation: Operation) -> bool:
 
 async def look(context: Context, operation: Operation) -> Result:
     """What VPS.org's list says of it now."""
-    unsure = (operation.backup_id,) if operation.status is Status.UNKNOWN else ()
+    unsure = {operation.backup_id} if operation.status is Status.UNKNOWN else set()
     backups = await list_for(context, operation.server_id, unsure)
     return Result(judge(operation, backups, context.moment()))  # by VPS.org's clock too, now that it is known
 
@@ -329,8 +317,11 @@ def facts(result: Result, _now: datetime) -> Facts:
         told["all_left_expire_by"] = stamp(details.all_left_expire_by)
     if details.budget and result.operation.status is Status.PLANNED:
         told["budget"] = in_words(details.budget, "delete")
-    needed = {"way_back_of": details.way_back_of, "being_restored_by": details.being_restored_by}
-    return told | {name: restore for name, restore in needed.items() if restore}
+    if details.way_back_of:
+        told["way_back_of"] = details.way_back_of
+    if details.being_restored_by:
+        told["being_restored_by"] = details.being_restored_by
+    return told
 
 
 def next_step(result: Result, _now: datetime) -> str:

@@ -203,7 +203,6 @@ def _check_again(prune: Operation, context: Context, operation: Operation, seen:
         PolicyDeniedError, TargetChangedError: It is not, or one does.
     """
     delete.check_again(context, operation, seen)
-    delete.check_lasts(prune.of(PruneDetails).all_left_expire_by, seen, prune.id)
     items = judge_all(context.settings, seen.inventory, prune.server_id, keep_of(prune))
     now = next((each for each in items if each.backup.id == operation.backup_id), None)
     if now and now.fate != "delete":
@@ -232,7 +231,9 @@ def _delete_for(context: Context, entries: Entries, operation: Operation, item: 
             server_name=operation.server_name,
             backup_id=item.backup.id,
             backup=item.backup,
-            details=DeleteDetails(part_of=operation.id),
+            details=DeleteDetails(
+                part_of=operation.id, all_left_expire_by=operation.of(PruneDetails).all_left_expire_by
+            ),
             policy=operation.policy,
             principal=operation.principal,
             **operation.identity._asdict(),

@@ -223,7 +223,8 @@ class Attempts:
             else:
                 # The status says it all, whatever becomes of the rest; unless what comes of that says no.
                 content, whole = await _beginning(response, scope)
-                content = _unpacked(content, response)
+                if encoding := response.headers.get("content-encoding", ""):
+                    content = _unpacked(content, encoding)
             if call.write and (detail := refusal.denial(content, _media_type(response), whole=whole)):
                 return _failed(call, BodyDeniesError, detail=detail, said=self._said(content, response))
             return Done(response.status_code, call.read(bodies.Body(content, response.headers, response.status_code)))
@@ -328,9 +329,9 @@ async def _beginning(response: httpx2.Response, scope: anyio.CancelScope) -> tup
     return bytes(body), False
 
 
-def _unpacked(content: bytes, response: httpx2.Response) -> bytes:
+def _unpacked(content: bytes, encoding: str) -> bytes:
     """The beginning of what came compressed, although that was not asked for; as it came where it is not that."""
-    if response.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip", "deflate"):
+    if encoding.strip().lower() in ("gzip", "x-gzip", "deflate"):
         with contextlib.suppress(zlib.error):
             return zlib.decompressobj(_GZIP_OR_ZLIB).decompress(content, _MAX_BEGINNING)
     return content

@@ -68,6 +68,7 @@ from .operation import (
     Status,
     StatusSeen,
     combined,
+    is_later,
     new_id,
 )
 from .policy import (
@@ -83,7 +84,6 @@ from .policy import (
     check_server,
     check_write,
     in_doubt,
-    is_later,
     is_protected,
     judge_all,
 )

@@ -25,6 +25,7 @@ from mcp_backups.operations.operation import (
     Operation,
     PruneItem,
     Status,
+    is_later,
 )
 from mcp_backups.retention import Keep, rulings
 from mcp_backups.settings import Settings
@@ -112,7 +113,7 @@ class Inventory:
         ]
 
 
-def doubts(deletes: Iterable[Operation], listed: Iterable[Backup], now: Moment) -> dict[int, Doubt]:
+def doubts(deletes: Iterable[Operation], listed: Sequence[Backup], now: Moment) -> dict[int, Doubt]:
     """The doubtful ones of the backups that are listed, by id.
 
     A DELETE that was not plainly refused may take effect hours later. Until its backup is seen to be gone, or a day has
@@ -124,9 +125,8 @@ def doubts(deletes: Iterable[Operation], listed: Iterable[Backup], now: Moment) 
         now: By both clocks.
     """
     found: dict[int, Doubt] = {}
-    by_id = {backup.id: backup for backup in listed}
     for delete in deletes:
-        backup = by_id.get(delete.backup_id)
+        backup = next((each for each in listed if each.id == delete.backup_id), None)
         if backup and (doubt := _doubt(delete, backup, now)):
             found.setdefault(backup.id, doubt)
     return found
@@ -146,11 +146,6 @@ def is_contradicted(delete: Operation, backup: Backup) -> bool:
     """Whether a backup that is listed was seen to be gone from its server."""
     is_it = (backup.id, backup.server_id) == (delete.backup_id, delete.server_id)
     return delete.status is Status.SUCCEEDED and is_it and not is_later(backup, delete)
-
-
-def is_later(backup: Backup, delete: Operation) -> bool:
-    """Whether a backup was made after the one that was deleted: VPS.org gave it the same id once more."""
-    return delete.backup is not None and backup.created_at > delete.backup.created_at
 
 
 def in_doubt(delete: Operation, now: Moment) -> bool:

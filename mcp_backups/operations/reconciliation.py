@@ -27,8 +27,8 @@ from mcp_backups.operations.operation import (
     Operation,
     RestoreDetails,
     Status,
+    is_later,
 )
-from mcp_backups.operations.policy import is_later
 from mcp_backups.operations.process import LOOKOUT_SECONDS
 
 SettledAs = Literal["succeeded", "failed"]
