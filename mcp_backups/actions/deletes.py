@@ -202,7 +202,7 @@ def _check_again(prune: Operation, context: Context, operation: Operation, seen:
     Raises:
         PolicyDeniedError, TargetChangedError: It is not, or one does.
     """
-    delete.check_again(context, operation, seen)
+    delete.check_rules(context, operation, seen)
     items = judge_all(context.settings, seen.inventory, prune.server_id, keep_of(prune))
     now = next((each for each in items if each.backup.id == operation.backup_id), None)
     if now and now.fate != "delete":
@@ -211,6 +211,7 @@ def _check_again(prune: Operation, context: Context, operation: Operation, seen:
             f"Backup {operation.backup_id} would be {fate} by now ({now.reason}), unlike when the plan was made.",
             "Call again without operation_id for a new plan.",
         )
+    delete.check_again(context, operation, seen)
 
 
 def _delete_for(context: Context, entries: Entries, operation: Operation, item: PruneItem) -> Operation:
