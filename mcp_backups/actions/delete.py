@@ -1,8 +1,9 @@
 """delete_backup: one backup, planned, consented to, looked at again, and deleted for good."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import takewhile
 from operator import attrgetter
 
 from mcp_backups.clock import Moment
@@ -19,6 +20,7 @@ from mcp_backups.health import newest
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import (
     CANNOT_SEE,
+    EFFECTIVE,
     VAIN,
     ApprovedBy,
     Arguments,
@@ -248,7 +250,27 @@ async def look(context: Context, operation: Operation) -> Result:
     """What VPS.org's list says of it now."""
     unsure = {operation.backup_id} if operation.status is Status.UNKNOWN else set()
     backups = await list_for(context, operation.server_id, unsure)
+    if operation.id in await sent_again(context, [operation]):
+        return Result(operation)
     return Result(judge(operation, backups, context.moment()))  # by VPS.org's clock too, now that it is known
+
+
+async def sent_again(context: Context, deletes: Iterable[Operation]) -> set[str]:
+    """Ids of those that were given up and whose backup another delete was sent for since: its end is that one's."""
+    given_up = [each for each in deletes if each.of(DeleteDetails).lapsed]
+
+    def read(entries: Entries) -> set[str]:
+        return {each.id for each in given_up if _is_sent_again(entries, each)}
+
+    return await context.ledger.read(read) if given_up else set()
+
+
+def _is_sent_again(entries: Entries, delete: Operation) -> bool:
+    """Whether another delete of the same backup that was not plainly refused was sent after this one."""
+    ended = EFFECTIVE | {Status.FAILED}
+    sent = entries.sent_for_backups("delete_backup", {delete.backup_id}, ended, delete.server_id)
+    later = takewhile(lambda each: each.id != delete.id, sent)
+    return any(each.status is not Status.FAILED or each.of(DeleteDetails).lapsed for each in later)
 
 
 def judge(operation: Operation, backups: Listing[Backup], now: Moment) -> Operation:

@@ -299,11 +299,9 @@ async def look_at_deletes(context: Context, operation: Operation) -> Result:
         if any(each.sent for each in recorded):
             unsure = [each.backup_id for each in after if each.status is Status.UNKNOWN]
             backups = await delete.list_for(context, operation.server_id, unsure)
-            now = context.moment()
-            after = [
-                delete.judge(each, backups, now) if delete.may_change(each) and context.can_see(each) else each
-                for each in after
-            ]
+            now, over = context.moment(), await delete.sent_again(context, after)
+            is_open = {each.id for each in after if delete.may_change(each) and context.can_see(each)} - over
+            after = [delete.judge(each, backups, now) if each.id in is_open else each for each in after]
     except CANNOT_SEE as error:
         unseen = error.code
     if after != recorded:

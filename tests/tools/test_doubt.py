@@ -488,3 +488,41 @@ async def test_where_the_list_of_all_cannot_be_read_that_of_its_server_settles_a
     emulator.fail(Fault.status(503), method="GET", times=None, skip=2)
     told = await agent.call("delete_backup", backup_id=target(NEVER), confirm=True, operation_id=plan.operation)
     assert (told.status, told.data["changed"], sent_for(emulator, target(NEVER))) == ("succeeded", "done", 1)
+
+
+@pytest.mark.parametrize(
+    ("later", "first_end", "later_end"),
+    [
+        ("takes effect", ("failed", "nothing"), ("succeeded", "done")),
+        ("is given up too", ("failed", "nothing"), ("succeeded", "done")),
+        ("is refused", ("succeeded", "done"), ("failed", "nothing")),
+    ],
+)
+async def test_a_deletion_that_was_given_up_is_told_as_done_only_where_no_later_one_may_have_done_it(
+    served: OpenWith,
+    emulator: Emulator,
+    clock: ManualClock,
+    later: str,
+    first_end: tuple[str, str],
+    later_end: tuple[str, str],
+) -> None:
+    async with served() as agent:
+        first, _ = await delete_unsurely(agent, emulator, NEVER, KINDS[0])
+        emulator.clear_faults()
+        clock.advance(hours=25)
+        assert (await agent.call("get_operation", operation_id=first)).status == "failed"
+        if later == "is given up too":
+            second, _ = await delete_unsurely(agent, emulator, NEVER, KINDS[0])
+            emulator.clear_faults()
+            clock.advance(hours=25)
+            assert (await agent.call("get_operation", operation_id=second)).status == "failed"
+        else:
+            plan = await agent.call("delete_backup", backup_id=target(NEVER))
+            second = plan.operation
+            if later == "is refused":
+                emulator.fail(Fault.status(409, {"detail": "Locked."}), method="DELETE")
+            await agent.call("delete_backup", backup_id=target(NEVER), confirm=True, operation_id=second)
+        emulator.fleet.backups.pop(target(NEVER), None)
+        for operation, end in ((first, first_end), (second, later_end)):
+            told = await agent.call("get_operation", operation_id=operation)
+            assert (told.status, told.data["changed"]) == end, told.text
