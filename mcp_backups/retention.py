@@ -9,8 +9,9 @@ them keeps is kept. Days, weeks and months are those of UTC.
 Only a good backup takes up a place: completed, with a known size above 0, not expiring within 24 h, not dated in the
 future, and without a deletion that may still take effect. One that failed or is empty is kept by no rule. Left alone,
 so that no mistake can lose anything: one of any status but completed and failed, since nobody knows what it will come
-to; one completed of unknown size or expiry, or dated in the future; one that is about to expire by itself; and one that
-is doubtful, for which a deletion was sent already.
+to; one completed of unknown size or expiry, or dated in the future; one that is empty and so young that its size may
+only not have been told yet; one that is about to expire by itself; and one that is doubtful, for which a deletion was
+sent already.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -19,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from mcp_backups.errors import InvalidArgumentError
-from mcp_backups.health import EXPIRES_SOON, by_age, expires_within, is_good, is_in_future
+from mcp_backups.health import EXPIRES_SOON, STUCK, by_age, expires_within, is_good, is_in_future
 from mcp_backups.models import COMPLETED, FAILED, IN_PROGRESS, Backup
 from mcp_backups.text import plural
 
@@ -86,6 +87,7 @@ def rulings(
     if len({backup.server_id for backup in ordered}) > 1:
         raise ValueError("backups of several servers")
     good = [backup for backup in ordered if is_good(backup, now, doubtful)]
+    earliest = earliest or now
     kept_by: dict[int, list[str]] = {backup.id: [] for backup in ordered}
     for backup in good[: keep.last]:
         kept_by[backup.id].append(f"keep-last {keep.last}")
@@ -93,9 +95,11 @@ def rulings(
         for backup, label in _newest_of_each(good, places, period):
             kept_by[backup.id].append(f"{name} {label}")
     for backup in ordered:
-        if keep.older_than_days and (earliest or now) - backup.created_at < timedelta(days=keep.older_than_days):
+        if keep.older_than_days and earliest - backup.created_at < timedelta(days=keep.older_than_days):
             kept_by[backup.id].append(f"younger than {plural(keep.older_than_days, 'day')}")
-    return [Ruling(backup, tuple(kept_by[backup.id]), _left_alone(backup, now, doubtful)) for backup in ordered]
+    return [
+        Ruling(backup, tuple(kept_by[backup.id]), _left_alone(backup, now, earliest, doubtful)) for backup in ordered
+    ]
 
 
 def _periodic(keep: Keep) -> Iterator[tuple[str, int, Callable[[datetime], str]]]:
@@ -121,7 +125,7 @@ def _newest_of_each(good: list[Backup], places: int, period: Callable[[datetime]
         yield good[-1], f"{periods[-1][0]} (oldest)"
 
 
-def _left_alone(backup: Backup, now: datetime, doubtful: Container[int]) -> str:
+def _left_alone(backup: Backup, now: datetime, earliest: datetime, doubtful: Container[int]) -> str:
     """Why a backup that takes up no place is nevertheless not to be deleted, if it is not."""
     is_full = backup.status == COMPLETED and backup.size_mb != 0
     reasons = {
@@ -129,6 +133,9 @@ def _left_alone(backup: Backup, now: datetime, doubtful: Container[int]) -> str:
         "in progress": backup.status == IN_PROGRESS,
         "it is not known what its status means": backup.status not in {COMPLETED, FAILED, IN_PROGRESS},
         "size unknown": is_full and backup.size_mb is None,
+        "its size may not be told yet": (
+            backup.status == COMPLETED and not backup.size_mb and earliest - backup.created_at < STUCK
+        ),
         "it cannot be read when it expires": is_full and "expires_at" in backup.unreadable,
         "expires by itself": is_full and expires_within(backup, EXPIRES_SOON, now),
         "dated in the future": backup.status == COMPLETED and is_in_future(backup, now),

@@ -30,6 +30,7 @@ from mcp_backups.operations import (
     check_write,
     deletion_of,
     follow,
+    is_later,
     may_have_acted,
     new_id,
     recent,
@@ -145,9 +146,16 @@ def find_repeat(context: Context, entries: Entries, arguments: Arguments) -> Ope
     server_id, now = int(arguments["server_id"]), context.moment()
     sent = entries.sent("create_backup", server_id=server_id, statuses=EFFECTIVE)
     made = [each for each in recent(sent, REPEAT_WINDOW, now) if context.can_see(each)]
-    deletes = entries.sent_for_backups("delete_backup", {each.backup_id for each in made}, EFFECTIVE, server_id)
+    deletes = [*entries.sent_for_backups("delete_backup", {each.backup_id for each in made}, EFFECTIVE, server_id)]
     restores = entries.sent("restore_server", server_id=server_id, statuses=EFFECTIVE)
-    gone = {each.backup_id for each in deletes if context.concerns(each)}
+    gone = {
+        each.id
+        for each in made
+        for delete in deletes
+        if 0 < each.backup_id == delete.backup_id
+        and context.concerns(delete)
+        and not (each.backup and is_later(each.backup, delete))
+    }
     restored = next((each.sent for each in restores if each.sent and context.concerns(each)), None)
     return next(
         (
@@ -155,7 +163,7 @@ def find_repeat(context: Context, entries: Entries, arguments: Arguments) -> Ope
             for each in made
             if each.arguments == arguments
             and context.asked_for(each)
-            and not (each.backup_id and each.backup_id in gone)
+            and each.id not in gone
             and not (restored and restored.ago(now) < each.created.ago(now))
         ),
         None,
@@ -246,12 +254,14 @@ def judge(operation: Operation, backups: Listing[Backup], now: Moment, rivals: S
         now: By both clocks.
         rivals: Other operations that asked for the same before the list was read; only without a mark they matter.
     """
-    marked = [backup for backup in backups.rows if backup.mark == operation.id]
-    found = marked or [backup for backup in backups.rows if backup.id == operation.backup_id]
+    details = operation.of(CreateDetails)
+    marked = [each for each in backups.rows if each.mark == operation.id and each.id not in details.baseline]
+    named = [backup for backup in backups.rows if backup.id == operation.backup_id]
+    found = marked or [backup for backup in named if not backup.mark]  # with another mark it is another of the same id
     if len(found) == 1:
         return made(operation, found[0], "its row in the list of backups", now)
     is_refused = operation.status is Status.FAILED and not operation.backup_id
-    is_sought = not (operation.of(CreateDetails).marked or found or is_refused)
+    is_sought = not (details.marked or found or is_refused)
     if is_sought and (like := _one_like(operation, backups, rivals)):
         return made(operation, like, "probable: the one new backup that is like it in the complete list", now)
     is_absent = backups.complete_for(operation.server_id) and not found

@@ -1,7 +1,10 @@
 """delete_backup: one backup, planned, consented to, looked at again, and deleted for good."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
+from itertools import takewhile
+from operator import attrgetter
 
 from mcp_backups.clock import Moment
 from mcp_backups.errors import (
@@ -17,11 +20,13 @@ from mcp_backups.health import newest
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import (
     CANNOT_SEE,
+    EFFECTIVE,
     VAIN,
     ApprovedBy,
     Arguments,
     Context,
     DeleteDetails,
+    Entries,
     Facts,
     Inventory,
     Observation,
@@ -41,6 +46,7 @@ from mcp_backups.operations import (
     in_doubt,
     in_full,
     in_words,
+    is_later,
     may_have_acted,
     new_id,
     observe,
@@ -104,7 +110,7 @@ def _details(target: Backup, inventory: Inventory) -> DeleteDetails:
 
 def end_of_all(left: Sequence[Backup]) -> datetime | None:
     """When the last of these backups expires; None where one of them lasts, or there is none."""
-    ends = [backup.expires_at for backup in left if backup.expires_at]
+    ends = [*filter(None, map(attrgetter("expires_at"), left))]
     return max(ends) if ends and len(ends) == len(left) else None
 
 
@@ -119,17 +125,29 @@ def check_rules(context: Context, operation: Operation, seen: Observation) -> No
 
 async def execute_delete(context: Context, operation: Operation, approved_by: ApprovedBy) -> Result:
     """Carry out a plan to delete. Raises as `operations.execute`."""
-    return await execute(context, operation, approved_by, check=check_again)
+    return await execute(context, operation, approved_by, check=check_again, complete=_with_left)
+
+
+def _with_left(_context: Context, _entries: Entries, operation: Operation, seen: Observation) -> Operation:
+    """The delete with what is left as it is now, which need not be what its plan told."""
+    now = _details(seen.target, seen.inventory)
+    return operation.updated(
+        good_left=now.good_left, newest_left=now.newest_left, all_left_expire_by=now.all_left_expire_by
+    )
 
 
 def check_again(context: Context, operation: Operation, seen: Observation) -> None:
-    """Whether the rules still allow it, and no restore needs the backup of which the plan did not tell."""
+    """Whether the rules still allow it, and what needs the backup and what is left is as the plan told."""
     check_rules(context, operation, seen)
     shown, target = operation.of(DeleteDetails), operation.backup_id
     now = _details(seen.target, seen.inventory)
+    plan_id = shown.part_of or operation.id
     if now.way_back_of not in {"", shown.way_back_of} or now.being_restored_by not in {"", shown.being_restored_by}:
+        raise TargetChangedError(f"Backup {target} is needed by a restore that was sent since the plan {plan_id}.")
+    end, told = now.all_left_expire_by, shown.all_left_expire_by
+    if end and (told is None or end < told):
         raise TargetChangedError(
-            f"Backup {target} is needed by a restore that was sent since the plan {shown.part_of or operation.id}."
+            f"All proven backups that would be left expire by {stamp(end)}, sooner than the plan {plan_id} told."
         )
 
 
@@ -142,21 +160,22 @@ async def send(context: Context, operation: Operation) -> Operation:
     unsure: ApiError | None = None
     is_listed: bool | None = None
     for _ in range(_ATTEMPTS):
-        is_refused = False
+        is_refused = is_denied = False
         try:
             await context.api.delete_backup(operation.backup_id)
         except (ApiError, ConfigError) as error:
+            is_denied = isinstance(error, NotFoundError)
             if may_have_acted(error):
                 unsure = error
             elif unsure is None:
-                if isinstance(error, NotFoundError) and await _is_listed(context, operation) is False:
+                if is_denied and await _is_listed(context, operation, is_sure=True) is False:
                     # Listed a moment ago, and gone now: perhaps by this very request, which something sent twice.
                     return operation.updated(status=Status.SUCCEEDED, evidence=SEEN_GONE)
                 raise
             is_refused = error is not unsure
         else:
             unsure = None
-        is_listed = await _is_listed(context, operation)
+        is_listed = await _is_listed(context, operation, is_sure=unsure is None or is_denied)
         if is_listed is False:
             return operation.updated(status=Status.SUCCEEDED, evidence=SEEN_GONE)
         if unsure is None:
@@ -168,16 +187,41 @@ async def send(context: Context, operation: Operation) -> Operation:
     raise _unknown(operation, is_listed, unsure.said if unsure else "") from unsure
 
 
-async def _is_listed(context: Context, operation: Operation) -> bool | None:
-    """Whether VPS.org still lists the backup that is deleted; None when its list does not tell."""
+async def _is_listed(context: Context, operation: Operation, *, is_sure: bool) -> bool | None:
+    """Whether VPS.org still lists the backup that is deleted; None when its list does not tell, or for another server.
+
+    Args:
+        context: What operations work with.
+        operation: What deletes it.
+        is_sure: Whether VPS.org said that it deletes it, or has it not.
+    """
     try:
         with context.reading():
-            backups = await context.api.list_backups(operation.server_id)
+            if is_sure:
+                backups = await context.api.list_backups(operation.server_id)
+            else:
+                backups = await list_for(context, operation.server_id, {operation.backup_id})
     except CANNOT_SEE:
         return None
-    if operation.backup_id in backups.ids:
-        return True
+    for backup in backups.rows:
+        if backup.id == operation.backup_id:
+            return True if backup.server_id == operation.server_id else None
     return False if backups.complete_for(operation.server_id) else None
+
+
+async def list_for(context: Context, server_id: int, unsure: Collection[int]) -> Listing[Backup]:
+    """A server's backups, by which its deletes are judged.
+
+    Where one of which VPS.org did not say that it deletes it is not among them, but is in the list of all, that list:
+    it is not gone, but another server's by now, or no one's. Where the list of all cannot be read, its own must do.
+    """
+    own = await context.api.list_backups(server_id)
+    missing = set(unsure) - own.ids
+    if missing and own.complete_for(server_id):
+        with suppress(ApiError):
+            every = await context.api.list_backups()
+            return every if missing & every.ids else own
+    return own
 
 
 def _unknown(operation: Operation, is_listed: bool | None, said: str) -> OutcomeUnknownError:
@@ -204,20 +248,45 @@ def may_change(operation: Operation) -> bool:
 
 async def look(context: Context, operation: Operation) -> Result:
     """What VPS.org's list says of it now."""
-    backups = await context.api.list_backups(operation.server_id)
+    unsure = {operation.backup_id} if operation.status is Status.UNKNOWN else set()
+    backups = await list_for(context, operation.server_id, unsure)
+    if operation.id in await sent_again(context, [operation]):
+        return Result(operation)
     return Result(judge(operation, backups, context.moment()))  # by VPS.org's clock too, now that it is known
+
+
+async def sent_again(context: Context, deletes: Iterable[Operation]) -> set[str]:
+    """Ids of those that were given up and whose backup another delete was sent for since: its end is that one's."""
+    given_up = [each for each in deletes if each.of(DeleteDetails).lapsed]
+
+    def read(entries: Entries) -> set[str]:
+        return {each.id for each in given_up if _is_sent_again(entries, each)}
+
+    return await context.ledger.read(read) if given_up else set()
+
+
+def _is_sent_again(entries: Entries, delete: Operation) -> bool:
+    """Whether another delete of the same backup that was not plainly refused was sent after this one."""
+    ended = EFFECTIVE | {Status.FAILED}
+    sent = entries.sent_for_backups("delete_backup", {delete.backup_id}, ended, delete.server_id)
+    later = takewhile(lambda each: each.id != delete.id, sent)
+    return any(each.status is not Status.FAILED or each.of(DeleteDetails).lapsed for each in later)
 
 
 def judge(operation: Operation, backups: Listing[Backup], now: Moment) -> Operation:
     """What a list of backups says of a backup that was to be deleted.
 
     Absence from a complete list ends the doubt; being listed ends it only after 24 h. One that is listed again after it
-    was seen to be gone is doubtful once more, from now on.
+    was seen to be gone is doubtful once more, from now on. A later one of the same id is another; but what was sent may
+    hit that one too within the 24 h.
     """
-    if operation.backup_id not in backups.ids:
-        if not backups.complete_for(operation.server_id):
-            return operation
-        return operation.without_error(status=Status.SUCCEEDED, evidence=SEEN_GONE, lapsed=False)
+    listed = next((backup for backup in backups.rows if backup.id == operation.backup_id), None)
+    seen = "its id is a later backup's" if listed else SEEN_GONE
+    gone = operation.without_error(status=Status.SUCCEEDED, evidence=seen, lapsed=False)
+    if listed is None:
+        return gone if backups.complete_for(operation.server_id) else operation
+    if is_later(listed, operation):
+        return operation if operation.status is Status.SUCCEEDED or in_doubt(operation, now) else gone
     if operation.status is Status.SUCCEEDED:
         again = "listed again after it was seen to be gone"
         return operation.updated(status=Status.UNKNOWN, evidence=again, listed_again=now)
@@ -270,8 +339,11 @@ def facts(result: Result, _now: datetime) -> Facts:
         told["all_left_expire_by"] = stamp(details.all_left_expire_by)
     if details.budget and result.operation.status is Status.PLANNED:
         told["budget"] = in_words(details.budget, "delete")
-    needed = {"way_back_of": details.way_back_of, "being_restored_by": details.being_restored_by}
-    return told | {name: restore for name, restore in needed.items() if restore}
+    if details.way_back_of:
+        told["way_back_of"] = details.way_back_of
+    if details.being_restored_by:
+        told["being_restored_by"] = details.being_restored_by
+    return told
 
 
 def next_step(result: Result, _now: datetime) -> str:

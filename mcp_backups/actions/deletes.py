@@ -202,7 +202,7 @@ def _check_again(prune: Operation, context: Context, operation: Operation, seen:
     Raises:
         PolicyDeniedError, TargetChangedError: It is not, or one does.
     """
-    delete.check_again(context, operation, seen)
+    delete.check_rules(context, operation, seen)
     items = judge_all(context.settings, seen.inventory, prune.server_id, keep_of(prune))
     now = next((each for each in items if each.backup.id == operation.backup_id), None)
     if now and now.fate != "delete":
@@ -211,6 +211,7 @@ def _check_again(prune: Operation, context: Context, operation: Operation, seen:
             f"Backup {operation.backup_id} would be {fate} by now ({now.reason}), unlike when the plan was made.",
             "Call again without operation_id for a new plan.",
         )
+    delete.check_again(context, operation, seen)
 
 
 def _delete_for(context: Context, entries: Entries, operation: Operation, item: PruneItem) -> Operation:
@@ -231,7 +232,9 @@ def _delete_for(context: Context, entries: Entries, operation: Operation, item: 
             server_name=operation.server_name,
             backup_id=item.backup.id,
             backup=item.backup,
-            details=DeleteDetails(part_of=operation.id),
+            details=DeleteDetails(
+                part_of=operation.id, all_left_expire_by=operation.of(PruneDetails).all_left_expire_by
+            ),
             policy=operation.policy,
             principal=operation.principal,
             **operation.identity._asdict(),
@@ -294,12 +297,11 @@ async def look_at_deletes(context: Context, operation: Operation) -> Result:
     after, unseen = [left_behind(context, each) for each in recorded], ""
     try:
         if any(each.sent for each in recorded):
-            backups = await context.api.list_backups(operation.server_id)
-            now = context.moment()
-            after = [
-                delete.judge(each, backups, now) if delete.may_change(each) and context.can_see(each) else each
-                for each in after
-            ]
+            unsure = [each.backup_id for each in after if each.status is Status.UNKNOWN]
+            backups = await delete.list_for(context, operation.server_id, unsure)
+            now, over = context.moment(), await delete.sent_again(context, after)
+            is_open = {each.id for each in after if delete.may_change(each) and context.can_see(each)} - over
+            after = [delete.judge(each, backups, now) if each.id in is_open else each for each in after]
     except CANNOT_SEE as error:
         unseen = error.code
     if after != recorded:

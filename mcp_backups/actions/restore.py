@@ -205,14 +205,15 @@ def _with_status(operation: Operation, status: str, now: datetime) -> Operation:
 
 async def _look_at_undo(context: Context, operation: Operation) -> Result:
     """A restore that cannot be undone any more once the backup for it is gone or of no use, or may be just going."""
-    undo = operation.of(RestoreDetails).undo_backup_id
+    details = operation.of(RestoreDetails)
+    undo, back = details.undo_backup_id, details.way_back
     if not undo:
         return Result(operation)
     backups = await context.api.list_backups(operation.server_id)
     inventory = await context.inventory(operation.server_id, backups)
     kept = next((backup for backup in backups.rows if backup.id == undo), None)
     is_lost = not is_usable(kept, inventory.now) if kept else backups.complete_for(operation.server_id)
-    if is_lost:
+    if is_lost or (kept and back and kept.created_at > back.created_at):  # a later one that was given its id
         return Result(operation.updated(undo_lost=True))
     restores = await context.ledger.read(lambda entries: restores_of(context, entries, operation.server_id))
     allowed = undo_allowed_from(context.settings, restores, undo, context.moment())

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -107,6 +108,7 @@ _MAX_BODY = 5 * 2**20
 _MAX_BEGINNING = 64 * 2**10
 _BEGINNING_SECONDS = 2.0
 _CLOSING_SECONDS = 0.25
+_GZIP_OR_ZLIB = zlib.MAX_WBITS + 32
 _FARTHEST_CLOCK = timedelta(days=366)
 """A `Date` that is farther from our time is no clock's."""
 
@@ -221,6 +223,8 @@ class Attempts:
             else:
                 # The status says it all, whatever becomes of the rest; unless what comes of that says no.
                 content, whole = await _beginning(response, scope)
+                if encoding := response.headers.get("content-encoding", ""):
+                    content = _unpacked(content, encoding)
             if call.write and (detail := refusal.denial(content, _media_type(response), whole=whole)):
                 return _failed(call, BodyDeniesError, detail=detail, said=self._said(content, response))
             return Done(response.status_code, call.read(bodies.Body(content, response.headers, response.status_code)))
@@ -323,6 +327,14 @@ async def _beginning(response: httpx2.Response, scope: anyio.CancelScope) -> tup
                 return bytes(body[:_MAX_BEGINNING]), False
         return bytes(body), True
     return bytes(body), False
+
+
+def _unpacked(content: bytes, encoding: str) -> bytes:
+    """The beginning of what came compressed, although that was not asked for; as it came where it is not that."""
+    if encoding.strip().lower() in ("gzip", "x-gzip", "deflate"):
+        with contextlib.suppress(zlib.error):
+            return zlib.decompressobj(_GZIP_OR_ZLIB).decompress(content, _MAX_BEGINNING)
+    return content
 
 
 async def _close(response: httpx2.Response) -> None:

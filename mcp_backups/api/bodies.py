@@ -41,6 +41,7 @@ MAX_SIZE_MB = 2.0**40
 """An exabyte: what is said to be larger is a mistake."""
 
 _KEEP = "[keep]"
+_SPACED_KEEP = re.compile(r"\[ ?keep ?\]")
 # The same where some of its characters did not survive on their way.
 _DAMAGED_KEEP = re.compile(
     r"\[[k\ufffd][e\ufffd][e\ufffd][p\ufffd][\]\ufffd]|\ufffd[k\ufffd][e\ufffd][e\ufffd][p\ufffd]\]"
@@ -172,8 +173,8 @@ def _shown(raw: str | None) -> str:
 def _is_kept(description: str | None) -> bool:
     if not description or (description.isascii() and "[" not in description):
         return False  # at once: most are so
-    # Also as it looks: who sees [keep] there, be it in wide letters or with invisible ones within, relies on it.
-    if _KEEP in description.lower() or _KEEP in normalize("NFKC", visible(description)).lower():
+    # Also as it looks: who sees [keep] there, be it in wide letters or with what is not seen within, relies on it.
+    if _KEEP in description.lower() or _SPACED_KEEP.search(normalize("NFKC", visible(description)).lower()):
         return True
     if len(description) > READ_CHARS:
         return "[" in normalize("NFKC", description[READ_CHARS:])  # not looked through: better kept than lost
@@ -278,8 +279,14 @@ def _server_of(row: Backup | Server) -> int:
 
 
 def agreed(one: Row, other: Row) -> tuple[Row, set[int]]:
-    """Two rows of the same id as the one of them that promises less, and the servers that this can concern."""
-    return other if one.status == COMPLETED else one, {_server_of(one), _server_of(other)}
+    """Two rows of the same id as one that promises no more than either, and the servers that this can concern.
+
+    Where both say that a backup is completed, nobody knows which of them tells what it holds.
+    """
+    less: Row = other if one.status == COMPLETED else one
+    if less.status == COMPLETED and isinstance(less, Backup):
+        less = replace(less, size_mb=None, unreadable=(*less.unreadable, "size_mb"))
+    return less, {_server_of(one), _server_of(other)}
 
 
 MAX_COUNT = 10**9

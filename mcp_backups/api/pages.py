@@ -70,6 +70,7 @@ class Ahead(Generic[Row]):
 
 MAX_PAGES = 200
 _MAX_QUERY = 2_000
+_FILTERS = frozenset({"server_id", "backup_type"})
 _READINGS = 3
 _ASKED_FOR = 100
 """Rows on a page, as we ask for: so many are hardly ever all by chance."""
@@ -161,6 +162,8 @@ class _Reading(Generic[Row]):
             repeated = sum(page.sent for page in pages) - seen
             told = f", {repeated} of them more than once" if repeated else ""
             yield f"VPS.org counts {plural(counts[-1], 'row')} but sent {seen}{told}"
+        if not counts and len(pages) > 1 and sum(page.sent for page in pages) > seen:
+            yield "pages hold the same rows, and VPS.org does not say how many there are"
         yield from pages[-1].more
         if (total := max(page.total for page in pages)) > seen:
             yield f"VPS.org tells of {plural(total, 'row')} in all but sent {seen}"
@@ -263,7 +266,7 @@ def _foreseen(first: Page[Row], request: ListRequest[Row]) -> list[str]:
     They are known if the first one counts all rows and names the next in the form `page=2`. The last is got by itself,
     when all others are there: the moment that it tells of is then later than that of any other.
     """
-    parts = parse_qsl(_query_of(first.next, request.path), keep_blank_values=True)
+    parts = parse_qsl(_query_of(first.next, request), keep_blank_values=True)
     if [value for name, value in parts if name == "page"] != ["2"] or not first.count or not first.sent:
         return []
     last = min(ceil(first.count / first.sent), request.max_pages)
@@ -279,7 +282,7 @@ def _following(page: Page[Row], reading: _Reading[Row]) -> str:
     request: ListRequest[Row] = reading.request
     read = len(reading.pages)
     if page.next:
-        query = _query_of(page.next, request.path)
+        query = _query_of(page.next, request)
     elif page.is_full and page.ids:
         # It does not say that these are all, and they are as many as a page holds: ask.
         query = _numbered([*parse_qsl(request.query), ("page", "")], read + 1)
@@ -300,8 +303,11 @@ def _following(page: Page[Row], reading: _Reading[Row]) -> str:
     return ""
 
 
-def _query_of(address: str, path: str) -> str:
-    """The query alone of where a next page is said to be, written anew; empty if that is another list or none."""
+def _query_of(address: str, request: ListRequest[Row]) -> str:
+    """The query alone of where a next page is said to be, written anew; empty if that is another list or none.
+
+    It may leave out what was asked for, as a cursor does, but asks for nothing else in its place.
+    """
     if len(address) > _MAX_QUERY:
         return ""
     try:
@@ -309,4 +315,7 @@ def _query_of(address: str, path: str) -> str:
         query = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=50)
     except ValueError:
         return ""
-    return urlencode(query) if not parts.path or parts.path.endswith(path) else ""
+    is_of_list = not parts.path or parts.path.endswith(request.path)
+    asked = dict(parse_qsl(request.query))
+    is_other = any(name in _FILTERS and value != asked.get(name, "") for name, value in query)
+    return urlencode(query) if is_of_list and not is_other else ""

@@ -68,6 +68,7 @@ from .operation import (
     Status,
     StatusSeen,
     combined,
+    is_later,
     new_id,
 )
 from .policy import (
@@ -177,6 +178,7 @@ __all__ = [
     "in_doubt",
     "in_full",
     "in_words",
+    "is_later",
     "is_protected",
     "is_taking_back",
     "judge_all",

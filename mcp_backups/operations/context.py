@@ -28,7 +28,7 @@ from mcp_backups.operations.operation import (
     Status,
     combined,
 )
-from mcp_backups.operations.policy import Doubt, Inventory, doubts, may_have_made, policy_digest
+from mcp_backups.operations.policy import Doubt, Inventory, doubts, is_contradicted, may_have_made, policy_digest
 from mcp_backups.operations.process import Lookout, Unrecorded
 from mcp_backups.settings import Settings
 
@@ -348,13 +348,13 @@ class Context:
             },
             now=now.latest,
             earliest=now.earliest,
-            doubtful=doubts(before.deleted, backups.ids, now),
+            doubtful=doubts(before.deleted, backups.rows, now),
             ways_back=undone_by | {safety.backup_id: each.id for each, safety in before.prepared if safety},
             sources={each.backup_id: each.id for each in reversed(before.restored) if _may_be_reading(each, now)}
             | {each.backup_id: each.id for each, _ in before.prepared},
             restored=next((each.sent for each in before.restored if each.sent), None),
             contradicted=[
-                each for each in before.deleted if each.status is Status.SUCCEEDED and each.backup_id in backups.ids
+                each for each in before.deleted if any(is_contradicted(each, backup) for backup in backups.rows)
             ],
         )
 
@@ -383,7 +383,8 @@ class _Before(NamedTuple):
         last = next(restored, None)
         return cls(
             created=list(recent(concerned(entries.sent("create_backup", server_id=server_id)), _RECENT, now)),
-            deleted=list(concerned(entries.sent_for_backups("delete_backup", backup_ids, EFFECTIVE, server_id))),
+            # Whichever server they were on then: a backup may be another's by now.
+            deleted=list(concerned(entries.sent_for_backups("delete_backup", backup_ids, EFFECTIVE))),
             restored=[last, *recent(restored, _RECENT, now)] if last else [],
             prepared=[
                 (each, entries.get(each.of(RestoreDetails).safety_operation))
@@ -396,7 +397,7 @@ class _Before(NamedTuple):
 def doubts_in(entries: Entries, backups: Listing[Backup], identity: Identity, now: Moment) -> dict[int, Doubt]:
     """The doubtful ones of these backups, by the ledger, whichever token their deletion was sent with."""
     deletes = entries.sent_for_backups("delete_backup", backups.ids, EFFECTIVE)
-    return doubts([each for each in deletes if identity.shares_servers(each.identity)], backups.ids, now)
+    return doubts([each for each in deletes if identity.shares_servers(each.identity)], backups.rows, now)
 
 
 def recent(sent: Iterable[Operation], window: timedelta, now: Moment) -> Iterator[Operation]:

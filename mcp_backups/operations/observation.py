@@ -84,7 +84,8 @@ async def _search(context: Context, server_id: int, backup_id: int) -> tuple[Lis
         return every, target
     if target:
         whole = await api.list_backups(target.server_id)
-        return whole, _find(whole, backup_id)
+        found = _find(whole, backup_id)
+        return (whole, found) if found else (every, target)  # it was listed a moment ago: that is no absence
     if server_id:
         return own if own.complete_for(server_id) else every, None
     return (every, None) if every.to_its_end else await _search_each(context, backup_id)

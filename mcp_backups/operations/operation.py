@@ -411,6 +411,11 @@ class Operation(_Frozen):
         return self.updated(error_code="", error="", advice="", said="", **changes)
 
 
+def is_later(backup: Backup, delete: Operation) -> bool:
+    """Whether a backup was made after the one that was deleted: VPS.org gave it the same id once more."""
+    return delete.backup is not None and backup.created_at > delete.backup.created_at
+
+
 def new_id() -> str:
     """A fresh operation id; 80 random bits."""
     return "op_" + "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))

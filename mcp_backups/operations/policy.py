@@ -8,7 +8,7 @@ settings, so no message names a setting, a flag or an argument.
 
 import hashlib
 import json
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -17,7 +17,16 @@ from mcp_backups.clock import Moment
 from mcp_backups.errors import PolicyDeniedError, ReadOnlyError
 from mcp_backups.health import expires_within, is_in_future, is_proven, is_restorable
 from mcp_backups.models import COMPLETED, MANUAL, Backup, Listing
-from mcp_backups.operations.operation import UNSETTLED, CreateDetails, DeleteDetails, Operation, PruneItem, Status
+from mcp_backups.operations.operation import (
+    EFFECTIVE,
+    UNSETTLED,
+    CreateDetails,
+    DeleteDetails,
+    Operation,
+    PruneItem,
+    Status,
+    is_later,
+)
 from mcp_backups.retention import Keep, rulings
 from mcp_backups.settings import Settings
 from mcp_backups.text import plural, stamp_after
@@ -104,7 +113,7 @@ class Inventory:
         ]
 
 
-def doubts(deletes: Iterable[Operation], listed: Collection[int], now: Moment) -> dict[int, Doubt]:
+def doubts(deletes: Iterable[Operation], listed: Sequence[Backup], now: Moment) -> dict[int, Doubt]:
     """The doubtful ones of the backups that are listed, by id.
 
     A DELETE that was not plainly refused may take effect hours later. Until its backup is seen to be gone, or a day has
@@ -112,22 +121,31 @@ def doubts(deletes: Iterable[Operation], listed: Collection[int], now: Moment) -
 
     Args:
         deletes: The deletions that were sent, newest first.
-        listed: Ids of the backups that VPS.org lists.
+        listed: The backups that VPS.org lists.
         now: By both clocks.
     """
     found: dict[int, Doubt] = {}
     for delete in deletes:
-        if delete.backup_id in listed and (doubt := _doubt(delete, now)):
-            found.setdefault(delete.backup_id, doubt)
+        backup = next((each for each in listed if each.id == delete.backup_id), None)
+        if backup and (doubt := _doubt(delete, backup, now)):
+            found.setdefault(backup.id, doubt)
     return found
 
 
-def _doubt(delete: Operation, now: Moment) -> Doubt | None:
-    if delete.status in {Status.SENDING, Status.SUCCEEDED}:  # the latter: seen to be gone, and listed all the same
+def _doubt(delete: Operation, backup: Backup, now: Moment) -> Doubt | None:
+    if delete.status is Status.SUCCEEDED and is_later(backup, delete):
+        return None
+    if delete.status is Status.SENDING or is_contradicted(delete, backup):
         return "doubtful"
-    if delete.status in {Status.UNKNOWN, Status.ACCEPTED} and in_doubt(delete, now):
+    if delete.status in EFFECTIVE and in_doubt(delete, now):
         return "being_deleted" if delete.status is Status.ACCEPTED else "doubtful"
     return None
+
+
+def is_contradicted(delete: Operation, backup: Backup) -> bool:
+    """Whether a backup that is listed was seen to be gone from its server."""
+    is_it = (backup.id, backup.server_id) == (delete.backup_id, delete.server_id)
+    return delete.status is Status.SUCCEEDED and is_it and not is_later(backup, delete)
 
 
 def in_doubt(delete: Operation, now: Moment) -> bool:
@@ -253,9 +271,8 @@ def check_restore(
     """Whether this backup may be restored to this server."""
     _check_unprotected(settings, server_id)
     if target.server_id != server_id:
-        raise PolicyDeniedError(
-            f"Backup {target.id} is of server {target.server_id}, not of server {server_id}.", _CHOOSE
-        )
+        whose = f"of server {target.server_id}" if target.server_id else "of no server any more"
+        raise PolicyDeniedError(f"Backup {target.id} is {whose}, not of server {server_id}.", _CHOOSE)
     if target.status != COMPLETED:
         raise PolicyDeniedError(f"Backup {target.id} is not completed, so there is nothing sure to restore.", _CHOOSE)
     if not is_restorable(target):

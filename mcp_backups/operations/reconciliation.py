@@ -27,6 +27,7 @@ from mcp_backups.operations.operation import (
     Operation,
     RestoreDetails,
     Status,
+    is_later,
 )
 from mcp_backups.operations.process import LOOKOUT_SECONDS
 
@@ -117,9 +118,15 @@ async def _unseen(context: Context, result: Result, why: str) -> Result:
 
 
 def deletion_of(entries: Entries, operation: Operation, backup_id: int) -> str:
-    """The id of the last operation that deletes, or deleted, a backup of the same server; empty if none was sent."""
+    """The id of the last operation that deletes, or deleted, a backup of the same server; empty if none was sent.
+
+    The backup is what an operation made, or what takes it back; not an earlier one that had the same id.
+    """
+    details = operation.details
+    backup = details.way_back if isinstance(details, RestoreDetails) else operation.backup
     sent = entries.sent_for_backups("delete_backup", {backup_id}, EFFECTIVE, operation.server_id)
-    return next((each.id for each in sent if operation.identity.shares_servers(each.identity)), "")
+    ours = (each for each in sent if operation.identity.shares_servers(each.identity))
+    return next((each.id for each in ours if not (backup and is_later(backup, each))), "")
 
 
 def _expired(operation: Operation) -> Operation:

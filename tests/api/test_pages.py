@@ -110,6 +110,10 @@ async def test_pages_are_followed_to_the_end() -> None:
             ["VPS.org counts 3 rows but sent 2, 1 of them more than once"],
         ),
         (
+            [Page(rows(1, 2), None, NEXT.format(2)), Page(rows(2, 3))],
+            ["pages hold the same rows, and VPS.org does not say how many there are"],
+        ),
+        (
             [Page(rows(1, 2), 3, NEXT.format(2)), Page(rows(3), 4)],
             ["the list changed while it was read", "VPS.org counts 4 rows but sent 3"],
         ),
@@ -137,6 +141,22 @@ async def test_what_is_missing_is_told(pages: Sequence[Page[Backup] | Exception]
 async def test_a_row_that_comes_twice_counts_once() -> None:
     listing = await Book(Page(rows(1, 2), 3, NEXT.format(2)), Page(rows(2, 3), 3)).read()
     assert (ids(listing), listing.missing) == ([1, 2, 3], ())
+
+
+async def test_the_next_page_is_of_the_list_that_was_asked_for() -> None:
+    """One of another server's has rows enough for the count, and none of those that are missing."""
+    for own, other in ((1, 2), (2, 1)):
+        async with Emulator(large_fleet(2, 14, NOW), now=lambda: NOW, page_size=4, max_page_size=4) as vps:
+
+            def elsewhere(page: Any, own: int = own, other: int = other) -> None:
+                if page["next"]:
+                    page["next"] = page["next"].replace(f"server_id={own}", f"server_id={other}")
+
+            vps.fail(Fault.edited(elsewhere), times=None)
+            async with client_of(vps.base_url) as client:
+                listing = await client.list_backups(own)
+            assert not listing.complete_for(own)
+            assert [request.query["server_id"] for request in vps.requests] == [str(own)]
 
 
 STRANGERS = rows(2, 3, server={"id": 7, "name": "other"})
@@ -227,6 +247,7 @@ async def test_only_the_query_of_the_next_page_is_taken(address: str) -> None:
         *("http://[::1", "https://other.test/", "https://other.test/api/v1/backups/", "x", "  ", "javascript:alert(1)"),
         "/api/v1/backups/?" + "a=1&" * 400,
         "/api/v1/backups/?page=" + "2" * 3_000,
+        *("/api/v1/backups/?server_id=7&page=2", "?page=2&backup_type=automatic"),
     ],
 )
 async def test_an_address_that_leads_nowhere_makes_the_list_incomplete(address: str) -> None:

@@ -1,8 +1,10 @@
 """Writes under every fault: sent once, unless it is certain that nothing was done."""
 
 import asyncio
+import gzip
 import itertools
 import json
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -244,6 +246,7 @@ async def test_no_redirect_is_followed_and_no_token_sent_elsewhere(write: Write)
         b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope",
+        answer(zlib.compress(b'{"message": "deleted"}'), "200 OK", "Content-Encoding: deflate"),
         b"HTTP/1.1 204 No Content\r\n\r\nwith a body",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
     ],
@@ -556,6 +559,26 @@ async def test_a_yes_whose_body_says_no_is_none(reply: bytes, why: str, said: st
     assert (raised.answered_yes, raised.failure, raised.changed) == (True, AMBIGUOUS, "unknown")
     assert raised.what.endswith(f" {why}.")
     assert (raised.said, raised.next_step) == (said, LOOK_FIRST)
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "why"),
+    [
+        (gzip.compress(b'{"success": false}', mtime=0), "gzip", SAYS_NO),
+        (gzip.compress(b"<html>down</html>", mtime=0), "x-gzip", IS_PAGE),
+        (zlib.compress(b'{"errors": ["Locked."]}'), " Deflate", SAYS_NO),
+        (gzip.compress(b"<p>" + b" " * 2**22, mtime=0), "gzip", IS_PAGE),
+    ],
+    ids=["gzip", "page", "deflate", "bomb"],
+)
+@pytest.mark.parametrize("name", ["delete", "restore"])
+async def test_a_no_that_comes_compressed_is_one_too(name: str, content: bytes, encoding: str, why: str) -> None:
+    reply = answer(content, "200 OK", f"Content-Encoding: {encoding}")
+    async with BareServer(says(reply)) as vps, client_of(vps.base_url) as client:
+        raised = await error_of(WRITES[name](client))
+        assert len(vps.asked) == 1
+    assert isinstance(raised, ProtocolError)
+    assert (raised.answered_yes, raised.failure, raised.what.endswith(f" {why}.")) == (True, AMBIGUOUS, True)
 
 
 @pytest.mark.parametrize("status", ["failed", "error", "FAILED"])

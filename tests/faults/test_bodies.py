@@ -309,6 +309,42 @@ async def test_a_row_whose_server_cannot_be_read_may_be_of_any_in_whose_own_list
     assert [request.query.get("server_id") for request in bench.emulator.requests] == [None, str(WEB)]
 
 
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "last"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"server": {"id": DB, "name": "db-server-01"}},
+        {"created_at": "2026-11-20T01:00:00Z"},
+        {"expires_at": "2026-11-24T01:00:00Z"},
+        {"size_mb": 1},
+        {"status": "failed"},
+        {"description": "[keep]"},
+    ],
+    ids=ascii,
+)
+async def test_what_two_rows_tell_differently_is_neither_restored_nor_deleted_nor_said_to_be_absent(
+    bench: Bench, changes: dict[str, Any], is_first: bool
+) -> None:
+    """Of two rows that are both completed the later one was restored, be it of another server or another day."""
+
+    def edit(page: dict[str, Any]) -> None:
+        for row in [row for row in page["results"] if row["id"] == TARGET]:
+            page["results"].insert(0 if is_first else len(page["results"]), row | changes)
+
+    bench.spoil(on_get(Fault.edited(edit), None))
+    for tool, arguments in {
+        "restore_server": {"server_id": WEB, "backup_id": TARGET},
+        "delete_backup": {"backup_id": TARGET},
+        "prune_backups": {"server_id": WEB, "keep_last": 1},
+    }.items():
+        answer = await bench.agent.call(tool, **arguments)
+        assert answer.code in {"policy_denied", "upstream_protocol"}, answer.text
+    (web,) = (await bench.agent.call("check_backups", server_id=WEB)).data["servers"]
+    assert web["restore_to"] != TARGET
+    assert "stuck" not in web["reason"]
+    assert bench.requests()[1:] == (0, 0)
+
+
 @pytest.mark.parametrize("changes", [*NOBODYS[:2], *ODD], ids=ascii)
 async def test_a_value_that_is_odd_leaves_the_list_complete(bench: Bench, changes: dict[str, Any]) -> None:
     bench.spoil(on_get(of(DB, **changes), None))

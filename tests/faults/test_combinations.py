@@ -127,6 +127,23 @@ async def test_two_rows_of_one_mark_are_no_proof_of_one_backup(bench: Bench) -> 
     assert answer.code == "outcome_unknown"
 
 
+@pytest.mark.parametrize("is_lost", [False, True], ids=["shown too", "not shown"])
+async def test_a_mark_on_a_backup_that_was_there_before_proves_nothing(bench: Bench, is_lost: bool) -> None:
+    """Somebody may copy a description; a backup of days ago was told as the new one, and finished."""
+
+    def copied(page: dict[str, Any]) -> None:
+        newest = max(page["results"], key=lambda row: row["id"])
+        (old,) = (row for row in page["results"] if row["id"] == TARGET)
+        old["description"] = newest["description"]
+        if is_lost:
+            newest["description"] = ""
+
+    answer = await a_create(bench, (on_get(Fault.edited(copied), None, 1),))
+    looked = await bench.agent.call("get_operation", operation_id=answer.operation)
+    assert looked.data["backup"]["id"] == max(bench.emulator.fleet.backups) != TARGET
+    assert (answer.status, looked.status) == ("accepted", "accepted")
+
+
 async def test_a_list_that_lags_behind_a_new_backup_does_not_make_it_failed(bench: Bench) -> None:
     """A backup that was started and is not in the list yet must not be asked for again."""
     started = await a_create(bench, ())

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -354,7 +355,7 @@ async def test_with_a_flag_what_another_account_did_is_not_taken_for_done_here(
         assert (told.status, told.replayed, there.requests()[2]) == ("succeeded", False, 1)
 
 
-@pytest.mark.parametrize("by", ["this server", "somebody else", "nobody"])
+@pytest.mark.parametrize("by", ["this server", "somebody else", "a later one of its id", "nobody"])
 async def test_no_way_back_is_told_once_it_is_gone(bench: Bench, by: str) -> None:
     confirmation, safety = await restore_with_safety_backup(bench)
     restored = await bench.agent.call("restore_server", **confirmation)
@@ -363,6 +364,8 @@ async def test_no_way_back_is_told_once_it_is_gone(bench: Bench, by: str) -> Non
         await bench.agent.call("delete_backup", **await bench.plan("delete_backup", backup_id=safety))
     if by == "somebody else":
         bench.emulator.fleet.delete_backup(safety)
+    if by == "a later one of its id":
+        bench.emulator.fleet.backups[safety].created_at += timedelta(minutes=1)
     for tool, arguments in (("get_operation", {"operation_id": restored.operation}), ("restore_server", confirmation)):
         told = await bench.agent.call(tool, **arguments)
         assert (told.undo == "") is (by != "nobody")

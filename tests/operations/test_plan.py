@@ -153,7 +153,7 @@ A_DAY = timedelta(hours=24).total_seconds()
         ({"status": "sending"}, 0, "doubtful"),
         ({"status": "failed"}, 0, ""),
         ({"status": "planned"}, 0, ""),
-        ({"status": "unknown", "server_id": 12346}, 0, ""),
+        ({"status": "unknown", "server_id": 12346}, 0, "doubtful"),
         ({"status": "unknown", "backup_id": 998}, 0, ""),
         ({"action": "restore_server"}, 0, ""),
     ],

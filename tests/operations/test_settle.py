@@ -302,13 +302,13 @@ async def test_a_prune_is_known_by_its_deletes_and_is_over_once_none_of_them_is_
 async def test_a_prune_is_told_as_it_was_when_vps_org_cannot_be_asked_and_says_so(
     context: Context, emulator: Emulator, clock: ManualClock
 ) -> None:
-    """All its deletes are judged by one list."""
+    """All its deletes are judged by one look: at its server's list, and at that of all."""
     prune = await pruned(context, clock, "unknown", [("unknown", 998, 1), ("unknown", 999, 1)])
     emulator.fail(Fault.status(401), method="GET")
     told = await settle(context, prune)
     assert (told.operation, told.unseen, emulator.count("GET")) == (prune, "auth_failed", 1)
     assert (await settle(context, prune)).operation.status == "succeeded"
-    assert emulator.count("GET") == 2
+    assert emulator.count("GET") == 3
 
 
 async def test_what_a_prune_has_not_sent_yet_is_not_looked_at(context: Context, emulator: Emulator) -> None:

@@ -556,8 +556,13 @@ async def test_a_list_read_before_another_delete_was_sent_proves_nothing(clock: 
         assert emulator.count("DELETE") == 1
 
 
-async def test_a_backup_that_belongs_to_no_server_is_never_deleted(trusted: Session, emulator: Emulator) -> None:
+async def test_a_backup_that_belongs_to_no_server_is_never_deleted_or_restored(
+    trusted: Session, emulator: Emulator
+) -> None:
     emulator.fail(Fault.rows({"server": None}, backup_id=499), method="GET", path="^/backups/$", times=None)
     answer = await trusted.call("delete_backup", backup_id=499, confirm=True)
     assert (answer.code, emulator.count("DELETE"), 499 in emulator.fleet.backups) == ("policy_denied", 0, True)
     assert "Backup 499 belongs to no server any more" in answer.text
+    answer = await trusted.call("restore_server", server_id=12345, backup_id=499, confirm=True)
+    assert (answer.code, emulator.count("POST")) == ("policy_denied", 0)
+    assert "Backup 499 is of no server any more, not of server 12345." in answer.text

@@ -380,3 +380,149 @@ async def test_what_the_operator_took_for_not_done_is_corrected_once_it_is_seen_
         after = await agent.call("get_operation", operation_id=operation.id)
     assert (after.status, after.data["changed"]) == ("succeeded", "done")
     assert backup not in listed(emulator, AT_20_HOURS)
+
+
+# Where its server, or its id, is another by then
+
+
+def elsewhere(emulator: Emulator, server_id: int) -> None:
+    """The backup that is deleted belongs to another server now."""
+    emulator.fleet.backups[target(NEVER)].server_id = server_id
+
+
+def of_no_server(emulator: Emulator, _: int) -> None:
+    """It belongs to none, as where its server is gone; VPS.org lists it all the same."""
+    emulator.change(honour_filters=False)
+    emulator.fail(Fault.rows({"server": None}, backup_id=target(NEVER)), method="GET", times=None)
+
+
+@in_turns(
+    "case",
+    {
+        f"{name}, {when}": (move, when)
+        for name, move in (("of another server", elsewhere), ("of none", of_no_server))
+        for when in ("while it is sent", "later")
+    },
+)
+async def test_a_backup_that_left_its_server_is_not_taken_for_deleted(
+    agent: Session, emulator: Emulator, clock: ManualClock, case: tuple[Callable[[Emulator, int], None], str]
+) -> None:
+    """It was absent from its server's list, and stood in that of all; its new server then gave up its last good one."""
+    (move, when), moved_to, last = case, AT_20_HOURS, other(AT_20_HOURS)
+    del emulator.fleet.backups[target(moved_to)]
+    plan = await agent.call("delete_backup", backup_id=target(NEVER))
+    if when == "while it is sent":
+        # The list that is read before it is sent shows it, for the last time, as it was planned.
+        emulator.fail(Fault.edited(lambda _: move(emulator, moved_to)), method="GET")
+    emulator.fail(Fault.status(500), method="DELETE", times=None)
+    told = await agent.call("delete_backup", backup_id=target(NEVER), confirm=True, operation_id=plan.operation)
+    assert told.code == "outcome_unknown", told.text
+    sent = sent_for(emulator, target(NEVER))
+    assert sent == (1 if when == "while it is sent" else 3)  # never again where it may be another server's
+    if when == "later":
+        move(emulator, moved_to)
+    looked = await agent.call("get_operation", operation_id=plan.operation)
+    assert (looked.status, looked.data["changed"]) == ("unknown", "unknown")
+    clock.advance(minutes=40)
+    assert (await agent.call("delete_backup", backup_id=last)).code == "policy_denied"
+    clock.advance(hours=24)
+    looked = await agent.call("get_operation", operation_id=plan.operation)
+    assert (looked.status, looked.data["changed"]) == ("failed", "nothing")
+    assert (target(NEVER) in emulator.fleet.backups, sent_for(emulator, target(NEVER))) == (True, sent)
+
+
+@in_turns("server_id", {"its own server": NEVER, "another": AT_20_HOURS})
+async def test_an_id_that_is_given_again_is_that_of_another_backup(
+    agent: Session, emulator: Emulator, clock: ManualClock, server_id: int
+) -> None:
+    """The new one was doubtful for ever, told as deleted by what deleted the first, and made twice."""
+    number = max(emulator.fleet.backups) + 1
+    emulator.fleet.last_backup_id = number - 1
+    first = await agent.call("create_backup", server_id=NEVER, description="first", wait_seconds=45)
+    plan = await agent.call("delete_backup", backup_id=number)
+    await agent.call("delete_backup", backup_id=number, confirm=True, operation_id=plan.operation)
+    clock.advance(minutes=5)
+    emulator.fleet.last_backup_id = number - 1
+    for replayed in (False, True):
+        made = await agent.call("create_backup", server_id=server_id, description="new", wait_seconds=45)
+        assert (made.status, made.data["backup"]["id"], made.replayed) == ("succeeded", number, replayed), made.text
+        assert f"Backup {number} of server {server_id} is finished." in made.text
+    assert emulator.count("POST") == 2
+    (server,) = (await agent.call("check_backups", server_id=server_id)).data["servers"]
+    assert (server["restore_to"], server.get("doubtful")) == (number, None)
+    assert not (await agent.call("restore_server", server_id=server_id, backup_id=number)).is_error
+    deleted = await agent.call("get_operation", operation_id=plan.operation)
+    assert (deleted.status, deleted.data["changed"]) == ("succeeded", "done")
+    gone = await agent.call("get_operation", operation_id=first.operation)
+    assert f"by {plan.operation}" in gone.text
+
+
+async def test_an_id_that_is_given_again_after_an_unsure_deletion_is_doubtful_for_a_day(
+    agent: Session, emulator: Emulator, clock: ManualClock
+) -> None:
+    """What was sent may still hit the new one; that the old one is gone is told after that, not that it stayed."""
+    number = target(NEVER)
+    plan = await agent.call("delete_backup", backup_id=number)
+    emulator.fail(Fault.reset_after(), method="DELETE")
+    emulator.fail(Fault.status(503), method="GET", times=None, skip=1)
+    told = await agent.call("delete_backup", backup_id=number, confirm=True, operation_id=plan.operation)
+    assert told.code == "outcome_unknown"
+    emulator.clear_faults()
+    emulator.fleet.backups[number] = Backup(number, NEVER, clock.now(), "manual", size_mb=9)
+    looked = await agent.call("get_operation", operation_id=plan.operation)
+    assert (looked.status, looked.data["changed"]) == ("unknown", "unknown")
+    refused = await agent.call("restore_server", server_id=NEVER, backup_id=number)
+    assert refused.code == "policy_denied"
+    clock.advance(hours=25)
+    looked = await agent.call("get_operation", operation_id=plan.operation)
+    assert (looked.status, looked.data["changed"]) == ("succeeded", "done")
+    assert looked.data["facts"]["evidence"] == "its id is a later backup's"
+    assert not (await agent.call("restore_server", server_id=NEVER, backup_id=number)).is_error
+
+
+async def test_where_the_list_of_all_cannot_be_read_that_of_its_server_settles_a_deletion(
+    agent: Session, emulator: Emulator
+) -> None:
+    plan = await agent.call("delete_backup", backup_id=target(NEVER))
+    emulator.fail(Fault.reset_after(), method="DELETE")
+    emulator.fail(Fault.status(503), method="GET", times=None, skip=2)
+    told = await agent.call("delete_backup", backup_id=target(NEVER), confirm=True, operation_id=plan.operation)
+    assert (told.status, told.data["changed"], sent_for(emulator, target(NEVER))) == ("succeeded", "done", 1)
+
+
+@pytest.mark.parametrize(
+    ("later", "first_end", "later_end"),
+    [
+        ("takes effect", ("failed", "nothing"), ("succeeded", "done")),
+        ("is given up too", ("failed", "nothing"), ("succeeded", "done")),
+        ("is refused", ("succeeded", "done"), ("failed", "nothing")),
+    ],
+)
+async def test_a_deletion_that_was_given_up_is_told_as_done_only_where_no_later_one_may_have_done_it(
+    served: OpenWith,
+    emulator: Emulator,
+    clock: ManualClock,
+    later: str,
+    first_end: tuple[str, str],
+    later_end: tuple[str, str],
+) -> None:
+    async with served() as agent:
+        first, _ = await delete_unsurely(agent, emulator, NEVER, KINDS[0])
+        emulator.clear_faults()
+        clock.advance(hours=25)
+        assert (await agent.call("get_operation", operation_id=first)).status == "failed"
+        if later == "is given up too":
+            second, _ = await delete_unsurely(agent, emulator, NEVER, KINDS[0])
+            emulator.clear_faults()
+            clock.advance(hours=25)
+            assert (await agent.call("get_operation", operation_id=second)).status == "failed"
+        else:
+            plan = await agent.call("delete_backup", backup_id=target(NEVER))
+            second = plan.operation
+            if later == "is refused":
+                emulator.fail(Fault.status(409, {"detail": "Locked."}), method="DELETE")
+            await agent.call("delete_backup", backup_id=target(NEVER), confirm=True, operation_id=second)
+        emulator.fleet.backups.pop(target(NEVER), None)
+        for operation, end in ((first, first_end), (second, later_end)):
+            told = await agent.call("get_operation", operation_id=operation)
+            assert (told.status, told.data["changed"]) == end, told.text

@@ -105,6 +105,26 @@ async def test_where_nothing_is_known_to_be_completed_nothing_is_pruned_and_noth
     assert sorted(emulator.fleet.backups) == [1, 2]
 
 
+@in_turns("size", {"nothing": 0, "not told": None})
+async def test_no_prune_takes_what_may_not_have_been_measured_yet(
+    agent: Session, emulator: Emulator, put: Put, size: int | None
+) -> None:
+    """Just finished and of 0 MB, the newest backup went as an empty one, before its size was told."""
+    put(1, hours=48)
+    ages = {10: 0.0, 11: 0.5, 12: 2, 13: 5.9, 14: 6.1, 15: 30}
+    for number, hours in ages.items():
+        put(number, hours=hours, size_mb=size)
+    plan = await agent.call("prune_backups", server_id=SERVER, keep_last=1000)
+    assert [row["id"] for row in plan.data["to_delete"]] == ([] if size is None else [14, 15])
+    reason = "size unknown" if size is None else "its size may not be told yet"
+    assert {row["id"]: row["reason"] for row in stays(plan) if row["id"] in {10, 11, 12, 13}} == dict.fromkeys(
+        (10, 11, 12, 13), reason
+    )
+    if size == 0:
+        assert (await confirmed(agent, "prune_backups", plan, server_id=SERVER, keep_last=1000)).status == "succeeded"
+    assert sorted(emulator.fleet.backups) == [1, 10, 11, 12, 13, *([] if size == 0 else [14, 15])]
+
+
 # By when they were made
 
 
@@ -211,6 +231,19 @@ async def test_a_safety_backup_is_refused_with_the_true_reason_for_its_date(
     assert not emulator.fleet.restores
 
 
+@in_turns("hours", {f"{hours} h": hours for hours in (2, 30, 24 * 300, -2, -24 * 300)})
+async def test_a_wall_clock_that_is_wrong_makes_no_safety_backup_old(
+    agent: Session, emulator: Emulator, clock: ManualClock, put: Put, hours: int
+) -> None:
+    """With ours ahead every restore was refused, and left one more backup behind."""
+    put(1, hours=48)
+    clock.step(hours=hours)
+    plan = await agent.call("restore_server", server_id=SERVER, backup_id=1)
+    done = await confirmed(agent, "restore_server", plan, server_id=SERVER, backup_id=1)
+    assert (done.status, done.data["made"]) == ("accepted", "safety backup 2")
+    assert (len(emulator.fleet.restores), sorted(emulator.fleet.backups)) == (1, [1, 2])
+
+
 async def test_a_delete_says_in_plan_and_question_when_all_that_is_left_expires(
     emulator: Emulator, clock: ManualClock, era: Era, make_settings: MakeSettings, put: Put
 ) -> None:
@@ -277,3 +310,50 @@ async def test_a_prune_keeps_of_equals_what_lasts_and_says_when_all_that_is_left
             assert (done.status, done.approved_by) == ("succeeded", "person")
             assert any(f"expire by {by}" in question for question in asked) is told
     assert set(emulator.fleet.backups) == {LASTING, ENDING} - {goes}
+
+
+@in_turns(
+    "goes",
+    {
+        "the newest of several that last": (2, False),
+        "an older one": (3, False),
+        "the last one that lasts": (2, True),
+    },
+)
+async def test_a_delete_keeps_to_what_its_plan_told_of_what_is_left(
+    agent: Session, emulator: Emulator, put: Put, goes: tuple[int, bool]
+) -> None:
+    """Its outcome told of a backup that was gone by then; and what somebody agreed to left one that lasts."""
+    number, is_last = goes
+    put(1, hours=40)
+    put(2, hours=48)
+    put(3, hours=60, ends=25 if is_last else None)
+    plan = await agent.call("delete_backup", backup_id=1)
+    assert plan.data["facts"]["newest_proven_left"] == 2
+    del emulator.fleet.backups[number]
+    done = await confirmed(agent, "delete_backup", plan, backup_id=1)
+    left = 5 - number
+    if is_last:
+        assert done.code == "target_changed", done.text
+        assert "All proven backups that would be left expire by 2026-11-24T10:30Z, sooner than the plan" in done.text
+    else:
+        assert (done.data["facts"]["proven_backups_left"], done.data["facts"]["newest_proven_left"]) == (1, left)
+    assert sorted(emulator.fleet.backups) == ([1, 3] if is_last else [left])
+    assert emulator.count("DELETE") == (0 if is_last else 1)
+
+
+async def test_a_prune_stops_where_what_is_left_lasts_no_longer(agent: Session, emulator: Emulator, put: Put) -> None:
+    """The automatic one that lasts was told as left; without it all that is left expires."""
+    rules = {"server_id": SERVER, "older_than_days": 1}
+    put(1, hours=48)
+    put(2, hours=72)
+    put(3, hours=80, backup_type="automatic")
+    put(4, hours=80, backup_type="automatic", ends=26)
+    plan = await agent.call("prune_backups", **rules)
+    assert [row["id"] for row in plan.data["to_delete"]] == [1, 2]
+    assert "all_left_expire_by" not in plan.data["facts"]
+    del emulator.fleet.backups[3]
+    done = await confirmed(agent, "prune_backups", plan, **rules)
+    assert (done.status, done.data["changed"]) == ("failed", "done")
+    assert sorted(emulator.fleet.backups) == [1, 4]
+    assert "sooner than the plan" in done.text
