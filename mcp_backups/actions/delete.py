@@ -4,7 +4,6 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import takewhile
-from operator import attrgetter
 
 from mcp_backups.clock import Moment
 from mcp_backups.errors import (
@@ -110,8 +109,12 @@ def _details(target: Backup, inventory: Inventory) -> DeleteDetails:
 
 def end_of_all(left: Sequence[Backup]) -> datetime | None:
     """When the last of these backups expires; None where one of them lasts, or there is none."""
-    ends = [*filter(None, map(attrgetter("expires_at"), left))]
-    return max(ends) if ends and len(ends) == len(left) else None
+    end: datetime | None = None
+    for backup in left:
+        if backup.expires_at is None:
+            return None
+        end = max(end or backup.expires_at, backup.expires_at)
+    return end
 
 
 def check_rules(context: Context, operation: Operation, seen: Observation) -> None:
