@@ -237,17 +237,21 @@ def test_the_bundle_starts(tmp_path: Path) -> None:
     bundle = runpy.run_path(str(MANIFEST.with_name("build.py")))["build"](tmp_path)
     with zipfile.ZipFile(bundle) as archive:
         archive.extractall(tmp_path / "bundle")
-    begun = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", "mcp_backups", "--sandbox"],
         cwd=tmp_path / "bundle",
-        input='{"jsonrpc":"2.0","id":1,"method":"ping"}\n',
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert (begun.returncode, begun.stderr) == (0, "")
-    assert json.loads(begun.stdout) == {"jsonrpc": "2.0", "id": 1, "result": {}}
+    ) as begun:
+        assert begun.stdin
+        assert begun.stdout
+        begun.stdin.write('{"jsonrpc":"2.0","id":1,"method":"ping"}\n')
+        begun.stdin.flush()
+        assert json.loads(begun.stdout.readline()) == {"jsonrpc": "2.0", "id": 1, "result": {}}
+        _, errors = begun.communicate(timeout=PATIENCE)
+    assert (begun.returncode, errors) == (0, "")
 
 
 def dockerfile() -> list[tuple[str, str]]:

@@ -36,7 +36,7 @@ from tests.stage import (
 
 from .conftest import in_turns
 
-pytestmark = [pytest.mark.anyio, pytest.mark.no_cover]
+pytestmark = pytest.mark.anyio
 
 SERVERS = {12345: None, 12346: 15, 12351: 200, 12360: 20 * 3600, 12362: 0}
 """When what was sent for a server takes effect, in seconds after its answer; None for never."""

@@ -9,7 +9,7 @@ import pytest
 from mcp_backups.sandbox import Emulator
 from tests.stage import AgentWith, Answer, ManualClock, Session
 
-pytestmark = [pytest.mark.anyio, pytest.mark.no_cover]
+pytestmark = pytest.mark.anyio
 
 WEB = 12345
 

@@ -15,7 +15,7 @@ from tests.stage import AgentWith, Answer, ManualClock, Session
 
 from .conftest import in_turns
 
-pytestmark = [pytest.mark.anyio, pytest.mark.no_cover]
+pytestmark = pytest.mark.anyio
 
 SERVERS = {12345: 2.5, 12346: 10, 12351: 29, 12360: 31, 12362: 10**6}
 """For how many minutes the list hides a server's new backup, or its size."""

@@ -11,7 +11,7 @@ from tests.stage import AgentWith, Answer, ManualClock, Session
 
 from .conftest import in_turns
 
-pytestmark = [pytest.mark.anyio, pytest.mark.no_cover]
+pytestmark = pytest.mark.anyio
 
 SERVER = 12360
 GO = (1002, 1003, 1004, 1005)
