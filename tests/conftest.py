@@ -2,6 +2,7 @@ import hashlib
 import json
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from importlib import import_module
@@ -22,11 +23,12 @@ _OF_PARTS = {"tests", "api", "operations"}
 _ROWS_MEASURED = 2
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Keep the tests' folders in memory where that can be: half of what the tests took was waiting for the disk.
 
     The server waits for it as ever; what that costs is for the benchmarks to tell.
     """
+    config.addinivalue_line("markers", "unmeasured: a test of which the coverage is not measured")
     memory = Path("/dev/shm")
     if memory.is_dir() and os.access(memory, os.W_OK):
         state = os.statvfs(memory)
@@ -62,19 +64,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         row = sum(index for name, index in indices.items() if name != "era")
         is_of_part = item.path.parent.name in _OF_PARTS
         if indices.get("era") or (row >= _ROWS_MEASURED and not is_of_part):
-            item.add_marker("no_cover")
+            item.add_marker("unmeasured")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Nor do the processes that a test starts measure anything where it is `no_cover`.
+    """Nothing is measured from before what a test needs is set up: no thread of it has to stop that in the middle.
 
-    Those are the tests of whole stories, which run what other tests look at part by part.
+    Nor do the processes that it starts measure anything.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        if item.get_closest_marker("no_cover"):
-            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    coverage = sys.modules.get("coverage")
+    measuring = coverage and coverage.Coverage.current()
+    if not measuring or not item.get_closest_marker("unmeasured"):
         return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        measuring.stop()
+        try:
+            return (yield)
+        finally:
+            measuring.start()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -27,7 +27,7 @@ from tests.stage import NOW
 from .commands.test_check import DAY, keep_only
 from .commands.test_watching import watching
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.unmeasured
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SERVER = ("--", sys.executable, "-m", "mcp_backups", "--sandbox", "--backup-seconds", "1")

@@ -26,7 +26,7 @@ from mcp_backups.ledger import Event
 from mcp_backups.operations import Status
 from tests.pages import ROOT
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.unmeasured
 
 LONGEST_SECONDS = 30
 ESCAPE = "\x1b"

@@ -19,7 +19,7 @@ from tests.stage import recorded
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed; the console's pages need it"),
-    pytest.mark.no_cover,
+    pytest.mark.unmeasured,
 ]
 
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")

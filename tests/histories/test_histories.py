@@ -17,7 +17,7 @@ from tests.histories.machine import Histories, Wish, run
 from tests.histories.world import World
 from tests.stage import RealTime
 
-pytestmark = pytest.mark.no_cover
+pytestmark = pytest.mark.unmeasured
 
 PARTS, HISTORIES, KILLS = 4, 25, 15
 BACKUP = Wish("create_backup", options={"server_id": 1})

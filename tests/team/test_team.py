@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(not NGINX, reason="nginx is not installed"),
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),  # by the SDK's client, where a replica is killed
     pytest.mark.anyio,
-    pytest.mark.no_cover,
+    pytest.mark.unmeasured,
 ]
 
 

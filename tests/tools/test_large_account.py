@@ -10,7 +10,7 @@ from tests.stage import ManualClock, Session
 
 from .conftest import AgentOn
 
-pytestmark = [pytest.mark.anyio, pytest.mark.no_cover]
+pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
 
 
 @pytest.mark.parametrize("era", ["auto"])

@@ -42,7 +42,7 @@ pytestmark = [
     pytest.mark.skipif(0 < node_version() < OLDEST_NODE, reason="the TypeScript SDK 2.x needs Node 20 or newer"),
     pytest.mark.parametrize("sdk", [1, 2]),
     pytest.mark.parametrize("transport", ["stdio", "HTTP"]),
-    pytest.mark.no_cover,
+    pytest.mark.unmeasured,
 ]
 
 
