@@ -18,6 +18,7 @@ from mcp_backups.operations import Context
 from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
 from mcp_backups.stdio import Opened, serve_lines
+from tests.stage import PATIENCE
 
 Message = dict[str, Any]
 
@@ -49,7 +50,7 @@ def asked(messages: Sequence[Message], settings: Settings | None = None, front: 
         for message in messages:
             yield json.dumps(message).encode()
             if "id" in message:
-                answered.acquire()
+                assert answered.acquire(timeout=PATIENCE), message
 
     def write(line: bytes) -> None:
         answers.append(json.loads(line))

@@ -15,6 +15,7 @@ from mcp_backups.api.bodies import nothing
 from mcp_backups.api.call import ApiCall, ResultT
 from mcp_backups.api.link import Link, Progress
 from mcp_backups.errors import ApiError, Failure, UpstreamTimeoutError
+from tests.stage import until
 
 from .stage import DEADLINE, PATIENCE, BareServer, Time, answer, error_of, says
 
@@ -104,8 +105,10 @@ async def test_a_call_that_is_cancelled_from_outside_lets_go_of_its_connection()
     async with BareServer(says(b"")) as vps:
         link = Link(vps.base_url, SecretStr("vps_x"), Network(), DEADLINE)
         attempts = Attempts(link, Time().clock(), lambda: 1.0, DEADLINE)
-        with anyio.move_on_after(0.1) as scope:
-            await attempts.run(DELETE)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(attempts.run, DELETE)
+            await until(lambda: bool(vps.asked))
+            tasks.cancel_scope.cancel()
         await link.aclose()
-    assert scope.cancelled_caught
+    assert tasks.cancel_scope.cancelled_caught
     assert len(vps.asked) == 1

@@ -308,7 +308,7 @@ def test_a_restore_is_not_sent_for_a_caller_whose_connection_is_gone(house: Hous
     installation, restore = "gone", {"server_id": 12351, "backup_id": 383, "confirm": True}
     with (
         house.serving("flag", installation=installation) as (process, url),
-        httpx2.Client(timeout=1.0, auth=house.let_in) as impatient,
+        httpx2.Client(timeout=3.0, auth=house.let_in) as impatient,
     ):
         caller = Caller(Web(url, impatient), "2025-11-25", {})
         sent = house.emulator.count("POST")

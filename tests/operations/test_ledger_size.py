@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -145,8 +146,9 @@ async def test_a_read_waits_for_no_write_that_waits_for_another_process(ledger: 
 
 
 def _until_locked(ledger: SqliteLedger[Operation]) -> None:
+    end = time.monotonic() + 2
     while not ledger._lock.locked():
-        pass
+        assert time.monotonic() < end
 
 
 async def test_a_read_beside_a_write_trusts_no_more_than_any_other(ledger: SqliteLedger[Operation]) -> None:

@@ -8,7 +8,7 @@ import httpx2
 
 from mcp_backups.sandbox import Emulator
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds after which a test gives up waiting."""
 
 
@@ -25,10 +25,10 @@ class Clock:
         self.time += timedelta(seconds=seconds)
 
 
-def client(emulator: Emulator, token: str = "", verify: bool = True, timeout: float = PATIENCE) -> httpx2.AsyncClient:
+def client(emulator: Emulator, token: str = "", verify: bool = True) -> httpx2.AsyncClient:
     headers = {"Authorization": f"Bearer {token or emulator.token}"}
     return httpx2.AsyncClient(
-        base_url=emulator.base_url, headers=headers, timeout=timeout, trust_env=False, verify=verify
+        base_url=emulator.base_url, headers=headers, timeout=PATIENCE, trust_env=False, verify=verify
     )
 
 

@@ -12,6 +12,7 @@ from .stage import PATIENCE, Clock, client, converse, request
 pytestmark = pytest.mark.anyio
 
 DELETE_501 = "DELETE /api/v1/backups/501/"
+SOON_OVER = httpx2.Timeout(PATIENCE, read=0.4)
 
 
 class Naps:
@@ -38,10 +39,10 @@ async def test_a_request_whose_client_gave_up_during_a_delay_is_applied_all_the_
     async def until_arrival(_: float) -> None:
         await arrived.wait()
 
-    async with Emulator(sleep=until_arrival) as emulator, client(emulator, timeout=0.1) as http:
+    async with Emulator(sleep=until_arrival) as emulator, client(emulator) as http:
         emulator.fail(Fault.delay(60))
         with pytest.raises(httpx2.ReadTimeout):
-            await http.delete("/backups/501/")
+            await http.delete("/backups/501/", timeout=SOON_OVER)
         assert 501 in emulator.fleet.backups
         arrived.set()
         await http.get("/account/me/")
@@ -119,10 +120,10 @@ LOST = {
 @pytest.mark.parametrize("kind", LOST)
 async def test_an_answer_can_be_lost_in_every_way_with_the_request_applied_or_not(kind: str, applied: bool) -> None:
     make, error = LOST[kind]
-    async with Emulator() as emulator, client(emulator, timeout=0.3) as http:
+    async with Emulator() as emulator, client(emulator) as http:
         emulator.fail(make(apply=applied))
         with pytest.raises(error):
-            await http.delete("/backups/501/")
+            await http.delete("/backups/501/", timeout=SOON_OVER)
         assert emulator.count("DELETE", "/backups/") == 1
         assert (501 not in emulator.fleet.backups) is applied is emulator.requests[0].applied
         assert (await http.get("/account/me/")).status_code == 200
@@ -252,10 +253,10 @@ UNSURE = {
 @pytest.mark.parametrize("seconds", [15, 200, 3 * 3600])
 @pytest.mark.parametrize("answer", UNSURE)
 async def test_a_delete_can_take_effect_late_whatever_was_answered(answer: str, seconds: int, clock: Clock) -> None:
-    async with Emulator(now=clock) as emulator, client(emulator, timeout=0.3) as http:
+    async with Emulator(now=clock) as emulator, client(emulator) as http:
         emulator.fail(UNSURE[answer].late(seconds), method="DELETE")
         with contextlib.suppress(httpx2.TransportError):
-            await http.delete("/backups/501/")
+            await http.delete("/backups/501/", timeout=SOON_OVER)
         clock.advance(seconds - 0.1)
         emulator.settle()
         assert (501 in emulator.fleet.backups, len(emulator.pending)) == (True, 1)
