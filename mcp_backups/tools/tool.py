@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal, NamedTuple, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -54,26 +54,48 @@ class ToolCall(NamedTuple):
 
 @dataclass(frozen=True)
 class Tool:
-    """One row of the tool table.
+    """One row of the tool table. Its schemas are made when they are first asked for: a start needs none of them.
 
     Attributes:
+        run: `(call: ToolCall, **arguments) -> Model`; takes the checked arguments.
+        text: The same facts as text.
         title: For people.
         safety: What it may do.
         idempotent: Whether the same call again changes nothing more.
-        run: Takes a call and the checked arguments, returns a model.
-        text: The same facts as text.
     """
 
-    name: str
-    title: str
-    description: str
-    safety: Safety
-    idempotent: bool
-    input_schema: Schema
-    output_schema: Schema
-    arguments: type[BaseModel]
     run: Callable[..., Awaitable[BaseModel]]
     text: Callable[[Any], str]
+    title: str
+    safety: Safety
+    idempotent: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.run.__name__
+
+    @property
+    def description(self) -> str:
+        return " ".join((self.run.__doc__ or "").split())
+
+    @cached_property
+    def arguments(self) -> type[BaseModel]:
+        """What it takes, as a model."""
+        hints = get_type_hints(self.run, include_extras=True)
+        fields: dict[str, Any] = {
+            name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+            for name, parameter in list(inspect.signature(self.run).parameters.items())[1:]
+        }
+        return create_model("Arguments", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+
+    @cached_property
+    def input_schema(self) -> Schema:
+        # Some hosts want the list of what is required even where it is empty.
+        return {"required": [], **_without(self.arguments.model_json_schema(), "title")}
+
+    @cached_property
+    def output_schema(self) -> Schema:
+        return _output_schema(get_type_hints(self.run)["return"])
 
     async def __call__(self, call: ToolCall, arguments: Mapping[str, Any]) -> BaseModel:
         """Check the arguments and run.
@@ -110,36 +132,6 @@ class Tool:
         if kind == "missing":
             return f"{name} is required"
         return f"{name} must be {rule(self.input_schema['properties'][name])}; got {got(arguments[name])}"
-
-
-def make_tool(
-    run: Callable[..., Awaitable[BaseModel]],
-    text: Callable[[Any], str],
-    *,
-    title: str,
-    safety: Safety,
-    idempotent: bool = True,
-) -> Tool:
-    """A row of the tool table, from a function `(call: ToolCall, **arguments) -> Model`."""
-    hints = get_type_hints(run, include_extras=True)
-    fields: dict[str, Any] = {
-        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
-        for name, parameter in list(inspect.signature(run).parameters.items())[1:]
-    }
-    arguments = create_model("Arguments", __config__=ConfigDict(extra="forbid", strict=True), **fields)
-    return Tool(
-        name=run.__name__,
-        title=title,
-        description=" ".join((run.__doc__ or "").split()),
-        safety=safety,
-        idempotent=idempotent,
-        # Some hosts want the list of what is required even where it is empty.
-        input_schema={"required": [], **_without(arguments.model_json_schema(), "title")},
-        output_schema=_output_schema(hints["return"]),
-        arguments=arguments,
-        run=run,
-        text=text,
-    )
 
 
 @cache
