@@ -12,6 +12,7 @@ from mcp_backups.health import is_stuck
 from mcp_backups.models import COMPLETED, FAILED, MANUAL, OPERATION_ID, Backup, Listing
 from mcp_backups.operations import (
     EFFECTIVE,
+    LIST_LAGS,
     REPEAT_WINDOW,
     UNSETTLED,
     Arguments,
@@ -39,9 +40,6 @@ from mcp_backups.text import line_fault, seen, stamp_after
 
 MAX_DESCRIPTION = 150
 """Characters of a description, so that the operation's mark after it is still shown."""
-
-LIST_LAGS = timedelta(minutes=30)
-"""How long VPS.org's list may be behind: a new backup not in it yet, its size not told yet."""
 
 LOOKS = (0, 1, 2, 4, 8)
 """Seconds to wait before each look for a backup that may have been started."""

@@ -20,6 +20,7 @@ from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import (
     CANNOT_SEE,
     EFFECTIVE,
+    LIST_LAGS,
     VAIN,
     ApprovedBy,
     Arguments,
@@ -209,7 +210,7 @@ async def _is_listed(context: Context, operation: Operation, *, is_sure: bool) -
     for backup in backups.rows:
         if backup.id == operation.backup_id:
             return True if backup.server_id == operation.server_id else None
-    return False if backups.complete_for(operation.server_id) else None
+    return False if _shows_it_gone(backups, operation, context.moment(), is_sure=is_sure) else None
 
 
 async def list_for(context: Context, server_id: int, unsure: Collection[int]) -> Listing[Backup]:
@@ -287,7 +288,8 @@ def judge(operation: Operation, backups: Listing[Backup], now: Moment) -> Operat
     seen = "its id is a later backup's" if listed else SEEN_GONE
     gone = operation.without_error(status=Status.SUCCEEDED, evidence=seen, lapsed=False)
     if listed is None:
-        return gone if backups.complete_for(operation.server_id) else operation
+        is_sure = operation.status is not Status.UNKNOWN
+        return gone if _shows_it_gone(backups, operation, now, is_sure=is_sure) else operation
     if is_later(listed, operation):
         return operation if operation.status is Status.SUCCEEDED or in_doubt(operation, now) else gone
     if operation.status is Status.SUCCEEDED:
@@ -303,6 +305,19 @@ def judge(operation: Operation, backups: Listing[Backup], now: Moment) -> Operat
         error=f"The deletion of backup {operation.backup_id} did not take effect within 24 h.",
         advice=f"Backup {operation.backup_id} counts again; plan another delete if it is still to go.",
     )
+
+
+def _shows_it_gone(backups: Listing[Backup], operation: Operation, now: Moment, *, is_sure: bool) -> bool:
+    """Whether a list without a backup says that it is gone: a complete one, and not one of before it was made.
+
+    A list may be behind, and not always as far. Where VPS.org did not say that it deletes a backup, one that is so new
+    that a list may lack it yet is gone only where the list has one that is newer still.
+    """
+    if not backups.complete_for(operation.server_id):
+        return False
+    backup, sent = operation.backup, operation.sent or operation.since
+    is_new = backup is not None and now.earliest - backup.created_at < LIST_LAGS and sent.within(LIST_LAGS, now)
+    return is_sure or not is_new or any(is_later(each, operation) for each in backups.rows)
 
 
 # The words

@@ -12,6 +12,7 @@ from mcp_backups.models import Backup
 from mcp_backups.operations import (
     LAST_LOOK_SECONDS,
     LEDGER_AWAY,
+    LIST_LAGS,
     PREPARING_LIFE,
     ApprovedBy,
     Arguments,
@@ -122,7 +123,7 @@ async def prepare(
 
 def seen_until(safety: Operation) -> datetime:
     """By when a safety backup that was started is listed; one that is not by then will hardly ever be."""
-    return safety.since.latest + create.LIST_LAGS
+    return safety.since.latest + LIST_LAGS
 
 
 def _is_finished(safety: Operation | None) -> TypeGuard[Operation]:
@@ -137,7 +138,7 @@ def _is_there(context: Context, safety: Operation, seen: Observation) -> bool:
     """
     backups, now = seen.inventory.backups, context.moment()
     is_listed = safety.backup_id in backups.ids
-    may_come = safety.since.within(create.LIST_LAGS, now) or not backups.complete_for(safety.server_id)
+    may_come = safety.since.within(LIST_LAGS, now) or not backups.complete_for(safety.server_id)
     is_doubtful = safety.backup_id in seen.inventory.doubtful
     backup = safety.backup
     if backup is None or not is_usable(backup, seen.inventory.now) or is_doubtful or not (is_listed or may_come):
@@ -229,6 +230,6 @@ async def look_at_safety(context: Context, operation: Operation) -> Result:
             error=f"The safety backup failed, so nothing was restored. {safety.error}",
             advice=safety.advice,
         )
-    if result.is_gone and not result.deleted_by and safety.since.within(create.LIST_LAGS, context.moment()):
+    if result.is_gone and not result.deleted_by and safety.since.within(LIST_LAGS, context.moment()):
         safety = safety.updated(status=Status.ACCEPTED)  # the list may be behind again: nothing is lost by waiting
     return Result(operation, safety=safety, unseen=result.unseen)

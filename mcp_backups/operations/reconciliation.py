@@ -34,6 +34,9 @@ from mcp_backups.operations.process import LOOKOUT_SECONDS
 SettledAs = Literal["succeeded", "failed"]
 """What an operator can say of an operation: it took effect, or it did not."""
 
+LIST_LAGS = timedelta(minutes=30)
+"""How long VPS.org's list may be behind: a new backup not in it yet, its size not told yet."""
+
 CANNOT_SEE = (ApiError, ConfigError)
 """Why a look may tell nothing; whatever it is, it says nothing about what was sent before."""
 

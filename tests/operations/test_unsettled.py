@@ -140,8 +140,8 @@ async def test_the_log_names_each_that_was_left_open_and_what_became_of_it(
         emulator.fail(Fault.status(401), method="GET", times=None)
     with caplog.at_level(logging.WARNING):
         await settle_left_open(context)
-    (told,) = [each.getMessage() for each in caplog.records if each.name == "mcp_backups.operations.reconciliation"]
-    assert told == f"{before.id} (delete_backup on server 12345) was left open; it is now {became}"
+    told = [each.getMessage() for each in caplog.records if each.name == "mcp_backups.operations.reconciliation"]
+    assert told == [f"{before.id} (delete_backup on server 12345) was left open; it is now {became}"]
 
 
 async def test_what_is_just_being_sent_is_left_alone_and_the_oldest_is_named_first(

@@ -423,7 +423,7 @@ async def test_a_backup_that_left_its_server_is_not_taken_for_deleted(
         move(emulator, moved_to)
     looked = await agent.call("get_operation", operation_id=plan.operation)
     assert (looked.status, looked.data["changed"]) == ("unknown", "unknown")
-    clock.advance(minutes=40)
+    clock.advance(hours=1)
     assert (await agent.call("delete_backup", backup_id=last)).code == "policy_denied"
     clock.advance(hours=24)
     looked = await agent.call("get_operation", operation_id=plan.operation)
@@ -526,3 +526,48 @@ async def test_a_deletion_that_was_given_up_is_told_as_done_only_where_no_later_
         for operation, end in ((first, first_end), (second, later_end)):
             told = await agent.call("get_operation", operation_id=operation)
             assert (told.status, told.data["changed"]) == end, told.text
+
+
+@pytest.mark.parametrize("lag", [20, 1000])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.reset_after(),
+        Fault.status(503),
+        Fault.status(504, "<html>"),
+        Fault.status(402, {"detail": "Pay."}),
+        Fault.status(200, {"status": "failed"}),
+    ],
+    ids=["lost", "503", "a page", "402", "a no in JSON"],
+)
+async def test_a_list_of_before_a_backup_was_made_does_not_show_that_it_is_deleted(
+    served: OpenWith, emulator: Emulator, clock: ManualClock, fault: Fault, lag: int
+) -> None:
+    """One replica of VPS.org shows the backup, and the next is behind by more than the backup's age."""
+    young = emulator.fleet.backups[target(NEVER)]
+    young.created_at = young.since = clock.now() - timedelta(seconds=lag / 2)
+    async with served() as agent:
+        confirmation = await planned(agent, "delete_backup", backup_id=young.id)
+        operation = {"operation_id": confirmation["operation_id"]}
+        emulator.fail(fault.late(2 * lag), method="DELETE")
+        emulator.fail(Fault.lagging(lag), method="GET", path="^/backups/$", skip=1, times=None)
+        answer = await agent.call("delete_backup", **confirmation)
+        assert answer.code == "outcome_unknown", answer.text
+        assert "The list could not tell whether it is gone; it may still be deleted" in answer.text
+        assert (await agent.call("get_operation", **operation)).status == "unknown"
+        assert (young.id in listed(emulator, NEVER), sent_for(emulator, young.id)) == (True, 1)
+        clock.advance(hours=1)
+        assert (await agent.call("get_operation", **operation)).data["changed"] == "done"
+    assert young.id not in listed(emulator, NEVER)
+
+
+async def test_a_list_with_a_newer_backup_shows_that_a_new_one_is_deleted(
+    served: OpenWith, emulator: Emulator, clock: ManualClock
+) -> None:
+    young, newer = (emulator.fleet.backups[choose(NEVER)] for choose in (target, other))
+    young.created_at, newer.created_at = (clock.now() - timedelta(seconds=each) for each in (60, 30))
+    async with served() as agent:
+        confirmation = await planned(agent, "delete_backup", backup_id=young.id)
+        emulator.fail(Fault.reset_after(), method="DELETE")
+        answer = await agent.call("delete_backup", **confirmation)
+    assert (answer.status, answer.data["changed"]) == ("succeeded", "done"), answer.text
