@@ -58,7 +58,7 @@ async def emulator(clock: ManualClock) -> AsyncIterator[Emulator]:
     async with Emulator(now=clock.now) as served:
         served.fleet.backups.clear()
         for server_id in SERVERS:
-            young, old = clock.now() - timedelta(minutes=20), clock.now() - timedelta(hours=50)
+            young, old = clock.now() - timedelta(minutes=40), clock.now() - timedelta(hours=50)
             served.fleet.backups[target(server_id)] = Backup(target(server_id), server_id, young, "manual", size_mb=9)
             served.fleet.backups[other(server_id)] = Backup(other(server_id), server_id, old, "manual", size_mb=8)
         yield served
