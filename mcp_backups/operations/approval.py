@@ -261,8 +261,11 @@ def check_approver(settings: Settings, name: str) -> None:
     """Whether somebody may decide.
 
     Raises:
-        PolicyDeniedError: They are none of those whom the operator named, or may destroy over HTTP themselves.
+        PolicyDeniedError: They are none of those whom the operator named, or may destroy over HTTP themselves; or
+            nobody could tell by the name who it was.
     """
+    if not seen(name):
+        raise PolicyDeniedError("It is not known who decides: their name is empty.", _ANOTHER)
     may_destroy = (LOCAL, *(each.name for each in kept_tokens(settings.state_dir) if each.role == "destroy"))
     if any(is_same_person(name, each) for each in may_destroy):
         raise _is_one_who_asks(name)

@@ -75,6 +75,14 @@ def test_no_other_spelling_of_who_may_destroy_may_approve(
         check_approver(make_settings(), name)
 
 
+@pytest.mark.parametrize("name", ["", " ", "\u200b", "\u202e\u2066", "\x1b[31m"])
+def test_who_has_no_name_that_is_seen_may_not_approve(make_settings: MakeSettings, name: str) -> None:
+    """Who decided has to stand in the ledger; an environment may name anybody."""
+    for approvers in (frozenset[str](), frozenset({"her"})):
+        with pytest.raises(PolicyDeniedError, match="It is not known who decides"):
+            check_approver(make_settings(approvers=approvers), name)
+
+
 @pytest.fixture
 def issuer() -> Iterator[TestIssuer]:
     with an_issuer() as started:
