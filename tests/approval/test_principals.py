@@ -182,7 +182,7 @@ async def test_the_console_lets_nobody_approve_their_own(
         through = httpx2.ASGITransport(app)
         pages, answers = {}, {}
         for name in (her, "him", "alice"):
-            headers = {"X-Login": name.encode(), "Origin": ORIGIN.encode()}
+            headers = {b"X-Login": name.encode(), b"Origin": ORIGIN.encode()}
             async with httpx2.AsyncClient(transport=through, base_url=ORIGIN, headers=headers) as browser:
                 pages[name] = (await browser.get("/")).text
                 fields = form(pages[name], f"/operations/{operation}/decline") | {"typed": "499"}

@@ -304,7 +304,7 @@ async def test_what_is_no_list_of_keys_takes_none_away(issuer: TestIssuer, keys:
 
 @pytest.mark.anyio
 async def test_a_key_that_cannot_be_read_is_none_and_the_others_count(issuer: TestIssuer) -> None:
-    odd = [None, 5, {"kid": ["first"]}, {"kty": "RSA", "kid": {}, "n": 5}, {"kty": [], "use": [], "alg": {}}]
+    odd: list[Any] = [None, 5, {"kid": ["first"]}, {"kty": "RSA", "kid": {}, "n": 5}, {"kty": [], "use": [], "alg": {}}]
     issuer.more = {"keys": [*odd, *issuer.jwks()["keys"]]}
     assert await Issuer(issuer.url, AUDIENCE, "sub").principal_of(issuer.token(AUDIENCE))
 
