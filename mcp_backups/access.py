@@ -185,7 +185,7 @@ class AccessTokens:
     def __init__(self, folder: Path, *, local: bool) -> None:
         self._path = folder / _FILE
         self._local = [(_digest(local_token(folder)), Principal(LOCAL))] if local else []
-        self._state: object = None
+        self._state: object = ()  # of no file that was read, so that one that is gone by the first request is missed
         self._added = _principals(kept_tokens(folder))
 
     @property
@@ -209,7 +209,7 @@ class AccessTokens:
         try:
             status = self._path.stat()
             state = (status.st_ino, status.st_mtime_ns, status.st_size)
-        except FileNotFoundError:
+        except OSError:  # there is none, or it cannot be reached: then nobody is let in
             state = None
         if state == self._state:
             return

@@ -130,7 +130,7 @@ class Login:
     def visitor(self, request: Request) -> Visitor | None:
         if self._secret and not _same(_only(request, SECRET_HEADER), self._secret):
             return None
-        name = _only(request, self._header)
+        name = _as_utf8(_only(request, self._header))
         return Visitor(name, self._tokens.of(name)) if _LOGIN.fullmatch(name) and name.isprintable() else None
 
 
@@ -148,6 +148,17 @@ def _only(request: Request, header: str) -> str:
     """A header that stands there once; of two nobody knows which the proxy wrote."""
     values = request.headers.getlist(header)
     return values[0] if len(values) == 1 else ""
+
+
+def _as_utf8(value: str) -> str:
+    """A header as logins send it; empty for one that is spelt otherwise, which would name somebody else.
+
+    It is read as Latin-1, as HTTP has it, in which `é` comes out as two letters: nobody would be known again by it.
+    """
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 def _same(given: str, expected: str) -> bool:

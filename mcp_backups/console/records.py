@@ -1,7 +1,7 @@
 """What the ledger holds, for the pages: operations by filters, and its events."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import NamedTuple
 from urllib.parse import urlencode
@@ -63,12 +63,12 @@ class Filters(NamedTuple):
         return int(self.server) if is_id else 0
 
     def fit(self, operation: Operation, now: Moment) -> bool:
-        made = operation.created.wall
+        made = _day_of(operation)
         return (
             (bool(self.server_id) or self.server.casefold() in operation.server_name.casefold())
             and self.status in {None, shown_status(operation, now)}
-            and (self.since is None or made >= _midnight(self.since))
-            and (self.until is None or made < _midnight(self.until) + _DAY)
+            and (self.since is None or made >= self.since)
+            and (self.until is None or made <= self.until)
         )
 
 
@@ -99,7 +99,7 @@ def _newest_first(entries: Entries, filters: Filters, statuses: frozenset[Status
         yield from batch
         before = batch[-1].id
         # A day, for clocks that were set back in between.
-        if filters.since and batch[-1].created.wall < _midnight(filters.since) - _DAY:
+        if filters.since and _day_of(batch[-1]) + _DAY < filters.since:
             return
 
 
@@ -202,5 +202,5 @@ def _day(raw: str) -> date | None:
         return None
 
 
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
+def _day_of(operation: Operation) -> date:
+    return operation.created.wall.astimezone(UTC).date()

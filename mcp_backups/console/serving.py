@@ -23,9 +23,14 @@ from mcp_backups.settings import Settings
 from mcp_backups.transport import open_idle_context
 from mcp_backups.values import is_loopback
 from mcp_backups.web import listen, listen_unix, loopback_names, read_shared_secret
+from mcp_backups.web.connections import Config, close_silent
+from mcp_backups.web.limits import LIMITS
 
 _CLOSING_SECONDS = 5
 _MOST_AT_ONCE = 100
+"""Connections, for a new one of which the one that has waited longest for a request gives way."""
+
+_TICKS_OF_A_SECOND = 10
 
 
 def serve_console(
@@ -105,14 +110,13 @@ class ConsoleServer(uvicorn.Server):
     """Serves the console on sockets that listen, until a signal comes or it is told that it `should_exit`."""
 
     def __init__(self, app: ASGIApp) -> None:
-        config = uvicorn.Config(
+        config = Config(
             app,
+            LIMITS._replace(connections=_MOST_AT_ONCE),
             log_config=None,
             access_log=False,  # it would hold the one-time address
             proxy_headers=False,  # nobody is let in by an address, so none need be believed
             server_header=False,
-            ws="none",
-            limit_concurrency=_MOST_AT_ONCE,
             timeout_graceful_shutdown=_CLOSING_SECONDS,
         )
         super().__init__(config)
@@ -121,6 +125,11 @@ class ConsoleServer(uvicorn.Server):
         """Stop, and let what is around it be put away: uvicorn's own way raises the signal once more."""
         del sig, frame
         self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_OF_A_SECOND == 0:
+            close_silent(self)
+        return await super().on_tick(counter)
 
 
 def _has_screen() -> bool:

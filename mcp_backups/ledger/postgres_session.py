@@ -15,6 +15,7 @@ from .postgres_tables import SCHEMA_NAME, VERSION, WRITE_LOCK, migrate_tables
 from .tables import UPGRADE
 
 _CONNECT: dict[str, str | int] = {
+    "client_encoding": "UTF8",  # of SQL_ASCII, a role's default or the database's, texts come as bytes
     "connect_timeout": 3,
     "keepalives": 1,
     "keepalives_idle": 5,
@@ -34,6 +35,7 @@ _SETTINGS = {
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
     "timezone": "UTC",
+    "datestyle": "ISO, MDY",  # of another, times cannot be read
     "search_path": f"{SCHEMA_NAME}, pg_temp",  # named last, so that no temporary table stands before ours
 }
 BUSY = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected, errors.UniqueViolation)

@@ -234,14 +234,15 @@ async def decide(context: Context, operation_id: str, decision: Decision, *, app
         TargetChangedError: It is not the plan that they were shown.
         BusyError, LedgerUnavailableError: It could not be recorded, and nothing has changed.
     """
-    check_approver(context.settings, decision.by)
-    cleaned = {"by": safe_text(decision.by), "reason": safe_text(decision.reason)}
+    name = decision.by  # what is recorded may be cut, and would be another's then
+    check_approver(context.settings, name)
+    cleaned = {"by": safe_text(name), "reason": safe_text(decision.reason)}
     decision = decision.model_copy(update=cleaned)
 
     def record(entries: Entries) -> Operation:
         current = _decidable(context, entries, operation_id, approve=approve)
         if approve:
-            check_is_another(context.settings, entries, decision.by, context.moment(), current)
+            check_is_another(context.settings, entries, name, context.moment(), current)
         if not hmac.compare_digest(_pending(context, entries, current).mac.encode(), decision.plan.encode()):
             raise TargetChangedError(f"{current.id} is not the plan that was shown.", "Look at it again, then decide.")
         if not approve:
@@ -260,8 +261,11 @@ def check_approver(settings: Settings, name: str) -> None:
     """Whether somebody may decide.
 
     Raises:
-        PolicyDeniedError: They are none of those whom the operator named, or may destroy over HTTP themselves.
+        PolicyDeniedError: They are none of those whom the operator named, or may destroy over HTTP themselves; or
+            nobody could tell by the name who it was.
     """
+    if not seen(name):
+        raise PolicyDeniedError("It is not known who decides: their name is empty.", _ANOTHER)
     may_destroy = (LOCAL, *(each.name for each in kept_tokens(settings.state_dir) if each.role == "destroy"))
     if any(is_same_person(name, each) for each in may_destroy):
         raise _is_one_who_asks(name)

@@ -97,7 +97,7 @@ class Sessions:
         return len(self._open)
 
     def begin(self, session: Session) -> None:
-        self._open[session] = 0
+        self._open.setdefault(session, 0)  # a client that names it twice would else have its calls forgotten
 
     def end(self, session: Session) -> None:
         self._open.pop(session, None)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import anyio
 import httpx2
 import jwt
 
@@ -23,7 +24,8 @@ _KEYS_LAST = 600.0
 _AGAIN_AFTER = 60.0
 """How soon keys are fetched again for one that is not among them: any stranger can name one."""
 _AGAIN_AFTER_FAILURE = 5.0
-_FETCH_SECONDS = 5.0
+_FETCH_SECONDS = 10.0
+"""How long all of that may take: whoever shows a token waits for it."""
 _MOST_BYTES = 2**20
 _MOST_NAME = 255
 
@@ -49,6 +51,7 @@ class Issuer:
         self._keys: list[Mapping[str, Any]] = []
         self._fetched: float | None = None
         self._not_before = -_AGAIN_AFTER
+        self._fetching = anyio.Lock()
 
     async def principal_of(self, token: str, addresses: Sequence[str] = ()) -> Principal | None:
         """Whom a token stands for, None for nobody.
@@ -63,7 +66,7 @@ class Issuer:
         try:
             header = jwt.get_unverified_header(token)
             algorithm = header.get("alg")
-            if algorithm not in _ALGORITHMS:
+            if not isinstance(algorithm, str) or algorithm not in _ALGORITHMS:
                 return None
             key = await self._key(header.get("kid"), algorithm)
             if key is None:
@@ -96,13 +99,13 @@ class Issuer:
         if self._fetched is None or self._ticks() - self._fetched > _KEYS_LAST:
             await self._fetch()
         found = self._named(key_id, algorithm)
-        if found is None and self._ticks() >= self._not_before:
+        if found is None:
             await self._fetch()
             found = self._named(key_id, algorithm)
         return found
 
     def _named(self, key_id: object, algorithm: str) -> jwt.PyJWK | None:
-        fit = [each for each in self._keys if _fits(each, algorithm) and key_id in {None, each.get("kid")}]
+        fit = [each for each in self._keys if _fits(each, algorithm) and (key_id is None or key_id == each.get("kid"))]
         if len(fit) != 1:  # without a name only the one that there is can be meant
             return None
         try:
@@ -111,28 +114,35 @@ class Issuer:
             return None
 
     async def _fetch(self) -> None:
-        """Get the issuer's keys, at most as often as is allowed.
+        """Get the issuer's keys, at most as often as is allowed; who comes meanwhile waits for them too.
 
         Raises:
             IssuerAwayError: They cannot be had, and those that were are too old.
         """
-        now = self._ticks()
-        is_old = self._fetched is None or now - self._fetched > _KEYS_LAST
-        if now < self._not_before:
-            if is_old:
-                raise IssuerAwayError
-            return
-        self._not_before = now + _AGAIN_AFTER_FAILURE
-        try:
+        async with self._fetching:
+            now = self._ticks()
+            is_old = self._fetched is None or now - self._fetched > _KEYS_LAST
+            if now < self._not_before:
+                if is_old:
+                    raise IssuerAwayError
+                return
+            self._not_before = now + _AGAIN_AFTER_FAILURE
+            try:
+                self._keys = await self._asked_for_keys()
+            except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, KeyError, TypeError) as error:
+                log.warning("the issuer's keys cannot be had: %s", type(error).__name__)
+                if is_old:
+                    raise IssuerAwayError from None
+                return
+            self._fetched, self._not_before = now, now + _AGAIN_AFTER
+
+    async def _asked_for_keys(self) -> list[Mapping[str, Any]]:
+        with anyio.fail_after(_FETCH_SECONDS):  # httpx2 counts each read of an answer anew
             async with httpx2.AsyncClient(timeout=_FETCH_SECONDS, follow_redirects=False, trust_env=False) as http:
                 keys = (await _json(http, await self._keys_url(http)))["keys"]
-            self._keys = [each for each in keys if isinstance(each, dict)]
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("the issuer's keys cannot be had: %s", type(error).__name__)
-            if is_old:
-                raise IssuerAwayError from None
-            return
-        self._fetched, self._not_before = now, now + _AGAIN_AFTER
+        if not isinstance(keys, list):
+            raise TypeError("no list of keys")
+        return [each for each in keys if isinstance(each, dict)]
 
     async def _keys_url(self, http: httpx2.AsyncClient) -> str:
         """Where the keys are, by the issuer's metadata: of OAuth (RFC 8414), or of OpenID Connect."""
@@ -172,8 +182,8 @@ def _fits(key: Mapping[str, Any], algorithm: str) -> bool:
 
 def role_of(claims: Mapping[str, Any]) -> Role | None:
     """The greatest right among a token's scopes, wherever issuers put these; None if there is none of ours."""
-    told: set[object] = set()
+    told: list[object] = []
     for name in ("scope", "scp"):
         value = claims.get(name, "")
-        told.update(value.split() if isinstance(value, str) else value if isinstance(value, list) else ())
+        told.extend(value.split() if isinstance(value, str) else value if isinstance(value, list) else ())
     return next((role for role in reversed(ROLES) if SCOPES[role] in told), None)

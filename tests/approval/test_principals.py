@@ -75,13 +75,23 @@ def test_no_other_spelling_of_who_may_destroy_may_approve(
         check_approver(make_settings(), name)
 
 
+@pytest.mark.parametrize("name", ["", " ", "\u200b", "\u202e\u2066", "\x1b[31m"])
+def test_who_has_no_name_that_is_seen_may_not_approve(make_settings: MakeSettings, name: str) -> None:
+    """Who decided has to stand in the ledger; an environment may name anybody."""
+    for approvers in (frozenset[str](), frozenset({"her"})):
+        with pytest.raises(PolicyDeniedError, match="It is not known who decides"):
+            check_approver(make_settings(approvers=approvers), name)
+
+
 @pytest.fixture
 def issuer() -> Iterator[TestIssuer]:
     with an_issuer() as started:
         yield started
 
 
-async def waiting(served_by: Emulator, settings: Settings, clock: ManualClock, issuer: TestIssuer) -> str:
+async def waiting(
+    served_by: Emulator, settings: Settings, clock: ManualClock, issuer: TestIssuer, her: str = "her"
+) -> str:
     """Him and her log in over HTTP: he has a plan made, and what she asks for waits; its id."""
     async with serving(served_by, settings, clock) as served:
         for who in ("him", "reader"):
@@ -91,8 +101,8 @@ async def waiting(served_by: Emulator, settings: Settings, clock: ManualClock, i
                 if who == "him":
                     await other.call("delete_backup", backup_id=498)
                     await other.call("prune_backups", server_id=12345, keep_last=1)
-        async with served.client(issuer.token(AUDIENCE, scope="backups:destroy")) as her:
-            return (await her.call("delete_backup", backup_id=499, confirm=True)).operation
+        async with served.client(issuer.token(AUDIENCE, sub=her, scope="backups:destroy")) as she:
+            return (await she.call("delete_backup", backup_id=499, confirm=True)).operation
 
 
 @pytest.mark.anyio
@@ -152,17 +162,27 @@ async def test_what_was_asked_for_long_ago_does_not_count(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(
+    "her",
+    [
+        "her",
+        pytest.param("jos\u00e9", id="letters beyond ASCII"),
+        pytest.param("\u65e5\u672c", id="no Latin letter"),
+        pytest.param("h" * 201, id="longer than what is recorded of who decided"),
+        pytest.param("h" * 255, id="as long as a subject may be"),
+    ],
+)
 async def test_the_console_lets_nobody_approve_their_own(
-    emulator: Emulator, clock: ManualClock, make_settings: MakeSettings, issuer: TestIssuer
+    emulator: Emulator, clock: ManualClock, make_settings: MakeSettings, issuer: TestIssuer, her: str
 ) -> None:
     settings = make_settings(approval="operator", oauth_issuer=issuer.url, oauth_audience=AUDIENCE)
-    operation = await waiting(emulator, settings, clock, issuer)
+    operation = await waiting(emulator, settings, clock, issuer, her)
     async with open_idle_context(on_emulator(settings, emulator), clock.clock, PROMPT) as context:
         app = build_app(context, Login("X-Login"), frozenset({ORIGIN}))
         through = httpx2.ASGITransport(app)
         pages, answers = {}, {}
-        for name in ("her", "him", "alice"):
-            headers = {"X-Login": name, "Origin": ORIGIN}
+        for name in (her, "him", "alice"):
+            headers = {b"X-Login": name.encode(), b"Origin": ORIGIN.encode()}
             async with httpx2.AsyncClient(transport=through, base_url=ORIGIN, headers=headers) as browser:
                 pages[name] = (await browser.get("/")).text
                 fields = form(pages[name], f"/operations/{operation}/decline") | {"typed": "499"}
@@ -173,8 +193,8 @@ async def test_the_console_lets_nobody_approve_their_own(
         False,
         False,
     ]
-    assert f"by {issuer.url}#her" in pages["alice"]
-    assert answers == {"her": 403, "him": 403, "alice": 303}
+    assert f"by {issuer.url}#{her}" in pages["alice"]
+    assert answers == {her: 403, "him": 403, "alice": 303}
 
 
 @pytest.mark.anyio

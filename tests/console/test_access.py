@@ -1,9 +1,11 @@
 """Who is let in to the console, and what is refused before anybody is looked at."""
 
 import re
+from contextlib import AsyncExitStack
 from itertools import product
 from pathlib import Path
 
+import anyio
 import httpx2
 import pytest
 from pydantic import ValidationError
@@ -13,8 +15,9 @@ from mcp_backups.console.access import SECRET_HEADER, Login, OneTimeAddress
 from mcp_backups.console.serving import _check
 from mcp_backups.errors import ConfigError
 from mcp_backups.sandbox import Emulator
-from tests.console.stage import ORIGIN, PORT, USER, Desk, client, desk, form, let_in
-from tests.stage import MakeSettings, ManualClock
+from mcp_backups.web.limits import LIMITS
+from tests.console.stage import ORIGIN, PORT, USER, Desk, client, desk, form, let_in, served
+from tests.stage import PATIENCE, MakeSettings, ManualClock
 
 PAGES = ("/", "/fleet", "/operations", "/operations/op_aaaaaaaaaaaaaaaa", "/log")
 EVERYWHERE = (*PAGES, "/enter", "/console.css", "/icon.svg", "/nothing")
@@ -191,6 +194,12 @@ async def test_a_form_that_was_not_sent_from_our_page_decides_nothing(
         pytest.param("", [(HEADER, "ada"), (HEADER, "eve")], "", id="two logins"),
         pytest.param("", [(HEADER, "ada, eve")], "", id="two in one"),
         pytest.param("", [(HEADER, "a\x85da")], "", id="an invisible character"),
+        pytest.param("", [(HEADER, "j\xc3\xbcrgen")], "jürgen", id="as UTF-8, which logins send"),
+        pytest.param("", [(HEADER, "\xe6\x97\xa5\xe6\x9c\xac")], "日本", id="as UTF-8 far from Latin"),
+        pytest.param("", [(HEADER, "j\xfcrgen")], "", id="as Latin-1"),
+        pytest.param("", [(HEADER, "ada\xe2\x80\xae")], "", id="an invisible character as UTF-8"),
+        pytest.param("", [(HEADER, "ada\xc2\xa0eve")], "", id="a space as UTF-8"),
+        pytest.param("", [(HEADER, "\xed\xa0\x80")], "", id="half a character"),
         pytest.param("", [("X-Forwarded-For", "127.0.0.1"), ("X-Real-Ip", "127.0.0.1")], "", id="an address alone"),
         pytest.param(SECRET, [(HEADER, "ada"), (SECRET_HEADER, SECRET)], "ada", id="the secret"),
         pytest.param(SECRET, [(HEADER, "ada")], "", id="no secret"),
@@ -205,6 +214,21 @@ def test_behind_a_login_its_header_counts_and_only_from_the_proxy(
     headers = [(key.lower().encode(), value.encode("latin-1")) for key, value in sent]
     visitor = Login(HEADER, secret).visitor(Request({"type": "http", "headers": headers}))
     assert (visitor.name if visitor else "") == name
+
+
+@pytest.mark.anyio
+async def test_connections_that_say_nothing_keep_nobody_out(stage: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is on the machine can open them, without being let in."""
+    monkeypatch.setattr("mcp_backups.console.serving._MOST_AT_ONCE", 8)
+    monkeypatch.setattr("mcp_backups.console.serving.LIMITS", LIMITS._replace(head_seconds=0.3))
+    async with served(stage) as address, AsyncExitStack() as opened:
+        port = int(address.rpartition(":")[2])
+        silent = [await opened.enter_async_context(await anyio.connect_tcp("127.0.0.1", port)) for _ in range(30)]
+        async with httpx2.AsyncClient(base_url=address) as browser:
+            assert (await browser.get("/console.css")).status_code == 200
+        for each in silent:
+            with anyio.fail_after(PATIENCE), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                await each.receive()
 
 
 @pytest.mark.anyio

@@ -240,13 +240,16 @@ SETTINGS = {
     "client_connection_check_interval": "2s",
     "search_path": "mcp_backups, pg_temp",
     "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "client_encoding": "UTF8",
     "tcp_keepalives_idle": "5",
 }
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_session_has_its_own_settings_whatever_the_database_says(database: Database, name: str) -> None:
-    session = PostgresSession(database.url + "?options=-c%20statement_timeout%3D0")
+    options = "-c%20statement_timeout%3D0%20-c%20datestyle%3DGerman%20-c%20client_encoding%3DSQL_ASCII"
+    session = PostgresSession(f"{database.url}?client_encoding=SQL_ASCII&options={options}")
     try:
         assert session.connection.execute(f"SHOW {name}".encode()).fetchone() == (SETTINGS[name],)
     finally:

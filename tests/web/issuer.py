@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -25,6 +25,10 @@ class TestIssuer:
         self.metadata: dict[str, Any] = {"issuer": url, "jwks_uri": f"{url}/jwks"}
         self.asked: list[str] = []
         self.status = 200
+        self.more: dict[str, Any] = {}
+        """What its keys are told with, or instead of them."""
+        self.drips = False
+        """Whether an answer comes so slowly that it never ends, and never stands still."""
 
     def new_key(self, name: str, algorithm: str = "RS256") -> None:
         kinds: dict[str, Any] = {
@@ -39,7 +43,7 @@ class TestIssuer:
         for name, (key, algorithm) in self.keys.items():
             document = jwt.get_algorithm_by_name(algorithm).to_jwk(key.public_key(), as_dict=True)
             told.append({**document, "kid": name, "use": "sig", "alg": algorithm})
-        return {"keys": told}
+        return {"keys": told} | self.more
 
     def token(self, audience: Any, key: str = "first", headers: dict[str, Any] | None = None, **claims: Any) -> str:
         """A token of an hour for her, who may look; a claim that is None is left out."""
@@ -63,7 +67,13 @@ def an_issuer() -> Iterator[TestIssuer]:
             self.send_response(issuer.status if self.path in documents else 404)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            if not issuer.drips:
+                self.wfile.write(body)
+                return
+            with suppress(OSError):  # nobody waits any more
+                for number in range(len(body)):
+                    self.wfile.write(body[number : number + 1])
+                    time.sleep(0.05)
 
         def log_message(self, *_: Any) -> None:
             """Nothing."""

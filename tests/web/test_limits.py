@@ -301,6 +301,15 @@ def test_the_whole_has_a_bound_too_and_the_greatest_part_gives_way() -> None:
     assert len(sessions) == 4
 
 
+def test_a_session_that_its_client_names_twice_keeps_its_calls_and_can_end() -> None:
+    sessions, hers = Sessions(Limits(own_sessions=0)), Session("1", "her", "/mcp")
+    sessions.begin(hers)
+    with sessions.using(hers):
+        sessions.begin(hers)
+        assert sessions.too_many() is None
+    assert sessions.too_many() == hers
+
+
 def test_there_are_no_more_connections_than_open_files() -> None:
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_NOFILE)

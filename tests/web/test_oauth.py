@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -87,6 +88,10 @@ async def test_only_a_whole_and_true_token_for_this_server_counts(serve: Any, is
             ("of a key that there is not", made(AUDIENCE, headers={"kid": "none"}), 401),
             ("by no algorithm", unsigned(good, alg="none", kid="first"), 401),
             ("by None", unsigned(good, alg="None"), 401),
+            ("by a list of algorithms", unsigned(good, alg=["RS256"], kid="first"), 401),
+            ("by an object", unsigned(good, alg={"RS256": 1}, kid="first"), 401),
+            ("of a list of keys", unsigned(good, alg="RS256", kid=["first"]), 401),
+            ("with what has to be understood and is not", made(AUDIENCE, headers={"crit": ["x"], "x": 1}), 401),
             ("with the public key as a secret", by_public_key, 401),
             ("without its signature", good.rpartition(".")[0] + ".", 401),
             ("changed", good[:-4] + "AAAA", 401),
@@ -259,6 +264,60 @@ async def test_while_the_issuer_is_away_known_keys_count_until_they_are_old(issu
 
 
 @pytest.mark.anyio
+async def test_who_comes_while_keys_are_fetched_waits_for_them(issuer: TestIssuer) -> None:
+    ticks = Ticks()
+    checked = Issuer(issuer.url, AUDIENCE, "sub", ticks)
+
+    async def of_eight(token: str) -> list[bool]:
+        found = []
+
+        async def one() -> None:
+            found.append(bool(await checked.principal_of(token)))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(one)
+        return found
+
+    old = issuer.token(AUDIENCE)
+    assert await of_eight(old) == [True] * 8, "at first"
+    ticks.now += 601
+    assert await of_eight(old) == [True] * 8, "once they are old"
+    issuer.new_key("second")
+    ticks.now += 60
+    assert await of_eight(issuer.token(AUDIENCE, "second")) == [True] * 8, "for a new one"
+    assert issuer.asked.count("/jwks") == 3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("keys", [None, 5, "first", {}, {"first": {}}])
+async def test_what_is_no_list_of_keys_takes_none_away(issuer: TestIssuer, keys: Any) -> None:
+    ticks = Ticks()
+    checked = Issuer(issuer.url, AUDIENCE, "sub", ticks)
+    assert await checked.principal_of(issuer.token(AUDIENCE))
+    issuer.more = {"keys": keys}
+    ticks.now += 60
+    assert await checked.principal_of(issuer.token(AUDIENCE, headers={"kid": "invented"})) is None
+    assert issuer.asked.count("/jwks") == 2
+    assert await checked.principal_of(issuer.token(AUDIENCE))
+
+
+@pytest.mark.anyio
+async def test_a_key_that_cannot_be_read_is_none_and_the_others_count(issuer: TestIssuer) -> None:
+    odd: list[Any] = [None, 5, {"kid": ["first"]}, {"kty": "RSA", "kid": {}, "n": 5}, {"kty": [], "use": [], "alg": {}}]
+    issuer.more = {"keys": [*odd, *issuer.jwks()["keys"]]}
+    assert await Issuer(issuer.url, AUDIENCE, "sub").principal_of(issuer.token(AUDIENCE))
+
+
+@pytest.mark.anyio
+async def test_keys_that_drip_are_not_waited_for(issuer: TestIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mcp_backups.web.oauth._FETCH_SECONDS", 0.3)
+    issuer.drips = True
+    with anyio.fail_after(5), pytest.raises(IssuerAwayError):
+        await Issuer(issuer.url, AUDIENCE, "sub").principal_of(issuer.token(AUDIENCE))
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -293,6 +352,8 @@ async def test_a_client_is_told_to_come_again_while_the_issuer_is_away(serve: An
         ({"scope": "backups:*"}, None),
         ({"scope": "BACKUPS:READ"}, None),
         ({"scope": 7, "scp": None}, None),
+        ({"scope": [["backups:read"], {}]}, None),
+        ({"scp": [{}, 7, "backups:write"]}, "write"),
         ({}, None),
     ],
 )

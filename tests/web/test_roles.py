@@ -145,6 +145,29 @@ def test_a_damaged_file_lets_nobody_in(tmp_path: Path, content: str, caplog: pyt
         AccessTokens(tmp_path, local=False)
 
 
+@pytest.mark.parametrize("is_used_before", [True, False])
+def test_a_file_that_is_gone_lets_nobody_in(tmp_path: Path, *, is_used_before: bool) -> None:
+    token = add_token(tmp_path, "ci", "read", NOW)
+    tokens = AccessTokens(tmp_path, local=False)
+    if is_used_before:
+        assert tokens.principal_of(token)
+    (path,) = tmp_path.glob("*.json")
+    path.unlink()
+    assert tokens.principal_of(token) is None
+
+
+@pytest.mark.parametrize("is_used_before", [True, False])
+def test_a_folder_that_is_none_any_more_lets_nobody_in(tmp_path: Path, *, is_used_before: bool) -> None:
+    folder = tmp_path / "state"
+    token = add_token(folder, "ci", "read", NOW)
+    tokens = AccessTokens(folder, local=False)
+    if is_used_before:
+        assert tokens.principal_of(token)
+    folder.rename(tmp_path / "moved")
+    folder.touch()
+    assert [tokens.principal_of(token) for _ in range(2)] == [None, None]
+
+
 def test_a_file_that_others_can_read_lets_nobody_in(tmp_path: Path) -> None:
     token = add_token(tmp_path, "ci", "read", NOW)
     (path,) = tmp_path.glob("*.json")
