@@ -21,8 +21,10 @@ from mcp_backups.commands.usage import (
     metrics_file,
     ping_url,
     port,
+    reason,
     seconds,
     since,
+    where_to_listen,
 )
 from mcp_backups.errors import BackupsError, ConfigError
 from mcp_backups.logs import LineFormatter
@@ -106,9 +108,13 @@ def _add_servers(commands: "argparse._SubParsersAction[_Parser]") -> None:
     serve = _command(commands, "serve")
     _add_account(serve)
     serve.add_argument("--http", action="store_true", help="over Streamable HTTP instead of standard input and output")
-    serve.add_argument("--host", type=host, default="127.0.0.1", help="address to listen on; 127.0.0.1 by default")
-    serve.add_argument("--port", type=port, default=8765, help="port, 8765 by default; 0 takes a free one")
-    serve.add_argument("--socket", type=Path, metavar="FILE", help="a Unix socket instead, for a proxy in front")
+    serve.add_argument(
+        "--host", type=host, help="address to listen on; 127.0.0.1 by default", default=argparse.SUPPRESS
+    )
+    serve.add_argument("--port", type=port, help="port, 8765 by default; 0 takes a free one", default=argparse.SUPPRESS)
+    serve.add_argument(
+        "--socket", type=Path, metavar="FILE", help="a Unix socket instead, for a proxy", default=argparse.SUPPRESS
+    )
     serve.add_argument(
         "--log-format", choices=["text", "json"], default="text", help="of the log on standard error; text by default"
     )
@@ -173,7 +179,7 @@ def _add_approvals(commands: "argparse._SubParsersAction[_Parser]") -> None:
             decision.add_argument("--reason", default="", help="why; whoever asked is told")
         decision.set_defaults(run=run)
     freeze = _command(commands, "freeze")
-    freeze.add_argument("--reason", required=True, help="why; whoever asks for something is told")
+    freeze.add_argument("--reason", type=reason, required=True, help="why; whoever asks for something is told")
     freeze.set_defaults(run=_freeze)
     _command(commands, "thaw").set_defaults(run=_thaw)
 
@@ -248,7 +254,7 @@ def _serve(options: argparse.Namespace) -> None:
     gc.disable()  # nothing that is imported is garbage, and looking for some takes a tenth of the start
     from mcp_backups.logs import configure_logging
 
-    is_http = getattr(options, "http", False)
+    is_http, where = getattr(options, "http", False), where_to_listen(options)
     settings = _served_settings(options, is_http=is_http)
     configure_logging(settings.log_level, *settings.secrets, as_json=getattr(options, "log_format", "") == "json")
     opened = None
@@ -281,7 +287,7 @@ def _serve(options: argparse.Namespace) -> None:
     gc.enable()
     if is_http:
         contexts = {each.account: context(each) for each in settings.for_each_account()}
-        anyio.run(serve_http, settings, contexts, options.host, options.port, options.socket, key, metrics)
+        anyio.run(serve_http, settings, contexts, *where, key, metrics)
     else:
         anyio.run(serve_stdio, context(settings), key, opened)
 

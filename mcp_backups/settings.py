@@ -128,7 +128,9 @@ class Settings(BaseModel):
     protected_servers: Ids = Field(default=frozenset(), description="Servers of which nothing is deleted or restored.")
     protected_backups: Ids = Field(default=frozenset(), description="Backups that are never deleted.")
     ignored_servers: Ids = Field(default=frozenset(), description="Servers that are left out of checks.")
-    keep_min: Number = Field(default=1, ge=0, le=1000, description="Good backups that a delete must leave on a server.")
+    keep_min: Number = Field(
+        default=1, ge=0, le=1000, description="Proven backups that a delete must leave on a server."
+    )
     deletes_per_hour: Number = Field(default=10, ge=0, le=100_000, description="Most deletes within an hour.")
     deletes_per_day: Number = Field(default=30, ge=0, le=100_000, description="Most deletes within 24 hours.")
     restores_per_hour: Number = Field(

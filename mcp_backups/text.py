@@ -111,12 +111,9 @@ def got(value: object) -> str:
     """A value that came in, in JSON's words, cleaned and cut at 40 characters: `text 'yes'`, `12345.5`, `null`."""
     if isinstance(value, str):
         shown = visible(value)
-        cut = f"{shown[:_ECHOED]}… of {len(value)} characters" if len(shown) > _ECHOED else shown
-        return (
-            f"text {cut!r}"
-            if shown == value[:READ_CHARS]
-            else f"text {cut!r}, with spaces or invisible characters left out here"
-        )
+        whole = f"{shown!r}" if len(shown) <= _ECHOED else f"{shown[:_ECHOED] + '…'!r} of {len(value)} characters"
+        is_all = shown == value[:READ_CHARS]
+        return f"text {whole}" if is_all else f"text {whole}, with spaces or invisible characters left out here"
     if isinstance(value, list):
         return "a list"
     if isinstance(value, dict):

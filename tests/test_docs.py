@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from mcp_backups.console.serving import _check as check
 from mcp_backups.ledger.sqlite import open_file_for_audit
 from mcp_backups.operations import Operation, Status
 from mcp_backups.sandbox import Emulator
-from mcp_backups.settings import Settings
+from mcp_backups.settings import Settings, load_settings
 
 from .delete_path import seen_in_a_process_of_its_own
 from .pages import PACKAGE, PAGES, ROOT, anchors, blocks, defined, located, page, section, spans, table, tables
-from .stage import ManualClock, session
+from .stage import MakeSettings, ManualClock, session
 
 ARCHITECTURE = page("docs/architecture.md")
 _, STATES = blocks(ARCHITECTURE, "mermaid")
@@ -94,6 +95,14 @@ async def test_what_operations_do_goes_along_the_arrows(tmp_path: Path) -> None:
     steps = {step for states in went.values() for step in pairwise(states) if step[0] != step[1]}
     assert len(steps) > 7
     assert steps <= ARROWS
+
+
+def test_what_the_page_sets_for_the_console_behind_a_login_lets_it_start(make_settings: MakeSettings) -> None:
+    make_settings()
+    (commands,) = blocks(section(page("docs/console.md"), "Behind a login"), "sh")
+    environ = dict(re.findall(r"(MCP_BACKUPS_\w+)=(\S+)", commands))
+    (socket,) = re.findall(r"--socket (\S+)", commands)
+    check(load_settings(environ, needs_key=False), "127.0.0.1", Path(socket))
 
 
 def test_the_path_of_a_delete_is_the_one_that_it_takes() -> None:

@@ -190,7 +190,7 @@ async def send(context: Context, operation: Operation) -> Operation:
         raise OutcomeUnknownError(
             f"VPS.org gave no certain answer to {operation.id} (create_backup on server {operation.server_id}), "
             "and no backup of it has been seen yet.",
-            _look_for(operation),
+            _look_for(operation, context.moment().latest),
         ) from unsure
     return found
 
@@ -368,7 +368,7 @@ def next_step(result: Result, now: datetime) -> str:
     if result.is_gone or result.deleted_by or (result.unseen and operation.status is Status.SUCCEEDED):
         return _not_to_count_on(result)
     if operation.status is Status.UNKNOWN:
-        return _look_for(operation)
+        return _look_for(operation, now)
     if operation.status is not Status.ACCEPTED:
         return ""
     if operation.backup and is_stuck(operation.backup, now):
@@ -389,11 +389,15 @@ def _not_to_count_on(result: Result) -> str:
     return "Do not count on it until it is seen: VPS.org's own list of backups shows whether it is still there."
 
 
-def _look_for(operation: Operation) -> str:
+def _look_for(operation: Operation, now: datetime) -> str:
     """What can be done about a backup of which nobody knows whether it was started."""
-    until = stamp_after(operation.since.latest + LIST_LAGS)
+    until = operation.since.latest + LIST_LAGS
+    ask = f"ask the user whether VPS.org's panel shows a new backup of server {operation.server_id}"
+    if now >= until:
+        return (
+            f"Looking again is not likely to tell more: {ask}, and do not repeat it before they say that there is none."
+        )
     return (
         f"Do not repeat it. Call get_operation(operation_id={operation.id!r}) in 5 minutes, and once more after "
-        f"{until}; if it is not known then, ask the user whether VPS.org's panel shows a new backup of server "
-        f"{operation.server_id}."
+        f"{stamp_after(until)}; if it is not known then, {ask}."
     )

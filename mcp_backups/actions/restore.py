@@ -169,7 +169,7 @@ async def send(context: Context, operation: Operation) -> Operation:
         raise OutcomeUnknownError(
             f"VPS.org gave no certain answer to {operation.id} (restore of backup {operation.backup_id} to server "
             f"{operation.server_id}): the restore may be running.",
-            _look_at_server(operation),
+            _look_at_server(operation, context.moment().latest),
         ) from error
     return operation.updated(status=Status.ACCEPTED, evidence="VPS.org said yes; no more is known for sure")
 
@@ -319,7 +319,7 @@ def undo(result: Result) -> str | None:
     return f"restore_server(server_id={operation.server_id}, backup_id={details.undo_backup_id})"
 
 
-def next_step(result: Result, _now: datetime) -> str:
+def next_step(result: Result, now: datetime) -> str:
     """What to do while it waits, or is under way."""
     operation = result.operation
     if operation.status is Status.ACCEPTED:
@@ -329,7 +329,7 @@ def next_step(result: Result, _now: datetime) -> str:
             f"(operation_id={operation.id!r}) shows its status at VPS.org, which need not be asked for after {until}."
         )
     if operation.status is Status.UNKNOWN:
-        return _look_at_server(operation)
+        return _look_at_server(operation, now)
     if operation.status is Status.PREPARING:
         return _go_on(result)
     return ""
@@ -349,13 +349,14 @@ def _go_on(result: Result) -> str:
     )
 
 
-def _look_at_server(operation: Operation) -> str:
+def _look_at_server(operation: Operation, now: datetime) -> str:
     """What can be done about a restore of which nobody knows whether it is running."""
-    until = stamp_after(operation.since.latest + CLOSED_FOR)
+    until = operation.since.latest + CLOSED_FOR
+    closed = f"; until {stamp_after(until)} nothing else is deleted or restored on this server" if now < until else ""
     return (
         "Do not repeat it: no list tells whether it took effect. Ask the user to look at the server itself, whether it "
         f"holds what was written since the backup was made. get_operation(operation_id={operation.id!r}) shows the "
-        f"server's status; until {until} nothing else is deleted or restored on this server."
+        f"server's status{closed}."
     )
 
 

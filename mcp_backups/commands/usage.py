@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mcp_backups.text import time_or_age
+from mcp_backups.errors import ConfigError
+from mcp_backups.text import time_or_age, visible
 
 _LAST_PORT = 65535
 _MOST_HOURS = 8760
@@ -182,7 +183,7 @@ HELP = {
 
 
 def port(raw: str) -> int:
-    if not raw.isdecimal() or len(raw) > len(str(_LAST_PORT)) or int(raw) > _LAST_PORT:
+    if not (raw.isascii() and raw.isdecimal()) or len(raw) > len(str(_LAST_PORT)) or int(raw) > _LAST_PORT:
         raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
     return int(raw)
 
@@ -192,6 +193,18 @@ def host(raw: str) -> str:
     return raw.strip("[]").lower()
 
 
+def where_to_listen(options: argparse.Namespace) -> tuple[str, int, Path | None]:
+    """Where HTTP listens: host, port and socket.
+
+    Raises:
+        ConfigError: One of them is named, and --http is not: it would be passed over.
+    """
+    for name in ("host", "port", "socket"):
+        if name in options and not getattr(options, "http", False):
+            raise ConfigError(f"--{name} is where --http listens; call again with --http, or leave it out.")
+    return getattr(options, "host", "127.0.0.1"), getattr(options, "port", 8765), getattr(options, "socket", None)
+
+
 def seconds(raw: str) -> float:
     if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,3})?", raw):
         raise argparse.ArgumentTypeError("seconds are a number from 0 to 99999, such as 8 or 0.5")
@@ -199,7 +212,7 @@ def seconds(raw: str) -> float:
 
 
 def count(raw: str) -> int:
-    if not raw.isdecimal() or len(raw) > _MOST_DIGITS or int(raw) < 1:
+    if not (raw.isascii() and raw.isdecimal()) or len(raw) > _MOST_DIGITS or int(raw) < 1:
         raise argparse.ArgumentTypeError("a whole number, 1 or more")
     return int(raw)
 
@@ -216,6 +229,12 @@ def since(raw: str) -> datetime:
     if moment := time_or_age(raw, datetime.now(UTC)):
         return moment
     raise argparse.ArgumentTypeError("a time such as 2026-11-22T14:00Z, of UTC unless it says otherwise, or an age: 7d")
+
+
+def reason(raw: str) -> str:
+    if not visible(raw):
+        raise argparse.ArgumentTypeError("a few words that say why, such as 'incident 42'")
+    return raw
 
 
 def metrics_file(raw: str) -> Path:

@@ -24,19 +24,24 @@ def check_budget(settings: Settings, action: ActionName, sent: Sequence[Moment],
         now: By both clocks, so that no clock step gives a new budget.
 
     Raises:
-        BudgetExhaustedError: It is not; says from when on it is.
+        BudgetExhaustedError: It is not; names the budget that is used up for longest, and says until when.
     """
-    noun = _NOUNS[action]
-    for most, window in _limits(settings, action):
+    noun, limits = _NOUNS[action], _limits(settings, action)
+    if not all(most for most, _ in limits):
+        raise BudgetExhaustedError(f"There is no budget for a {noun} here.", PolicyDeniedError.advice)
+    used_up = []
+    for most, window in limits:
         recent = [moment for moment in sent if moment.within(window, now)]
-        if not most:
-            raise BudgetExhaustedError(f"There is no budget for a {noun} here.", PolicyDeniedError.advice)
         if len(recent) >= most:
-            wait = max(recent[most - 1].left(window, now), timedelta(minutes=1))
-            raise BudgetExhaustedError(
-                f"The budget of {plural(most, noun)} within {'an hour' if window == HOUR else '24 h'} is used up.",
-                f"The next is possible in {duration(wait)}, at {stamp_after(now.latest + wait)}; tell the user.",
-            )
+            used_up.append((recent[most - 1].left(window, now), most, window))
+    if used_up:
+        left, most, window = max(used_up)
+        wait = max(left, timedelta(minutes=1))
+        of_what = f"{plural(most, noun)}{' of a server' if action == 'restore_server' else ''}"
+        raise BudgetExhaustedError(
+            f"The budget of {of_what} within {'an hour' if window == HOUR else '24 h'} is used up.",
+            f"The next is possible in {duration(wait)}, at {stamp_after(now.latest + wait)}; tell the user.",
+        )
 
 
 def budget_after(settings: Settings, action: ActionName, many: int, sent: Sequence[Moment], now: Moment) -> Budget:
@@ -53,10 +58,13 @@ def budget_after(settings: Settings, action: ActionName, many: int, sent: Sequen
 
 
 def in_words(budget: Budget, noun: str) -> str:
-    """What the budget allows after a plan, as a clause."""
+    """What the budget allows after a plan, as a clause; that of restores is each server's own."""
+    whose = " of this server" if noun == "restore" else ""
     if budget.left:
-        return f"after this, {plural(budget.left, f'more {noun}')} may be sent now"
-    return f"after this, no more {noun}s may be sent before {stamp_after(budget.more_from)}" if budget.more_from else ""
+        return f"after this, {plural(budget.left, f'more {noun}')}{whose} may be sent now"
+    if not budget.more_from:
+        return ""
+    return f"after this, no more {noun}s{whose} may be sent before {stamp_after(budget.more_from)}"
 
 
 def _limits(settings: Settings, action: ActionName) -> list[tuple[int, timedelta]]:

@@ -288,7 +288,9 @@ def check_restore(
     if expires_within(target, _RESTORE_EXPIRY, inventory.now):
         raise PolicyDeniedError(f"Backup {target.id} expires within an hour, perhaps before it is restored.", _CHOOSE)
     if settings.require_safety_backup and not safety_backup:
-        raise PolicyDeniedError("Here a restore needs a safety backup of the server as it is.")
+        raise PolicyDeniedError(
+            "Here a restore needs a safety backup of the server as it is.", "Call again with safety_backup=true."
+        )
 
 
 def check_settled(server_id: int, unsettled: Sequence[Operation], now: Moment) -> None:

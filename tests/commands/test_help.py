@@ -68,10 +68,15 @@ def test_no_help_is_left_over() -> None:
     [
         (["serve", "--port", "x"], "argument --port: a port is a number from 0 to 65535"),
         (["serve", "--port", "65536"], "argument --port: a port is a number from 0 to 65535"),
+        (["sandbox", "--port", "\u0668\u0660"], "argument --port: a port is a number from 0 to 65535"),
         (["sandbox", "--port", "0000099999"], "argument --port: a port is a number from 0 to 65535"),
         (["operations", "--limit", "none"], "argument --limit: a whole number, 1 or more"),
         (["operations", "--limit", "0"], "argument --limit: a whole number, 1 or more"),
         (["check", "--server", "9" * 5000], "argument --server: a whole number, 1 or more"),
+        (["check", "--server", "\u0661\u0662"], "argument --server: a whole number, 1 or more"),
+        (["freeze", "--reason", ""], "argument --reason: a few words that say why"),
+        (["freeze", "--reason", " \t "], "argument --reason: a few words that say why"),
+        (["freeze", "--reason", "\u200b"], "argument --reason: a few words that say why"),
         (["check", "--max-age", "1w"], "argument --max-age: an age from 1h to 365d, such as 36h or 7d"),
         (["operations", "settle", "op_a"], "the following arguments are required: --as"),
         (["audit", "--verify", "--export"], "not allowed with argument"),
@@ -87,6 +92,26 @@ def test_wrong_usage_is_said_in_one_clear_line(
     *usage, line = capsys.readouterr().err.splitlines()
     assert ended.value.code == 2
     assert usage[0].startswith("usage: mcp-backups")
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--port 80", "--port is where --http listens; call again with --http, or leave it out."),
+        ("--port 8765", "--port is where --http listens"),
+        ("--port 0 --sandbox", "--port is where --http listens"),
+        ("--host localhost", "--host is where --http listens"),
+        ("--socket /run/backups.sock", "--socket is where --http listens"),
+    ],
+)
+def test_where_to_listen_is_not_passed_over_without_http(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would serve standard input, and whoever started it would wait for a port that never opens."""
+    assert main(["serve", *words.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mcp-backups: ")
     assert said in line
 
 

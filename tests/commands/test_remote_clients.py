@@ -104,9 +104,24 @@ def test_what_is_to_be_exported_is_the_token(token: str, capsys: pytest.CaptureF
     assert told.stdout == token
 
 
-def test_another_address_may_be_given(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["config", "cursor", "--http", "https://backups.example.com/mcp"]) == 0
-    assert entry(capsys.readouterr().out)["url"] == "https://backups.example.com/mcp"
+@pytest.mark.parametrize(
+    ("url", "is_here"),
+    [
+        ("https://backups.example.com/mcp", False),
+        ("http://10.0.0.5:8765/mcp", False),
+        ("https://127.0.0.1.example.com/mcp", False),
+        ("http://127.0.0.1:9000/mcp", True),
+        ("http://localhost:8765/mcp", True),
+        ("http://[::1]:8765/mcp", True),
+    ],
+)
+def test_another_address_may_be_given_and_only_one_of_this_machine_takes_its_users_token(
+    url: str, is_here: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["config", "cursor", "--http", url]) == 0
+    printed = capsys.readouterr().out
+    assert entry(printed)["url"] == url
+    assert ("access.token" in printed, "tokens add NAME" in printed) == (is_here, not is_here)
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.key)

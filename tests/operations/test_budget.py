@@ -37,6 +37,13 @@ BUDGETS: list[tuple[dict[str, Any], ActionName, list[Moment], str]] = [
     ({"deletes_per_day": 0}, "delete_backup", [], "only the operator"),
     ({"deletes_per_day": 2}, "delete_backup", sent(100, 200), "in 20 h 40 min, at 2026-11-24T06:10Z"),
     ({"deletes_per_day": 2}, "delete_backup", sent(100, 24 * 60), ""),
+    (
+        {"deletes_per_hour": 2, "deletes_per_day": 2},
+        "delete_backup",
+        sent(1, 2),
+        "in 23 h 58 min, at 2026-11-24T09:28Z",
+    ),
+    ({"deletes_per_hour": 1, "deletes_per_day": 2}, "delete_backup", sent(1, 1430), "in 59 min, at 2026-11-23T10:29Z"),
     ({"restores_per_hour": 1}, "restore_server", sent(30), "in 30 min, at 2026-11-23T10:00Z"),
     ({"restores_per_hour": 2}, "restore_server", sent(30), ""),
     ({"deletes_per_hour": 0}, "restore_server", [], ""),
@@ -60,10 +67,33 @@ def test_one_more_is_allowed_only_within_the_budget_and_a_refusal_says_when(
 @pytest.mark.parametrize(
     ("rule", "action", "before", "used_up"),
     [
-        ({"restores_per_hour": 1}, "restore_server", sent(30), "The budget of 1 restore within an hour is used up."),
+        (
+            {"restores_per_hour": 1},
+            "restore_server",
+            sent(30),
+            "The budget of 1 restore of a server within an hour is used up.",
+        ),
         ({"restores_per_hour": 0}, "restore_server", [], "There is no budget for a restore here."),
         ({"deletes_per_hour": 2}, "delete_backup", sent(1, 2), "The budget of 2 deletes within an hour is used up."),
         ({"deletes_per_day": 1}, "delete_backup", sent(61), "The budget of 1 delete within 24 h is used up."),
+        (
+            {"deletes_per_hour": 2, "deletes_per_day": 2},
+            "delete_backup",
+            sent(1, 2),
+            "The budget of 2 deletes within 24 h is used up.",
+        ),
+        (
+            {"deletes_per_hour": 1, "deletes_per_day": 2},
+            "delete_backup",
+            sent(1, 23 * 60 + 50),
+            "The budget of 1 delete within an hour is used up.",
+        ),
+        (
+            {"deletes_per_hour": 1, "deletes_per_day": 0},
+            "delete_backup",
+            sent(1),
+            "There is no budget for a delete here.",
+        ),
     ],
 )
 def test_a_refusal_names_the_budget_that_is_used_up(
@@ -112,16 +142,23 @@ def test_what_is_left_after_some_is_the_lesser_of_both_budgets_and_more_comes_wh
 
 
 @pytest.mark.parametrize(
-    ("budget", "words"),
+    ("budget", "noun", "words"),
     [
-        (Budget(left=2), "after this, 2 more deletes may be sent now"),
-        (Budget(left=1), "after this, 1 more delete may be sent now"),
-        (Budget(left=0, more_from=NOW), "after this, no more deletes may be sent before 2026-11-23T09:30Z"),
-        (Budget(left=0), ""),
+        (Budget(left=2), "delete", "after this, 2 more deletes may be sent now"),
+        (Budget(left=1), "delete", "after this, 1 more delete may be sent now"),
+        (Budget(left=0, more_from=NOW), "delete", "after this, no more deletes may be sent before 2026-11-23T09:30Z"),
+        (Budget(left=0), "delete", ""),
+        (Budget(left=1), "restore", "after this, 1 more restore of this server may be sent now"),
+        (
+            Budget(left=0, more_from=NOW),
+            "restore",
+            "after this, no more restores of this server may be sent before 2026-11-23T09:30Z",
+        ),
+        (Budget(left=0), "restore", ""),
     ],
 )
-def test_a_budget_in_words(budget: Budget, words: str) -> None:
-    assert in_words(budget, "delete") == words
+def test_a_budget_in_words(budget: Budget, noun: str, words: str) -> None:
+    assert in_words(budget, noun) == words
 
 
 def restore(backup_id: int, undo: int, minutes: float = 0) -> Operation:

@@ -171,7 +171,7 @@ def test_a_backup_whose_deletion_may_still_take_effect_is_not_restored(
         ({}, {"created_at": NOW + timedelta(minutes=5, seconds=1)}, AHEAD, CHOOSE),
         ({}, {"expires_at": NOW}, "Backup 501 has expired.", CHOOSE),
         ({}, {"expires_at": NOW + timedelta(seconds=1)}, SOON, CHOOSE),
-        ({"require_safety_backup": True}, {}, UNSAFE, ADVICE),
+        ({"require_safety_backup": True}, {}, UNSAFE, "Call again with safety_backup=true."),
     ],
 )
 def test_a_refusal_to_restore_says_why_and_what_to_do_next(

@@ -261,3 +261,22 @@ async def test_operations_are_shared_by_the_processes_of_one_state_folder(agent_
     async with agent_with() as one, agent_with() as other:
         operation = (await one.call("create_backup", server_id=12345)).operation
         assert (await look(other, operation, wait_seconds=30)).status == "succeeded"
+
+
+@pytest.mark.parametrize("minutes", [0, 29, 30, 31, 600])
+@pytest.mark.parametrize(
+    ("action", "while_it_may_show", "always"),
+    [
+        ("create_backup", "in 5 minutes, and once more after 2026-11-23T10:00Z", "VPS.org's panel shows a new backup"),
+        ("restore_server", "until 2026-11-23T10:00Z nothing else is deleted or restored", "look at the server itself"),
+    ],
+)
+async def test_what_to_do_about_an_unknown_outcome_names_no_time_that_is_over(
+    agent: Session, put: Put, clock: ManualClock, action: str, while_it_may_show: str, always: str, minutes: int
+) -> None:
+    """An agent that was told "in 5 minutes, and once more" each time it looks would look for ever."""
+    operation = await put(action, "unknown")
+    clock.advance(minutes=minutes)
+    seen = await look(agent, operation)
+    assert (seen.status, always in seen.data["next_step"]) == ("unknown", True)
+    assert (while_it_may_show in seen.data["next_step"], "10:00Z" in seen.data["next_step"]) == (minutes < 30,) * 2

@@ -73,7 +73,7 @@ async def test_the_first_call_changes_nothing_and_shows_a_plan(
         "safety_backup": "one is made first",
         "can_be_undone": True,
         "undo_terms": "restore the safety backup; it does not expire by itself; once, outside the budget of restores",
-        "budget": "after this, no more restores may be sent before 2026-11-23T10:30Z",
+        "budget": "after this, no more restores of this server may be sent before 2026-11-23T10:30Z",
     }
     assert answer.undo == ""
     named = f"confirm=true, operation_id='{answer.operation}'"

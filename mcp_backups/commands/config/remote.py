@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from mcp_backups.access import LOCAL, local_token_file
 from mcp_backups.commands.config.catalogue import Address, Client, Entry
@@ -9,6 +10,7 @@ from mcp_backups.commands.config.forms import UNTOLD, in_file
 from mcp_backups.commands.config.launch import ENTRY_NAME
 from mcp_backups.settings import Settings
 from mcp_backups.text import visible
+from mcp_backups.values import is_loopback
 
 _VARIABLE = "BACKUPS_ACCESS_TOKEN"
 """In a client's environment. Names that begin as our settings do would be taken for a misspelt one."""
@@ -31,7 +33,7 @@ def told_over_http(client: Client, settings: Settings, url: str, name: str, file
     if client.remote:
         shown = in_file(client, name, client.remote(address), _inputs(name) if asks else [])
         yield f"Put this into {file}:\n\n{shown}\n"
-        yield _where(client, settings, spelt, variable)
+        yield _where(client, settings, address, spelt)
     else:
         header = f", with the header `Authorization: {address.authorization}`" if address.authorization else ""
         yield f"It is reached at {url}{header}."
@@ -52,18 +54,20 @@ def _asked(name: str) -> str:
     return f"{name}-access-token"
 
 
-def _where(client: Client, settings: Settings, spelt: str, variable: str) -> str:
+def _where(client: Client, settings: Settings, address: Address, spelt: str) -> str:
     """What the client shows to be let in, and where that is."""
     if settings.oauth_issuer:
         return f"{client.title} logs in at {settings.oauth_issuer} when it first connects."
     token_file = local_token_file(settings.state_dir)
     kept = f"On the machine that serves, it is in {visible(str(token_file))}, which only its user can read."
     value = f"$(cat {shlex.quote(str(token_file))})" if str(token_file).isprintable() else UNTOLD
-    if settings.http_url or (settings.account and LOCAL not in settings.accounts[settings.account].principals):
+    is_elsewhere = bool(settings.http_url) or not is_loopback(urlsplit(address.url).hostname or "")
+    if is_elsewhere or (settings.account and LOCAL not in settings.accounts[settings.account].principals):
         kept, value = "It is the one that `mcp-backups tokens add NAME --role ROLE` prints.", UNTOLD
     if client.key == "vscode":
         return f"VS Code asks for the access token once and keeps it safe. {kept}"
     if not spelt:
         return f"Write the access token in place of {UNTOLD}, in a file that is yours alone. {kept}"
+    variable = address.variable
     export = f'export {variable}="{value}"'
     return f"{client.title} takes the access token from {variable} where it is started. {kept} So, there:\n\n{export}\n"
