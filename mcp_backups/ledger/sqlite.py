@@ -203,7 +203,7 @@ class SqliteLedger(Generic[Kept]):
             # another process records between the two would seem to be missing.
             connection.execute("ROLLBACK")
             remembered = self._memory.read() if self._memory else None
-            known = max(end for end in (remembered, self._end, BEGINNING) if end)
+            known = max(filter(None, (remembered, self._end, BEGINNING)))
         check_version(connection)
         entries.check(known)
         self._version = version
@@ -280,7 +280,7 @@ class SqliteLedger(Generic[Kept]):
         self._key, self._memory = ledger_key(key), remembered(folder, self._key_file, key)
         # SQLite does not wait for its own lock while a new file becomes a write-ahead log.
         with FileLock(self.path.with_name(LOCK), timeout=LOCK_WAIT_SECONDS, mode=0o600, poll_interval=_POLL_SECONDS):
-            known = term or max((end for end in (self._memory.read(), self._end) if end), default=None)
+            known = term or max(filter(None, (self._memory.read(), self._end)), default=None)
             if known is None and not _is_sealed_file(self.path) and self._key_file:
                 self._memory.begin()  # the first use of a key that was made before
                 known = BEGINNING

@@ -27,7 +27,8 @@ def check_budget(settings: Settings, action: ActionName, sent: Sequence[Moment],
         BudgetExhaustedError: It is not; names the budget that is used up for longest, and says until when.
     """
     noun, limits = _NOUNS[action], _limits(settings, action)
-    if not all(most for most, _ in limits):
+    least, _ = min(limits)
+    if not least:
         raise BudgetExhaustedError(f"There is no budget for a {noun} here.", PolicyDeniedError.advice)
     used_up = []
     for most, window in limits:
