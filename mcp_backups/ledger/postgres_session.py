@@ -48,7 +48,7 @@ _MEND = "Reading backups still works. The operator must see to the database; `mc
 _EXAMINED = f"""SELECT current_setting('fsync') = 'on', NOT pg_is_in_recovery(), pg_backend_pid(),
     to_regclass('{SCHEMA_NAME}.ledger') IS NOT NULL"""
 _RIGHTS = "SELECT NOT has_table_privilege('events', 'UPDATE, DELETE, TRUNCATE')"
-_STATE = """SELECT clock_timestamp(), pg_current_snapshot()::text, (SELECT version FROM ledger),
+_STATE = """SELECT clock_timestamp(), pg_current_snapshot()::text, coalesce((SELECT version FROM ledger), 0),
     ARRAY(SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks
         WHERE locktype = 'advisory' AND objsubid = 1 AND granted
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""

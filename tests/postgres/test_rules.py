@@ -277,6 +277,7 @@ def altered(database: Database, change: str, back: str) -> Iterator[None]:
         (f"REVOKE INSERT ON mcp_backups.events FROM {SERVER}", "SELECT 1", "may not use the ledger"),
         ("UPDATE mcp_backups.ledger SET version = 99", "SELECT 1", "A newer version of mcp-backups"),
         ("UPDATE mcp_backups.ledger SET version = 0", "SELECT 1", "of an older version"),
+        ("DELETE FROM mcp_backups.ledger", "SELECT 1", "of an older version"),
         (f"ALTER ROLE {SERVER} CONNECTION LIMIT 0", f"ALTER ROLE {SERVER} CONNECTION LIMIT -1", "cannot be reached"),
     ],
 )
