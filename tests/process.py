@@ -26,6 +26,16 @@ Launch = Callable[..., Any]
 """Starts a process, as `subprocess.Popen` does."""
 
 
+@contextmanager
+def running(command: Sequence[Any], **options: Any) -> "Iterator[subprocess.Popen[Any]]":
+    """A process that is ended at the end, whatever went wrong: `Popen` itself would wait for it for ever."""
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 class ServerProcess:
     """One `mcp-backups` process; every line that it writes is kept."""
 

@@ -22,7 +22,7 @@ import yaml
 from mcp_backups import __version__
 from mcp_backups.settings import Settings, setting_name
 from mcp_backups.tools import TOOLS
-from tests.process import PATIENCE
+from tests.process import PATIENCE, running
 
 ROOT = Path(__file__).parent.parent
 MANIFEST = ROOT / "packaging" / "mcpb" / "manifest.json"
@@ -237,7 +237,7 @@ def test_the_bundle_starts(tmp_path: Path) -> None:
     bundle = runpy.run_path(str(MANIFEST.with_name("build.py")))["build"](tmp_path)
     with zipfile.ZipFile(bundle) as archive:
         archive.extractall(tmp_path / "bundle")
-    with subprocess.Popen(
+    with running(
         [sys.executable, "-m", "mcp_backups", "--sandbox"],
         cwd=tmp_path / "bundle",
         stdin=subprocess.PIPE,

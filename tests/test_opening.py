@@ -22,7 +22,7 @@ from mcp_backups.server import build_server
 from mcp_backups.settings import Settings
 from mcp_backups.stdio import Opened, serve_lines
 from tests.opening_table import ENVELOPE, INFO, Message, _no_context, asked, handshake, make_table, request
-from tests.process import COMMAND, PATIENCE, environment, server_process
+from tests.process import COMMAND, PATIENCE, environment, running, server_process
 
 FRONT = opening._table(Settings())
 
@@ -266,9 +266,7 @@ def test_a_client_that_leaves_before_anything_was_asked_ends_it(state_dir: Path,
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_at_the_beginning_ends_it(state_dir: Path, number: signal.Signals) -> None:
-    with subprocess.Popen(
-        COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(environment(state_dir))
-    ) as process:
+    with running(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(environment(state_dir))) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(FIRST + b"\n")
@@ -280,7 +278,7 @@ def test_a_signal_at_the_beginning_ends_it(state_dir: Path, number: signal.Signa
 
 def test_a_program_that_cannot_be_loaded_ends_with_the_reason(state_dir: Path) -> None:
     broken = "import sys; sys.modules['mcp_backups.server'] = None; from mcp_backups.cli import main; main([])"
-    with subprocess.Popen(
+    with running(
         (sys.executable, "-c", broken),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

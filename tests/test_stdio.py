@@ -13,7 +13,7 @@ import pytest
 
 from mcp_backups.sandbox import Emulator, serve_in_thread
 from mcp_backups.stdio import MAX_LINE, Refusal, endings, read_line
-from tests.process import COMMAND, LEGACY, PATIENCE, ServerProcess, environment, server_process
+from tests.process import COMMAND, LEGACY, PATIENCE, ServerProcess, environment, running, server_process
 
 ENVELOPE: dict[str, Any] = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -310,7 +310,7 @@ def test_a_cancellation_reaches_the_call_in_either_era(wire: Wire, vps: Emulator
 @pytest.mark.parametrize("closes_input", [False, True])
 def test_a_client_that_reads_no_more_ends_the_server_quietly(vps: Emulator, tmp_path: Path, closes_input: bool) -> None:
     reading, writing = os.pipe()
-    with subprocess.Popen(
+    with running(
         COMMAND,
         stdin=subprocess.PIPE,
         stdout=writing,

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from mcp_backups.api import Network
 from mcp_backups.errors import ApiError, ConfigError, Failure, UnavailableError, UpstreamTimeoutError
 from mcp_backups.sandbox import SANDBOX_TOKEN, Emulator, Fault
+from tests.process import running
 from tests.stage import MakeSettings, ManualClock, session
 
 from .stage import ALL, NOW, Asked, BareServer, Say, Time, answer, client_of, close, error_of, reset, says, silence
@@ -35,17 +36,16 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     told = tmp_path_factory.mktemp("proxy") / "port"
     one_process = ("--num-workers", "1", "--num-acceptors", "1", "--hostname", "127.0.0.1", "--port", "0")
     command = (sys.executable, "-m", "proxy", *one_process, "--port-file", told, "--basic-auth", f"backups:{PASSWORD}")
-    with (told.parent / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as running:
+    with (told.parent / "log").open("wb") as log, running(command, stdout=log, stderr=log) as process:
         end = real_time.monotonic() + PATIENCE
         while not told.exists() or not told.read_text().endswith("\n"):
-            assert running.poll() is None, (told.parent / "log").read_text()
+            assert process.poll() is None, (told.parent / "log").read_text()
             assert real_time.monotonic() < end
             real_time.sleep(0.02)
         yield f"127.0.0.1:{told.read_text().split()[0]}"
-        running.terminate()
+        process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            running.wait(PATIENCE)
-        running.kill()
+            process.wait(PATIENCE)
 
 
 @pytest.fixture

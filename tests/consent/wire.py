@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import httpx2
 
+from tests.process import running
 from tests.stage import PATIENCE, Answer
 
 MODERN = "2026-07-28"
@@ -164,10 +165,7 @@ def as_answer(result: Message) -> Answer:
 def process(command: Sequence[str], environment: Mapping[str, str]) -> "Iterator[subprocess.Popen[str]]":
     """A server process, asked to end when the test does, and then made to."""
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as started:
-        try:
-            yield started
-            started.terminate()
-            assert started.wait(PATIENCE) == 0
-        finally:
-            started.kill()
+    with running(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as started:
+        yield started
+        started.terminate()
+        assert started.wait(PATIENCE) == 0

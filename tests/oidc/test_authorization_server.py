@@ -28,6 +28,7 @@ from pydantic import AnyUrl
 from mcp_backups.sandbox import Emulator
 from mcp_backups.web.oauth import Issuer
 from tests.consent.test_http import HEADERS, listing
+from tests.process import running
 from tests.stage import PATIENCE, Era, MakeSettings, ManualClock, Session, recorded
 from tests.typescript.test_typescript_clients import NODE, NPM, OLDEST_NODE, installed, node_version
 from tests.web.stage import Served, serving
@@ -65,13 +66,10 @@ def free_port() -> int:
 def provider(script: Path, port: int, key: str = "first") -> Iterator[str]:
     """An authorization server that signs with a new key of that name; its address."""
     command = [str(NODE), str(script), str(port), key]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        try:
-            assert process.stdout
-            assert process.stdout.readline() == "up\n"
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.kill()
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from mcp_backups.ledger.key import installation_key
 from mcp_backups.ledger.sqlite import open_file_for_audit
 from mcp_backups.ledger.sqlite_tables import SqliteRows
 from mcp_backups.operations.operation import Operation
+from tests.process import running
 from tests.stage import NOW, until
 
 from .made import begun
@@ -113,7 +114,7 @@ sys.stdin.read()
 @pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
 @pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES.keys())
 def test_what_a_process_recorded_outlives_it_and_its_side_files(state_dir: Path, lose: Loss) -> None:
-    with subprocess.Popen(
+    with running(
         (sys.executable, "-c", WRITER, str(state_dir)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None

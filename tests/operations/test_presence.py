@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from mcp_backups.ledger.liveness import FileLiveness
+from tests.process import running
 
 pytestmark = pytest.mark.anyio
 
@@ -75,18 +76,14 @@ async def test_one_that_has_left_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_a_process_that_was_killed_is_seen_to_be_gone_and_tidied_up(tmp_path: Path) -> None:
-    with subprocess.Popen(
+    with running(
         (sys.executable, "-c", HOLDER, str(tmp_path)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
-        try:
-            assert process.stdout is not None
-            owner = process.stdout.readline().strip()
-            liveness = FileLiveness(tmp_path)
-            assert liveness.is_at_work(owner, "op_1")
-            assert liveness.is_at_work(owner, "op_1")
-        finally:
-            process.kill()
-        process.wait(30)
+        assert process.stdout is not None
+        owner = process.stdout.readline().strip()
+        liveness = FileLiveness(tmp_path)
+        assert liveness.is_at_work(owner, "op_1")
+        assert liveness.is_at_work(owner, "op_1")
     assert not liveness.is_at_work(owner, "op_1")
     assert list((tmp_path / "alive").iterdir()) == []
 

@@ -16,6 +16,7 @@ import trustme
 
 import mcp_backups.sandbox
 from mcp_backups.sandbox import Emulator, Fault, Fleet, serve_in_thread
+from tests.process import running
 
 from .stage import PATIENCE, client, converse, request
 
@@ -189,9 +190,7 @@ def test_before_it_serves_nothing_can_be_run_in_its_loop() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_alone_it_says_in_one_line_how_to_use_it_and_leaves_quietly_when_told(number: signal.Signals) -> None:
     program = [sys.executable, "-W", "error", "-c", "from mcp_backups.sandbox import run; run(0, page_size=7)"]
-    with subprocess.Popen(
-        program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HOME.parent.parent
-    ) as process:
+    with running(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HOME.parent.parent) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         settings = dict(word.split("=", 1) for word in line.split() if "=" in word)

@@ -14,7 +14,7 @@ from string import Template
 
 import trustme
 
-from tests.process import PATIENCE
+from tests.process import PATIENCE, running
 
 CONFIGURATION = Path(__file__).parents[2] / "examples" / "team" / "nginx.conf"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
@@ -108,7 +108,7 @@ def nginx(folder: Path, servers: str, port: FreePort) -> Iterator[None]:
     (folder / "nginx.conf").write_text(Template(_AROUND).substitute(folder=folder, user=user), encoding="utf-8")
     port.let_go()
     command = [NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
-    with (folder / "nginx.log").open("wb") as log, subprocess.Popen(command, stderr=log) as process:
+    with (folder / "nginx.log").open("wb") as log, running(command, stderr=log) as process:
         try:
             _wait_for(port.number, process)
             yield
