@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Generic, NamedTuple
@@ -55,6 +56,34 @@ class _Files(NamedTuple):
     state: tuple[int, int]
 
 
+@dataclass
+class _Opened:
+    """What one opening of the ledger made, and uses until the files are others.
+
+    Attributes:
+        connection: To the database.
+        checkpoint: Moves what was committed into the database itself.
+        memory: What is remembered of the ledger's end.
+        key: Of the ledger's MACs.
+        files: As they were after the last use.
+        version: SQLite's, of the data that were looked at last; at first no such version, so that they are looked at.
+        is_behind: Whether something is in the log alone; at first its tables are.
+    """
+
+    connection: sqlite3.Connection
+    checkpoint: Checkpoint
+    memory: Remembered
+    key: bytes
+    files: _Files
+    version: int = -1
+    is_behind: bool = True
+
+    def close(self) -> None:
+        self.checkpoint.close()
+        self.connection.close()
+        self.checkpoint.let_go_of_file()
+
+
 class SqliteLedger(Generic[Kept]):
     """The ledger in one folder; see `Ledger`.
 
@@ -74,16 +103,11 @@ class SqliteLedger(Generic[Kept]):
         self._kind = kind
         self._wall = wall
         self._key_file = key_file
-        self._key = b""
-        self._memory: Remembered | None = None
-        self._connection: sqlite3.Connection | None = None
-        self._files: _Files | None = None
-        self._version = 0
+        self._opened: _Opened | None = None
+        self._stopped: Remembered | None = None
         self._end: End | None = None
         self._known: Known[Kept] = {}
-        self._checkpoint: Checkpoint | None = None
-        self._is_behind = False
-        self._is_stopped = self._is_writing = False
+        self._is_writing = False
         self._lock = threading.Lock()
 
     async def write(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
@@ -115,18 +139,13 @@ class SqliteLedger(Generic[Kept]):
             self._close()
 
     def _close(self) -> None:
-        if self._checkpoint is not None:
-            self._checkpoint.close()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if self._checkpoint is not None:
-            self._checkpoint.let_go_of_file()
-            self._checkpoint = None
+        opened, self._opened = self._opened, None
+        if opened:
+            opened.close()
 
     def _run(self, work: Callable[[Transaction[Kept]], Value], begin: str) -> Value:
         with self._turn(is_writing=begin != "BEGIN"), as_sqlite_errors():
-            return self._transact(self._connected(), work, begin)
+            return self._transact(self._usable(), work, begin)
 
     def _run_planning(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
         def plan(entries: Transaction[Kept]) -> Value:
@@ -136,117 +155,114 @@ class SqliteLedger(Generic[Kept]):
             return result
 
         with self._turn(is_writing=True), as_sqlite_errors():
-            connection = self._connected()
-            connection.execute("PRAGMA synchronous = NORMAL")
+            opened = self._usable()
+            opened.connection.execute("PRAGMA synchronous = NORMAL")
             try:
-                return self._transact(connection, plan, "BEGIN IMMEDIATE")
+                return self._transact(opened, plan, "BEGIN IMMEDIATE")
             finally:
-                connection.execute("PRAGMA synchronous = FULL")
+                opened.connection.execute("PRAGMA synchronous = FULL")
 
     def _run_reading(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
         if not self._lock.acquire(timeout=_READ_WAIT_SECONDS):
             return self._read_beside(work) if self._is_writing else self._run(work, "BEGIN")
         try:
             with as_sqlite_errors():
-                return self._transact(self._connected(), work, "BEGIN")
+                return self._transact(self._usable(), work, "BEGIN")
         finally:
             self._lock.release()
 
     def _read_beside(self, work: Callable[[Transaction[Kept]], Value]) -> Value:
         """Read while another call waits to write, which another process may keep it from for seconds."""
-        files, end = self._files, self._end
+        opened, end = self._opened, self._end
         with as_sqlite_errors():
-            if self._is_stopped or end is None or files is None or self._stand()[:2] != files[:2]:
+            if opened is None or end is None or self._stand()[:2] != opened.files[:2]:
                 return self._run(work, "BEGIN")  # it is being opened
             with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
                 connection.execute("PRAGMA query_only = ON")
                 connection.execute("BEGIN")
-                entries = Transaction(SqliteRows(connection), self._kind, self._wall, self._key, end)
+                entries = Transaction(SqliteRows(connection), self._kind, self._wall, opened.key, end)
                 check_version(connection)
                 entries.check(end)
                 return work(entries)
 
-    def _transact(
-        self, connection: sqlite3.Connection, work: Callable[[Transaction[Kept]], Value], begin: str
-    ) -> Value:
+    def _transact(self, opened: _Opened, work: Callable[[Transaction[Kept]], Value], begin: str) -> Value:
+        connection = opened.connection
         try:
-            entries = self._begun(connection, begin)
+            entries = self._begun(opened, begin)
             result = work(entries)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        if entries.end != self._end:
+        if entries.end and entries.end != self._end:
             # Only now: a process that is killed before leaves what is remembered behind the ledger, never ahead of it.
-            self._note(entries.end)
-            self._is_behind = True
-        if self._is_behind and self._checkpoint:
+            self._note(opened, entries.end)
+            opened.is_behind = True
+        if opened.is_behind:
             with suppress(sqlite3.OperationalError):  # the next one moves it too
-                self._is_behind = not self._checkpoint.move()
-        if self._files:
-            self._files = self._files._replace(state=_status(str(self.path))[2:])
+                opened.is_behind = not opened.checkpoint.move()
+        opened.files = opened.files._replace(state=_status(str(self.path))[2:])
         return result
 
-    def _begun(self, connection: sqlite3.Connection, begin: str) -> Transaction[Kept]:
+    def _begun(self, opened: _Opened, begin: str) -> Transaction[Kept]:
         """A transaction on a ledger that holds what is remembered; looked at again once somebody else has written."""
-        known: End | None = None
+        connection, known = opened.connection, None
         while True:
             connection.execute(begin)
             version = int(connection.execute("PRAGMA data_version").fetchone()[0])
-            entries = Transaction(SqliteRows(connection), self._kind, self._wall, self._key, self._end, self._known)
-            if version == self._version and self._end is not None:
+            entries = Transaction(SqliteRows(connection), self._kind, self._wall, opened.key, self._end, self._known)
+            if version == opened.version and self._end is not None:
                 return entries
             if known is not None:
                 break
             # What is remembered is read first, and the ledger as it is after that. The other way round, an event that
             # another process records between the two would seem to be missing.
             connection.execute("ROLLBACK")
-            remembered = self._memory.read() if self._memory else None
-            known = max(filter(None, (remembered, self._end, BEGINNING)))
+            known = max(filter(None, (opened.memory.read(), self._end, BEGINNING)))
         check_version(connection)
-        entries.check(known)
-        self._version = version
-        self._note(entries.end)
+        end = entries.check(known)
+        opened.version = version
+        self._note(opened, end)
         return entries
 
-    def _note(self, end: End | None) -> None:
+    def _note(self, opened: _Opened, end: End) -> None:
         self._end = end
-        if self._memory and end:
-            self._memory.note(end)
+        opened.memory.note(end)
 
-    def _connected(self) -> sqlite3.Connection:
-        """The connection, if the files are still those that it was made to."""
-        if self._is_stopped:
-            seen = self._memory.read() if self._memory else None
+    def _usable(self) -> _Opened:
+        """What is open, if the files are still those that it was opened with; else opened anew."""
+        if self._stopped:
+            seen = self._stopped.read()
             if not (seen and self._end and seen.term > self._end.term):  # unless the operator has accepted that since
                 raise LedgerUnavailableError(
                     "A side file of the ledger was removed or replaced while this server ran. Nothing that was recorded"
                     " is lost, but nothing more can be recorded.",
                     _RESTART,
                 )
-            self._is_stopped = False
-        if self._connection is None or self._files is None:
+            self._stopped = None
+        opened = self._opened
+        if opened is None:
             return self._open()
         files = self._stand()
-        if files.database != self._files.database:
+        if files.database != opened.files.database:
             return self._open()  # another file, or none: what is remembered tells whether it will do
-        if files.side_files != self._files.side_files:
+        if files.side_files != opened.files.side_files:
             # Another process may by now write to new ones, and no lock would keep the two apart.
-            self._is_stopped = True
+            self._stopped = opened.memory
             self._close()
-            return self._connected()
-        if files.state != self._files.state:
+            return self._usable()
+        if files.state != opened.files.state:
             # By another process, which the version tells too, or past SQLite, whose cache must not hide that.
-            version = int(self._connection.execute("PRAGMA data_version").fetchone()[0])
-            if version == self._version:
+            version = int(opened.connection.execute("PRAGMA data_version").fetchone()[0])
+            if version == opened.version:
                 return self._open()
-        return self._connection
+        return opened
 
     def _stand(self) -> _Files:
         database, wal, shm = (_status(f"{self.path}{suffix}") for suffix in ("", "-wal", "-shm"))
         is_cut = shm[1] > 0 and shm[2] < _LEAST_SHM_BYTES
-        if is_cut and self._connection:
+        if is_cut:
             os.truncate(f"{self.path}-shm", _LEAST_SHM_BYTES)  # else the next look at it would end the process
         return _Files(database[:2], (wal[:2], (0, 0) if is_cut else shm[:2]), database[2:])
 
@@ -259,30 +275,30 @@ class SqliteLedger(Generic[Kept]):
         waited = time.monotonic() - begun
         try:
             self._is_writing = is_writing
-            if self._connection and waited > _POLL_SECONDS:  # what it waited here it does not wait again
-                self._connection.execute(f"PRAGMA busy_timeout = {max(0, int(1000 * (LOCK_WAIT_SECONDS - waited)))}")
+            if self._opened and waited > _POLL_SECONDS:  # what it waited here it does not wait again
+                left = max(0, int(1000 * (LOCK_WAIT_SECONDS - waited)))
+                self._opened.connection.execute(f"PRAGMA busy_timeout = {left}")
             yield
         finally:
             self._is_writing = False
-            if self._connection and waited > _POLL_SECONDS:
-                self._connection.execute(f"PRAGMA busy_timeout = {int(1000 * LOCK_WAIT_SECONDS)}")
+            if self._opened and waited > _POLL_SECONDS:
+                self._opened.connection.execute(f"PRAGMA busy_timeout = {int(1000 * LOCK_WAIT_SECONDS)}")
             self._lock.release()
 
-    def _open(self, term: End | None = None) -> sqlite3.Connection:
+    def _open(self, term: End | None = None) -> _Opened:
         """Open it, or make it where none has been seen yet, or in a `term` that the operator begins."""
         from filelock import FileLock  # noqa: PLC0415 - a server that only reads never needs it, and starts sooner
 
         self._close()
-        self._files = None
         folder = self.path.parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = installation_key(folder, self._key_file)
-        self._key, self._memory = ledger_key(key), remembered(folder, self._key_file, key)
+        memory = remembered(folder, self._key_file, key)
         # SQLite does not wait for its own lock while a new file becomes a write-ahead log.
         with FileLock(self.path.with_name(LOCK), timeout=LOCK_WAIT_SECONDS, mode=0o600, poll_interval=_POLL_SECONDS):
-            known = term or max(filter(None, (self._memory.read(), self._end)), default=None)
+            known = term or max(filter(None, (memory.read(), self._end)), default=None)
             if known is None and not _is_sealed_file(self.path) and self._key_file:
-                self._memory.begin()  # the first use of a key that was made before
+                memory.begin()  # the first use of a key that was made before
                 known = BEGINNING
             if known is None:
                 raise LedgerLostError(_FORGOTTEN)
@@ -295,17 +311,15 @@ class SqliteLedger(Generic[Kept]):
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = FULL")
-                prepare_file(connection, self._kind, self._wall, self._key, known)
+                prepare_file(connection, self._kind, self._wall, ledger_key(key), known)
+                checkpoint = Checkpoint(self.path)
             except BaseException:
                 connection.close()
                 raise
         if term or self._end is None:
             self._end = term
-        self._version = -1  # so that it is looked at before its first use
-        self._is_behind = True  # a new one has its tables in the log alone
-        self._connection, self._checkpoint = connection, Checkpoint(self.path)
-        self._files = self._stand()
-        return connection
+        self._opened = _Opened(connection, checkpoint, memory, ledger_key(key), self._stand())
+        return self._opened
 
     def _accept(self) -> str:
         folder, known, trouble = self.path.parent, BEGINNING, ""
@@ -325,8 +339,8 @@ class SqliteLedger(Generic[Kept]):
             if missing:
                 if trouble:
                     put_aside(folder, self._key_file)
-                connection, about = self._open(known.accepted()), {"missing": missing}
-                self._transact(connection, lambda entries: entries.note(LOSS_ACCEPTED, about), "BEGIN IMMEDIATE")
+                opened, about = self._open(known.accepted()), {"missing": missing}
+                self._transact(opened, lambda entries: entries.note(LOSS_ACCEPTED, about), "BEGIN IMMEDIATE")
             return missing
 
 

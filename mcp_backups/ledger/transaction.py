@@ -273,8 +273,11 @@ class Transaction(Generic[Kept]):
         fault, _ = self._walk(0)
         return fault or self._fault_of_rows()
 
-    def check(self, known: End) -> None:
+    def check(self, known: End) -> End:
         """That the chain holds what is known of it, that what came after was written with the key, and the last rows.
+
+        Returns:
+            Where the chain ends.
 
         Raises:
             LedgerUnavailableError: It cannot be trusted.
@@ -285,6 +288,7 @@ class Transaction(Generic[Kept]):
         if fault:
             raise distrust(fault)
         self.end = End(known.term, end.seq, end.mac, self._count())
+        return self.end
 
     def lacks(self, known: End) -> str:
         """What is missing of what is known to have been recorded, as a clause; empty if nothing is."""

@@ -72,8 +72,8 @@ async def test_a_closed_one_lets_go_of_its_file_and_opens_again_when_it_is_used(
     ledger: SqliteLedger[Operation],
 ) -> None:
     await ledger.write(saving(begun()))
-    connection = ledger._connection
-    assert connection is not None
+    assert ledger._opened is not None
+    connection = ledger._opened.connection
     ledger.close()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         connection.execute("SELECT 1")

@@ -131,8 +131,8 @@ async def test_each_record_stands_in_the_database_itself(state_dir: Path, tmp_pa
     copy = sqlite3.connect(tmp_path / "copy.sqlite3")
     assert copy.execute("SELECT id FROM operations").fetchall() == [(saved.id,)]
     copy.close()
-    connection = ledger._connection
-    assert connection is not None
+    assert ledger._opened is not None
+    connection = ledger._opened.connection
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     ledger.close()
@@ -183,8 +183,8 @@ async def test_the_log_is_kept_until_the_disk_has_what_was_moved_out_of_it(
         sync(file)
 
     await ledger.write(saving(begun()))
-    moved = ledger._checkpoint
-    assert moved is not None
+    assert ledger._opened is not None
+    moved = ledger._opened.checkpoint
     await until(lambda: moved._reading is None)
     monkeypatch.setattr(checkpoint, "_sync", fail_once)
     await ledger.write(saving(begun()))
