@@ -41,6 +41,7 @@ from mcp_backups.operations import (
     backup_line,
     check_delete,
     check_server,
+    doubt_ends,
     execute,
     fitting,
     in_doubt,
@@ -53,7 +54,7 @@ from mcp_backups.operations import (
     question_text,
     record_plan,
 )
-from mcp_backups.text import plural, stamp
+from mcp_backups.text import plural, stamp, stamp_after
 
 SEEN_GONE = "absent from the complete list"
 """How it is known that a backup is deleted."""
@@ -230,12 +231,13 @@ async def list_for(context: Context, server_id: int, unsure: Collection[int]) ->
 
 def _unknown(operation: Operation, is_listed: bool | None, said: str) -> OutcomeUnknownError:
     seen = "It is still listed so far" if is_listed else "The list could not tell whether it is gone"
+    until = stamp_after(doubt_ends(operation))
     return OutcomeUnknownError(
         f"VPS.org gave no certain answer to {operation.id} (delete_backup of backup {operation.backup_id}). "
         f"{seen}; it may still be deleted, for up to 24 h.",
         f"Do not count on backup {operation.backup_id}, and do not repeat the delete. Call "
-        f"get_operation(operation_id={operation.id!r}) in 30 minutes, and again after 24 h: by then it is gone or it "
-        "stays, as VPS.org's own list of backups shows too.",
+        f"get_operation(operation_id={operation.id!r}) in 30 minutes, and again after {until}: by then it is gone or "
+        "it stays, as VPS.org's own list of backups shows too.",
         said=said,
     )
 
@@ -369,10 +371,11 @@ def next_step(result: Result, _now: datetime) -> str:
     operation = result.operation
     if operation.status not in {Status.ACCEPTED, Status.UNKNOWN}:
         return ""
+    until = stamp_after(doubt_ends(operation))
     return (
         f"Do not count on backup {operation.backup_id}. Call get_operation(operation_id={operation.id!r}) later, for "
-        "up to 24 h: then it is gone, or the deletion did not take effect. VPS.org's own list of backups shows the "
-        "same."
+        f"up to 24 h: by {until} it is gone, or the deletion did not take effect. VPS.org's own list of backups shows "
+        "the same."
     )
 
 

@@ -40,6 +40,7 @@ from mcp_backups.operations import (
     check_open,
     check_prune,
     counted,
+    doubt_ends,
     fitting,
     in_full,
     in_words,
@@ -307,6 +308,11 @@ def next_step(result: Result, _now: datetime) -> str:
     return _step_after_deletes(result)
 
 
+def _doubt_ends(result: Result) -> str:
+    """When it is known at the latest which of its backups went."""
+    return stamp_after(max(map(doubt_ends, result.deletes)))
+
+
 def _step_after_deletes(result: Result) -> str:
     """What to do where not all is deleted; empty where there is nothing special."""
     operation, unknown = result.operation, _those(result, "unknown")
@@ -317,20 +323,21 @@ def _step_after_deletes(result: Result) -> str:
         is_left = len(result.deletes) < len(operation.of(PruneDetails).planned("delete"))
         return (
             f"Do not repeat it, and do not count on what is not known ({ids}): {look} tells, at the "
-            "latest after 24 h, whether it went, as VPS.org's own list of backups does."
+            f"latest after {_doubt_ends(result)}, whether it went, as VPS.org's own list of backups does."
         ) + (f" {_ANOTHER} for the others after {until}." if is_left else "")
     if operation.status is Status.ACCEPTED:
         return (
-            f"Do not count on the backups that went. Call {look} later, for up to 24 h: then they are gone, or a "
-            "deletion did not take effect. VPS.org's own list of backups shows the same."
+            f"Do not count on the backups that went. Call {look} later, for up to 24 h: by {_doubt_ends(result)} they "
+            "are gone, or a deletion did not take effect. VPS.org's own list of backups shows the same."
         )
     if operation.status is not Status.FAILED:
         return ""
-    going = f" Do not count on what is being deleted: {look} tells within 24 h whether it went."
     step = f"{_ANOTHER} if it is still wanted."
     if any(each.sent for each in _those(result, "not deleted")):  # VPS.org may say the same for ever
         step = f"Tell the user what is not deleted, and why. {_ANOTHER} for that, once; then only if something changed."
-    return step + (going if _those(result, "being deleted") else "")
+    if _those(result, "being deleted"):
+        step += f" Do not count on what is being deleted: {look} tells by {_doubt_ends(result)} whether it went."
+    return step
 
 
 def question(operation: Operation) -> Question:

@@ -150,7 +150,16 @@ def is_contradicted(delete: Operation, backup: Backup) -> bool:
 
 def in_doubt(delete: Operation, now: Moment) -> bool:
     """Whether a deletion of which nobody saw the end may still take effect."""
-    return (delete.of(DeleteDetails).listed_again or delete.since).within(DOUBT_LASTS, now)
+    return _doubt_began(delete).within(DOUBT_LASTS, now)
+
+
+def doubt_ends(delete: Operation) -> datetime:
+    """When it is known at the latest whether a deletion took effect, by the clock that was ahead."""
+    return _doubt_began(delete).latest + DOUBT_LASTS
+
+
+def _doubt_began(delete: Operation) -> Moment:
+    return delete.of(DeleteDetails).listed_again or delete.since
 
 
 def may_have_made(create: Operation, backup: Backup) -> bool:

@@ -316,12 +316,12 @@ async def test_on_a_full_disk_backups_are_listed_and_nothing_is_changed(
     emulator: Emulator, bench_on: OpenBench, row: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite's own limit on a database's size stands for the disk's: both end in SQLITE_FULL."""
-    opened = ledger_module.SqliteLedger[Any]._open
+    open_file = ledger_module.SqliteLedger[Any]._open
 
-    def open_full(ledger: ledger_module.SqliteLedger[Any]) -> sqlite3.Connection:
-        connection = opened(ledger)
-        _full(connection)
-        return connection
+    def open_full(ledger: ledger_module.SqliteLedger[Any]) -> ledger_module._Opened:
+        opened = open_file(ledger)
+        _full(opened.connection)
+        return opened
 
     monkeypatch.setattr(ledger_module.SqliteLedger, "_open", open_full)
     async with bench_on(emulator) as bench:

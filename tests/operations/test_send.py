@@ -327,8 +327,8 @@ async def test_a_delete_that_was_not_plainly_refused_each_time_is_unknown_unless
     )
     assert error.next_step == (
         "Do not count on backup 499, and do not repeat the delete. Call "
-        f"get_operation(operation_id={intended.id!r}) in 30 minutes, and again after 24 h: by then "
-        "it is gone or it stays, as VPS.org's own list of backups shows too."
+        f"get_operation(operation_id={intended.id!r}) in 30 minutes, and again after 2026-11-24T09:30Z: by "
+        "then it is gone or it stays, as VPS.org's own list of backups shows too."
     )
     assert emulator.count("DELETE") == deletes
 

@@ -199,7 +199,7 @@ async def test_a_doubtful_backup_is_counted_on_for_nothing_and_no_status_of_it_i
             await assert_counts_for_nothing(agent, NEVER, "doubtful")
             looked = await agent.call("get_operation", operation_id=operation)
             assert (looked.status, looked.data["changed"]) == ("unknown", "unknown")
-            assert "for up to 24 h" in looked.data["next_step"]
+            assert "for up to 24 h: by 2026-11-24T09:3" in looked.data["next_step"]
     assert listed(emulator, NEVER) == [target(NEVER), other(NEVER)]
     clock.advance(hours=5)
     async with served() as agent:

@@ -209,7 +209,7 @@ async def test_what_is_being_deleted_is_not_told_as_deleted(agent_with: AgentWit
         answer = await agent.call("prune_backups", **confirmation)
         assert (answer.status, answer.data["changed"]) == ("failed", "started")
         assert answer.data["summary"].endswith("Deleted: 1005. Being deleted: 1004. Refused: 1003, 1002.")
-        assert f"get_operation(operation_id='{answer.operation}') tells within 24 h" in answer.data["next_step"]
+        assert f"get_operation(operation_id='{answer.operation}') tells by 2026-11-24T09:3" in answer.data["next_step"]
         emulator.clear_faults()
         later = await agent.call("get_operation", operation_id=answer.operation)
     assert (later.data["changed"], "being deleted" in later.text.lower()) == ("done", False)
