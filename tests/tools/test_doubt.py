@@ -268,6 +268,7 @@ async def test_a_doubtful_backup_may_be_deleted_again_after_half_an_hour(
 LISTS_THAT_SAY_NO: dict[str, dict[str, Any]] = {
     "an error": {"error": "backend unavailable"},
     "errors": {"errors": ["shard 3"]},
+    "an error's code and message": {"error_code": 503, "error_message": "backend unavailable"},
     "no success": {"success": False},
     "a status": {"status": "error"},
     "not the last": {"isLast": False},
