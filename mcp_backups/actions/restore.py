@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import partial
 
 from mcp_backups.actions.safety import Waiting, look_at_safety, prepare, seen_until, way_back
+from mcp_backups.api.servers import is_absent
 from mcp_backups.errors import (
     ApiError,
     BackupsError,
@@ -57,6 +58,8 @@ from mcp_backups.operations import (
 from mcp_backups.text import stamp, stamp_after
 
 _MOST_STATUSES = 5
+_NOT_LISTED = "not listed"
+"""What is told after the status of a server that the complete list of servers lacks by now."""
 
 
 async def restore(
@@ -191,7 +194,9 @@ async def look(context: Context, operation: Operation) -> Result:
         servers = await context.api.list_servers()
     except CANNOT_SEE as error:
         return result._replace(unseen=error.code)
-    status = next((server.status for server in servers.rows if server.id == operation.server_id), "")
+    was_seen = bool(operation.of(RestoreDetails).statuses)
+    unseen = _NOT_LISTED if was_seen and is_absent(operation.server_id, servers) else ""
+    status = next((server.status for server in servers.rows if server.id == operation.server_id), unseen)
     return result._replace(operation=_with_status(result.operation, status, context.now))
 
 
