@@ -202,7 +202,11 @@ async def test_a_doubtful_backup_is_counted_on_for_nothing_and_no_status_of_it_i
             assert "for up to 24 h: by 2026-11-24T09:3" in looked.data["next_step"]
     assert listed(emulator, NEVER) == [target(NEVER), other(NEVER)]
     clock.advance(hours=5)
+    emulator.fail(Fault.status(403), method="GET", path="^/backups/$", times=None)
     async with served() as agent:
+        unseen = await agent.call("get_operation", operation_id=operation)
+        assert (unseen.status, "The 24 h in which" in unseen.data["next_step"]) == ("unknown", True)
+        emulator.clear_faults()
         lapsed = await agent.call("get_operation", operation_id=operation)
         assert (lapsed.status, lapsed.data["changed"]) == ("failed", "nothing")
         assert (await agent.call("restore_server", server_id=NEVER, backup_id=target(NEVER))).status == (
