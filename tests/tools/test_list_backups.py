@@ -290,6 +290,15 @@ async def test_a_renamed_server_is_found_by_each_name_that_it_bears(
     assert answer.data["server"] == {"id": 12351, "name": "mail-server-01"}
 
 
+async def test_a_server_without_a_name_in_the_list_of_servers_is_called_as_its_backups_are(
+    agent: Session, emulator: Emulator
+) -> None:
+    nameless = Fault.edited(lambda page: page | {"results": [row | {"name": None} for row in page["results"]]})
+    emulator.fail(nameless, path="^/servers/$", times=None)
+    answer = await agent.call("list_backups", server_id=12351)
+    assert answer.data["server"] == {"id": 12351, "name": "mail-server-01"}
+
+
 async def test_a_name_that_one_server_had_and_another_has_fits_both(agent: Session, emulator: Emulator) -> None:
     emulator.fleet.servers[12346].name = "mail-server-01"
     emulator.fleet.servers[12351].name = "mail-server-01-old"
