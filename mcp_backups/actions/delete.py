@@ -318,8 +318,9 @@ def _shows_it_gone(backups: Listing[Backup], operation: Operation, now: Moment, 
     if not backups.complete_for(operation.server_id):
         return False
     backup, sent = operation.backup, operation.sent or operation.since
-    is_new = backup is not None and now.earliest - backup.created_at < LIST_LAGS and sent.within(LIST_LAGS, now)
-    return is_sure or not is_new or any(is_later(each, operation) for each in backups.rows)
+    if is_sure or backup is None or now.earliest - backup.created_at >= LIST_LAGS or not sent.within(LIST_LAGS, now):
+        return True
+    return any(each.created_at > backup.created_at for each in backups.rows)
 
 
 # The words

@@ -462,6 +462,23 @@ async def test_an_id_that_is_given_again_is_that_of_another_backup(
     assert f"by {plan.operation}" in gone.text
 
 
+@in_turns("by", {"some digits": timedelta(microseconds=5), "an hour": timedelta(hours=1)})
+async def test_a_deleted_backup_that_is_listed_again_with_another_date_is_no_later_one(
+    agent: Session, emulator: Emulator, clock: ManualClock, by: timedelta
+) -> None:
+    """It counted as good, so that the other one could go too, and nothing was left."""
+    old = emulator.fleet.backups[other(NEVER)]
+    plan = await agent.call("delete_backup", backup_id=old.id)
+    assert (await agent.call("delete_backup", backup_id=old.id, confirm=True, operation_id=plan.operation)).status == (
+        "succeeded"
+    )
+    clock.advance(minutes=1)
+    emulator.fleet.backups[old.id] = replace(old, created_at=old.created_at + by)  # as a list that is behind tells it
+    assert (await agent.call("delete_backup", backup_id=target(NEVER))).code == "policy_denied"
+    looked = await agent.call("get_operation", operation_id=plan.operation)
+    assert (looked.status, looked.data["changed"]) == ("unknown", "unknown")
+
+
 async def test_an_id_that_is_given_again_after_an_unsure_deletion_is_doubtful_for_a_day(
     agent: Session, emulator: Emulator, clock: ManualClock
 ) -> None:
