@@ -218,7 +218,8 @@ async def _look_at_undo(context: Context, operation: Operation) -> Result:
     inventory = await context.inventory(operation.server_id, backups)
     kept = next((backup for backup in backups.rows if backup.id == undo), None)
     is_lost = not is_usable(kept, inventory.now) if kept else backups.complete_for(operation.server_id)
-    if is_lost or (kept and back and kept.created_at > back.created_at):  # a later one that was given its id
+    sent = operation.since.at_upstream
+    if is_lost or (kept and back and kept.created_at > max(back.created_at, sent)):  # a later one that was given its id
         return Result(operation.updated(undo_lost=True))
     restores = await context.ledger.read(lambda entries: restores_of(context, entries, operation.server_id))
     allowed = undo_allowed_from(context.settings, restores, undo, context.moment())

@@ -266,6 +266,22 @@ async def test_a_restored_server_that_is_gone_is_not_told_as_what_it_was_before(
         clock.advance(minutes=1)
 
 
+async def test_a_way_back_that_is_dated_otherwise_than_before_is_still_one(
+    agent: Session, emulator: Emulator, clock: ManualClock
+) -> None:
+    """It was taken for a later backup of the same id, and the restore could never be undone again."""
+    arguments = {"server_id": 12345, "backup_id": 499}
+    operation = (await agent.call("restore_server", **arguments)).operation
+    sent = await agent.call("restore_server", **arguments, confirm=True, operation_id=operation)
+    assert sent.undo
+    safety = emulator.fleet.backups[sent.data["facts"]["safety_backup"]]
+    safety.created_at += timedelta(microseconds=7)
+    assert (await look(agent, operation)).undo == sent.undo
+    clock.advance(minutes=1)
+    safety.created_at = clock.now()
+    assert not (await look(agent, operation)).undo
+
+
 async def test_a_restored_server_is_watched_until_it_is_back(agent: Session, clock: ManualClock) -> None:
     arguments = {"server_id": 12345, "backup_id": 499, "safety_backup": False}
     operation = (await agent.call("restore_server", **arguments)).operation
