@@ -23,8 +23,8 @@ EXPIRY_WARNING = timedelta(days=7)
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
-_CLOCK_SKEW = timedelta(minutes=5)
-"""How far in the future a backup may seem to have been made."""
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far clocks may differ: a backup may seem to have been made so far in the future."""
 
 Verdict = Literal["ok", "at_risk", "stale", "no_good_backup", "cannot_tell", "orphaned"]
 """What a server's newest good backup says of it.
@@ -123,7 +123,7 @@ def is_usable(backup: Backup, now: datetime) -> bool:
 
 def is_in_future(backup: Backup, now: datetime) -> bool:
     """Whether the backup is dated further in the future than clocks differ: nobody knows how old it is."""
-    return now - backup.created_at < -_CLOCK_SKEW
+    return now - backup.created_at < -CLOCK_SKEW
 
 
 def is_stuck(backup: Backup, now: datetime) -> bool:

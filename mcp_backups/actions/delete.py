@@ -318,8 +318,9 @@ def _shows_it_gone(backups: Listing[Backup], operation: Operation, now: Moment, 
     if not backups.complete_for(operation.server_id):
         return False
     backup, sent = operation.backup, operation.sent or operation.since
-    is_new = backup is not None and now.earliest - backup.created_at < LIST_LAGS and sent.within(LIST_LAGS, now)
-    return is_sure or not is_new or any(is_later(each, operation) for each in backups.rows)
+    if is_sure or backup is None or now.earliest - backup.created_at >= LIST_LAGS or not sent.within(LIST_LAGS, now):
+        return True
+    return any(each.created_at > backup.created_at for each in backups.rows)
 
 
 # The words
@@ -366,16 +367,27 @@ def facts(result: Result, _now: datetime) -> Facts:
     return told
 
 
-def next_step(result: Result, _now: datetime) -> str:
+def next_step(result: Result, now: datetime) -> str:
     """What to do while its end has not been seen."""
     operation = result.operation
     if operation.status not in {Status.ACCEPTED, Status.UNKNOWN}:
         return ""
-    until = stamp_after(doubt_ends(operation))
+    look, end = f"get_operation(operation_id={operation.id!r})", doubt_ends(operation)
+    if now >= end:
+        return f"Do not count on backup {operation.backup_id}. {overdue(look)}"
     return (
-        f"Do not count on backup {operation.backup_id}. Call get_operation(operation_id={operation.id!r}) later, for "
-        f"up to 24 h: by {until} it is gone, or the deletion did not take effect. VPS.org's own list of backups shows "
-        "the same."
+        f"Do not count on backup {operation.backup_id}. Call {look} later, for "
+        f"up to 24 h: by {stamp_after(end)} it is gone, or the deletion did not take effect. VPS.org's own list of "
+        "backups shows the same."
+    )
+
+
+def overdue(look: str) -> str:
+    """What to do where no list has shown what became of a deletion, although its 24 h are over."""
+    return (
+        "The 24 h in which it could be deleted are over, and no list has shown yet whether it was: call "
+        f"{look} once more in a few minutes; if it is not known then, tell the user, who sees in VPS.org's own list of "
+        "backups what is there."
     )
 
 

@@ -297,7 +297,7 @@ def _later_from(details: PruneDetails) -> str:
     return stamp_after(ends) if ends else "as soon as this prune has ended"
 
 
-def next_step(result: Result, _now: datetime) -> str:
+def next_step(result: Result, now: datetime) -> str:
     """What to do while it is under way, or was done in part."""
     operation = result.operation
     if operation.status is Status.PREPARING:
@@ -305,30 +305,34 @@ def next_step(result: Result, _now: datetime) -> str:
     if operation.status is Status.SUCCEEDED and operation.of(PruneDetails).planned("later"):
         when = _later_from(operation.of(PruneDetails))
         return f"For what is left for later, call prune_backups again without operation_id; possible from: {when}."
-    return _step_after_deletes(result)
+    return _step_after_deletes(result, now)
 
 
-def _doubt_ends(result: Result) -> str:
+def _doubt_ends(result: Result) -> datetime:
     """When it is known at the latest which of its backups went."""
-    return stamp_after(max(map(doubt_ends, result.deletes)))
+    return max(map(doubt_ends, result.deletes))
 
 
-def _step_after_deletes(result: Result) -> str:
+def _step_after_deletes(result: Result, now: datetime) -> str:
     """What to do where not all is deleted; empty where there is nothing special."""
     operation, unknown = result.operation, _those(result, "unknown")
     ids = listed([each.backup_id for each in unknown])
     look = f"get_operation(operation_id={operation.id!r})"
+    if (unknown or operation.status is Status.ACCEPTED) and now >= _doubt_ends(result):
+        those = f" ({ids})" if unknown else ""
+        return f"Do not count on the backups that were to go{those}. {delete.overdue(look)}"
     if unknown:
         until = stamp_after(max(each.since.latest for each in unknown) + CLOSED_FOR)
         is_left = len(result.deletes) < len(operation.of(PruneDetails).planned("delete"))
         return (
             f"Do not repeat it, and do not count on what is not known ({ids}): {look} tells, at the "
-            f"latest after {_doubt_ends(result)}, whether it went, as VPS.org's own list of backups does."
+            f"latest after {stamp_after(_doubt_ends(result))}, whether it went, as VPS.org's own list of backups does."
         ) + (f" {_ANOTHER} for the others after {until}." if is_left else "")
     if operation.status is Status.ACCEPTED:
         return (
-            f"Do not count on the backups that went. Call {look} later, for up to 24 h: by {_doubt_ends(result)} they "
-            "are gone, or a deletion did not take effect. VPS.org's own list of backups shows the same."
+            f"Do not count on the backups that went. Call {look} later, for up to 24 h: by "
+            f"{stamp_after(_doubt_ends(result))} they are gone, or a deletion did not take effect. VPS.org's own list "
+            "of backups shows the same."
         )
     if operation.status is not Status.FAILED:
         return ""
@@ -336,7 +340,8 @@ def _step_after_deletes(result: Result) -> str:
     if any(each.sent for each in _those(result, "not deleted")):  # VPS.org may say the same for ever
         step = f"Tell the user what is not deleted, and why. {_ANOTHER} for that, once; then only if something changed."
     if _those(result, "being deleted"):
-        step += f" Do not count on what is being deleted: {look} tells by {_doubt_ends(result)} whether it went."
+        until = stamp_after(_doubt_ends(result))
+        step += f" Do not count on what is being deleted: {look} tells by {until} whether it went."
     return step
 
 

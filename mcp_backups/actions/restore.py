@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import partial
 
 from mcp_backups.actions.safety import Waiting, look_at_safety, prepare, seen_until, way_back
+from mcp_backups.api.servers import is_absent
 from mcp_backups.errors import (
     ApiError,
     BackupsError,
@@ -57,6 +58,8 @@ from mcp_backups.operations import (
 from mcp_backups.text import stamp, stamp_after
 
 _MOST_STATUSES = 5
+_NOT_LISTED = "not listed"
+"""What is told after the status of a server that the complete list of servers lacks by now."""
 
 
 async def restore(
@@ -191,7 +194,9 @@ async def look(context: Context, operation: Operation) -> Result:
         servers = await context.api.list_servers()
     except CANNOT_SEE as error:
         return result._replace(unseen=error.code)
-    status = next((server.status for server in servers.rows if server.id == operation.server_id), "")
+    was_seen = bool(operation.of(RestoreDetails).statuses)
+    unseen = _NOT_LISTED if was_seen and is_absent(operation.server_id, servers) else ""
+    status = next((server.status for server in servers.rows if server.id == operation.server_id), unseen)
     return result._replace(operation=_with_status(result.operation, status, context.now))
 
 
@@ -213,7 +218,8 @@ async def _look_at_undo(context: Context, operation: Operation) -> Result:
     inventory = await context.inventory(operation.server_id, backups)
     kept = next((backup for backup in backups.rows if backup.id == undo), None)
     is_lost = not is_usable(kept, inventory.now) if kept else backups.complete_for(operation.server_id)
-    if is_lost or (kept and back and kept.created_at > back.created_at):  # a later one that was given its id
+    sent = operation.since.at_upstream
+    if is_lost or (kept and back and kept.created_at > max(back.created_at, sent)):  # a later one that was given its id
         return Result(operation.updated(undo_lost=True))
     restores = await context.ledger.read(lambda entries: restores_of(context, entries, operation.server_id))
     allowed = undo_allowed_from(context.settings, restores, undo, context.moment())

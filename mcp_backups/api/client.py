@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
@@ -12,6 +13,7 @@ import anyio.to_thread
 from pydantic import SecretStr
 
 from mcp_backups.clock import Clock, Moment
+from mcp_backups.errors import NotFoundError, RejectedError
 from mcp_backups.models import UNREADABLE, Account, Backup, Listing, Row, Server
 
 from . import bodies
@@ -111,7 +113,8 @@ class VpsClient:
     async def list_backups(self, server_id: int = 0, backup_type: str = "") -> Listing[Backup]:
         """Every backup, or those of one server (0 = all) and one type (empty = both). In no order.
 
-        One whose type cannot be read may be of any.
+        One whose type cannot be read may be of any. Where VPS.org does not list those of one server, as it may not once
+        that is gone, what is left of it is taken from the list of all.
         """
         asked = {"server_id": server_id, "backup_type": backup_type}
         request = ListRequest[Backup](
@@ -123,8 +126,13 @@ class VpsClient:
             in_time=self._in_time(),
             server_id=server_id,
         )
-        whose = f" of server {server_id}" if server_id else ""
-        return await read_list(request, self._fetch(request, f"list backups{whose}", bodies.backups()))
+        action = f"list backups of server {server_id}" if server_id else "list backups"
+        if server_id:
+            with suppress(NotFoundError, RejectedError):
+                fetch = self._fetch(request, action, bodies.backups(), Lookup.OBJECT)
+                return await read_list(request, fetch)
+            request = request._replace(query=request.query.removeprefix(f"server_id={server_id}&"))
+        return await read_list(request, self._fetch(request, action, bodies.backups()))
 
     async def create_backup(self, server_id: int, description: str) -> Backup:
         """Start a manual backup. An empty description is left out."""
@@ -197,7 +205,9 @@ class VpsClient:
         self._link.check_token()
         return await self._attempts.run(call)
 
-    def _fetch(self, request: ListRequest[Row], action: str, reader: RowReader[Row]) -> Fetch[Row]:
+    def _fetch(
+        self, request: ListRequest[Row], action: str, reader: RowReader[Row], first: Lookup = Lookup.ADDRESS
+    ) -> Fetch[Row]:
         got: dict[_BodyKey, ListBody[Row]] = {}  # by this list, which may have more pages than are kept
 
         def read(query: str, body: Body) -> Page[Row]:
@@ -211,7 +221,7 @@ class VpsClient:
             return bodies.read_page(body, got[key])
 
         async def fetch(query: str) -> Page[Row]:
-            lookup = Lookup.ADDRESS if query == request.query else Lookup.PAGE
+            lookup = first if query == request.query else Lookup.PAGE
             too_large = _SMALLER if request.server_id or request.path != "/backups/" else ""
             reading = partial(read, query)
             call = ApiCall("GET", request.path, action, reading, query=query, lookup=lookup, too_large=too_large)

@@ -20,11 +20,11 @@ _HTML = re.compile(
 )
 _YES_FIELDS = frozenset({"success", "succeeded", "successful", "ok"})
 _STATUS_FIELDS = frozenset({"status", "statuscode", "code", "state", "result", "outcome"})
-_ERROR_FIELDS = frozenset({"error", "errors"})
+_ERROR_FIELD = re.compile("errors?(codes?|messages?|msg|details?|descriptions?|reasons?|texts?|titles?|types?)?")
 _ERROR_FLAGS = frozenset({"iserror", "haserror", "haserrors", "failed", "failure"})
 _FAILED = frozenset({"error", "errors", "failed", "fail", "failure", "false", "rejected", "refused", "denied"})
 _NO = frozenset({"false", "0", "no"})
-_NOTHING = frozenset({"", "0", "false", "none", "null", "no"})
+_NOTHING = frozenset({"", "0", "false", "none", "null", "no", "ok", "success"})
 _ERRORS = range(400, 600)
 _ERROR_STATUS = re.compile("[45][0-9]{2}")
 
@@ -88,7 +88,7 @@ def _denies(name: str, value: object) -> bool:
         return value is False or value in _ERRORS
     if name in _ERROR_FLAGS:
         return value is True or text == "true"
-    return name in _ERROR_FIELDS and (text not in _NOTHING if text is not None else bool(value))
+    return bool(_ERROR_FIELD.fullmatch(name)) and (text not in _NOTHING if text is not None else bool(value))
 
 
 def said(body: bytes, media_type: str, without_token: Callable[[str], str]) -> str:

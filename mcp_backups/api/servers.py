@@ -58,7 +58,7 @@ def require_server(server_id: int, backups: Listing[Backup], servers: Listing[Se
 def server_name(server_id: int, backups: Listing[Backup], servers: Listing[Server]) -> str:
     """What the list of servers calls a server, else its newest backup that names it; empty if neither does."""
     for server in servers.rows:
-        if server.id == server_id:
+        if server.id == server_id and server.name:
             return server.name
     named = [backup for backup in backups.rows if backup.server_id == server_id and backup.server_name]
     return max(named, key=lambda backup: (backup.created_at, backup.id)).server_name if named else ""

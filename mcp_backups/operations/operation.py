@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mcp_backups.clock import Moment
 from mcp_backups.errors import BackupsError, Changed
+from mcp_backups.health import CLOCK_SKEW
 from mcp_backups.models import Backup, Identity
 
 ActionName = Literal["create_backup", "delete_backup", "restore_server", "prune_backups"]
@@ -412,8 +413,12 @@ class Operation(_Frozen):
 
 
 def is_later(backup: Backup, delete: Operation) -> bool:
-    """Whether a backup was made after the one that was deleted: VPS.org gave it the same id once more."""
-    return delete.backup is not None and backup.created_at > delete.backup.created_at
+    """Whether a backup was made after the deletion of one of the same id was sent: VPS.org gave the id once more.
+
+    One that is of before is the one that was deleted, however it is dated now.
+    """
+    is_newer = delete.backup is not None and backup.created_at > delete.backup.created_at
+    return is_newer and backup.created_at > delete.since.at_upstream - CLOCK_SKEW
 
 
 def new_id() -> str:

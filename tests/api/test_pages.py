@@ -632,6 +632,24 @@ async def test_filters_that_vps_org_ignores_cost_nothing(time: Time) -> None:
     assert listing.complete
 
 
+@pytest.mark.parametrize("status", [400, 404, 410, 422])
+async def test_what_vps_org_does_not_list_by_server_is_taken_from_the_list_of_all(
+    vps: Emulator, client: VpsClient, status: int
+) -> None:
+    """Frameworks refuse a filter by a server that is gone; it was told that there is no API at the address."""
+    vps.fail(Fault.status(status, {"server_id": ["Select a valid choice."]}))
+    listing = await client.list_backups(12345, "manual")
+    assert {(row.server_id, row.type) for row in listing.rows} == {(12345, "manual")}
+    assert listing.complete
+    assert [each.query.get("server_id") for each in vps.requests] == ["12345", None]
+
+
+async def test_where_there_is_no_list_at_all_no_other_one_helps(vps: Emulator, client: VpsClient) -> None:
+    vps.fail(Fault.status(404, {"detail": "Not found."}), times=None)
+    raised = await error_of(client.list_backups(12345))
+    assert (raised.code, vps.count("GET")) == ("upstream_protocol", 2)
+
+
 async def test_a_backup_whose_type_cannot_be_read_may_be_of_the_one_asked_for(vps: Emulator, client: VpsClient) -> None:
     vps.fail(Fault.edited(lambda content: content["results"][0].update(backup_type=None)))
     listing = await client.list_backups(12345, "manual")

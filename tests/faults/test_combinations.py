@@ -387,5 +387,9 @@ async def test_a_prune_whose_deletes_are_still_listed_is_accepted_until_they_are
     for request in list(bench.emulator.requests):
         if request.method == "DELETE":
             bench.emulator.fleet.delete_backup(int(request.path.split("/")[2]))
+    bench.clock.advance(hours=24)
+    bench.emulator.fail(Fault.status(403), method="GET", path="^/backups/$")
+    unseen = await bench.agent.call("get_operation", operation_id=confirmation["operation_id"])
+    assert (unseen.status, "The 24 h in which" in unseen.data["next_step"]) == ("accepted", True)
     gone = await bench.agent.call("get_operation", operation_id=confirmation["operation_id"])
     assert gone.status == "succeeded"

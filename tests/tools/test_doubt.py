@@ -202,7 +202,11 @@ async def test_a_doubtful_backup_is_counted_on_for_nothing_and_no_status_of_it_i
             assert "for up to 24 h: by 2026-11-24T09:3" in looked.data["next_step"]
     assert listed(emulator, NEVER) == [target(NEVER), other(NEVER)]
     clock.advance(hours=5)
+    emulator.fail(Fault.status(403), method="GET", path="^/backups/$", times=None)
     async with served() as agent:
+        unseen = await agent.call("get_operation", operation_id=operation)
+        assert (unseen.status, "The 24 h in which" in unseen.data["next_step"]) == ("unknown", True)
+        emulator.clear_faults()
         lapsed = await agent.call("get_operation", operation_id=operation)
         assert (lapsed.status, lapsed.data["changed"]) == ("failed", "nothing")
         assert (await agent.call("restore_server", server_id=NEVER, backup_id=target(NEVER))).status == (
@@ -268,6 +272,7 @@ async def test_a_doubtful_backup_may_be_deleted_again_after_half_an_hour(
 LISTS_THAT_SAY_NO: dict[str, dict[str, Any]] = {
     "an error": {"error": "backend unavailable"},
     "errors": {"errors": ["shard 3"]},
+    "an error's code and message": {"error_code": 503, "error_message": "backend unavailable"},
     "no success": {"success": False},
     "a status": {"status": "error"},
     "not the last": {"isLast": False},
@@ -455,6 +460,23 @@ async def test_an_id_that_is_given_again_is_that_of_another_backup(
     assert (deleted.status, deleted.data["changed"]) == ("succeeded", "done")
     gone = await agent.call("get_operation", operation_id=first.operation)
     assert f"by {plan.operation}" in gone.text
+
+
+@in_turns("by", {"some digits": timedelta(microseconds=5), "an hour": timedelta(hours=1)})
+async def test_a_deleted_backup_that_is_listed_again_with_another_date_is_no_later_one(
+    agent: Session, emulator: Emulator, clock: ManualClock, by: timedelta
+) -> None:
+    """It counted as good, so that the other one could go too, and nothing was left."""
+    old = emulator.fleet.backups[other(NEVER)]
+    plan = await agent.call("delete_backup", backup_id=old.id)
+    assert (await agent.call("delete_backup", backup_id=old.id, confirm=True, operation_id=plan.operation)).status == (
+        "succeeded"
+    )
+    clock.advance(minutes=1)
+    emulator.fleet.backups[old.id] = replace(old, created_at=old.created_at + by)  # as a list that is behind tells it
+    assert (await agent.call("delete_backup", backup_id=target(NEVER))).code == "policy_denied"
+    looked = await agent.call("get_operation", operation_id=plan.operation)
+    assert (looked.status, looked.data["changed"]) == ("unknown", "unknown")
 
 
 async def test_an_id_that_is_given_again_after_an_unsure_deletion_is_doubtful_for_a_day(

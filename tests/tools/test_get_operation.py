@@ -248,6 +248,40 @@ async def test_a_restore_is_told_with_the_status_of_its_server(agent: Session, c
     assert (waited.status, clock.slept) == ("accepted", [])
 
 
+async def test_a_restored_server_that_is_gone_is_not_told_as_what_it_was_before(
+    agent: Session, emulator: Emulator, clock: ManualClock
+) -> None:
+    """It was "active since" then, for as long as anybody asked; a list that is not whole says nothing of it."""
+    arguments = {"server_id": 12345, "backup_id": 499, "safety_backup": False}
+    operation = (await agent.call("restore_server", **arguments)).operation
+    await agent.call("restore_server", **arguments, wait_seconds=0, confirm=True, operation_id=operation)
+    clock.advance(minutes=1)
+    cut, gone = (Fault.status(200, {"count": count, "results": list[object]()}) for count in (8, 0))
+    emulator.fail(cut, method="GET", path="^/servers/$", skip=1)
+    emulator.fail(gone, method="GET", path="^/servers/$", skip=1, times=None)
+    for statuses in ("active since 09:31Z", "active since 09:31Z", "active 09:31Z, not listed since 09:33Z"):
+        answer = await look(agent, operation)
+        told = answer.data["facts"]["server_status"].removeprefix("restoring 09:30Z, ")
+        assert (answer.status, told) == ("accepted", statuses)
+        clock.advance(minutes=1)
+
+
+async def test_a_way_back_that_is_dated_otherwise_than_before_is_still_one(
+    agent: Session, emulator: Emulator, clock: ManualClock
+) -> None:
+    """It was taken for a later backup of the same id, and the restore could never be undone again."""
+    arguments = {"server_id": 12345, "backup_id": 499}
+    operation = (await agent.call("restore_server", **arguments)).operation
+    sent = await agent.call("restore_server", **arguments, confirm=True, operation_id=operation)
+    assert sent.undo
+    safety = emulator.fleet.backups[sent.data["facts"]["safety_backup"]]
+    safety.created_at += timedelta(microseconds=7)
+    assert (await look(agent, operation)).undo == sent.undo
+    clock.advance(minutes=1)
+    safety.created_at = clock.now()
+    assert not (await look(agent, operation)).undo
+
+
 async def test_a_restored_server_is_watched_until_it_is_back(agent: Session, clock: ManualClock) -> None:
     arguments = {"server_id": 12345, "backup_id": 499, "safety_backup": False}
     operation = (await agent.call("restore_server", **arguments)).operation

@@ -290,6 +290,15 @@ async def test_a_renamed_server_is_found_by_each_name_that_it_bears(
     assert answer.data["server"] == {"id": 12351, "name": "mail-server-01"}
 
 
+async def test_a_server_without_a_name_in_the_list_of_servers_is_called_as_its_backups_are(
+    agent: Session, emulator: Emulator
+) -> None:
+    nameless = Fault.edited(lambda page: page | {"results": [row | {"name": None} for row in page["results"]]})
+    emulator.fail(nameless, path="^/servers/$", times=None)
+    answer = await agent.call("list_backups", server_id=12351)
+    assert answer.data["server"] == {"id": 12351, "name": "mail-server-01"}
+
+
 async def test_a_name_that_one_server_had_and_another_has_fits_both(agent: Session, emulator: Emulator) -> None:
     emulator.fleet.servers[12346].name = "mail-server-01"
     emulator.fleet.servers[12351].name = "mail-server-01-old"
@@ -373,6 +382,21 @@ async def test_backups_of_a_server_that_is_gone_are_marked_as_orphaned(agent: Se
     assert marked == set(newest_first(emulator, server_id=12384))
     assert all(answer.data["complete"] for answer in answers)
     assert ids(await agent.call("list_backups", server_id=12384, limit=100)) == newest_first(emulator, server_id=12384)
+
+
+async def test_a_server_that_vps_org_does_not_filter_by_is_told_by_what_is_left_of_it(
+    agent: Session, emulator: Emulator
+) -> None:
+    """Once it is gone: it was told that there is no API at the address, whoever asked for what is left of it."""
+    none = Fault.edited(lambda page: page | {"count": 0, "results": list[object]()})
+    emulator.fail(none, method="GET", path="^/servers/$", times=None)
+    refused = Fault.status(404, {"detail": "Not found."})
+    emulator.fail(refused, method="GET", path="^/backups/$")
+    answer = await agent.call("list_backups", server_id=12362)
+    assert (answer.data["complete"], answer.data["total"]) == (True, 1)
+    assert {"orphaned"} == {flag for flags in flagged(answer).values() for flag in flags}
+    emulator.fail(refused, method="GET", path="^/backups/$")
+    assert (await agent.call("list_backups", server_id=99999)).code == "not_found"
 
 
 async def test_a_backup_of_no_server_is_marked_as_orphaned(agent: Session, emulator: Emulator) -> None:
