@@ -14,7 +14,7 @@ from mcp_backups.api import Network, client_for
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.commands.ping import Ping
 from mcp_backups.commands.prometheus import write_metrics
-from mcp_backups.commands.terminal import ACCENT, open_console, printable
+from mcp_backups.commands.terminal import ACCENT, fits, hanging, open_console, printable
 from mcp_backups.errors import ApiError, ConfigError
 from mcp_backups.health import Doubts, FleetHealth, FleetVerdict
 from mcp_backups.ledger import open_for_audit
@@ -141,8 +141,11 @@ def _lines(report: FleetReport) -> Iterator[str]:
     """A line a server, so that they can be searched and counted."""
     yield f"{report.verdict}: {report.summary} {report.as_of}"
     yield from _remarks(report)
-    for row in report.servers:
-        yield f"{row.verdict}: {row.server_id} {printable(row.server)}: {_told(row)} {row.reason}"
+    yield from map(_line, report.servers)
+
+
+def _line(row: ServerRow) -> str:
+    return f"{row.verdict}: {row.server_id} {printable(row.server)}: {_told(row)} {row.reason}"
 
 
 def _told(row: ServerRow) -> str:
@@ -171,4 +174,8 @@ def _print_table(report: FleetReport) -> None:
         backup = str(row.restore_to or "-")
         cells = (str(row.server_id), printable(row.server), backup, row.created_at or "-", row.age or "-", row.reason)
         table.add_row(Text(row.verdict, style=_STYLES[row.verdict]), *(Text(each) for each in cells))
-    console.print(table)
+    if fits(table, console, console.width):
+        console.print(table)
+        return
+    for row in report.servers:
+        console.print(hanging(Text(_line(row), style=_STYLES[row.verdict]), console, console.width))
