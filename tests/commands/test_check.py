@@ -231,6 +231,33 @@ def test_a_failure_is_told_where_the_reader_looks(
         assert told.err.startswith("cannot_tell: auth_failed: ")
 
 
+@pytest.mark.parametrize(
+    ("fault", "server_id", "next_step"),
+    [
+        (None, 4, "Without --server it tells of all."),
+        (Fault.status(503), 0, "`mcp-backups doctor` looks for the cause."),
+        (Fault.status(403), 12345, "`mcp-backups doctor` looks for the cause."),
+        (Fault.status(404), 0, "`mcp-backups doctor` looks for the cause."),
+        (Fault.status(401), 0, "set a valid token in VPS_API_TOKEN or VPS_API_TOKEN_FILE; do not try again before."),
+    ],
+)
+def test_a_failure_tells_what_a_person_can_do_and_names_no_tool(
+    settings: Settings,
+    api: Emulator,
+    clock: ManualClock,
+    capsys: pytest.CaptureFixture[str],
+    fault: Fault | None,
+    server_id: int,
+    next_step: str,
+) -> None:
+    if fault:
+        api.fail(fault, times=None)
+    assert check(settings, DAY, server_id, as_json=False, clock=clock.clock) == 3
+    told = capsys.readouterr().err
+    assert next_step in told
+    assert not re.search(r"(check|list)_backups|server_id|[Tt]ell the user", told)
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
