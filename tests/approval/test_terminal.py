@@ -261,6 +261,11 @@ async def test_what_cannot_be_decided_on_is_said_in_one_line(scene: Scene, run: 
     operation, _ = await wait_for(scene, "delete")
     scene.clock.advance(hours=24)
     assert f"The plan {operation} is no longer valid." in await said(operation)
+    scene.operation = ""
+    operation, _ = await wait_for(scene, "delete")
+    await scene.approves()
+    assert (await scene.asks()).status == "succeeded"
+    assert f"The status of {operation} is succeeded. Nothing was changed." in await said(operation)
 
 
 async def test_a_no_is_told_with_its_reason(scene: Scene, run: Run) -> None:
