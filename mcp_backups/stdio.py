@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AsyncExitStack, suppress
+from math import isfinite
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from mcp_backups.errors import InternalError
@@ -194,7 +195,9 @@ def _is_id(value: Any) -> bool:
 def _id_of(message: Message) -> str:
     """The id to answer with, as JSON: numbers and texts as they are, also those that MCP does not take for an id."""
     told = message.get("id")
-    return json.dumps(told) if isinstance(told, str | int | float) and not isinstance(told, bool) else "null"
+    is_told = isinstance(told, str | int | float) and not isinstance(told, bool)
+    # What no float can hold, such as 1e400, has become a word that is no JSON.
+    return "null" if not is_told or (isinstance(told, float) and not isfinite(told)) else json.dumps(told)
 
 
 def _batch(messages: list[Any]) -> list[Message | Refusal]:

@@ -28,6 +28,9 @@ def _listed(noun: str, raw: object) -> object:
     if isinstance(raw, frozenset | set):
         return raw
     if isinstance(raw, str):
+        # As a file would have it; here the signs would be part of a name, which then nobody has.
+        is_of_a_file = re.match(r"\s*(\[\s*\]|\[?\s*[\"'])", raw)
+        require(not is_of_a_file, f"must be {noun}s{_BETWEEN}, and no brackets or quotation marks around them")
         raw = [part.strip() for part in raw.split(",")] if raw.strip(" ,") else []
     require(isinstance(raw, list | tuple), f"must be a list of {noun}s")
     # Whoever sets an empty list may have meant "none of them", and would get "all of them".

@@ -390,6 +390,17 @@ def test_a_settings_file_that_cannot_be_trusted_is_refused(
     assert SECRET not in said
 
 
+@pytest.mark.parametrize("name", ["APPROVERS", "SERVERS", "PROTECTED_BACKUPS", "HTTP_HOSTS", "HTTP_ORIGINS"])
+@pytest.mark.parametrize("value", ["[]", "[ ]", '["5", "6"]', "['https://a.test']", '"5"', ' [ "5" ]'])
+def test_a_list_as_a_file_has_it_is_no_name_in_the_environment(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"MCP_BACKUPS_{name} must be .*, and no brackets or quotation marks around"):
+        load_settings({f"MCP_BACKUPS_{name}": value})
+
+
+def test_an_address_in_brackets_is_a_host() -> None:
+    assert load_settings({"MCP_BACKUPS_HTTP_HOSTS": "[::1]:8765"}).http_hosts == {"[::1]:8765"}
+
+
 HOSTS = "must be hosts such as 10.0.0.5:8765, with a comma between two."
 ORIGINS = "must be origins such as https://tools.example.com, with a comma between two."
 ADDRESSES = "must be Apprise addresses, such as mailto://… and ntfy://…, with a space between two."

@@ -181,11 +181,11 @@ async def look(context: Context, operation: Operation) -> Result:
 
 
 _SUMMARY = {
-    Status.PLANNED: "{to_delete} of {manual} manual backups of server {server} would be deleted for good.",
-    Status.PREPARING: "The prune of server {server} is under way: {deleted} of {to_delete} backups are deleted.{rest}",
-    Status.ACCEPTED: "VPS.org accepted the deletion of {accepted} of {manual} manual backups of server {server}; "
+    Status.PLANNED: "{to_delete} of {manual} of server {server} would be deleted for good.",
+    Status.PREPARING: "The prune of server {server} is under way: {deleted} of {backups} {are} deleted.{rest}",
+    Status.ACCEPTED: "VPS.org accepted the deletion of {accepted} of {manual} of server {server}; "
     "not all have been seen to be gone.{rest}",
-    Status.SUCCEEDED: "{deleted} of {manual} manual backups of server {server} are deleted.{rest}",
+    Status.SUCCEEDED: "{deleted} of {manual} of server {server} {are} deleted.{rest}",
     Status.FAILED: "The prune of server {server} has ended, and not all backups are deleted. {error} "
     "Deleted: {gone}.{rest}",
     Status.UNKNOWN: "The prune of server {server} stopped at backup {stopped_at}. {error} Deleted: {gone}.{rest}",
@@ -221,9 +221,11 @@ def summary(result: Result) -> str:
     is_relisted = operation.status is Status.UNKNOWN and told["Not known"] and not stopped_at
     text = (_RELISTED if is_relisted else _SUMMARY.get(operation.status, "")).format(
         server=operation.server_id,
-        manual=len(details.items),
+        manual=plural(len(details.items), "manual backup"),
         to_delete=len(due),
+        backups=plural(len(due), "backup"),
         deleted=len(gone),
+        are="is" if len(gone) == 1 else "are",
         accepted=len(gone) + len(told["Being deleted"]),
         gone=_told([each.backup_id for each in gone], details),
         stopped_at=next(iter(stopped_at), 0),

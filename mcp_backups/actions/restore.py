@@ -53,6 +53,7 @@ from mcp_backups.operations import (
     question_text,
     record_plan,
     restores_of,
+    taken_back,
     undo_allowed_from,
 )
 from mcp_backups.text import stamp, stamp_after
@@ -223,7 +224,8 @@ async def _look_at_undo(context: Context, operation: Operation) -> Result:
         return Result(operation.updated(undo_lost=True))
     restores = await context.ledger.read(lambda entries: restores_of(context, entries, operation.server_id))
     allowed = undo_allowed_from(context.settings, restores, undo, context.moment())
-    return Result(operation, is_undoable=undo not in inventory.doubtful, undo_from=allowed)
+    counts = taken_back(undo, restores) is None
+    return Result(operation, is_undoable=undo not in inventory.doubtful, undo_from=allowed, undo_counts=counts)
 
 
 # The words
@@ -264,9 +266,7 @@ def facts(result: Result, _now: datetime) -> Facts:
     if details.safety_operation:
         told["safety_backup_operation"] = details.safety_operation
     if told.get("can_be_undone"):
-        told["undo_terms"] = _undo_terms(
-            operation, details.way_back or (result.safety.backup if result.safety else None)
-        )
+        told["undo_terms"] = _undo_terms(result, details.way_back or (result.safety.backup if result.safety else None))
     if result.undo_from and undo(result):
         told["undo_not_before"] = stamp_after(result.undo_from)
     if details.takes_back and operation.status not in VAIN:
@@ -278,13 +278,13 @@ def facts(result: Result, _now: datetime) -> Facts:
     return told
 
 
-def _undo_terms(operation: Operation, back: Backup | None) -> str:
+def _undo_terms(result: Result, back: Backup | None) -> str:
     """How it can be taken back, until when, and by what that is limited; `back` is the backup for it, once it is known.
 
     One that is yet to be made is manual, and those do not expire by themselves.
     """
-    details = operation.of(RestoreDetails)
-    which = "restore that backup" if details.way_back or operation.sent else "restore the safety backup"
+    details = result.operation.of(RestoreDetails)
+    which = "restore that backup" if details.way_back or result.operation.sent else "restore the safety backup"
     end = "it does not expire by itself"
     if back and "expires_at" in back.unreadable:
         end = "when it expires cannot be read"
@@ -292,6 +292,8 @@ def _undo_terms(operation: Operation, back: Backup | None) -> str:
         end = f"until it expires at {stamp(back.expires_at)}"
     if details.takes_back:
         return f"{which}; {end}; that counts in the budget of restores, since this one takes back another"
+    if result.undo_counts:
+        return f"{which}; {end}; that counts in the budget of restores, since another restore came after it"
     return f"{which}; {end}; once, outside the budget of restores"
 
 

@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mcp_backups.commands.terminal import ACCENT, open_console, printable, toned
+from mcp_backups.commands.terminal import ACCENT, Whole, open_console, printable, toned
 from mcp_backups.errors import ConfigError
 from mcp_backups.operations import (
     Context,
@@ -143,7 +143,7 @@ def _print_all(found: list[Pending], settings: Settings, *, as_json: bool) -> No
     if as_json:
         sys.stdout.writelines(json.dumps(_flat(each, settings)) + "\n" for each in found)
     elif found:
-        open_console().print(_table(found, settings, datetime.now(UTC)))
+        open_console().print(Whole(_table(found, settings, datetime.now(UTC))))
     else:
         _say("Nothing waits for an approver.")
 
@@ -207,16 +207,16 @@ def plan_view(one: Pending, now: Present, account: str = "") -> RenderableType:
     return Group(*parts)
 
 
-def _pairs(told: Mapping[str, str]) -> Table:
+def _pairs(told: Mapping[str, str]) -> Whole:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     for name, value in told.items():
         table.add_row(f"  {name}", printable(value))
-    return table
+    return Whole(table)
 
 
-def _backups(plan: RenderedPlan) -> Table:
+def _backups(plan: RenderedPlan) -> Whole:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("plan", "backup", "made (UTC)", "size", "status"):
         table.add_column(name, no_wrap=True)
@@ -227,7 +227,7 @@ def _backups(plan: RenderedPlan) -> Table:
             cells = (str(backup.id), stamp(backup.created_at), size(backup.size_mb), quoted(backup.status))
             described = quoted(backup.description) if backup.description else ""
             table.add_row(word, *cells, "" if fate == "later" else reason, described)
-    return table
+    return Whole(table)
 
 
 def _present(now: Present, operation: Operation) -> str:

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from mcp_backups.commands.terminal import ACCENT, open_console, printable
+from mcp_backups.commands.terminal import ACCENT, Whole, open_console, printable
 from mcp_backups.ledger import LOSS_ACCEPTED, OF_THE_LEDGER, Event, SqliteLedger, open_for_audit, wholes
 from mcp_backups.operations import Entries, Operation
 from mcp_backups.settings import Settings
@@ -67,7 +67,7 @@ def show_events(settings: Settings, operation_id: str = "") -> int:
                 return _unknown(operation_id)
             if is_shown:
                 console.print(_heading(events[0], operations, settings))
-                console.print(Padding(_steps(events, operations), (0, 0, 0, 2), expand=False))
+                console.print(Padding(Whole(_steps(events, operations)), (0, 0, 0, 2), expand=False))
                 console.print()
         if operation_id:
             verdict, is_good = _verdict_on_one(events, ledger)
@@ -162,7 +162,7 @@ def show_operations(
         for operation in operations:
             sys.stdout.write(json.dumps(_flat(operation, settings)) + "\n")
     else:
-        open_console().print(_operations_table(operations, settings, datetime.now(UTC)))
+        open_console().print(Whole(_operations_table(operations, settings, datetime.now(UTC))))
     return 0
 
 

@@ -14,8 +14,8 @@ from mcp_backups.api import Network, client_for
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.commands.ping import Ping
 from mcp_backups.commands.prometheus import write_metrics
-from mcp_backups.commands.terminal import ACCENT, open_console, printable
-from mcp_backups.errors import ApiError, ConfigError
+from mcp_backups.commands.terminal import ACCENT, fits, hanging, open_console, printable
+from mcp_backups.errors import ApiError, AuthFailedError, ConfigError, NotFoundError
 from mcp_backups.health import Doubts, FleetHealth, FleetVerdict
 from mcp_backups.ledger import open_for_audit
 from mcp_backups.models import Backup, Identity, Listing
@@ -71,7 +71,7 @@ def check(
     fleet = None if isinstance(found, ApiError) else found
     fault = _write(metrics, fleet, clock) if metrics else ""
     if isinstance(found, ApiError):
-        _print_failure(found, as_json=as_json)
+        _print_failure(_for_people(found, server_id), as_json=as_json)
     else:
         _print(found, settings, as_json=as_json)
     if fault:
@@ -130,19 +130,31 @@ async def _read(settings: Settings, max_age: timedelta, server_id: int, clock: C
         return fleet_of(observed, max_age, server_id, settings.ignored_servers)
 
 
-def _print_failure(error: ApiError, *, as_json: bool) -> None:
+def _for_people(error: ApiError, server_id: int) -> str:
+    """The same, with what somebody at a terminal can do next; what stands in it is for a model, which calls tools."""
+    if isinstance(error, AuthFailedError):
+        return str(error)
+    looks = "`mcp-backups doctor` looks for the cause."
+    next_step = "Without --server it tells of all." if server_id and isinstance(error, NotFoundError) else looks
+    return str(type(error)(error.what, next_step, said=error.said))
+
+
+def _print_failure(told: str, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps({"verdict": "cannot_tell", "summary": str(error)}) + "\n")
+        sys.stdout.write(json.dumps({"verdict": "cannot_tell", "summary": told}) + "\n")
     else:
-        sys.stderr.write(f"cannot_tell: {error}\n")
+        sys.stderr.write(f"cannot_tell: {told}\n")
 
 
 def _lines(report: FleetReport) -> Iterator[str]:
     """A line a server, so that they can be searched and counted."""
     yield f"{report.verdict}: {report.summary} {report.as_of}"
     yield from _remarks(report)
-    for row in report.servers:
-        yield f"{row.verdict}: {row.server_id} {printable(row.server)}: {_told(row)} {row.reason}"
+    yield from map(_line, report.servers)
+
+
+def _line(row: ServerRow) -> str:
+    return f"{row.verdict}: {row.server_id} {printable(row.server)}: {_told(row)} {row.reason}"
 
 
 def _told(row: ServerRow) -> str:
@@ -171,4 +183,8 @@ def _print_table(report: FleetReport) -> None:
         backup = str(row.restore_to or "-")
         cells = (str(row.server_id), printable(row.server), backup, row.created_at or "-", row.age or "-", row.reason)
         table.add_row(Text(row.verdict, style=_STYLES[row.verdict]), *(Text(each) for each in cells))
-    console.print(table)
+    if fits(table, console, console.width):
+        console.print(table)
+        return
+    for row in report.servers:
+        console.print(hanging(Text(_line(row), style=_STYLES[row.verdict]), console, console.width))

@@ -2,10 +2,12 @@
 
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.segment import Segment
+from rich.table import Column, Table
 from rich.text import Text
 
 ACCENT = "cyan"
@@ -24,6 +26,13 @@ TONES = {
 
 _LINE_WIDTH = 160
 """Columns where no terminal sets them: a row stays a line that can be searched."""
+
+
+_READABLE = 20
+"""Columns that words which wrap need at least to be read with ease."""
+
+_BETWEEN = 2
+"""Columns between two of a table."""
 
 
 class PlainConsole(Console):
@@ -58,6 +67,48 @@ def open_console(*, quiet: bool = False, most_columns: int | None = None) -> Con
     elif not console.is_terminal:
         console.width = _LINE_WIDTH
     return console
+
+
+class Whole:
+    """A table of which nothing is cut: where a terminal is too narrow for it, each row has lines of its own."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """The table, or its rows: a cell a line where columns have names, else a row a line."""
+        if fits(self._table, console, options.max_width):
+            yield self._table
+            return
+        columns = self._table.columns
+        for row in zip(*(column.cells for column in columns), strict=True):
+            cells = [cell if isinstance(cell, Text) else Text(str(cell)) for cell in row]
+            if not self._table.show_header:
+                yield hanging(Text("  ").join(cells), console, options.max_width)
+                continue
+            for column, cell in zip(columns, cells, strict=True):
+                if cell.plain:
+                    yield hanging(Text.assemble((f"{column.header}: ", "dim"), cell), console, options.max_width)
+            yield Text()
+
+
+def fits(table: Table, console: Console, width: int) -> bool:
+    """Whether a table can be shown whole within so many columns; the library would cut what cannot wrap."""
+
+    def needed(column: Column) -> int:
+        measured = [
+            Measurement.get(console, console.options.update(max_width=sys.maxsize), cell)
+            for cell in (column.header, *column.cells)
+        ]
+        longest = max(each.maximum for each in measured)
+        return longest if column.no_wrap else max(min(longest, _READABLE), *(each.minimum for each in measured))
+
+    return sum(needed(column) + _BETWEEN for column in table.columns) - _BETWEEN <= width
+
+
+def hanging(line: Text, console: Console, width: int) -> Text:
+    """A line, with what it wraps to set in: so nothing that others wrote begins a line as ours do."""
+    return Text(f"\n{' ' * _BETWEEN}").join(line.wrap(console, max(width - _BETWEEN, 1)))
 
 
 def toned(word: str) -> Text:

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from mcp_backups.access import Role, add_token, kept_tokens, remove_token
 from mcp_backups.clock import system_clock
-from mcp_backups.commands.terminal import open_console, printable
+from mcp_backups.commands.terminal import Whole, open_console, printable
 
 
 def add(folder: Path, name: str, role: Role) -> None:
@@ -36,7 +36,7 @@ def show(folder: Path) -> None:
         table.add_column(column, no_wrap=True)
     for each in kept:
         table.add_row(printable(each.name), each.role, f"{each.created:%Y-%m-%d %H:%MZ}")
-    open_console().print(table)
+    open_console().print(Whole(table))
 
 
 def remove(folder: Path, name: str) -> None:

@@ -15,7 +15,7 @@ from .approval import (
     there_now,
 )
 from .authorization import authorize, outcome_of_other
-from .budget import budget_after, check_budget, in_words, undo_allowed_from
+from .budget import budget_after, check_budget, in_words, taken_back, undo_allowed_from
 from .consent import MOST_IN_LINE, Person, Question, Reply, backup_line, can_be_typed, fitting, in_full, question_text
 from .context import (
     AccountName,
@@ -201,6 +201,7 @@ __all__ = [
     "settle",
     "still_open",
     "supersede",
+    "taken_back",
     "there_now",
     "undo_allowed_from",
     "with_consent",

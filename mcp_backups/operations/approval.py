@@ -320,8 +320,10 @@ def _decidable(context: Context, entries: Entries, operation_id: str, *, approve
         raise ConfirmationExpiredError(f"The plan {current.id} is no longer valid.", "It has to be asked for again.")
     by_now = OPEN - {Status.PLANNED} if not current.sent else frozenset[Status]()  # of a prune the first delete may be
     if current.status not in (by_now & {Status.WAITING} if approve else by_now):
-        who = f" by {current.decision.by}" if current.decision else ""
-        raise ConfirmationInvalidError(f"{current.id} is {current.status}{who}.", "There is nothing to decide on it.")
+        told = f"The status of {current.id} is {current.status}."
+        if current.decision and current.status in {Status.APPROVED, Status.DECLINED}:  # what came later nobody decided
+            told = f"{current.id} is {current.status} by {current.decision.by}."
+        raise ConfirmationInvalidError(told, "There is nothing to decide on it.")
     return current
 
 

@@ -77,6 +77,7 @@ class Result(NamedTuple):
         obstacle: Why it did not go on, or could not be recorded, just now; the same call takes it up again.
         is_undoable: Nothing that was sent since may take the way back from a restore.
         undo_from: When the budget allows to take a restore back; None if it does at once.
+        undo_counts: Taking a restore back counts in the budget: it is not the server's last one any more.
         is_gone: The backup that it made is no longer in the complete list.
         deleted_by: The operation that deletes, or deleted, the backup that it made, or that would undo it.
     """
@@ -90,6 +91,7 @@ class Result(NamedTuple):
     obstacle: BackupsError | None = None
     is_undoable: bool = True
     undo_from: datetime | None = None
+    undo_counts: bool = False
     is_gone: bool = False
     deleted_by: str = ""
 

@@ -147,7 +147,7 @@ def _span(created_after: str, created_before: str, now: datetime) -> tuple[datet
     """From when, and before when. Raises `InvalidArgumentError`."""
     begin = _bound("created_after", created_after, now) or _BEGINNING
     end = _bound("created_before", created_before, now) or _END
-    if begin >= end:
+    if created_after.strip() and created_before.strip() and begin >= end:
         raise InvalidArgumentError("created_after must be an earlier time than created_before.")
     return begin, end
 

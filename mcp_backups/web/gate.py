@@ -29,6 +29,7 @@ from .refusals import refused
 log = logging.getLogger(__name__)
 
 HEALTHY, READY, METRICS = "/healthz", "/readyz", "/metrics"
+_READS = {"GET", "HEAD"}
 
 _SECRET_HEADER, _SESSION_HEADER, _REQUEST_HEADER = b"x-mcp-backups-secret", b"mcp-session-id", b"x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -109,13 +110,16 @@ class Gate:
     def _public(self, scope: Scope) -> Response | None:
         """What is said whoever asks; None where that matters."""
         path = scope["path"]
+        is_metrics = bool(self._metrics) and path == METRICS
+        if (path in {HEALTHY, READY} or is_metrics) and scope["method"] not in _READS:
+            return refused(HTTPStatus.METHOD_NOT_ALLOWED, "Method Not Allowed", Allow=", ".join(sorted(_READS)))
         if path in {HEALTHY, READY}:
             # Of this process alone: whether VPS.org or a database can be reached is no reason to end it.
             return PlainTextResponse("ok") if path == HEALTHY or not self.is_stopping else _busy("Stopping")
         if self._issuer and path.startswith(METADATA):
             meant = path.removeprefix(METADATA) or path_of("")
             return self._challenges.metadata(meant) if self._paths.meant(meant) == meant else _not_found()
-        if not self._paths.meant(path) and not (self._metrics and path == METRICS):
+        if not self._paths.meant(path) and not is_metrics:
             return _not_found()
         if self._place.secret and not _is_same(_only(scope, _SECRET_HEADER), self._place.secret):
             log.warning("refused a request that did not come through the proxy")

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -18,7 +19,7 @@ from mcp_backups.clock import system_clock
 from mcp_backups.commands import approvals
 from mcp_backups.commands.approvals import system_user
 from mcp_backups.sandbox import Emulator, Fault
-from mcp_backups.text import quoted
+from mcp_backups.text import quoted, stamp
 from tests.approval.conftest import SERVER, TARGET, Scene
 from tests.process import COMMAND, environment
 from tests.stage import MakeSettings, recorded, session
@@ -119,6 +120,32 @@ async def test_a_prune_is_shown_with_every_backup(scene: Scene, run: Run) -> Non
     assert expected == str(len(rows))
     assert all(f" {item.backup.id}  " in told for item in rows)
     assert ("delete later" in told) is (len(rows) > 1)
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 160])
+async def test_nothing_is_cut_on_a_terminal_of_any_width(
+    scene: Scene, run: Run, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    operation, _ = await wait_for(scene, "prune")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+
+    async def told(*arguments: str) -> str:
+        printed = re.sub(r"\x1b\[[0-9;]*m", "", (await run(*arguments, types="\n"))[1]).partition("\nType ")[0]
+        assert all(len(line) <= columns for line in printed.splitlines())
+        return "".join(printed.split())
+
+    plan = (await scene.shown()).plan
+    assert "".join(plan.summary.split()) in await told("approvals")
+    assert operation in await told("operations")
+    assert f"{operation}prune_backups" in await told("audit")
+    whole = await told("approve", operation)
+    for item in plan.backups:
+        for fact in (str(item.backup.id), stamp(item.backup.created_at), *item.backup.description.split()):
+            assert fact in whole
+    for name, value in plan.facts.items():
+        shown = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+        assert "".join(f"{name.replace('_', ' ')}{shown}".split()) in whole
 
 
 async def change(scene: Scene) -> None:
@@ -234,6 +261,11 @@ async def test_what_cannot_be_decided_on_is_said_in_one_line(scene: Scene, run: 
     operation, _ = await wait_for(scene, "delete")
     scene.clock.advance(hours=24)
     assert f"The plan {operation} is no longer valid." in await said(operation)
+    scene.operation = ""
+    operation, _ = await wait_for(scene, "delete")
+    await scene.approves()
+    assert (await scene.asks()).status == "succeeded"
+    assert f"The status of {operation} is succeeded. Nothing was changed." in await said(operation)
 
 
 async def test_a_no_is_told_with_its_reason(scene: Scene, run: Run) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
@@ -230,6 +231,33 @@ def test_a_failure_is_told_where_the_reader_looks(
         assert told.err.startswith("cannot_tell: auth_failed: ")
 
 
+@pytest.mark.parametrize(
+    ("fault", "server_id", "next_step"),
+    [
+        (None, 4, "Without --server it tells of all."),
+        (Fault.status(503), 0, "`mcp-backups doctor` looks for the cause."),
+        (Fault.status(403), 12345, "`mcp-backups doctor` looks for the cause."),
+        (Fault.status(404), 0, "`mcp-backups doctor` looks for the cause."),
+        (Fault.status(401), 0, "set a valid token in VPS_API_TOKEN or VPS_API_TOKEN_FILE; do not try again before."),
+    ],
+)
+def test_a_failure_tells_what_a_person_can_do_and_names_no_tool(
+    settings: Settings,
+    api: Emulator,
+    clock: ManualClock,
+    capsys: pytest.CaptureFixture[str],
+    fault: Fault | None,
+    server_id: int,
+    next_step: str,
+) -> None:
+    if fault:
+        api.fail(fault, times=None)
+    assert check(settings, DAY, server_id, as_json=False, clock=clock.clock) == 3
+    told = capsys.readouterr().err
+    assert next_step in told
+    assert not re.search(r"(check|list)_backups|server_id|[Tt]ell the user", told)
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -251,6 +279,28 @@ def test_a_terminal_is_shown_a_table_without_what_it_would_obey(
     assert "[red]shop" in shown
     assert "455 is newer but failed" in shown
     assert "\x1b[31m" not in shown
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 100, 160])
+def test_a_terminal_of_any_width_is_shown_everything(
+    settings: Settings, api: Emulator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    keep_only(api.fleet, 12360, 12371, 12370)
+    api.fleet.servers[12370].name = "shop ok: 12371 analytics-01: restore to 1"
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    assert check(settings, DAY, 0, as_json=False, clock=clock.clock) == 1
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    words = "".join(shown.split())
+    for told in ("12360", "staging-01", "12371", "435", "3 d 4 h", "445", "1 d 6 h"):
+        assert "".join(told.split()) in words
+    if columns < 160:  # where reasons wrap within their column, they stand between the other cells
+        assert "Nobackupofitwasfound." in words
+        assert "(439isnewerbutstucksince2026-11-20T09:30Z)" in words
+    assert all(len(line) <= columns for line in shown.splitlines())
+    assert not any(line.startswith(("ok", "12371")) for line in shown.splitlines())
 
 
 @pytest.mark.usefixtures("cron")

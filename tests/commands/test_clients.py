@@ -412,6 +412,21 @@ def test_a_client_that_is_told_to_keep_its_file_elsewhere_finds_it_there(
     assert BY_KEY[key].path(this_machine({variable: str(tmp_path)}, windows=False)) == tmp_path / file
 
 
+@pytest.mark.parametrize("folder", ["~/codex", "codex", "./codex"])
+@pytest.mark.parametrize("key", ["codex", "copilot", "opencode", "zed", "goose"])
+def test_where_that_is_no_absolute_path_nothing_is_written_into_the_folder_of_the_call(key: str, folder: str) -> None:
+    variable = {"codex": "CODEX_HOME", "copilot": "COPILOT_HOME"}.get(key, "XDG_CONFIG_HOME")
+    with pytest.raises(ConfigError, match=f"{variable} must be an absolute path"):
+        BY_KEY[key].path(this_machine({variable: folder}, windows=False))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="HOME tells nothing there")
+def test_nor_where_home_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "somewhere")
+    with pytest.raises(ConfigError, match="HOME must be an absolute path"):
+        this_machine({})
+
+
 def test_opencodes_file_with_comments_is_taken_where_there_is_one(machine: Machine) -> None:
     plain = BY_KEY["opencode"].path(machine)
     plain.parent.mkdir(parents=True)

@@ -87,6 +87,12 @@ async def test_what_is_no_time_is_refused_with_what_would_be_one(
     assert told in answer.text
 
 
+@pytest.mark.parametrize("filters", [{"created_before": "0001-01-01"}, {"created_after": "9999-12-31T23:59:59.9999Z"}])
+async def test_a_time_beyond_every_backup_is_told_of_by_itself(agent: Session, filters: dict[str, Any]) -> None:
+    answer = await agent.call("list_backups", **filters)
+    assert (answer.is_error, answer.data["total"]) == (False, 0)
+
+
 async def test_a_cursor_counts_only_for_the_same_times_and_order(agent: Session) -> None:
     first = await agent.call("list_backups", server_id=12360, created_after="7d", limit=2)
     cursor = first.data["next_cursor"]

@@ -221,7 +221,9 @@ async def test_where_there_is_nothing_to_delete_nothing_is_to_be_approved(
         assert (answer.status, answer.data["changed"], answer.replayed) == ("succeeded", "nothing", False)
         assert answer.data["summary"].startswith("0 of 2 manual backups of server 12360 are deleted.")
     put(3)
-    assert outcomes(await trusted.call("prune_backups", **KEEP_TWO, confirm=True)) == {1002: "deleted"}
+    pruned = await trusted.call("prune_backups", **KEEP_TWO, confirm=True)
+    assert outcomes(pruned) == {1002: "deleted"}
+    assert pruned.data["summary"] == "1 of 3 manual backups of server 12360 is deleted."
     assert emulator.count("DELETE") == 1
 
 

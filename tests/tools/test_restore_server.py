@@ -335,11 +335,16 @@ async def test_the_undo_is_a_call_that_works_at_once_and_once(
     undone = await restore(agent, back.operation, backup_id=502)
     assert (undone.status, emulator.fleet.servers[SERVER].disk) == ("accepted", 502)
     assert undone.data["facts"]["undo_not_before"] == "2026-11-23T10:31Z"
+    first = (await agent.call("get_operation", operation_id=done.operation)).data["facts"]
+    assert first["undo_terms"].endswith("counts in the budget of restores, since another restore came after it")
+    assert first["undo_not_before"] == "2026-11-23T10:31Z"
     for other in (503, TARGET, 502):
         refused = await restore(agent, backup_id=other)
         assert refused.code == "budget_exhausted", other
         assert "at 2026-11-23T10:31Z" in refused.text
     clock.advance(hours=1)
+    looked = await agent.call("get_operation", operation_id=done.operation)
+    assert looked.data["facts"]["undo_terms"] == first["undo_terms"]
     assert (await restore(agent, backup_id=503)).status == "needs_confirmation"
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -27,6 +28,20 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
         for each in family.samples
         if not each.name.endswith(("_created", "_bucket", "_sum"))
     }
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+async def test_what_is_told_is_only_read(
+    emulator: Emulator, clock: ManualClock, make_settings: MakeSettings, path: str
+) -> None:
+    async with serving(emulator, make_settings(), clock, metrics=Prometheus()) as served:
+        let_in = {"Authorization": f"Bearer {served.token('prometheus', 'read')}"}
+        url = httpx2.URL(served.url).join(path)
+        assert (await served.http.head(url, headers=let_in)).status_code == 200
+        for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
+            refused = await served.http.request(method, url, headers=let_in)
+            assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD"), method
 
 
 @pytest.mark.anyio

@@ -37,8 +37,18 @@ class Machine:
     environ: Mapping[str, str] = field(default_factory=dict)
 
     def folder(self, variable: str, otherwise: Path) -> Path:
-        """What a variable names, where it is set."""
-        return Path(self.environ[variable]) if self.environ.get(variable) else otherwise
+        """What a variable names, where it is set.
+
+        Raises:
+            ConfigError: It is no absolute path: each folder that this is called in would get a file of its own.
+        """
+        return _absolute(self.environ[variable], variable) if self.environ.get(variable) else otherwise
+
+
+def _absolute(folder: str, variable: str) -> Path:
+    if not Path(folder).is_absolute():
+        raise ConfigError(f"{variable} must be an absolute path, which tells where the client keeps its file.")
+    return Path(folder)
 
 
 def this_machine(environ: Mapping[str, str] = os.environ, *, windows: bool = os.name == "nt") -> Machine:
@@ -51,7 +61,7 @@ def this_machine(environ: Mapping[str, str] = os.environ, *, windows: bool = os.
         config = platformdirs.user_config_path(roaming=True)
         if windows and environ.get("APPDATA"):
             config = Path(environ["APPDATA"])
-        return Machine(Path.home(), Path.cwd(), config, windows, environ)
+        return Machine(_absolute(str(Path.home()), "HOME"), Path.cwd(), config, windows, environ)
     except (RuntimeError, OSError):
         raise ConfigError(
             "Your home folder or this folder cannot be found: set HOME, or go to another folder."
