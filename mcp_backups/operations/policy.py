@@ -163,12 +163,15 @@ def _doubt_began(delete: Operation) -> Moment:
 
 
 def may_have_made(create: Operation, backup: Backup) -> bool:
-    """Whether a backup is, or may be, what an operation asked for, whatever is known of that by now."""
+    """Whether a backup is, or may be, what an operation asked for, whatever is known of that by now.
+
+    One without any mark may be so too: nothing promises that VPS.org keeps descriptions whole.
+    """
     if backup.id == create.backup_id or backup.mark == create.id:
         return True
     details = create.of(CreateDetails)
     is_new = backup.type == MANUAL and backup.id not in details.baseline
-    return is_new and create.status in UNSETTLED and not details.marked
+    return is_new and create.status in UNSETTLED and not (details.marked and backup.mark)
 
 
 def policy_digest(settings: Settings) -> str:

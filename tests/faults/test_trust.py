@@ -51,15 +51,19 @@ async def restore_with_safety_backup(bench: Bench) -> tuple[dict[str, Any], int]
 
 @pytest.mark.parametrize("spoil", [Fault.reset_after().late(90), QUEUED, Fault.status(500, apply=True)])
 @pytest.mark.parametrize("minutes", [5, 31])
-@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("mark", ["kept", "cut off", "never set"])
 async def test_what_was_made_here_is_not_good_for_a_day_whatever_is_known_of_it(
-    emulator: Emulator, bench_on: OpenBench, spoil: Fault, minutes: int, marked: bool
+    emulator: Emulator, bench_on: OpenBench, spoil: Fault, minutes: int, mark: str
 ) -> None:
     """Nobody has had time to find it bad, and it may be the only one left."""
-    async with bench_on(emulator, mark_backups=marked) as bench:
+    async with bench_on(emulator, mark_backups=mark != "never set") as bench:
         only_target(bench)
         await a_create(bench, (on_post(spoil),))
         bench.clock.advance(minutes=minutes)
+        if mark == "cut off":
+            emulator.settle()
+            for backup in emulator.fleet.backups_of(WEB):
+                backup.description = backup.description[:7]
         assert (await bench.agent.call("delete_backup", backup_id=TARGET)).code == "policy_denied"
 
 
