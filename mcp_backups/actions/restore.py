@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from mcp_backups.actions.safety import Waiting, look_at_safety, prepare, seen_until, way_back
@@ -60,6 +60,8 @@ from mcp_backups.text import stamp, stamp_after
 
 _MOST_STATUSES = 5
 _NOT_LISTED = "not listed"
+_ROUNDING = timedelta(minutes=1)
+"""By less than that the dates of one backup may differ, where one list tells more digits than another."""
 """What is told after the status of a server that the complete list of servers lacks by now."""
 
 
@@ -219,8 +221,7 @@ async def _look_at_undo(context: Context, operation: Operation) -> Result:
     inventory = await context.inventory(operation.server_id, backups)
     kept = next((backup for backup in backups.rows if backup.id == undo), None)
     is_lost = not is_usable(kept, inventory.now) if kept else backups.complete_for(operation.server_id)
-    sent = operation.since.at_upstream
-    if is_lost or (kept and back and kept.created_at > max(back.created_at, sent)):  # a later one that was given its id
+    if is_lost or (kept and back and kept.created_at - back.created_at >= _ROUNDING):  # a later one of its id
         return Result(operation.updated(undo_lost=True))
     restores = await context.ledger.read(lambda entries: restores_of(context, entries, operation.server_id))
     allowed = undo_allowed_from(context.settings, restores, undo, context.moment())
