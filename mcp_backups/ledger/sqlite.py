@@ -221,9 +221,9 @@ class SqliteLedger(Generic[Kept]):
             connection.execute("ROLLBACK")
             known = max(filter(None, (opened.memory.read(), self._end, BEGINNING)))
         check_version(connection)
-        end = entries.check(known)
+        entries.check(known)
         opened.version = version
-        self._note(opened, end)
+        self._note(opened, entries.known_end)
         return entries
 
     def _note(self, opened: _Opened, end: End) -> None:

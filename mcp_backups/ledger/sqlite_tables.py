@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -140,6 +141,7 @@ def prepare_file(
             connection.execute(statement)
         if not connection.execute("PRAGMA user_version").fetchone()[0]:  # unless another process has just done it
             _seal(connection, Transaction(SqliteRows(connection), kind, wall, None, known), key)
+            _revise(Transaction(SqliteRows(connection), kind, wall, key, known), known)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -182,3 +184,13 @@ def _seal(connection: sqlite3.Connection, entries: Transaction[Kept], key: bytes
         " credential = COALESCE(json_extract(document, '$.credential'), ''), document = ''"
     )
     connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def _revise(entries: Transaction[Kept], known: End) -> None:
+    """Record what this version makes of what 0.1.0 said had failed."""
+    failed = entries.find(statuses=["failed"], limit=sys.maxsize)
+    revised = [now for before in failed if (now := before.revised()) is not before]
+    if revised:
+        entries.check(known)
+    for operation in revised:
+        entries.save(operation)

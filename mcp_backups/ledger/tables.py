@@ -115,6 +115,9 @@ class Document(Protocol):
 
     def model_dump_json(self, *, exclude_defaults: bool = ...) -> str: ...
 
+    def revised(self) -> Self:
+        """What is to be recorded now of what 0.1.0 recorded; itself where that holds."""
+
     @classmethod
     def model_validate(cls, obj: Any, /) -> Self: ...
 

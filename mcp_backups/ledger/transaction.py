@@ -182,7 +182,7 @@ class Transaction(Generic[Kept]):
             self._rows.execute("DELETE FROM plans WHERE seq = ?", (plan.seq,))
         seq = plan.seq if plan else self._next()
         self._rows.add("operations", {"seq": seq, **found_by(operation), **told, "sent": sent})
-        self.end = self._end._replace(operations=self._end.operations + 1)
+        self.end = self.known_end._replace(operations=self.known_end.operations + 1)
         return operation
 
     def note(self, status: str, about: Mapping[str, str]) -> None:
@@ -273,11 +273,8 @@ class Transaction(Generic[Kept]):
         fault, _ = self._walk(0)
         return fault or self._fault_of_rows()
 
-    def check(self, known: End) -> End:
+    def check(self, known: End) -> None:
         """That the chain holds what is known of it, that what came after was written with the key, and the last rows.
-
-        Returns:
-            Where the chain ends.
 
         Raises:
             LedgerUnavailableError: It cannot be trusted.
@@ -288,7 +285,6 @@ class Transaction(Generic[Kept]):
         if fault:
             raise distrust(fault)
         self.end = End(known.term, end.seq, end.mac, self._count())
-        return self.end
 
     def lacks(self, known: End) -> str:
         """What is missing of what is known to have been recorded, as a clause; empty if nothing is."""
@@ -443,7 +439,7 @@ class Transaction(Generic[Kept]):
         return hmac.digest(self._sealing_key, json.dumps(["plan", operation_id, document]).encode(), "sha256").hex()
 
     def _append(self, operation_id: str, status: str, document: str) -> Event:
-        end = self._end
+        end = self.known_end
         event = Event(end.seq + 1, self._wall().isoformat(), operation_id, status, document)
         event = event._replace(mac=event.expected_mac(self._sealing_key, end.mac))
         self._rows.add(
@@ -461,7 +457,7 @@ class Transaction(Generic[Kept]):
         return event
 
     @property
-    def _end(self) -> End:
+    def known_end(self) -> End:
         if self.end is None:
             raise LedgerUnavailableError("The ledger can only be read here.")
         return self.end

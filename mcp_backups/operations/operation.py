@@ -407,6 +407,16 @@ class Operation(_Frozen):
             status=status, error_code=error.code, error=error.what, advice=error.next_step, said=error.said
         )
 
+    def revised(self) -> Self:
+        """What is to be recorded now of what 0.1.0 recorded; itself where that holds.
+
+        It took a delete for failed that it could not see to the end, and that may still take effect.
+        """
+        is_unsure = self.status is Status.FAILED and self.error_code == "upstream_unavailable"
+        if self.action == "delete_backup" and self.sent and is_unsure:
+            return self.without_error(status=Status.UNKNOWN, evidence="version 0.1.0 gave it up")
+        return self
+
     def without_error(self, **changes: object) -> Self:
         """A copy of which something is known now, whatever error was told before."""
         return self.updated(error_code="", error="", advice="", said="", **changes)

@@ -178,6 +178,24 @@ async def test_what_0_1_0_left_unknown_closes_the_server_whatever_the_address(
         assert (answer.code, left.id in answer.text) == ("policy_denied", True)
 
 
+@on_file
+async def test_what_0_1_0_gave_up_may_still_be_deleted_and_is_counted_on_for_nothing(
+    with_token: Callable[..., Any], clock: ManualClock, state_dir: Path
+) -> None:
+    """Three times 500 were "not done" to it: the other backup could be deleted, and then this one went."""
+    given_up = old_delete(clock, "", status="failed").updated(backup_id=SOURCE, error_code="upstream_unavailable")
+    write_as_0_1_0(state_dir / "ledger.sqlite3", [given_up])
+    async with with_token() as bench:
+        for backup in list(bench.emulator.fleet.backups_of(WEB)):
+            if backup.id not in {TARGET, SOURCE}:
+                bench.emulator.fleet.delete_backup(backup.id)
+        assert (await bench.agent.call("delete_backup", backup_id=TARGET)).code == "policy_denied"
+        looked = await bench.agent.call("get_operation", operation_id=given_up.id)
+        assert (looked.status, "for up to 24 h" in looked.data["next_step"]) == ("unknown", True)
+        bench.clock.advance(hours=25)
+        assert "did not take effect" in (await bench.agent.call("get_operation", operation_id=given_up.id)).text
+
+
 def old_delete(clock: ManualClock, credential: str, status: str = "succeeded") -> Operation:
     moment = clock.moment()
     return operation(status=status, sent=moment, created=moment, credential=credential, backup_id=1, server_id=WEB)

@@ -143,10 +143,26 @@ def write_as_0_1_0(path: Path, steps: list[Operation]) -> None:
     connection.close()
 
 
+_FACTS = {
+    "good_left": "good_backups_left",
+    "part_of": "part_of",
+    "way_back_of": "way_back_of",
+    "being_restored_by": "being_restored_by",
+}
+
+
+def _document_of_0_1_0(step: Operation) -> str:
+    """What is special about an action stood beside the rest, and some of it in the facts that were told."""
+    document = json.loads(step.model_dump_json(exclude_defaults=True))
+    details = document.pop("details", {})
+    facts = {told: details.pop(name) for name, told in _FACTS.items() if name in details} | {"can_be_undone": False}
+    return json.dumps(document | {name: value for name, value in details.items() if name != "kind"} | {"facts": facts})
+
+
 def append_as_0_1_0(connection: sqlite3.Connection, steps: list[Operation]) -> None:
     """As its `Transaction.save` did."""
     for step in steps:
-        document = step.model_dump_json(exclude_defaults=True)
+        document = _document_of_0_1_0(step)
         last = connection.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         seq, previous = last or (0, GENESIS)
         content = [previous, seq + 1, "2026-11-23T09:30:00+00:00", step.id, step.status, document]

@@ -19,10 +19,10 @@ from mcp_backups.ledger import SqliteLedger, Transaction, transaction
 from mcp_backups.ledger.key import BEGINNING, End, Remembered
 from mcp_backups.ledger.sqlite import open_file_for_audit
 from mcp_backups.ledger.sqlite_tables import prepare_file
-from mcp_backups.operations.operation import Operation, new_id
+from mcp_backups.operations.operation import Operation, PruneItem, new_id
 from tests.stage import NOW, PATIENCE
 
-from .made import MOMENT, begun, operation, saving
+from .made import MOMENT, backup, begun, operation, saving
 from .tampering import sql, write_as_0_1_0
 
 pytestmark = pytest.mark.anyio
@@ -390,6 +390,50 @@ async def test_only_some_of_what_was_read_is_known_by_heart(
 
 
 # As 0.1.0 left it
+
+KEPT = PruneItem(backup=backup(499), reason="keep-last 1", fate="keep")
+
+
+@pytest.mark.parametrize(
+    ("action", "details"),
+    [
+        ("create_backup", {"marked": False, "baseline": (501, 499), "baseline_complete": False}),
+        ("delete_backup", {"good_left": 3, "way_back_of": new_id(), "being_restored_by": new_id()}),
+        ("delete_backup", {"part_of": new_id()}),
+        ("restore_server", {"safety_operation": new_id(), "undo_backup_id": 502}),
+        ("prune_backups", {"items": (KEPT, KEPT.model_copy(update={"fate": "delete", "operation_id": new_id()}))}),
+    ],
+)
+async def test_what_0_1_0_kept_of_each_action_is_found_where_it_stands_now(
+    state_dir: Path, action: str, details: dict[str, Any]
+) -> None:
+    saved = operation(action, "succeeded", sent=MOMENT, approved_by="plan").updated(**details)
+    write_as_0_1_0(state_dir / "ledger.sqlite3", [saved])
+    ledger = SqliteLedger(state_dir, Operation, lambda: NOW)
+    assert await ledger.read(lambda entries: entries.get(saved.id)) == saved
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("action", "fields", "status"),
+    [
+        ("delete_backup", {"sent": MOMENT, "error_code": "upstream_unavailable"}, "unknown"),
+        ("delete_backup", {"sent": MOMENT, "error_code": "forbidden"}, "failed"),
+        ("delete_backup", {"error_code": "upstream_unavailable"}, "failed"),
+        ("create_backup", {"sent": MOMENT, "error_code": "upstream_unavailable"}, "failed"),
+    ],
+)
+async def test_a_delete_that_0_1_0_gave_up_is_unknown_again(
+    state_dir: Path, action: str, fields: dict[str, Any], status: str
+) -> None:
+    given_up = operation(action, "failed", approved_by="plan", **fields)
+    write_as_0_1_0(state_dir / "ledger.sqlite3", [begun(), given_up])
+    ledger = SqliteLedger(state_dir, Operation, lambda: NOW)
+    found = await ledger.read(lambda entries: entries.get(given_up.id))
+    assert found is not None
+    assert (found.status, found.error_code) == (status, "" if status == "unknown" else given_up.error_code)
+    assert await ledger.read(lambda entries: entries.verify()) == ""
+    ledger.close()
 
 
 def test_one_of_0_1_0_is_read_as_it_is(state_dir: Path) -> None:
