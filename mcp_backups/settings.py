@@ -44,11 +44,11 @@ from mcp_backups.values import (
     Names,
     Number,
     Origins,
-    has_good_port,
     https_url,
     location,
     require,
     spelt,
+    url_parts,
 )
 from mcp_backups.vps_token import is_unfilled, read_token, token_fault
 
@@ -261,10 +261,9 @@ class Settings(BaseModel):
         url = secret.get_secret_value() if secret else ""
         if not url:
             return None
-        parts = urlsplit(url)
-        is_address = url.isascii() and url.isprintable() and " " not in url
+        parts = url_parts(url)
         require(
-            is_address and parts.scheme in {"postgresql", "postgres"} and len(parts.path) > 1,
+            parts.scheme in {"postgresql", "postgres"} and len(parts.path) > 1,
             "must be an address such as postgresql://backups@db.example.com/ledger, with the database's name",
         )
         return secret
@@ -275,12 +274,9 @@ class Settings(BaseModel):
         url = proxy.get_secret_value() if proxy else ""
         if not url:
             return None
-        parts = urlsplit(url)
-        is_address = url.isascii() and url.isprintable() and " " not in url and bool(parts.hostname)
-        require(
-            is_address and parts.scheme in {"http", "https"}, "must be an address such as http://proxy.example.com:3128"
-        )
-        require(has_good_port(parts.netloc), "has a bad port")
+        parts = url_parts(url)
+        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        require(is_address, "must be an address such as http://proxy.example.com:3128")
         require(parts.path in {"", "/"} and not {"?", "#"} & set(url), "must not hold a path, query or fragment")
         return proxy
 

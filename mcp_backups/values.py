@@ -5,7 +5,7 @@ from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -66,9 +66,7 @@ def https_url(url: str) -> str:
 
     Scheme and host are in small letters, the port is left out where it is the usual one, and so are slashes at the end.
     """
-    require(url.isascii() and url.isprintable() and " " not in url and "\\" not in url, "is not a URL")
-    parts = urlsplit(url)
-    require(has_good_port(parts.netloc), "has a bad port")
+    parts = url_parts(url)
     require("@" not in parts.netloc, "must not hold a user name or password")
     require("?" not in url and "#" not in url, "must not hold a query or fragment")
     require(parts.scheme in {"https", "http"} and bool(parts.hostname), "must be an https:// URL")
@@ -81,13 +79,34 @@ def https_url(url: str) -> str:
 _USUAL_PORTS = {"https": 443, "http": 80}
 
 
-def has_good_port(netloc: str) -> bool:
-    """Whether the port in an address is one, or there is none."""
+def url_parts(url: str) -> SplitResult:
+    """An address in its parts.
+
+    Raises:
+        ValueError: It is none, or its port is none.
+    """
+    require(url.isascii() and url.isprintable() and not {" ", "\\"} & set(url), _NO_URL)
     try:
-        urlsplit(f"//{netloc}").port  # noqa: B018 - reading it is what checks it
+        parts = urlsplit(url)
+    except ValueError:  # a bracket that is not closed, or that has no address in it
+        raise ValueError(_NO_URL) from None
+    try:
+        _ = parts.port  # reading it is what checks it
+    except ValueError:
+        raise ValueError("has a bad port") from None
+    return parts
+
+
+_NO_URL = "is not a URL"
+
+
+def is_web_address(url: str) -> bool:
+    """Whether it is an address over HTTP, without a user name or password."""
+    try:
+        parts = url_parts(url)
     except ValueError:
         return False
-    return True
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
 
 
 def is_loopback(host: str) -> bool:

@@ -4,10 +4,10 @@ import argparse
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from mcp_backups.errors import ConfigError
 from mcp_backups.text import time_or_age, visible
+from mcp_backups.values import is_web_address
 
 _LAST_PORT = 65535
 _MOST_HOURS = 8760
@@ -246,13 +246,7 @@ def metrics_file(raw: str) -> Path:
 def ping_url(raw: str) -> str:
     """An address, or what a file holds of which the name follows an @: other users see the arguments of a process."""
     url = _held(raw[1:]) if raw.startswith("@") else raw
-    try:
-        parts = urlsplit(url)
-        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
-        _ = parts.port  # reading it is what checks it
-    except ValueError:
-        is_address = False
-    if not is_address or not url.isascii() or not url.isprintable() or " " in url:
+    if not is_web_address(url):
         raise argparse.ArgumentTypeError(_ADDRESS)
     return url
 

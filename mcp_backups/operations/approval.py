@@ -321,6 +321,8 @@ def _decidable(context: Context, entries: Entries, operation_id: str, *, approve
     by_now = OPEN - {Status.PLANNED} if not current.sent else frozenset[Status]()  # of a prune the first delete may be
     if current.status not in (by_now & {Status.WAITING} if approve else by_now):
         told = f"The status of {current.id} is {current.status}."
+        if current.status is Status.PLANNED:
+            raise ConfirmationInvalidError(told, "There is something to decide once the agent has confirmed its plan.")
         if current.decision and current.status in {Status.APPROVED, Status.DECLINED}:  # what came later nobody decided
             told = f"{current.id} is {current.status} by {current.decision.by}."
         raise ConfirmationInvalidError(told, "There is nothing to decide on it.")

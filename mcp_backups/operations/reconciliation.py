@@ -222,7 +222,7 @@ async def settle_by_word(
         if operation.action == "create_backup" and verdict == "succeeded":
             raise InvalidArgumentError(
                 f"{operation.id} makes a backup, and one that was made is found by looking.",
-                "Let get_operation look for it; what cannot be found is settled as failed.",
+                "Have an agent call get_operation, which looks for it; what is not found is settled as failed.",
             )
         return entries.save(_settled(operation, verdict))
 

@@ -146,7 +146,18 @@ def test_it_is_only_printed(option: str, capsys: pytest.CaptureFixture[str]) -> 
     assert "--http is only printed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("url", ["backups.example.com", "ftp://x/mcp", "http://", "http://a b", "https://ä.example"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "backups.example.com",
+        "ftp://x/mcp",
+        "http://",
+        "http://a b",
+        "https://ä.example",
+        "https://[",
+        "https://me:secret@x/mcp",
+    ],
+)
 def test_what_is_no_address_is_told(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "cursor", "--http", url]) == 2
     assert "--http takes the address of a server" in capsys.readouterr().err

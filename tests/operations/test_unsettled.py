@@ -68,7 +68,9 @@ async def test_a_backup_that_was_not_made_can_be_settled_but_none_that_was(
     with pytest.raises(InvalidArgumentError) as refusal:
         await by_word(context, made.id, "succeeded")
     assert refusal.value.what == f"{made.id} makes a backup, and one that was made is found by looking."
-    assert refusal.value.next_step == "Let get_operation look for it; what cannot be found is settled as failed."
+    assert refusal.value.next_step == (
+        "Have an agent call get_operation, which looks for it; what is not found is settled as failed."
+    )
     assert await as_recorded(context, made) == made
     assert (await by_word(context, made.id)).status == "failed"
 

@@ -20,9 +20,10 @@ from mcp_backups.commands.usage import DEFAULT_ADDRESS
 from mcp_backups.errors import ConfigError
 from mcp_backups.settings import Settings, load_settings
 from mcp_backups.text import visible
+from mcp_backups.values import is_web_address
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
-_ADDRESS = re.compile(r"https?://[\x21-\x7e]{1,500}")
+_MOST_ADDRESS = 500
 _FILLED_IN = re.compile(r"\$|\{env:")
 """How what a client fills in begins, in the forms that we write."""
 
@@ -110,7 +111,7 @@ def _check(
         raise ConfigError("--account takes a name of up to 64 letters, digits, - and _.")
     if http and (write or sandbox or token_in_file):
         raise ConfigError("--http is only printed: --write, --token-in-file and --sandbox do not go with it.")
-    if http and not _ADDRESS.fullmatch(http):
+    if http and not (is_web_address(http) and len(http) <= _MOST_ADDRESS):
         raise ConfigError("--http takes the address of a server, such as https://backups.example.com/mcp.")
     if account and sandbox:
         raise ConfigError("--account names one of the settings file; --sandbox does not go with it.")

@@ -61,6 +61,8 @@ def this_machine(environ: Mapping[str, str] = os.environ, *, windows: bool = os.
         config = platformdirs.user_config_path(roaming=True)
         if windows and environ.get("APPDATA"):
             config = Path(environ["APPDATA"])
+        if not windows and environ.get("HOME") == "":
+            raise RuntimeError  # noqa: TRY301 - an empty one means none, and would be taken for the root of all folders
         return Machine(_absolute(str(Path.home()), "HOME"), Path.cwd(), config, windows, environ)
     except (RuntimeError, OSError):
         raise ConfigError(

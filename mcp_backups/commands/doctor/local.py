@@ -81,7 +81,9 @@ async def _examine(ledger: Ledger[Operation], settings: Settings, clock: Clock) 
         f"In {here}: {plural(events, 'event')}, chain intact, can be written to; {plural(len(live), 'operation')} open."
     )
     todo = (
-        "Call get_operation to look; `mcp-backups operations settle` records what you found out." if unsettled else ""
+        "Have an agent call get_operation, which looks; `mcp-backups operations settle` records what you found out."
+        if unsettled
+        else ""
     )
     if freeze:
         what += f" Frozen since {stamp(freeze.since)} by {freeze.by}: {quoted(freeze.reason)}."
