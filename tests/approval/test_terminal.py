@@ -266,6 +266,10 @@ async def test_what_cannot_be_decided_on_is_said_in_one_line(scene: Scene, run: 
     await scene.approves()
     assert (await scene.asks()).status == "succeeded"
     assert f"The status of {operation} is succeeded. Nothing was changed." in await said(operation)
+    planned = (await scene.agent.call("delete_backup", backup_id=501)).operation
+    assert f"The status of {planned} is planned. Nothing was changed. There is something to decide once" in await said(
+        planned
+    )
 
 
 async def test_a_no_is_told_with_its_reason(scene: Scene, run: Run) -> None:

@@ -425,6 +425,8 @@ def test_nor_where_home_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "somewhere")
     with pytest.raises(ConfigError, match="HOME must be an absolute path"):
         this_machine({})
+    with pytest.raises(ConfigError, match="home folder or this folder cannot be found: set HOME"):
+        this_machine({"HOME": ""})
 
 
 def test_opencodes_file_with_comments_is_taken_where_there_is_one(machine: Machine) -> None:
