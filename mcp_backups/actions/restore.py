@@ -60,9 +60,10 @@ from mcp_backups.text import stamp, stamp_after
 
 _MOST_STATUSES = 5
 _NOT_LISTED = "not listed"
+"""What is told after the status of a server that the complete list of servers lacks by now."""
+
 _ROUNDING = timedelta(minutes=1)
 """By less than that the dates of one backup may differ, where one list tells more digits than another."""
-"""What is told after the status of a server that the complete list of servers lacks by now."""
 
 
 async def restore(
