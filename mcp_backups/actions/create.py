@@ -36,7 +36,7 @@ from mcp_backups.operations import (
     new_id,
     recent,
 )
-from mcp_backups.text import line_fault, seen, stamp_after
+from mcp_backups.text import line_fault, listed, plural, seen, stamp_after
 
 MAX_DESCRIPTION = 150
 """Characters of a description, so that the operation's mark after it is still shown."""
@@ -186,10 +186,12 @@ async def send(context: Context, operation: Operation) -> Operation:
             raise
         unsure = error
     found = await _look_for_it(context, operation)
-    if found == operation:
+    if found.status is operation.status:
+        candidates = found.of(CreateDetails).candidates
+        seen_so_far = _several(candidates) if candidates else "no backup of it has been seen yet"
         raise OutcomeUnknownError(
             f"VPS.org gave no certain answer to {operation.id} (create_backup on server {operation.server_id}), "
-            "and no backup of it has been seen yet.",
+            f"and {seen_so_far}.",
             _look_for(operation, context.moment().latest),
         ) from unsure
     return found
@@ -244,7 +246,7 @@ def judge(operation: Operation, backups: Listing[Backup], now: Moment, rivals: S
     """What the server's backups say of one that was asked for.
 
     It is known by its operation's mark, or else by the id that VPS.org told. One that bears no mark and is not there by
-    that id is the one new backup like it, if nobody else can have made that.
+    that id is the one new backup like it, if nobody else can have made that. Of several it is none for certain.
 
     Args:
         operation: What asked for it.
@@ -255,13 +257,17 @@ def judge(operation: Operation, backups: Listing[Backup], now: Moment, rivals: S
     details = operation.of(CreateDetails)
     marked = [each for each in backups.rows if each.mark == operation.id and each.id not in details.baseline]
     named = [backup for backup in backups.rows if backup.id == operation.backup_id]
-    found = marked or [backup for backup in named if not backup.mark]  # with another mark it is another of the same id
+    own = [backup for backup in marked if backup in named]
+    found = own or marked or [each for each in named if not each.mark]  # with another mark it is another of the same id
     if len(found) == 1:
         return made(operation, found[0], "its row in the list of backups", now)
     is_refused = operation.status is Status.FAILED and not operation.backup_id
     is_sought = not (details.marked or found or is_refused)
-    if is_sought and (like := _one_like(operation, backups, rivals)):
-        return made(operation, like, "probable: the one new backup that is like it in the complete list", now)
+    alike = _alike(operation, backups, rivals) if is_sought else []
+    if len(alike) == 1:
+        return made(operation, alike[0], "probable: the one new backup that is like it in the complete list", now)
+    if operation.status in UNSETTLED:
+        return operation.updated(candidates=tuple(each.id for each in found or alike))
     is_absent = backups.complete_for(operation.server_id) and not found
     if operation.status is Status.ACCEPTED and is_absent and not operation.since.within(LIST_LAGS, now):
         return operation.updated(
@@ -280,7 +286,7 @@ def made(operation: Operation, backup: Backup, evidence: str, now: Moment) -> Op
     status that is not documented may still become a good one; a size may be told later than the status.
     """
     known = operation.without_error(
-        backup_id=backup.id, backup=backup, server_name=backup.server_name, evidence=evidence
+        backup_id=backup.id, backup=backup, server_name=backup.server_name, evidence=evidence, candidates=()
     )
     if backup.status == FAILED:
         error = f"Backup {backup.id} was started but did not complete; its own status says what VPS.org made of it."
@@ -293,15 +299,14 @@ def made(operation: Operation, backup: Backup, evidence: str, now: Moment) -> Op
     return known.updated(status=Status.SUCCEEDED)
 
 
-def _one_like(operation: Operation, backups: Listing[Backup], rivals: Sequence[Operation]) -> Backup | None:
-    """The one new backup that can only be what an operation asked for; None if there is no such, or several."""
+def _alike(operation: Operation, backups: Listing[Backup], rivals: Sequence[Operation]) -> list[Backup]:
+    """The new backups that can only be what an operation asked for: none where that cannot be told."""
     if not (backups.complete_for(operation.server_id) and operation.of(CreateDetails).baseline_complete):
-        return None
+        return []
     if any(_may_be_of_rival(each, operation) for each in rivals):
-        return None
+        return []
     taken = {each.backup_id for each in rivals}
-    found = [backup for backup in backups.rows if backup.id not in taken and _is_like(operation, backup)]
-    return found[0] if len(found) == 1 else None
+    return [backup for backup in backups.rows if backup.id not in taken and _is_like(operation, backup)]
 
 
 def _may_be_of_rival(rival: Operation, operation: Operation) -> bool:
@@ -335,6 +340,8 @@ def summary(result: Result) -> str:
     """What happened."""
     operation = result.operation
     told = _SUMMARY.get(operation.status, "").format(backup=operation.backup_id, server=operation.server_id)
+    if operation.status is Status.UNKNOWN and (candidates := operation.of(CreateDetails).candidates):
+        return f"{told.removesuffix('.')}: {_several(candidates)}."
     if operation.status is not Status.SUCCEEDED or not (result.is_gone or result.deleted_by or result.unseen):
         return told
     told = told.replace(" is finished.", " was finished.")
@@ -344,6 +351,10 @@ def summary(result: Result) -> str:
         return f"{told} It is not in the complete list now: deleted elsewhere, expired, or the list is behind."
     became = "It is no longer there: it was deleted since" if result.is_gone else "Its deletion was sent since"
     return f"{told} {became}, by {result.deleted_by}."
+
+
+def _several(candidates: Sequence[int]) -> str:
+    return f"{plural(len(candidates), 'backup')} may be it ({listed(candidates)})"
 
 
 def facts(_result: Result, _now: datetime) -> Facts:

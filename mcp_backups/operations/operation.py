@@ -144,6 +144,7 @@ class CreateDetails(_Frozen):
         baseline: Ids of the server's backups before the new one was asked for.
         baseline_complete: Whether those are all there were.
         is_safety: Whether it is a restore's safety backup, for which there is no budget.
+        candidates: Ids of the backups that may be it, as long as there are several.
     """
 
     kind: Literal["create_backup"] = "create_backup"
@@ -151,6 +152,7 @@ class CreateDetails(_Frozen):
     baseline: tuple[int, ...] = ()
     baseline_complete: bool = True
     is_safety: bool = False
+    candidates: tuple[int, ...] = ()
 
 
 class DeleteDetails(_Frozen):

@@ -9,7 +9,7 @@ from mcp_backups.actions.create import judge as judge_create
 from mcp_backups.actions.create import made
 from mcp_backups.actions.delete import judge as judge_delete
 from mcp_backups.models import Backup, Gap, Listing
-from mcp_backups.operations.operation import DeleteDetails, Operation
+from mcp_backups.operations.operation import CreateDetails, DeleteDetails, Operation
 from mcp_backups.operations.policy import may_have_made
 
 from .made import MOMENT, ago, backup, operation
@@ -100,7 +100,8 @@ def test_a_mark_tells_more_than_an_id() -> None:
     asked = create(backup_id=501, sent=LATE)
     marked = backup(777, mark=asked.id)
     assert judge_create(asked, Listing((backup(501), marked), ()), MOMENT).backup_id == 777
-    assert judge_create(asked, Listing((marked, backup(778, mark=asked.id)), ()), MOMENT) == asked
+    two = judge_create(asked, Listing((marked, backup(778, mark=asked.id)), ()), MOMENT)
+    assert two == asked.updated(candidates=(777, 778))
 
 
 @pytest.mark.parametrize(
@@ -229,6 +230,31 @@ def test_without_a_mark_an_id_that_is_not_listed_gives_way_to_the_one_like_it(
 ) -> None:
     told = ASKED.updated(status="accepted", backup_id=2, marked=marked)
     assert judge_create(told, Listing(tuple(rows), ()), MOMENT).backup_id == found
+
+
+@pytest.mark.parametrize(
+    ("marked", "rows", "candidates"),
+    [
+        (False, [like(), like(778)], (777, 778)),
+        (True, [like(), like(778)], ()),
+        (True, [backup(777, mark=ASKED.id), backup(778, mark=ASKED.id)], (777, 778)),
+    ],
+)
+def test_several_that_may_be_it_are_candidates_until_one_is_left(
+    marked: bool, rows: list[Backup], candidates: tuple[int, ...]
+) -> None:
+    judged = judge_create(ASKED.updated(marked=marked), Listing(tuple(rows), ()), MOMENT)
+    assert (judged.status, judged.of(CreateDetails).candidates) == ("unknown", candidates)
+    assert judge_create(judged, Listing((), ()), MOMENT).of(CreateDetails).candidates == ()
+    if candidates:
+        known = judge_create(judged, Listing(tuple(rows[1:]), ()), MOMENT)
+        assert (known.backup_id, known.of(CreateDetails).candidates) == (778, ())
+
+
+def test_of_two_with_its_mark_it_is_the_one_that_vps_org_named() -> None:
+    rows = (backup(777, mark=ASKED.id), backup(2, mark=ASKED.id))
+    told = ASKED.updated(status="accepted", backup_id=2, marked=True)
+    assert judge_create(told, Listing(rows, ()), MOMENT).backup_id == 2
 
 
 def test_without_a_mark_or_a_description_it_is_the_one_without_either() -> None:

@@ -39,6 +39,27 @@ async def test_a_backup_is_started_and_said_to_be_no_more_than_started(agent: Se
     assert answer.progress == []
 
 
+async def test_two_backups_that_may_be_it_are_told(agent: Session, emulator: Emulator) -> None:
+    """VPS.org made two of one request: which of them is meant is not known, and another one is not made."""
+
+    def twice(listing: dict[str, Any]) -> None:
+        rows = [row | {"id": 503} for row in listing["results"] if row["id"] == 502]
+        listing["results"] += rows
+        listing["count"] += len(rows)
+
+    emulator.fail(Fault.status(500, apply=True), method="POST")
+    emulator.fail(Fault.edited(twice), method="GET", times=None)
+    answer = await agent.call("create_backup", server_id=12345, description="nightly")
+    assert answer.code == "outcome_unknown"
+    assert "and 2 backups may be it (502, 503)." in answer.text
+    again = await agent.call("create_backup", server_id=12345, description="nightly")
+    assert (again.status, again.replayed, emulator.count("POST")) == ("unknown", True, 1)
+    assert "was started: 2 backups may be it (502, 503)." in again.data["summary"]
+    emulator.clear_faults()
+    known = await agent.call("get_operation", operation_id=again.operation)
+    assert (known.status, known.data["backup"]["id"]) == ("accepted", 502)
+
+
 async def test_waiting_tells_progress_and_ends_as_soon_as_the_backup_is_finished(
     agent: Session, emulator: Emulator, clock: ManualClock
 ) -> None:
