@@ -11,14 +11,17 @@ from mcp_backups.text import (
     MAX_CHARS,
     age,
     duration,
+    got,
     line_fault,
     listed,
     plural,
+    quoted,
     safe_text,
     seen,
     size,
     stamp,
     time_or_age,
+    without_line_end,
 )
 
 NOW = datetime(2026, 11, 23, 3, 0, 30, tzinfo=UTC)
@@ -239,3 +242,44 @@ def test_a_time_can_be_told_as_an_age(raw: str, moment: datetime | None) -> None
 
 def test_an_age_from_before_the_calendar_is_no_time() -> None:
     assert time_or_age("99999w", datetime(1900, 1, 1, tzinfo=UTC)) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("yes", "text 'yes'"),
+        ("", "text ''"),
+        ("a" * 40, f"text '{'a' * 40}'"),
+        ("a" * 41, f"text '{'a' * 40}…' of 41 characters"),
+        ("a\x1b[31m  b", "text 'a b', with spaces or invisible characters left out here"),
+        (12345.5, "12345.5"),
+        (True, "true"),
+        (None, "null"),
+        ([1], "a list"),
+        ({"a": 1}, "an object"),
+        (2**128 - 1, str(2**128 - 1)),
+        (2**128, "a number of more than 38 digits"),
+    ],
+)
+def test_what_came_in_is_told_in_short_and_clean(value: object, told: str) -> None:
+    assert got(value) == told
+
+
+@pytest.mark.parametrize(
+    ("foreign", "told"),
+    [
+        ("plain, é", '"plain, é"'),
+        ('say "no"', r'"say \"no\""'),
+        ("see https://x.example/a", '"see https :// x.example/a"'),
+        ("mail a@b.example", '"mail a @ b.example"'),
+        ("WWW.x.example", '" WWW. x.example"'),
+        ("mailto:a tel:7", '" mailto: a  tel: 7"'),
+    ],
+)
+def test_what_others_wrote_is_quoted_and_becomes_no_link(foreign: str, told: str) -> None:
+    assert quoted(foreign) == told
+
+
+@pytest.mark.parametrize(("text", "left"), [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), (" a ", " a ")])
+def test_one_line_end_is_left_out(text: str, left: str) -> None:
+    assert without_line_end(text) == left
