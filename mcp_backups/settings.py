@@ -261,11 +261,9 @@ class Settings(BaseModel):
         url = secret.get_secret_value() if secret else ""
         if not url:
             return None
-        parts = url_parts(url)
-        require(
-            parts.scheme in {"postgresql", "postgres"} and len(parts.path) > 1,
-            "must be an address such as postgresql://backups@db.example.com/ledger, with the database's name",
-        )
+        told = "must be an address such as postgresql://backups@db.example.com/ledger, with the database's name"
+        parts = url_parts(url, told)
+        require(parts.scheme in {"postgresql", "postgres"} and len(parts.path) > 1, told)
         return secret
 
     @field_validator("vps_api_proxy")
@@ -274,9 +272,9 @@ class Settings(BaseModel):
         url = proxy.get_secret_value() if proxy else ""
         if not url:
             return None
-        parts = url_parts(url)
-        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname)
-        require(is_address, "must be an address such as http://proxy.example.com:3128")
+        told = "must be an address such as http://proxy.example.com:3128"
+        parts = url_parts(url, told)
+        require(parts.scheme in {"http", "https"} and bool(parts.hostname), told)
         require(parts.path in {"", "/"} and not {"?", "#"} & set(url), "must not hold a path, query or fragment")
         return proxy
 

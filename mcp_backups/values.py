@@ -79,25 +79,22 @@ def https_url(url: str) -> str:
 _USUAL_PORTS = {"https": 443, "http": 80}
 
 
-def url_parts(url: str) -> SplitResult:
+def url_parts(url: str, otherwise: str = "is not a URL") -> SplitResult:
     """An address in its parts.
 
     Raises:
-        ValueError: It is none, or its port is none.
+        ValueError: It is none, of which `otherwise` is said, or its port is none.
     """
-    require(url.isascii() and url.isprintable() and not {" ", "\\"} & set(url), _NO_URL)
+    require(url.isascii() and url.isprintable() and not {" ", "\\"} & set(url), otherwise)
     try:
         parts = urlsplit(url)
     except ValueError:  # a bracket that is not closed, or that has no address in it
-        raise ValueError(_NO_URL) from None
+        raise ValueError(otherwise) from None
     try:
         _ = parts.port  # reading it is what checks it
     except ValueError:
         raise ValueError("has a bad port") from None
     return parts
-
-
-_NO_URL = "is not a URL"
 
 
 def is_web_address(url: str) -> bool:

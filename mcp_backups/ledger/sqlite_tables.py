@@ -139,8 +139,8 @@ def prepare_file(
     try:
         for statement in SCHEMA:
             connection.execute(statement)
-        if not connection.execute("PRAGMA user_version").fetchone()[0]:  # unless another process has just done it
-            _seal(connection, Transaction(SqliteRows(connection), kind, wall, None, known), key)
+        is_open = not connection.execute("PRAGMA user_version").fetchone()[0]  # unless another process has just done it
+        if is_open and _seal(connection, Transaction(SqliteRows(connection), kind, wall, None, known), key):
             _revise(Transaction(SqliteRows(connection), kind, wall, key, known), known)
         connection.execute("COMMIT")
     except BaseException:
@@ -168,7 +168,8 @@ def mark_as_moved(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {_MOVED}")
 
 
-def _seal(connection: sqlite3.Connection, entries: Transaction[Kept], key: bytes) -> None:
+def _seal(connection: sqlite3.Connection, entries: Transaction[Kept], key: bytes) -> bool:
+    """Seal the tables of 0.1.0; whether anything was in them: those of a new ledger are of this form too."""
     if fault := entries.verify():
         raise distrust(fault)
     for statement in SEALED:
@@ -184,6 +185,7 @@ def _seal(connection: sqlite3.Connection, entries: Transaction[Kept], key: bytes
         " credential = COALESCE(json_extract(document, '$.credential'), ''), document = ''"
     )
     connection.execute(f"PRAGMA user_version = {_VERSION}")
+    return previous != GENESIS
 
 
 def _revise(entries: Transaction[Kept], known: End) -> None:

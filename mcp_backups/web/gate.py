@@ -111,7 +111,7 @@ class Gate:
         """What is said whoever asks; None where that matters."""
         path = scope["path"]
         is_metrics = bool(self._metrics) and path == METRICS
-        if (path in {HEALTHY, READY} or is_metrics) and scope["method"] not in _READS:
+        if is_metrics and scope["method"] not in _READS:
             return refused(HTTPStatus.METHOD_NOT_ALLOWED, "Method Not Allowed", Allow=", ".join(sorted(_READS)))
         if path in {HEALTHY, READY}:
             # Of this process alone: whether VPS.org or a database can be reached is no reason to end it.
