@@ -10,9 +10,10 @@ from tests.stage import ManualClock, Session
 
 from .conftest import AgentOn
 
-pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
+pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("era", ["auto"])
 async def test_the_first_page_and_the_totals_of_10_000_backups(clock: ManualClock, agent_on: AgentOn) -> None:
     fleet = large_fleet(servers=200, backups=10_000, now=clock.now())
