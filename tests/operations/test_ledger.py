@@ -389,6 +389,16 @@ async def test_only_some_of_what_was_read_is_known_by_heart(
     assert len(ledger._known) <= 3
 
 
+def test_of_several_processes_that_begin_to_remember_none_undoes_what_another_remembers(tmp_path: Path) -> None:
+    memory, seen = Remembered(tmp_path / "ledger.end", b"key"), BEGINNING._replace(seq=7)
+    memory.begin_once()
+    assert memory.read() == BEGINNING
+    memory.note(seen)
+    memory.begin_once()
+    assert memory.read() == seen
+    assert [each.name for each in tmp_path.iterdir()] == ["ledger.end"]
+
+
 # As 0.1.0 left it
 
 KEPT = PruneItem(backup=backup(499), reason="keep-last 1", fate="keep")
