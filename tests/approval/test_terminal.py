@@ -42,8 +42,7 @@ Run = Callable[..., Awaitable[tuple[int, str, str]]]
 @pytest.fixture
 def run(scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """`await run("approve", ID, types="499")`: the exit code and what was printed; on a terminal if somebody types."""
-    monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("TTY_COMPATIBLE", "0")  # plain text in long lines, where nothing else is said
     monkeypatch.setenv("VPS_API_URL", scene.emulator.base_url)
     monkeypatch.setenv("VPS_API_TOKEN", scene.emulator.token)
     monkeypatch.setenv("MCP_BACKUPS_STATE_DIR", str(scene.settings.state_dir))
@@ -129,6 +128,7 @@ async def test_nothing_is_cut_on_a_terminal_of_any_width(
     operation, _ = await wait_for(scene, "prune")
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
 
     async def told(*arguments: str) -> str:
         printed = re.sub(r"\x1b\[[0-9;]*m", "", (await run(*arguments, types="\n"))[1]).partition("\nType ")[0]
