@@ -56,7 +56,7 @@ class _Files(NamedTuple):
     state: tuple[int, int]
 
 
-@dataclass
+@dataclass(repr=False)  # the key is for no log
 class _Opened:
     """What one opening of the ledger made, and uses until the files are others.
 

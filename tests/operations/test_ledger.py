@@ -73,6 +73,7 @@ async def test_a_closed_one_lets_go_of_its_file_and_opens_again_when_it_is_used(
 ) -> None:
     await ledger.write(saving(begun()))
     assert ledger._opened is not None
+    assert repr(ledger._opened.key) not in repr(ledger._opened)
     connection = ledger._opened.connection
     ledger.close()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
