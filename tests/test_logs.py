@@ -73,7 +73,7 @@ def is_plain(text: str) -> bool:
     return all(line.isprintable() for line in text.split("\n"))
 
 
-@pytest.mark.parametrize("hostile", HOSTILE, ids=ascii)
+@pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("name", ["mcp_backups.server", "uvicorn.error", "mcp.server.transport_security", "asyncio"])
 def test_a_record_is_one_line_whoever_writes_it(name: str, hostile: str, monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.StringIO()
@@ -131,7 +131,7 @@ def test_a_warning_before_the_log_is_set_up_is_a_line_of_it_too(
     assert end == ""
 
 
-@pytest.mark.parametrize("hostile", HOSTILE, ids=ascii)
+@pytest.mark.parametrize("hostile", HOSTILE)
 def test_a_console_prints_nothing_that_a_terminal_obeys(hostile: str, monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.StringIO()
     monkeypatch.setattr(sys, "stdout", written)
@@ -142,7 +142,7 @@ def test_a_console_prints_nothing_that_a_terminal_obeys(hostile: str, monkeypatc
     assert is_plain(written.getvalue())
 
 
-@pytest.mark.parametrize("hostile", HOSTILE, ids=ascii)
+@pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize(
     "command", [["{}"], ["audit", "{}", "{}"], ["operations", "settle", "x", "--as", "{}"], ["config", "{}"]]
 )

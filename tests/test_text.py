@@ -216,7 +216,6 @@ def test_what_may_be_one_line_comes_back_as_people_see_it(raw: str) -> None:
         ("\u0430", "a", False),
         ("\u0130", "I", False),
     ],
-    ids=ascii,
 )
 def test_texts_are_the_same_where_people_see_the_same(one: str, other: str, same: bool) -> None:
     assert (seen(one) == seen(other)) is same

@@ -110,7 +110,6 @@ async def test_the_text_and_the_structured_content_carry_the_same_facts(agent: S
         '"\'", id 7',
         "\x1b[2Jgone\u202e\U000e0041",
     ],
-    ids=ascii,
 )
 async def test_what_others_wrote_stays_within_the_field_that_holds_it(
     agent: Session, emulator: Emulator, hostile: str

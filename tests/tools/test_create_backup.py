@@ -203,7 +203,6 @@ async def test_no_step_of_the_wall_clock_makes_a_repeated_request_another_one(
         "x" * 151,
         "mine [op_aaaaaaaaaaaaaaaa]",
     ],
-    ids=ascii,
 )
 async def test_a_description_that_would_not_come_back_as_it_was_given_is_refused_and_nothing_is_sent(
     agent: Session, emulator: Emulator, description: str
@@ -237,7 +236,6 @@ async def test_every_other_description_comes_back_as_it_was_given(
         ("before\u00a0the upgrade", "before the upgrade", "before the upgrade"),
         ("before \u00a0the\u202fupgrade\u3000", "before the upgrade", "before the upgrade"),
     ],
-    ids=ascii,
 )
 async def test_emoji_and_spaces_of_all_kinds_are_taken_and_found_again_without_a_mark(
     description: str, sent: str | None, shown: str, agent_with: AgentWith, emulator: Emulator
@@ -263,7 +261,6 @@ async def test_emoji_and_spaces_of_all_kinds_are_taken_and_found_again_without_a
         ("zero\u200bwidth", "an invisible character (U+200B) at character 5"),
         ("private\ue000", "an unassigned character (U+E000) at character 8"),
     ],
-    ids=ascii,
 )
 async def test_what_has_no_place_in_a_description_is_named(agent: Session, description: str, named: str) -> None:
     answer = await agent.call("create_backup", server_id=12345, description=description)
