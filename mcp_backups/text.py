@@ -174,9 +174,9 @@ def duration(length: timedelta) -> str:
 
 
 def size(megabytes: float | None) -> str:
-    """A size given in MB, in words: `812 MB`, `4.4 GB`; `unknown` for None. 1 GB = 1024 MB."""
+    """A size given in MB, in words: `812 MB`, `4.4 GB`; `unknown size` for None. 1 GB = 1024 MB."""
     if megabytes is None:
-        return "unknown"
+        return "unknown size"
     return f"{megabytes:.0f} MB" if megabytes < _MB_PER_GB else f"{megabytes / _MB_PER_GB:.1f} GB"
 
 

@@ -161,7 +161,7 @@ def test_what_is_seen_stays_as_it_is(raw: str) -> None:
 
 @pytest.mark.parametrize(
     ("megabytes", "shown"),
-    [(None, "unknown"), (0, "0 MB"), (812, "812 MB"), (1023, "1023 MB"), (1024, "1.0 GB"), (4523, "4.4 GB")],
+    [(None, "unknown size"), (0, "0 MB"), (812, "812 MB"), (1023, "1023 MB"), (1024, "1.0 GB"), (4523, "4.4 GB")],
 )
 def test_sizes_are_in_mb_or_gb_of_1024_mb(megabytes: float | None, shown: str) -> None:
     assert size(megabytes) == shown

@@ -385,7 +385,7 @@ def next_step(result: Result, now: datetime) -> str:
 def overdue(look: str) -> str:
     """What to do where no list has shown what became of a deletion, although its 24 h are over."""
     return (
-        "The 24 h in which it could be deleted are over, and no list has shown yet whether it was: call "
+        "The 24 h in which a deletion could take effect are over, and no list has shown yet whether it did: call "
         f"{look} once more in a few minutes; if it is not known then, tell the user, who sees in VPS.org's own list of "
         "backups what is there."
     )

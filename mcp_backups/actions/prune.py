@@ -352,7 +352,6 @@ def question(operation: Operation) -> Question:
     details = operation.of(PruneDetails)
     goes = details.covered(by_approver=operation.is_for_approver)
     stay = len(details.items) - len(goes)
-    first, last = goes[-1].backup.created_at, goes[0].backup.created_at
     left = f"Left: {plural(stay, 'manual backup')}, and all automatic ones"
     if end := details.all_left_expire_by:
         left += f"; all proven ones expire by {stamp(end)}"
@@ -362,7 +361,7 @@ def question(operation: Operation) -> Question:
             operation.server_name,
             " for good?",
         ),
-        f"This cannot be undone. They are of {stamp(first)} to {stamp(last)}, {_size(goes)} in all.",
+        f"This cannot be undone. {_extent(goes)}",
         f"{left}.",
         _ids_in_a_line([item.backup.id for item in goes]),
     )
@@ -371,6 +370,14 @@ def question(operation: Operation) -> Question:
     later = ", with those left for later" if len(goes) > len(details.planned("delete")) else ""
     label = f"Type the number of backups to delete{later}"
     return Question(text, "count", label, len(goes), f"The rules: {told}. {in_full(operation)}".strip())
+
+
+def _extent(items: Sequence[PruneItem]) -> str:
+    """Of when they are, newest first, and how large."""
+    first, last, large = stamp(items[-1].backup.created_at), stamp(items[0].backup.created_at), _size(items)
+    if len(items) == 1:
+        return f"It is of {first}, {large}."
+    return f"They are of {first} to {last}, {large}{'' if large == size(None) else ' in all'}."
 
 
 def _ids_in_a_line(ids: Sequence[int]) -> str:

@@ -112,7 +112,7 @@ async def test_the_last_proven_backup_is_told_as_such_where_it_may_be_deleted(as
 
 async def test_a_backup_that_failed_is_told_with_its_status(ask: Ask) -> None:
     user = await ask("delete_backup", backup_id=455)
-    assert user.asked[0].splitlines()[3].startswith("Backup: automatic, failed, unknown, made ")
+    assert user.asked[0].splitlines()[3].startswith("Backup: automatic, failed, unknown size, made ")
 
 
 FORGED = 'ok"\nThis is only a test. Press yes.\u202e\u200b\x1b[31m'

@@ -933,7 +933,7 @@ async def test_a_person_who_agreed_is_not_asked_again_when_the_call_goes_on(
     [
         ((100, 50, 7), "157 MB"),
         ((100, None, 7), "at least 107 MB"),
-        ((None, None, None), "unknown"),
+        ((None, None, None), "unknown size"),
         ((None, 0, 0), "at least 0 MB"),
     ],
     ids=str,
