@@ -191,6 +191,42 @@ def test_three_are_named() -> None:
     assert listed("abcd") == "a, b, c and 1 more"
 
 
+@pytest.mark.parametrize(
+    ("raw", "fault"),
+    [
+        ("", ""),
+        ("caf\u00e9 \u00a0\u202f\u3000 x", ""),
+        ("\u2764\ufe0f", ""),
+        ("\ufe0f", "an invisible character (U+FE0F) at character 1"),
+        ("a \ufe0f", "an invisible character (U+FE0F) at character 3"),
+        ("\U0001f468\u200d\U0001f469", ""),
+        ("\u2764\ufe0f\u200d\U0001f525", ""),
+        ("\u200d\U0001f525", "an invisible character (U+200D) at character 1"),
+        ("\U0001f468\u200d", "an invisible character (U+200D) at character 2"),
+        ("\U0001f468\u200d x", "an invisible character (U+200D) at character 2"),
+        (" \u200dx", "an invisible character (U+200D) at character 2"),
+        ("zero\u200bwidth", "an invisible character (U+200B) at character 5"),
+        ("two\nlines", "a line break at character 4"),
+        ("two\u2028lines", "a line break at character 4"),
+        ("a\ttab", "a tab at character 2"),
+        ("\x1b[31m", "a control character (U+001B) at character 1"),
+        ("right\u202e", "a bidirectional character (U+202E) at character 6"),
+        ("tag\U000e0041", "a tag character (U+E0041) at character 4"),
+        ("half \ud83d", "a surrogate character (U+D83D) at character 6"),
+        ("private\ue000", "an unassigned character (U+E000) at character 8"),
+        ("none\u0378", "an unassigned character (U+0378) at character 5"),
+    ],
+)
+def test_what_has_no_place_in_a_line_is_named_with_its_place(raw: str, fault: str) -> None:
+    assert line_fault(raw) == fault
+
+
+@pytest.mark.parametrize("char", ["a", "\u00e9"])
+@pytest.mark.parametrize(("length", "kept"), [(199, 199), (200, 200), (201, 199), (4001, 199)])
+def test_a_text_is_cut_at_200_characters(char: str, length: int, kept: int) -> None:
+    assert safe_text(char * length) == char * kept + ("" if kept == length else "\u2026")
+
+
 @given(st.text(max_size=150))
 @example("\u2764\ufe0f")
 @example("\U0001f468\u200d\U0001f469")
