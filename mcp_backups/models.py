@@ -273,7 +273,8 @@ class OperationAnswer(Answer):
         made: What was made beside that; absent where nothing was.
         backup: The backup that it is about, where there is one.
         facts: What bears on the decision, or is known of the outcome.
-        to_delete: Of a prune, the backups that it deletes, newest first; absent of anything else.
+        to_delete: Of a prune, the backups that it deletes, newest first after those that were tried; absent of
+            anything else.
         kept: Those that stay by a rule, each with it.
         later: Those that it leaves to another prune; `later_from` says when.
         left_alone: Those that it does not touch, each with why.

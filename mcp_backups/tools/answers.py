@@ -139,7 +139,7 @@ def _answer(result: Result, context: Context, least: int, rows: int) -> Operatio
         server=ServerName(id=operation.server_id, name=operation.server_name),
         backup=row(operation.backup, now) if operation.backup else None,
         summary=_summary(result, context),
-        facts=_facts(result, context) | _rows_not_shown(lists, most),
+        facts=_facts(result, context) | _rows_not_shown(result, lists, most),
         to_delete=shown.get("to_delete"),
         kept=shown.get("kept"),
         later=shown.get("later"),
@@ -158,8 +158,14 @@ def operation_text(answer: OperationAnswer) -> str:
     lines += [f"{name}: {_line(value)}" for name, value in values.items() if value != ""]
     for name in _LISTS.values():
         rows = getattr(answer, name)
-        lines += [f"{name}, newest first:", *(f"  {line}" for line in table(rows))] if rows else []
+        lines += [f"{name}, {_order(rows)}:", *(f"  {line}" for line in table(rows))] if rows else []
     return "\n".join([*lines, f"next_step: {answer.next_step}"])
+
+
+def _order(rows: Sequence[PruneRow]) -> str:
+    """How the rows of a list stand."""
+    are_tried = {row.outcome is not None for row in rows}
+    return "newest first, after those that were tried" if len(are_tried) > 1 else "newest first"
 
 
 def _line(value: object) -> str:
@@ -230,9 +236,14 @@ def _prune_lists(result: Result) -> dict[str, list[PruneItem]]:
     return {name: items for name, items in lists.items() if items or name == "to_delete"}
 
 
-def _rows_not_shown(lists: Mapping[str, list[PruneItem]], most: Mapping[str, int]) -> dict[str, str]:
+def _rows_not_shown(result: Result, lists: Mapping[str, list[PruneItem]], most: Mapping[str, int]) -> dict[str, str]:
+    """How many there is no room for; of those that go some may be gone by now, and no list shows those."""
+    is_begun = any(outcome(delete) for delete in result.deletes)
+    where = dict.fromkeys(lists, "all older; list_backups shows them")
+    if is_begun:
+        where["to_delete"] = "counted in the summary"
     return {
-        f"{name}_not_shown": f"{plural(len(items) - most[name], 'backup')}, all older; list_backups shows them"
+        f"{name}_not_shown": f"{plural(len(items) - most[name], 'backup')}, {where[name]}"
         for name, items in lists.items()
         if len(items) > most[name]
     }

@@ -122,6 +122,14 @@ def test_a_size_may_be_told_later_than_the_status_but_an_empty_backup_is_no_succ
     assert (known.status, known.error_code, known.error) == (became, "conflict" if error else "", error)
 
 
+def test_what_was_refused_made_no_backup_that_is_like_it() -> None:
+    """Somebody else made that one, even if no mark tells whose it is."""
+    like = Listing((backup(777, hours=0),), ())
+    assert judge_create(create(marked=False), like, MOMENT).backup_id == 777
+    refused = create("failed", marked=False, error_code="conflict", error="VPS.org refused it.")
+    assert judge_create(refused, like, MOMENT) == refused
+
+
 LISTED = Listing((backup(501),), ())
 
 

@@ -168,13 +168,12 @@ def _restores() -> Iterator[Told]:
 
 def _items(*fates: str) -> tuple[PruneItem, ...]:
     """Items of these fates, newest first, the oldest of an unknown size."""
-    letters = "defghijklmnopqrstuvwxyz"
     rows = [
         PruneItem(
             backup=backup(600 - number, 24 * (number + 1), size_mb=None if number == len(fates) - 1 else 100.0),
             reason={"keep": "one of the last 1", "leave": "its status is not known"}.get(fate, ""),
             fate=cast(Any, fate),
-            operation_id=f"op_{letters[number % len(letters)] * 16}" if fate == "delete" else "",
+            operation_id=f"op_{number:016d}" if fate == "delete" else "",
         )
         for number, fate in enumerate(fates)
     ]
@@ -222,6 +221,15 @@ def _prunes() -> Iterator[Told]:
     yield _prune("succeeded", became=(gone, gone, gone), budget=SPENT)
     yield _prune("succeeded", "nothing left for later", became=(gone,), items=_items("keep", "delete"))
     yield _prune("succeeded", "many", became=(gone,) * 20, items=_items(*["delete"] * 20))
+    some = _items(*["delete"] * 60)
+    yield _prune("planned", "many", items=some)
+    yield _prune("preparing", "many", became=(gone,) * 30, items=some)
+    yield _prune("succeeded", "all of many", became=(gone,) * 60, items=some)
+    yield _prune("unknown", "one of many", became=(*(gone,) * 30, unsure), items=some)
+    yield _prune("unknown", "the second of many", became=(absent, *(gone,) * 30, unsure), items=some)
+    locked = ("failed", {"error": "VPS.org refused it.", "said": "Gelöscht wird nichts."})
+    yield _prune("failed", "many", became=(locked,) * 60, items=some)
+    yield _prune("accepted", "all for a day", became=(("accepted", {"sent": A_DAY}),) * 3)
     yield _prune("accepted", became=(gone, yes, yes))
     yield _prune("accepted", "for a day", became=(gone, ("accepted", {"sent": A_DAY})))
     yield _prune("unknown", became=(gone, unsure), error="No answer came.")
