@@ -427,9 +427,7 @@ def _warnings(operation: Operation) -> list[str]:
     details = operation.of(DeleteDetails)
     said = []
     if details.way_back_of:
-        said.append(
-            f"It is the way back from the server's last restore, {details.way_back_of}, which then cannot be undone."
-        )
+        said.append(f"It is the way back from the restore {details.way_back_of}, which then cannot be undone.")
     if details.being_restored_by:
         said.append(f"The restore {details.being_restored_by} puts it back on the server, and may not be done with it.")
     return said

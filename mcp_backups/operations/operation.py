@@ -163,7 +163,7 @@ class DeleteDetails(_Frozen):
         good_left: How many proven backups the server keeps.
         newest_left: The newest of them.
         all_left_expire_by: When the last of them expires; None where one does not expire by itself.
-        way_back_of: The last restore of the server, which then could not be undone.
+        way_back_of: The restore that it takes back, which then could not be undone.
         being_restored_by: The restore that puts the backup back, and may not be done with it.
         listed_again: When the backup was seen listed after it had been seen to be gone.
         lapsed: Whether the deletion was given up without a refusal: its backup was still listed 24 h later, or the

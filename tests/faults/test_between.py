@@ -94,7 +94,7 @@ async def test_what_a_waiting_restore_needs_is_told_to_be_needed_and_left_alone_
     assert source.data["facts"]["being_restored_by"] == restore
     safety = await bench.agent.call("delete_backup", backup_id=NEXT)
     assert safety.data["facts"]["way_back_of"] == restore
-    assert f"It is the way back from the server's last restore, {restore}" in safety.data["summary"]
+    assert f"It is the way back from the restore {restore}, which" in safety.data["summary"]
     assert f"The restore {restore} puts it back on the server" in source.data["summary"]
     plan = await bench.agent.call("prune_backups", server_id=WEB, keep_last=1)
     kept = {row["id"]: row["reason"] for row in stays(plan)}

@@ -16,6 +16,7 @@ from mcp_backups.errors import (
     ProtocolError,
 )
 from mcp_backups.operations import Context
+from mcp_backups.operations.context import Result
 from mcp_backups.operations.observation import StaleError, check_fresh, check_open, counted, observe, still_open
 from mcp_backups.operations.operation import Arguments, Operation
 from mcp_backups.sandbox import Backup, Emulator, Fault
@@ -51,6 +52,20 @@ async def test_a_delete_of_the_way_back_of_a_restore_says_so_and_so_does_the_que
     assert f"\nThis cannot be undone. It is the way back of the restore {restored.id}.\n" in question_of(plan).text
     other = delete.draft(context, {"backup_id": 501}, await observe(context, {"backup_id": 501}))
     assert "way_back_of" not in facts_of(other)
+
+
+async def test_the_way_back_of_an_earlier_restore_is_not_told_as_that_of_the_last(context: Context) -> None:
+    ways = {499: 2, 501: 1}  # hours since
+    restores = {
+        backup: operation(
+            "restore_server", "accepted", undo_backup_id=backup, sent=ago(hours=hours), created=ago(hours=hours)
+        )
+        for backup, hours in ways.items()
+    }
+    await record_all(context, list(restores.values()))
+    plan = delete.draft(context, {"backup_id": 499}, await observe(context, {"backup_id": 499}))
+    assert f"It is the way back from the restore {restores[499].id}, which then" in delete.summary(Result(plan))
+    assert "last restore" not in delete.summary(Result(plan))
 
 
 @pytest.mark.parametrize(
