@@ -87,6 +87,7 @@ from .policy import (
     in_doubt,
     is_protected,
     judge_all,
+    policy_digest,
 )
 from .reconciliation import (
     CANNOT_SEE,
@@ -193,6 +194,7 @@ __all__ = [
     "outcome_of_other",
     "pending",
     "pending_one",
+    "policy_digest",
     "question_text",
     "recent",
     "record_plan",

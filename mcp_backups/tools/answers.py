@@ -23,6 +23,7 @@ from mcp_backups.operations import (
     PruneItem,
     Result,
     Status,
+    policy_digest,
 )
 from mcp_backups.text import age, duration, plural, stamp
 
@@ -298,12 +299,15 @@ _ELSEWHERE = (
     "made with."
 )
 _ANEW = "Call {tool} again without operation_id if it is still wanted."
+_OTHER_RULES = f"The rules here have changed since it was planned, so this plan counts no more. {_ANEW}"
 
 
 def _next_step(result: Result, context: Context) -> str:
     operation, status = result.operation, result.operation.status
     if result.unseen == MADE_ELSEWHERE and status in OPEN:
         step = _ANEW
+    elif status in OPEN and operation.policy != policy_digest(context.settings):
+        step = _OTHER_RULES
     elif result.unseen == MADE_ELSEWHERE and status in {*UNSETTLED, Status.ACCEPTED}:
         step = _ELSEWHERE
     elif operation.advice and (result.changed == "nothing" or status is Status.FAILED):

@@ -17,6 +17,7 @@ from mcp_backups.errors import BusyError, RateLimitedError
 from mcp_backups.operations import MADE_ELSEWHERE, Context, Operation, Result, Status
 from mcp_backups.operations.approval import render
 from mcp_backups.operations.operation import Budget, Decision, PruneItem, StatusSeen
+from mcp_backups.settings import Settings
 from mcp_backups.tools.answers import operation_answer, operation_text
 from tests.stage import NOW
 
@@ -25,7 +26,7 @@ from .made import MOMENT, ago, backup, operation, question_of
 Given = dict[str, Any]
 
 ANSWERS = Path(__file__).parents[1] / "answers"
-CONTEXT = cast(Context, SimpleNamespace(now=NOW, actions=ACTIONS))
+CONTEXT = cast(Context, SimpleNamespace(now=NOW, actions=ACTIONS, settings=Settings()))
 """All that an answer is made with, but for its result."""
 
 OWN, OTHER, THIRD = (f"op_{letter * 16}" for letter in "abc")
@@ -97,8 +98,10 @@ def _deletes() -> Iterator[Told]:
     yield _delete("planned", "the user is asked", {"approver": "person"})
     yield _delete("planned", "an approver decides", {"approver": "approver"})
     yield _delete("planned", "made elsewhere", {"unseen": MADE_ELSEWHERE})
+    yield _delete("planned", "under other rules", policy="")
     yield _delete("planned", "held up", {"obstacle": RateLimitedError("Too many requests.")})
     yield _delete("waiting", leave={"since": MOMENT, "lasts": timedelta(hours=72)}, **needed)
+    yield _delete("waiting", "under other rules", leave={"since": MOMENT, "lasts": timedelta(hours=72)}, policy="")
     yield _delete("waiting", "no name, no description", server_name="", backup=backup(501, size_mb=None))
     yield _delete("waiting", "no backup", backup=None)
     yield _delete("approved", decision=DECIDED, leave={"since": MOMENT, "lasts": timedelta(hours=1)})
@@ -217,6 +220,7 @@ def _prunes() -> Iterator[Told]:
     yield _prune("planned", "none of known size", items=tuple(each for _ in "ab" for each in _items("delete")))
     yield _prune("waiting", leave={"since": MOMENT, "lasts": timedelta(hours=72)}, budget=SPENT)
     yield _prune("preparing", became=(gone,))
+    yield _prune("preparing", "under other rules", became=(gone,), policy="")
     yield _prune("preparing", "held up", {"obstacle": BusyError("Another call is at it.")}, became=(gone,))
     yield _prune("succeeded", became=(gone, gone, gone), budget=SPENT)
     yield _prune("succeeded", "nothing left for later", became=(gone,), items=_items("keep", "delete"))

@@ -314,3 +314,20 @@ async def test_what_to_do_about_an_unknown_outcome_names_no_time_that_is_over(
     seen = await look(agent, operation)
     assert (seen.status, always in seen.data["next_step"]) == ("unknown", True)
     assert (while_it_may_show in seen.data["next_step"], "10:00Z" in seen.data["next_step"]) == (minutes < 30,) * 2
+
+
+@pytest.mark.parametrize("approval", ["plan", "operator"])
+async def test_a_plan_made_under_rules_that_have_changed_since_is_told_to_count_no_more(
+    agent_with: AgentWith, approval: str
+) -> None:
+    """What it says to do then leads on: the confirmed call would be refused, and an approver's yes come to nothing."""
+    async with agent_with(approval=approval) as agent:
+        plan = await agent.call("delete_backup", backup_id=501, confirm=True)
+    async with agent_with(approval=approval, keep_min=2) as agent:
+        seen = await look(agent, plan.operation)
+        assert seen.data["next_step"] == (
+            "The rules here have changed since it was planned, so this plan counts no more. "
+            "Call delete_backup again without operation_id if it is still wanted."
+        )
+        again = await agent.call("delete_backup", backup_id=501, confirm=True)
+        assert (again.status, again.operation == plan.operation) == (plan.status, False)
