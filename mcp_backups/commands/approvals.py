@@ -238,7 +238,7 @@ def _present(now: Present, operation: Operation) -> str:
         return "; ".join(f"{word}: {listed(ids, 10)}" for word, ids in told.items() if ids)
     if operation.action == "restore_server":
         return "as the plan shows it"
-    return f"as the plan shows it; {plural(now.good_left, 'good backup')} would be left"
+    return f"as the plan shows it; {plural(now.good_left, 'proven backup')} would be left"
 
 
 def _shown(value: object) -> str:

@@ -159,6 +159,7 @@ async def test_what_is_there_now_stands_beside_what_the_plan_shows(stage: Desk, 
     delete = await stage.ask("delete_backup", backup_id=495)
     same = (await browser.get("/")).text
     assert same.count("As the plan shows it.") == 2
+    assert same.count("<dt>proven backups left</dt>") == 3  # of both by now, and of one by its plan
     fleet = stage.emulator.fleet
     stage.emulator.fleet.delete_backup(named(stage, "Before PHP 8.3"))
     fleet.backups[495].status = "failed"
