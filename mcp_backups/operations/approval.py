@@ -334,27 +334,29 @@ async def there_now(context: Context, operation: Operation) -> Present:
     await context.identify()
     if not context.can_see(operation):
         return Present(unseen=MADE_ELSEWHERE)
-    shown = {backup.id: backup for backup in _shown(operation)}
+    aims, kept = _shown(operation)
     try:
         with context.reading():
             backups = await context.api.list_backups(operation.server_id)
     except CANNOT_SEE as error:
         return Present(unseen=error.code)
     now = {backup.id: backup for backup in backups.rows}
-    missing = tuple(each for each in shown if each not in now)
+    missing = tuple(each.id for each in (*aims, *kept) if each.id not in now)
     if missing and not backups.complete_for(operation.server_id):
         return Present(unseen="the list of backups is incomplete")
     inventory = await context.inventory(operation.server_id, backups)
-    going = shown if operation.action != "restore_server" else ()
+    going = {each.id for each in aims} if operation.action != "restore_server" else set()
     return Present(
         gone=missing,
-        changed=tuple(each for each in shown if each in now and now[each] != shown[each]),
+        changed=tuple(each.id for each in aims if now.get(each.id, each) != each),
         good_left=len(inventory.proven_on(operation.server_id, without=going)),
     )
 
 
-def _shown(operation: Operation) -> list[Backup]:
-    """The backups that a plan would delete or restore."""
-    if isinstance(operation.details, PruneDetails):
-        return [item.backup for item in operation.details.items if item.fate in {"delete", "later"}]
-    return [operation.backup] if operation.backup else []
+def _shown(operation: Operation) -> tuple[list[Backup], list[Backup]]:
+    """The backups that a plan would delete or restore; and those that a prune keeps instead of them."""
+    details = operation.details
+    if isinstance(details, PruneDetails):
+        due = [*details.planned("delete"), *details.planned("later")]
+        return [item.backup for item in due], [item.backup for item in details.planned("keep")]
+    return ([operation.backup] if operation.backup else []), []

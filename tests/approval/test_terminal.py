@@ -183,6 +183,15 @@ async def test_what_is_there_now_stands_beside_what_the_plan_showed(
     assert told in printed
 
 
+async def test_a_prune_is_not_as_its_plan_shows_it_once_what_it_keeps_is_gone(scene: Scene, run: Run) -> None:
+    operation, _ = await wait_for(scene, "prune")
+    kept = next(item.backup.id for item in (await scene.shown()).plan.backups if item.fate == "keep")
+    scene.emulator.fleet.delete_backup(kept)
+    _, printed, _ = await run("approve", operation, types="\n")
+    assert f"gone: {kept}" in printed
+    assert "as the plan shows it" not in printed
+
+
 async def test_an_operation_of_another_account_is_shown_without_what_is_there(
     scene: Scene, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
