@@ -204,7 +204,8 @@ async def get_operation(call: ToolCall, operation_id: OperationId, wait_seconds:
 
 def page_text(page: BackupPage) -> str:
     """A page as a table, one line a backup; a blank cell holds what the line above the table says."""
-    of_it = f" of server {page.server.id} ({page.server.name})" if page.server else ""
+    of_it = f" of server {page.server.id}" if page.server else ""
+    of_it += f" ({page.server.name})" if page.server and page.server.name else ""
     only = f" (only: {page.only})" if page.only else ""
     head = f"{page.returned} of {page.total} backups{of_it}{only}, {page.order or 'newest'} first, as of {page.as_of}."
     lines = [head, "complete: true" if page.complete else f"complete: false, INCOMPLETE: {'; '.join(page.missing)}."]

@@ -637,3 +637,9 @@ async def test_a_server_is_found_by_its_name_whatever_hyphens_are_typed(agent: S
     """Word processors and models set others than keyboards do."""
     answer = await agent.call("list_backups", server_name=name, limit=1)
     assert answer.data["server"]["id"] == 12345
+
+
+async def test_a_server_without_a_name_is_told_by_its_id_alone(agent: Session, emulator: Emulator) -> None:
+    emulator.fleet.servers[12360].name = ""
+    answer = await agent.call("list_backups", server_id=12360)
+    assert answer.text.startswith("0 of 0 backups of server 12360, newest first")
