@@ -65,7 +65,7 @@ def server_name(server_id: int, backups: Listing[Backup], servers: Listing[Serve
 
 
 def server_named(name: str, backups: Listing[Backup], servers: Listing[Server]) -> int:
-    """The id of the one server of that name, or else of that beginning of a name, as people see it.
+    """The id of the one server of that name or, if all could be read, of that beginning of a name, as people see it.
 
     A server that was renamed has each name that its backups and the list of servers bear.
 
@@ -83,7 +83,8 @@ def server_named(name: str, backups: Listing[Backup], servers: Listing[Server]) 
     borne |= {(server.id, server.name) for server in servers.rows}
     names = [(server_id, as_compared(known)) for server_id, known in borne]
     found = {server_id for server_id, known in names if known == wanted}
-    found = found or {server_id for server_id, known in names if known.startswith(wanted)}
+    if not found and not servers.missing:  # else one that could not be read may have that very name
+        found = {server_id for server_id, known in names if known.startswith(wanted)}
     if len(found) == 1:
         return found.pop()
     if found:

@@ -330,3 +330,13 @@ async def test_the_operators_rules_hold_before_anything_is_sent(
 async def test_a_protected_server_may_be_backed_up(agent_with: AgentWith) -> None:
     async with agent_with(protected_servers={12345}, servers={12345}) as agent:
         assert (await agent.call("create_backup", server_id=12345)).status == "accepted"
+
+
+async def test_while_servers_cannot_be_read_only_a_whole_name_chooses_one(agent: Session, emulator: Emulator) -> None:
+    """One of those that could not be read may be called what is only the beginning of another one's name."""
+    emulator.fail(Fault.status(500), path="^/servers/$", times=None)
+    refused = await agent.call("create_backup", server_name="web")
+    assert "Cannot tell whether a server has that name" in refused.text
+    assert emulator.count("POST") == 0
+    made = await agent.call("create_backup", server_name="web-server-01")
+    assert (made.status, made.data["server"]["id"]) == ("accepted", 12345)
