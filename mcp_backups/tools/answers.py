@@ -239,7 +239,7 @@ def _prune_lists(result: Result) -> dict[str, list[PruneItem]]:
 
 def _rows_not_shown(result: Result, lists: Mapping[str, list[PruneItem]], most: Mapping[str, int]) -> dict[str, str]:
     """How many there is no room for; of those that go some may be gone by now, and no list shows those."""
-    is_begun = any(outcome(delete) for delete in result.deletes)
+    is_begun = any(map(outcome, result.deletes))
     where = dict.fromkeys(lists, "all older; list_backups shows them")
     if is_begun:
         where["to_delete"] = "counted in the summary"
