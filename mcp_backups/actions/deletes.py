@@ -10,6 +10,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Literal
 
+import anyio
+
 from mcp_backups.actions import delete
 from mcp_backups.errors import (
     AuthFailedError,
@@ -104,7 +106,13 @@ async def execute_prune(
         raise _busy(operation)
     async with context.liveness.at_work(operation.id) as owner:
         taken = await context.ledger.write(lambda entries: _take_up(context, entries, operation, approved_by, owner))
-        return await _delete_all(context, taken, report) if taken else await outcome_of_other(context, operation.id)
+        if taken is None:
+            return await outcome_of_other(context, operation.id)
+        try:
+            return await _delete_all(context, taken, report)
+        finally:
+            with anyio.CancelScope(shield=True), suppress(BackupsError):
+                await context.ledger.write(lambda entries: _let_go(entries, operation.id, owner))
 
 
 def _take_up(
@@ -125,6 +133,13 @@ def _take_up(
         )
         current = approved.entering(Status.PREPARING, now, PREPARING_LIFE, items=tuple(items), sent=now)
     return entries.save(current.updated(owner=owner))
+
+
+def _let_go(entries: Entries, prune_id: str, owner: str) -> None:
+    """Record that no call is at a prune any more that is not over: any process may go on with it."""
+    prune = entries.get(prune_id)
+    if prune and prune.status is Status.PREPARING and prune.owner == owner:
+        entries.save(prune.updated(owner=""))
 
 
 def _busy(operation: Operation) -> BusyError:

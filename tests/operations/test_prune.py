@@ -19,7 +19,8 @@ from mcp_backups.retention import Keep
 from mcp_backups.sandbox import Backup as Held
 from mcp_backups.sandbox import Emulator, Fault
 from mcp_backups.settings import Settings
-from tests.stage import ManualClock
+from mcp_backups.transport import open_idle_context
+from tests.stage import PROMPT, ManualClock
 
 from .made import Nobody, facts_of, operation, spoil_a_row, under
 
@@ -311,6 +312,18 @@ async def test_a_prune_that_a_living_process_is_at_is_busy_and_one_of_a_dead_pro
     assert busy.value.what == f"Another call is carrying out {plan.id}."
     assert busy.value.next_step == f"Call get_operation(operation_id={plan.id!r})."
     assert (await pruned(context, plan.id)).status == "succeeded"
+
+
+@pytest.mark.usefixtures("three")
+async def test_a_prune_that_waits_for_its_next_call_is_gone_on_with_by_any_process(
+    context: Context, emulator: Emulator, clock: ManualClock
+) -> None:
+    plan, call = await pruned(context), context.for_a_call()
+    clock.advance(seconds=15.1)
+    assert (await pruned(call, plan.id)).status == "preparing"
+    async with open_idle_context(context.settings, clock.clock, PROMPT) as other:
+        assert (await pruned(other, plan.id)).status == "succeeded"
+    assert emulator.count("DELETE") == 2
 
 
 async def test_a_prune_that_another_call_has_ended_meanwhile_is_not_taken_up(
