@@ -175,10 +175,13 @@ def known_memory(folder: Path, key_file: Path | None) -> Remembered | None:
 
 
 def put_aside(folder: Path, key_file: Path | None) -> None:
-    """Have what is remembered, and cannot be read, out of the way."""
-    path = remembered(folder, key_file, b"").path
-    with suppress(FileNotFoundError):
-        path.replace(path.with_name(f"{path.name}.lost"))
+    """Have what is remembered, and cannot be read, out of the way; and a key made here that is none any more."""
+    lost, key = [remembered(folder, key_file, b"").path], folder / _KEY
+    if not key_file and key.is_file() and not _is_key(key):
+        lost.append(key)
+    for path in lost:
+        with suppress(FileNotFoundError):
+            path.replace(path.with_name(f"{path.name}.lost"))
 
 
 def remembered(folder: Path, key_file: Path | None, key: bytes) -> Remembered:

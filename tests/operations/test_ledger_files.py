@@ -290,3 +290,10 @@ async def test_a_key_of_another_length_is_none(state_dir: Path, content: bytes) 
     (state_dir / "installation.key").write_bytes(content)
     with pytest.raises(LedgerLostError, match="The key of the ledger was changed"):
         await SqliteLedger(state_dir, Operation, lambda: NOW).write(saving(begun()))
+    with pytest.raises(LedgerUnavailableError, match="cannot be trusted") as kept:
+        await SqliteLedger(state_dir, Operation, lambda: NOW).accept()
+    assert "move it away" in kept.value.next_step
+    ledger.path.rename(state_dir / "evidence")
+    assert await SqliteLedger(state_dir, Operation, lambda: NOW).accept() == "The key of the ledger was changed"
+    await SqliteLedger(state_dir, Operation, lambda: NOW).write(saving(begun()))
+    assert (state_dir / "installation.key.lost").read_bytes() == content
