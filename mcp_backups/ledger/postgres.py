@@ -248,7 +248,10 @@ class PostgresLedger(Generic[Kept]):
         with self._lock:
             if end and (self._end is None or end >= self._end):
                 if end != self._end:
-                    self._remembered().note(end)
+                    try:
+                        self._remembered().note(end)
+                    except OSError as error:
+                        raise UnconfirmedError("The ledger's end cannot be remembered outside of it.") from error
                 self._end, self._snapshot = end, snapshot
 
     def _connected(self, seat: _Seat[Kept]) -> PostgresSession:

@@ -15,7 +15,7 @@ import anyio.to_thread
 from pydantic import ValidationError
 
 from mcp_backups.clock import Clock
-from mcp_backups.errors import BackupsError, BusyError, LedgerLostError, LedgerUnavailableError
+from mcp_backups.errors import BackupsError, BusyError, LedgerLostError, LedgerUnavailableError, UnconfirmedError
 
 from .checkpoint import Checkpoint
 from .events import LOSS_ACCEPTED
@@ -68,6 +68,7 @@ class _Opened:
         files: As they were after the last use.
         version: SQLite's, of the data that were looked at last; at first no such version, so that they are looked at.
         is_behind: Whether something is in the log alone; at first its tables are.
+        is_unnoted: Whether something was recorded and could not be remembered.
     """
 
     connection: sqlite3.Connection
@@ -77,6 +78,7 @@ class _Opened:
     files: _Files
     version: int = -1
     is_behind: bool = True
+    is_unnoted: bool = False
 
     def close(self) -> None:
         self.checkpoint.close()
@@ -197,8 +199,11 @@ class SqliteLedger(Generic[Kept]):
             raise
         if entries.end and entries.end != self._end:
             # Only now: a process that is killed before leaves what is remembered behind the ledger, never ahead of it.
-            self._note(opened, entries.end)
-            opened.is_behind = True
+            opened.is_behind = opened.is_unnoted = True
+            try:
+                self._note(opened, entries.end)
+            except OSError as error:
+                raise UnconfirmedError("The ledger's end cannot be remembered outside of it.") from error
         if opened.is_behind:
             with suppress(sqlite3.OperationalError):  # the next one moves it too
                 opened.is_behind = not opened.checkpoint.move()
@@ -208,6 +213,8 @@ class SqliteLedger(Generic[Kept]):
     def _begun(self, opened: _Opened, begin: str) -> Transaction[Kept]:
         """A transaction on a ledger that holds what is remembered; looked at again once somebody else has written."""
         connection, known = opened.connection, None
+        if begin != "BEGIN" and opened.is_unnoted and self._end:
+            self._note(opened, self._end)  # before anything more is recorded
         while True:
             connection.execute(begin)
             version = int(connection.execute("PRAGMA data_version").fetchone()[0])
@@ -229,6 +236,7 @@ class SqliteLedger(Generic[Kept]):
     def _note(self, opened: _Opened, end: End) -> None:
         self._end = end
         opened.memory.note(end)
+        opened.is_unnoted = False
 
     def _usable(self) -> _Opened:
         """What is open, if the files are still those that it was opened with; else opened anew."""

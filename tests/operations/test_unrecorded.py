@@ -1,18 +1,21 @@
 """What a process knows and could not record: kept, told instead of the ledger, and recorded once that can be done."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import anyio
 import pytest
 
-from mcp_backups.errors import BusyError, UnconfirmedError
+from mcp_backups.errors import BusyError, LedgerUnavailableError, UnconfirmedError
 from mcp_backups.ledger import Ledger
+from mcp_backups.ledger.key import End, Remembered
 from mcp_backups.operations import Context, Entries, carry_out, process
 from mcp_backups.operations.operation import Operation
 from mcp_backups.operations.process import Unrecorded
-from tests.stage import PATIENCE, until
+from tests.stage import PATIENCE, on_both_stores, until
 
 from .made import as_recorded, begun
 
@@ -110,3 +113,31 @@ async def test_of_what_was_not_to_be_sent_nothing_is_kept(context: Context) -> N
     with pytest.raises(UnconfirmedError):
         await carry_out(silent, ended.id, lambda entries, _owner: entries.save(ended))
     assert known.better(ended).status == "failed"
+
+
+def _intend(intended: Operation, entries: Entries, owner: str) -> Operation:
+    return entries.save(intended.updated(owner=owner))
+
+
+@on_both_stores
+async def test_where_the_ledgers_end_cannot_be_remembered_nothing_is_sent_and_that_is_known(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where it stands beside a key on another disk, which is read-only by now."""
+    first, second = await context.record(begun()), await context.record(begun())
+
+    def refuse(_memory: Remembered, _end: End) -> None:
+        raise OSError(errno.EROFS, "read-only")
+
+    with monkeypatch.context() as away:
+        away.setattr(Remembered, "note", refuse)
+        for each in (first, second):
+            with pytest.raises(LedgerUnavailableError) as told:
+                await carry_out(
+                    context, each.id, partial(_intend, each.updated(status="sending", sent=context.moment()))
+                )
+            assert told.value.changed == "nothing"
+    recorded = [await as_recorded(context, each) for each in (first, second)]
+    assert {context.unrecorded.better(each).status for each in recorded} <= {"failed", "approved"}
+    await context.record(begun())
+    assert await context.ledger.read(lambda entries: entries.verify()) == ""
