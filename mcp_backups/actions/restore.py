@@ -185,14 +185,17 @@ async def send(context: Context, operation: Operation) -> Operation:
 
 
 def may_change(operation: Operation) -> bool:
-    """Whether looking can tell more of it."""
-    return operation.status in {Status.PREPARING, Status.UNKNOWN, Status.ACCEPTED}
+    """Whether looking can tell more of it; of one that came to nothing, what became of its safety backup."""
+    left_over = operation.status in VAIN and operation.of(RestoreDetails).safety_operation
+    return bool(left_over) or operation.status in {Status.PREPARING, Status.UNKNOWN, Status.ACCEPTED}
 
 
 async def look(context: Context, operation: Operation) -> Result:
     """What there is to see of it: its safety backup, its way back, and the server's status, which is no proof."""
     if operation.status is Status.PREPARING:
         return await look_at_safety(context, operation)
+    if operation.status in VAIN:
+        return (await look_at_safety(context, operation))._replace(operation=operation)
     result = await _look_at_undo(context, operation)
     try:
         servers = await context.api.list_servers()

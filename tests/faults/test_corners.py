@@ -173,6 +173,21 @@ async def test_a_restore_waits_for_a_safety_backup_of_which_nothing_is_known(ben
     assert (len(bench.emulator.fleet.restores), bench.emulator.count("POST", "/backups/")) == (1, 1)
 
 
+@pytest.mark.parametrize("is_made", [True, False])
+async def test_of_a_restore_that_expired_only_a_safety_backup_that_is_known_is_told_as_made(
+    bench: Bench, is_made: bool
+) -> None:
+    oldest = min(bench.emulator.fleet.backups_of(MAIL), key=lambda backup: backup.created_at).id
+    confirmation = await bench.plan("restore_server", server_id=MAIL, backup_id=oldest)
+    bench.spoil(*[] if is_made else [on_post(Fault.status(500))])
+    assert (await bench.agent.call("restore_server", **confirmation)).status == "preparing"
+    bench.clock.advance(hours=2, minutes=1)
+    told = await bench.agent.call("get_operation", operation_id=confirmation["operation_id"])
+    made = f"safety backup {max(bench.emulator.fleet.backups)}" if is_made else "perhaps a safety backup, by op_"
+    assert told.status == "expired"
+    assert str(told.data["made"]).startswith(made)
+
+
 @pytest.mark.parametrize("status", [400, 403, 404, 409])
 async def test_a_restore_that_vps_org_refuses_has_failed_and_leaves_the_server_open(bench: Bench, status: int) -> None:
     answer = await a_restore(bench, (on_post(Fault.status(status, {"detail": "No."})),))
