@@ -376,6 +376,14 @@ def test_a_file_that_is_no_ledger_is_a_failure(state_dir: Path, clock: ManualClo
     (state_dir / "ledger.sqlite3").write_bytes(b"certainly not a database")
     found = anyio.run(examine_ledger, Settings(state_dir=state_dir), clock.clock)
     assert (found.verdict, bool(found.todo)) == ("failure", True)
+    assert "it is damaged: keep a copy of it as evidence, move it away, and say `mcp-backups ledger" in found.todo
+
+
+def test_a_key_that_was_named_and_is_gone_is_told_as_a_setting(state_dir: Path, clock: ManualClock) -> None:
+    write_ledger(state_dir, clock, "succeeded")
+    settings = Settings(state_dir=state_dir, key_file=state_dir / "gone")
+    found = anyio.run(examine_ledger, settings, clock.clock)
+    assert (found.verdict, found.todo) == ("failure", "The operator of mcp-backups must correct the setting.")
 
 
 def test_where_there_is_no_ledger_none_is_made(state_dir: Path, clock: ManualClock) -> None:

@@ -19,6 +19,10 @@ _BEGIN_ANEW = (
     "Keep a copy of it as evidence, move it away, and say `mcp-backups ledger accept` to begin a new one; until then"
     " nothing is changed."
 )
+_OPEN_IT = (
+    "See to it that this user may write there, and that the disk is not full. If it still cannot be opened, it is"
+    " damaged: keep a copy of it as evidence, move it away, and say `mcp-backups ledger accept` to begin a new one."
+)
 
 
 def examine_settings(settings: Settings) -> Finding:
@@ -71,7 +75,7 @@ async def _examine(ledger: Ledger[Operation], settings: Settings, clock: Clock) 
         await ledger.write(lambda _entries: None)
     except (LedgerUnavailableError, BusyError, ConfigError) as error:
         busy = isinstance(error, BusyError)
-        todo = "Try again." if busy else "See to it that this user may write there, and that the disk is not full."
+        todo = "Try again." if busy else _OPEN_IT
         todo = _ACCEPT if isinstance(error, LedgerLostError) else error.next_step if _is_its_own(error) else todo
         return Finding("ledger", "warning" if busy else "failure", f"{error.what} It is in {here}.", todo)
     now = ledger.common_clock(clock).moment()
@@ -94,7 +98,8 @@ async def _examine(ledger: Ledger[Operation], settings: Settings, clock: Clock) 
 
 def _is_its_own(error: BackupsError) -> bool:
     """Whether what to do about it is told by the error itself."""
-    return isinstance(error, LedgerUnavailableError) and error.next_step != error.advice
+    is_of_ledger = isinstance(error, LedgerUnavailableError)
+    return isinstance(error, ConfigError) or (is_of_ledger and error.next_step != error.advice)
 
 
 def _no_ledger(folder: Path) -> Finding:
