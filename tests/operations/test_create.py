@@ -266,3 +266,28 @@ async def test_a_backup_whose_deletion_was_sent_here_answers_no_same_request(
     await context.record(operation(**deleted | fields))
     found = await context.ledger.read(lambda entries: find_repeat(context, entries, NIGHTLY))
     assert found == (before if is_repeat else None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_repeat"),
+    [
+        ({}, False),
+        ({"sent": ago(minutes=4, ticking=240)}, False),
+        ({"sent": ago(minutes=5, ticking=300)}, True),
+        ({"status": "failed"}, True),
+        ({"status": "planned", "sent": None}, True),
+        ({"server_id": 12346}, True),
+        ({"action": "delete_backup", "backup_id": 778}, True),
+        ({"address": "https://elsewhere.example"}, True),
+    ],
+)
+async def test_a_backup_that_a_restore_came_after_answers_no_same_request(
+    context: Context, fields: dict[str, Any], is_repeat: bool
+) -> None:
+    """It does not hold what the restore made of the server."""
+    asked_for = ago(minutes=5, ticking=300)
+    before = await context.record(operation("create_backup", created=asked_for, sent=asked_for, **FINISHED))
+    restored: dict[str, Any] = {"action": "restore_server", "status": "accepted", "backup_id": 501}
+    await context.record(operation(**restored | fields))
+    found = await context.ledger.read(lambda entries: find_repeat(context, entries, NIGHTLY))
+    assert found == (before if is_repeat else None)

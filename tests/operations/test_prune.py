@@ -13,7 +13,7 @@ from mcp_backups.errors import BudgetExhaustedError, BusyError, NotFoundError, P
 from mcp_backups.ledger import ledger_for
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import Context, Entries, Result
-from mcp_backups.operations.operation import Operation, PruneDetails, PruneItem, new_id
+from mcp_backups.operations.operation import DeleteDetails, Operation, PruneDetails, PruneItem, new_id
 from mcp_backups.operations.policy import Doubt, Inventory, judge_all
 from mcp_backups.retention import Keep
 from mcp_backups.sandbox import Backup as Held
@@ -280,6 +280,10 @@ async def test_a_prune_keeps_what_its_rules_would_keep_by_then_and_tells_what_wa
         (497, "gone", f"Backup 497 is gone since the plan {plan.id} was made."),
         (496, "not deleted", "Backup 496 would be kept by now (keep-last 1), unlike when the plan was made."),
     ]
+    assert deletes[1].advice == "Call again without operation_id for a new plan."
+    assert {(each.policy, each.principal, each.of(DeleteDetails).part_of) for each in deletes} == {
+        (plan.policy, plan.principal, plan.id)
+    }
     assert emulator.count("DELETE") == 0
 
 

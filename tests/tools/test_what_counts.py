@@ -335,11 +335,22 @@ async def test_a_delete_keeps_to_what_its_plan_told_of_what_is_left(
     left = 5 - number
     if is_last:
         assert done.code == "target_changed", done.text
-        assert "All proven backups that would be left expire by 2026-11-24T10:30Z, sooner than the plan" in done.text
+        assert f"left expire by 2026-11-24T10:30Z, sooner than the plan {plan.operation}" in done.text
     else:
         assert (done.data["facts"]["proven_backups_left"], done.data["facts"]["newest_proven_left"]) == (1, left)
     assert sorted(emulator.fleet.backups) == ([1, 3] if is_last else [left])
     assert emulator.count("DELETE") == (0 if is_last else 1)
+
+
+async def test_an_outcome_tells_when_all_that_is_left_expires(agent: Session, clock: ManualClock, put: Put) -> None:
+    put(1, hours=40)
+    put(2, hours=48, ends=30)
+    put(3, hours=60, ends=35)
+    plan = await agent.call("delete_backup", backup_id=1)
+    done = await confirmed(agent, "delete_backup", plan, backup_id=1)
+    told = {"all_left_expire_by": stamp(clock.now() + timedelta(hours=35)), "proven_backups_left": 2}
+    assert plan.data["facts"].items() >= told.items()
+    assert done.data["facts"].items() >= told.items()
 
 
 async def test_a_prune_stops_where_what_is_left_lasts_no_longer(agent: Session, emulator: Emulator, put: Put) -> None:
