@@ -103,7 +103,10 @@ async def test_a_restore_that_waited_too_long_tells_of_what_was_asked_for_and_no
         clock.advance(hours=3)
         answer = await agent.call("get_operation", operation_id=plan.operation)
         assert answer.status == "expired"
-        assert set(answer.data["facts"]) == {"safety_backup_operation"}
-        safety = await agent.call("get_operation", operation_id=answer.data["facts"]["safety_backup_operation"])
+        facts = answer.data["facts"]
+        assert set(facts) == {"safety_backup", "safety_backup_status", "safety_backup_operation"}
+        assert facts["safety_backup_status"] == "accepted", "it is still being made"
+        safety = await agent.call("get_operation", operation_id=facts["safety_backup_operation"])
+    assert safety.data["backup"]["id"] == facts["safety_backup"]
     assert safety.data["backup"]["status"] == "in_progress"
     assert emulator.count("POST", "/servers/") == 0
