@@ -16,6 +16,7 @@ import pytest
 
 from mcp_backups.errors import BackupsError, BusyError, LedgerUnavailableError
 from mcp_backups.ledger import SqliteLedger, Transaction, transaction
+from mcp_backups.ledger.events import Event
 from mcp_backups.ledger.key import BEGINNING, End, Remembered
 from mcp_backups.ledger.sqlite import open_file_for_audit
 from mcp_backups.ledger.sqlite_tables import prepare_file
@@ -459,3 +460,38 @@ def test_one_of_0_1_0_is_read_as_it_is(state_dir: Path) -> None:
         assert entries is not None
         with pytest.raises(LedgerUnavailableError, match=f"operation {deleted.id} was changed"):
             entries.get(deleted.id)
+
+
+async def test_what_is_missing_of_what_was_recorded_is_told(ledger: SqliteLedger[Operation]) -> None:
+    assert await ledger.read(lambda entries: entries.lacks(End(0, 0, "", 0))) == ""
+    nothing = await ledger.read(lambda entries: entries.lacks(End(0, 1, "00", 1)))
+    assert nothing == "it is empty, but event 1 was recorded here"
+    await ledger.write(saving(begun(), begun(), begun()))
+    end = await ledger.read(lambda entries: entries.known_end)
+    assert (end.seq, end.operations) == (3, 3)
+
+    async def lacks(**other: Any) -> str:
+        return await ledger.read(lambda entries: entries.lacks(end._replace(**other)))
+
+    assert await lacks() == await lacks(operations=2) == ""
+    assert await lacks(seq=4) == "it ends at event 3, but event 4 was recorded here"
+    assert await lacks(seq=2) == "its event 2 is not the one that was recorded here"
+    assert await lacks(operations=4) == "1 operation of those recorded here is gone"
+    assert await lacks(operations=5) == "2 operations of those recorded here are gone"
+
+
+async def test_what_one_version_sealed_the_next_can_check(state_dir: Path, tmp_path: Path) -> None:
+    """A ledger outlives the versions: who changes these forms has to read the old ones too."""
+    key = tmp_path / "key"
+    key.write_bytes(b"k" * 32)
+    key.chmod(0o600)
+    event = Event(2, "2026-11-23T09:30:00+00:00", "op_aaaaaaaaaaaaaaaa", "sending", '{"status":"sending"}')
+    with closing(SqliteLedger(state_dir, Operation, lambda: NOW, key)) as ledger:
+        text, plan = await ledger.read(
+            lambda entries: (entries.seal("a plan"), entries._mac_of_plan("op_aaaaaaaaaaaaaaaa", "{}"))
+        )
+    assert (
+        event.expected_mac(b"k" * 32, "00" * 32) == "e1f30d2c32a5f8b1d80beeb4a22d319a285dfa567d8239f53f272f3e3e23dcc2"
+    )
+    assert text == "850707f4dd6ab7cb3a67a482274a4ac76a16b31ca32d2db9fab55805fb4214e1"
+    assert plan == "44aae8d918d9f1ce47be973a8b1eb09182e46b060f309ece54038030919377a0"
