@@ -495,3 +495,30 @@ async def test_what_one_version_sealed_the_next_can_check(state_dir: Path, tmp_p
     )
     assert text == "850707f4dd6ab7cb3a67a482274a4ac76a16b31ca32d2db9fab55805fb4214e1"
     assert plan == "44aae8d918d9f1ce47be973a8b1eb09182e46b060f309ece54038030919377a0"
+
+
+@pytest.mark.parametrize(
+    ("version", "what", "advice"),
+    [
+        (1_000_000, "The ledger was moved to PostgreSQL.", "The operator must set MCP_BACKUPS_LEDGER_URL here too. "),
+        (
+            99,
+            "A newer version of mcp-backups has written to the ledger.",
+            "The operator must upgrade mcp-backups here ",
+        ),
+    ],
+)
+async def test_a_ledger_of_another_kind_is_not_written_to(
+    state_dir: Path, version: int, what: str, advice: str
+) -> None:
+    with closing(SqliteLedger(state_dir, Operation, lambda: NOW)) as ledger:
+        await ledger.write(saving(begun()))
+    sql(f"PRAGMA user_version = {version}")(state_dir / "ledger.sqlite3")
+    with (
+        closing(SqliteLedger(state_dir, Operation, lambda: NOW)) as ledger,
+        pytest.raises(LedgerUnavailableError) as refusal,
+    ):
+        await ledger.write(saving(begun()))
+    assert refusal.value.what == what
+    assert refusal.value.next_step.startswith(advice)
+    assert refusal.value.next_step.endswith(" still works.")

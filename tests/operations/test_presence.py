@@ -117,3 +117,15 @@ async def test_a_folder_that_is_gone_or_read_only_by_now_is_left_without_an_erro
     liveness.leave()
     monkeypatch.undo()
     assert not liveness.is_here("op_1")
+
+
+async def test_a_task_is_one_process_s_at_a_time(tmp_path: Path) -> None:
+    one, other = FileLiveness(tmp_path), FileLiveness(tmp_path)
+    assert await one.has_turn("notify")
+    assert await one.has_turn("notify"), "it keeps it"
+    assert not await other.has_turn("notify")
+    assert await other.has_turn("something else")
+    assert (tmp_path / "notify.lock").stat().st_mode & 0o777 == 0o600 or os.name == "nt"
+    one.leave()
+    assert await other.has_turn("notify")
+    other.leave()
