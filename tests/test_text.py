@@ -191,6 +191,19 @@ def test_three_are_named() -> None:
     assert listed("abcd") == "a, b, c and 1 more"
 
 
+NO_PLACE = [
+    ("two\nlines", "a line break at character 4"),
+    ("two\u2028lines", "a line break at character 4"),
+    ("a\ttab", "a tab at character 2"),
+    ("\x1b[31m", "a control character (U+001B) at character 1"),
+    ("right\u202e", "a bidirectional character (U+202E) at character 6"),
+    ("tag\U000e0041", "a tag character (U+E0041) at character 4"),
+    ("zero\u200bwidth", "an invisible character (U+200B) at character 5"),
+    ("private\ue000", "an unassigned character (U+E000) at character 8"),
+]
+"""What has no place in one visible line, and how that is named."""
+
+
 @pytest.mark.parametrize(
     ("raw", "fault"),
     [
@@ -205,15 +218,8 @@ def test_three_are_named() -> None:
         ("\U0001f468\u200d", "an invisible character (U+200D) at character 2"),
         ("\U0001f468\u200d x", "an invisible character (U+200D) at character 2"),
         (" \u200dx", "an invisible character (U+200D) at character 2"),
-        ("zero\u200bwidth", "an invisible character (U+200B) at character 5"),
-        ("two\nlines", "a line break at character 4"),
-        ("two\u2028lines", "a line break at character 4"),
-        ("a\ttab", "a tab at character 2"),
-        ("\x1b[31m", "a control character (U+001B) at character 1"),
-        ("right\u202e", "a bidirectional character (U+202E) at character 6"),
-        ("tag\U000e0041", "a tag character (U+E0041) at character 4"),
+        *NO_PLACE,
         ("half \ud83d", "a surrogate character (U+D83D) at character 6"),
-        ("private\ue000", "an unassigned character (U+E000) at character 8"),
         ("none\u0378", "an unassigned character (U+0378) at character 5"),
     ],
 )

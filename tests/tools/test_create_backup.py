@@ -9,6 +9,7 @@ import pytest
 from mcp_backups.sandbox import Emulator, Fault
 from mcp_backups.sandbox.fleet import Backup
 from tests.stage import AgentWith, Answer, ManualClock, Session
+from tests.test_text import NO_PLACE
 
 from .conftest import AgentOn
 
@@ -249,19 +250,7 @@ async def test_emoji_and_spaces_of_all_kinds_are_taken_and_found_again_without_a
     assert emulator.count("POST") == 1
 
 
-@pytest.mark.parametrize(
-    ("description", "named"),
-    [
-        ("two\nlines", "a line break at character 4"),
-        ("two\u2028lines", "a line break at character 4"),
-        ("a\ttab", "a tab at character 2"),
-        ("\x1b[31m", "a control character (U+001B) at character 1"),
-        ("right\u202e", "a bidirectional character (U+202E) at character 6"),
-        ("tag\U000e0041", "a tag character (U+E0041) at character 4"),
-        ("zero\u200bwidth", "an invisible character (U+200B) at character 5"),
-        ("private\ue000", "an unassigned character (U+E000) at character 8"),
-    ],
-)
+@pytest.mark.parametrize(("description", "named"), NO_PLACE)
 async def test_what_has_no_place_in_a_description_is_named(agent: Session, description: str, named: str) -> None:
     answer = await agent.call("create_backup", server_id=12345, description=description)
     assert answer.text.startswith(
