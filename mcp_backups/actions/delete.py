@@ -247,15 +247,22 @@ def _unknown(operation: Operation, is_listed: bool | None, said: str) -> Outcome
 
 def may_change(operation: Operation) -> bool:
     """Whether looking can tell more of it; of a delete that was plainly refused it cannot."""
-    if operation.status is Status.FAILED:
-        return operation.of(DeleteDetails).lapsed
-    return operation.status in {Status.UNKNOWN, Status.ACCEPTED, Status.SUCCEEDED}
+    return operation.status in {Status.UNKNOWN, Status.ACCEPTED, Status.SUCCEEDED} or is_given_up(operation)
+
+
+def is_given_up(operation: Operation) -> bool:
+    """Whether it counts as without effect, though nobody refused it: its backup may still go, by it or by another."""
+    return operation.status is Status.FAILED and operation.of(DeleteDetails).lapsed
+
+
+def _is_sure(operation: Operation) -> bool:
+    """Whether VPS.org said that it deletes the backup, or it was seen to be gone."""
+    return operation.status in {Status.ACCEPTED, Status.SUCCEEDED}
 
 
 async def look(context: Context, operation: Operation) -> Result:
     """What VPS.org's list says of it now."""
-    unsure = {operation.backup_id} if operation.status is Status.UNKNOWN else set()
-    backups = await list_for(context, operation.server_id, unsure)
+    backups = await list_for(context, operation.server_id, set() if _is_sure(operation) else {operation.backup_id})
     if operation.id in await sent_again(context, [operation]):
         return Result(operation)
     return Result(judge(operation, backups, context.moment()))  # by VPS.org's clock too, now that it is known
@@ -263,7 +270,7 @@ async def look(context: Context, operation: Operation) -> Result:
 
 async def sent_again(context: Context, deletes: Iterable[Operation]) -> set[str]:
     """Ids of those that were given up and whose backup another delete was sent for since: its end is that one's."""
-    given_up = [each for each in deletes if each.of(DeleteDetails).lapsed]
+    given_up = [each for each in deletes if is_given_up(each)]
 
     def read(entries: Entries) -> set[str]:
         return {each.id for each in given_up if _is_sent_again(entries, each)}
@@ -276,22 +283,21 @@ def _is_sent_again(entries: Entries, delete: Operation) -> bool:
     ended = EFFECTIVE | {Status.FAILED}
     sent = entries.sent_for_backups("delete_backup", {delete.backup_id}, ended, delete.server_id)
     later = takewhile(lambda each: each.id != delete.id, sent)
-    return any(each.status is not Status.FAILED or each.of(DeleteDetails).lapsed for each in later)
+    return any(each.status is not Status.FAILED or is_given_up(each) for each in later)
 
 
 def judge(operation: Operation, backups: Listing[Backup], now: Moment) -> Operation:
     """What a list of backups says of a backup that was to be deleted.
 
-    Absence from a complete list ends the doubt; being listed ends it only after 24 h. One that is listed again after it
-    was seen to be gone is doubtful once more, from now on. A later one of the same id is another; but what was sent may
-    hit that one too within the 24 h.
+    Absence from a complete list ends the doubt; being listed ends it only after 24 h. One that goes after that is gone,
+    whoever deleted it. One that is listed again after it was seen to be gone is doubtful once more, from now on. A
+    later one of the same id is another; but what was sent may hit that one too within the 24 h.
     """
     listed = next((backup for backup in backups.rows if backup.id == operation.backup_id), None)
     seen = "its id is a later backup's" if listed else SEEN_GONE
-    gone = operation.without_error(status=Status.SUCCEEDED, evidence=seen, lapsed=False)
+    gone = operation.without_error(status=Status.SUCCEEDED, evidence=seen)
     if listed is None:
-        is_sure = operation.status is not Status.UNKNOWN
-        return gone if _shows_it_gone(backups, operation, now, is_sure=is_sure) else operation
+        return gone if _shows_it_gone(backups, operation, now, is_sure=_is_sure(operation)) else operation
     if is_later(listed, operation):
         return operation if operation.status is Status.SUCCEEDED or in_doubt(operation, now) else gone
     if operation.status is Status.SUCCEEDED:
@@ -340,7 +346,14 @@ def summary(result: Result) -> str:
     """What happened, or would."""
     operation = result.operation
     told = _SUMMARY.get(operation.status, "").format(backup=operation.backup_id, server=operation.server_id)
+    if may_be_by_another(operation):
+        return f"{told} This was seen only after the deletion had been given up: something else may have deleted it."
     return " ".join([told, *_warnings(operation)]) if operation.status is Status.PLANNED else told
+
+
+def may_be_by_another(operation: Operation) -> bool:
+    """Whether the backup went after the deletion had been given up: nobody can tell whether that deleted it."""
+    return operation.status is Status.SUCCEEDED and operation.of(DeleteDetails).lapsed
 
 
 def facts(result: Result, _now: datetime) -> Facts:

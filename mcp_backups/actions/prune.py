@@ -208,9 +208,12 @@ def summary(result: Result) -> str:
     named = {
         "Being deleted": _those(result, "being deleted"),
         "Gone already": _those(result, "gone"),
-        "Refused": [each for each in _those(result, "not deleted") if not each.of(DeleteDetails).lapsed],
+        "Refused": [each for each in _those(result, "not deleted") if not delete.is_given_up(each)],
         "Not known": _those(result, "unknown"),
-        "No effect within 24 h": [each for each in deletes if each.of(DeleteDetails).lapsed],
+        "No effect within 24 h": [each for each in deletes if delete.is_given_up(each)],
+        "Gone only after the deletion was given up, perhaps by something else": [
+            each for each in gone if delete.may_be_by_another(each)
+        ],
     }
     told = {head: [each.backup_id for each in those] for head, those in named.items()}
     tried = {each.id for each in deletes if outcome(each)}

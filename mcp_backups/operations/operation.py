@@ -167,7 +167,7 @@ class DeleteDetails(_Frozen):
         being_restored_by: The restore that puts the backup back, and may not be done with it.
         listed_again: When the backup was seen listed after it had been seen to be gone.
         lapsed: Whether the deletion was given up without a refusal: its backup was still listed 24 h later, or the
-            operator said so.
+            operator said so. It stays so when the backup is seen to be gone after all.
         budget: Of deletes, when it was planned.
     """
 

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from mcp_backups.actions.delete import may_be_by_another
 from mcp_backups.operations.operation import UNSETTLED, DeleteDetails, Operation
 from mcp_backups.sandbox import Received
 from tests.histories.claims import false_claims
@@ -152,6 +153,12 @@ def _without_approval(world: World, operations: list[Operation]) -> list[str]:
     ]
 
 
+def _by_another(world: World, ended: Operation) -> bool:
+    """Whether it was in truth without effect, says that it had been given up, and its backup went by another hand."""
+    is_delete = ended.action == "delete_backup" and ended.backup_id not in world.fleet.gone
+    return is_delete and may_be_by_another(ended)
+
+
 def _early_no(world: World, operations: dict[str, Operation]) -> list[str]:
     """What was told for good to have changed nothing, and did in the end."""
     wrong = []
@@ -159,6 +166,6 @@ def _early_no(world: World, operations: dict[str, Operation]) -> list[str]:
         data = said.answer.data
         ended = operations.get(str(data.get("operation_id", "")))
         was_final = data.get("changed") == "nothing" and data.get("status") in {"failed", "refused"}
-        if ended and was_final and ended.changed != "nothing":
+        if ended and was_final and ended.changed != "nothing" and not _by_another(world, ended):
             wrong.append(f"FALSE: {ended.id} became {ended.status}, though it was said: {said.answer.text[:300]}")
     return wrong

@@ -184,7 +184,9 @@ def test_what_goes_after_its_deletion_was_given_up_is_seen_to_be_gone() -> None:
     lapsed = judge_delete(operation(status="unknown", sent=A_DAY_AGO, backup_id=501), LISTED, MOMENT)
     assert judge_delete(lapsed, LISTED, MOMENT) == lapsed
     gone = judge_delete(lapsed, Listing((), ()), MOMENT)
-    assert (gone.status, gone.of(DeleteDetails).lapsed, gone.error, gone.advice) == ("succeeded", False, "", "")
+    assert (gone.status, gone.of(DeleteDetails).lapsed, gone.error, gone.advice) == ("succeeded", True, "", "")
+    again = judge_delete(gone, LISTED, MOMENT)
+    assert (again.status, again.of(DeleteDetails).lapsed) == ("unknown", True)
 
 
 def like(number: int = 777, seconds: float = 0, **fields: Any) -> Backup:
