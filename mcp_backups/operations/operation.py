@@ -1,6 +1,7 @@
 """An operation: one write, from its plan to its outcome."""
 
 import secrets
+from base64 import b32encode
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -70,8 +71,7 @@ PREPARING_LIFE = timedelta(hours=2)
 REPEAT_WINDOW = timedelta(minutes=10)
 """Within it, the same request again is the same operation."""
 
-_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-_ID_LENGTH = 16
+_ID_BYTES = 10
 
 _CHANGED: dict[Status, Changed] = {
     Status.SENDING: "unknown",
@@ -435,7 +435,7 @@ def is_later(backup: Backup, delete: Operation) -> bool:
 
 def new_id() -> str:
     """A fresh operation id; 80 random bits."""
-    return "op_" + "".join(secrets.choice(_ALPHABET) for _ in range(_ID_LENGTH))
+    return f"op_{b32encode(secrets.token_bytes(_ID_BYTES)).decode().lower()}"
 
 
 def combined(deletes: Iterable[Operation]) -> Changed:
