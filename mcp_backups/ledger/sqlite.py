@@ -1,5 +1,6 @@
 """The ledger in a file of SQLite's, which the processes of one machine share."""
 
+import errno
 import os
 import sqlite3
 import threading
@@ -446,8 +447,17 @@ def as_sqlite_errors() -> Iterator[None]:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             raise BusyError("Another process holds the ledger.") from error
-        raise LedgerUnavailableError("The ledger cannot be read or written.") from error
+        is_full = error.sqlite_errorcode in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
+        raise (_full() if is_full else LedgerUnavailableError("The ledger cannot be read or written.")) from error
     except TimeoutError as error:  # filelock's
         raise BusyError("Another process is opening the ledger.") from error
     except (sqlite3.Error, OSError, NotImplementedError, ValidationError) as error:
-        raise LedgerUnavailableError("The ledger cannot be opened, or is damaged.") from error
+        is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise (_full() if is_full else LedgerUnavailableError("The ledger cannot be opened, or is damaged.")) from error
+
+
+def _full() -> LedgerUnavailableError:
+    return LedgerUnavailableError(
+        "The disk of the ledger is full.",
+        "Reading still works. The operator must free space on it; then call again as before.",
+    )

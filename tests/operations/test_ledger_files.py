@@ -1,5 +1,6 @@
 """The ledger's files: what is recorded survives the loss of those beside it, and nobody waits for a reader."""
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -16,7 +17,7 @@ import pytest
 from mcp_backups.errors import ConfigError, LedgerLostError, LedgerUnavailableError
 from mcp_backups.ledger import SqliteLedger, Transaction, checkpoint
 from mcp_backups.ledger.key import installation_key
-from mcp_backups.ledger.sqlite import open_file_for_audit
+from mcp_backups.ledger.sqlite import as_sqlite_errors, open_file_for_audit
 from mcp_backups.ledger.sqlite_tables import SqliteRows
 from mcp_backups.operations.operation import Operation
 from tests.process import running
@@ -195,6 +196,38 @@ async def test_the_log_is_kept_until_the_disk_has_what_was_moved_out_of_it(
     ledger.close()
     assert failed >= 2
     assert len(ids(state_dir)) == 3
+
+
+async def test_a_full_disk_is_named_and_costs_no_record(state_dir: Path) -> None:
+    """The limit of pages stands for the disk: SQLite says the same of both."""
+    ledger, first = SqliteLedger(state_dir, Operation, lambda: NOW), begun()
+    many = [begun() for _ in range(100)]
+
+    def save_many(entries: Transaction[Operation]) -> None:
+        for each in many:
+            entries.save(each)
+
+    await ledger.write(saving(first))
+    assert ledger._opened is not None
+    connection = ledger._opened.connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(LedgerUnavailableError) as refusal:
+        await ledger.write(save_many)
+    assert (refusal.value.what, refusal.value.changed) == ("The disk of the ledger is full.", "nothing")
+    assert "must free space on it" in refusal.value.next_step
+    assert await ledger.read(lambda entries: entries.find()) == [first]
+    connection.execute("PRAGMA max_page_count = 1000000")
+    await ledger.write(save_many)
+    ledger.close()
+    assert ids(state_dir) == {each.id for each in [first, *many]}
+
+
+@pytest.mark.parametrize(("code", "is_full"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)])
+def test_what_the_file_system_says_of_a_full_disk_is_told_apart(code: int, is_full: bool) -> None:
+    with pytest.raises(LedgerUnavailableError) as refusal, as_sqlite_errors():
+        raise OSError(code, os.strerror(code))
+    assert (refusal.value.what == "The disk of the ledger is full.") is is_full
 
 
 async def test_no_audit_holds_a_transaction_while_it_prints(state_dir: Path) -> None:
