@@ -26,7 +26,7 @@ from mcp_backups.commands.usage import (
     since,
     where_to_listen,
 )
-from mcp_backups.errors import BackupsError, ConfigError
+from mcp_backups.errors import BackupsError, ConfigError, extra_missing
 from mcp_backups.logs import LineFormatter
 from mcp_backups.stdio import drop_output, open_closed_streams
 from mcp_backups.text import visible
@@ -445,7 +445,7 @@ def _console(options: argparse.Namespace) -> None:
     except ModuleNotFoundError as missing:
         if missing.name != "jinja2":
             raise
-        raise ConfigError("The console needs its extra: pip install 'mcp-backups[console]'.") from None
+        raise extra_missing("The console", "console") from None
     configure_logging(settings.log_level, *settings.secrets)
     serve_console(settings, options.host, options.port, options.socket, browser=not options.no_browser)
 

@@ -108,6 +108,11 @@ class ConfigError(BackupsError):
     advice = "The operator of mcp-backups must correct the setting."
 
 
+def extra_missing(what: str, extra: str) -> ConfigError:
+    """That something needs an extra which is not installed."""
+    return ConfigError(f"{what} needs the extra `{extra}`: pip install '.[{extra}]' in the folder of mcp-backups.")
+
+
 class ApiError(BackupsError):
     """VPS.org did not do what was asked, or did not say so.
 

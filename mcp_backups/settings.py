@@ -30,7 +30,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from mcp_backups.accounts import NamedAccount, account_named, read_accounts
-from mcp_backups.errors import ConfigError
+from mcp_backups.errors import ConfigError, extra_missing
 from mcp_backups.private import folder_fault, is_kept_private, mode_of
 from mcp_backups.spelling import did_you_mean, is_misspelt, name_shown
 from mcp_backups.text import visible, without_line_end
@@ -314,14 +314,14 @@ def load_settings(environ: Mapping[str, str] = os.environ, *, needs_key: bool = 
     if settings.vps_api_ca_file:
         _check_certificates(settings.vps_api_ca_file)
     if settings.ledger_url and find_spec("psycopg") is None:
-        raise ConfigError("MCP_BACKUPS_LEDGER_URL needs what `pip install 'mcp-backups[postgres]'` brings along.")
+        raise extra_missing("MCP_BACKUPS_LEDGER_URL", "postgres")
     if settings.ledger_url and not settings.key_file and needs_key:
         raise ConfigError(
             "MCP_BACKUPS_LEDGER_URL needs MCP_BACKUPS_KEY_FILE: a file of 32 random bytes or more, the same for every"
             " process on that ledger."
         )
     if settings.notify and find_spec("apprise") is None:
-        raise ConfigError("MCP_BACKUPS_NOTIFY needs what `pip install 'mcp-backups[notify]'` brings along.")
+        raise extra_missing("MCP_BACKUPS_NOTIFY", "notify")
     check_state_dir(settings.state_dir)
     return settings
 

@@ -1,6 +1,7 @@
 """The pages are true: what they point to is there, and what they say of the code is so."""
 
 import re
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
@@ -103,6 +104,15 @@ def test_what_the_page_sets_for_the_console_behind_a_login_lets_it_start(make_se
     environ = dict(re.findall(r"(MCP_BACKUPS_\w+)=(\S+)", commands))
     (socket,) = re.findall(r"--socket (\S+)", commands)
     check(load_settings(environ, needs_key=False), "127.0.0.1", Path(socket))
+
+
+def test_the_extras_that_are_told_of_are_those_that_there_are() -> None:
+    """None is told to be installed by the name of the package, which anybody may take as long as it is free."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
+    (told,) = re.findall(r"There are (.+)\.", section(page("docs/clients.md"), "Install"))
+    assert set(re.findall("`([a-z]+)`", told)) == extras - {"dev", "mutation"}, "but those of contributors"
+    for path in PAGES:
+        assert "mcp-backups[" not in path.read_text()
 
 
 def test_the_path_of_a_delete_is_the_one_that_it_takes() -> None:

@@ -343,7 +343,7 @@ def test_to_write_yaml_an_extra_is_needed_and_asked_for_in_one_line(
     monkeypatch.setitem(sys.modules, "yaml", None)
     assert main(["config", "goose", "--write"]) == 2
     said = capsys.readouterr().err
-    assert "pip install 'mcp-backups[yaml]'" in said
+    assert "the extra `yaml`: pip install '.[yaml]' in the folder" in said
     assert len(said.splitlines()) == 1
     assert not BY_KEY["goose"].path(machine).exists()
 

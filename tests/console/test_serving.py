@@ -153,5 +153,5 @@ def test_a_missing_extra_is_one_clear_line(state_dir: Path) -> None:
     )
     assert (ended.returncode, ended.stderr) == (
         2,
-        "mcp-backups: The console needs its extra: pip install 'mcp-backups[console]'.\n",
+        "mcp-backups: The console needs the extra `console`: pip install '.[console]' in the folder of mcp-backups.\n",
     )

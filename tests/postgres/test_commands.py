@@ -85,7 +85,7 @@ def test_a_ledger_for_several_machines_needs_their_common_key(tmp_path: Path) ->
 
 def test_without_the_extra_it_is_told_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcp_backups.settings.find_spec", lambda _name: None)
-    with pytest.raises(ConfigError, match=r"needs what `pip install 'mcp-backups\[postgres\]'` brings along"):
+    with pytest.raises(ConfigError, match=r"needs the extra `postgres`: pip install '.\[postgres\]' in the folder"):
         load_settings({"MCP_BACKUPS_LEDGER_URL": "postgresql:///ledger", "MCP_BACKUPS_STATE_DIR": str(tmp_path)})
 
 

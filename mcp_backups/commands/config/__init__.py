@@ -17,7 +17,7 @@ from mcp_backups.commands.config.merge import entry_in, merged
 from mcp_backups.commands.config.ownership import ENVIRONMENTS
 from mcp_backups.commands.config.remote import told_over_http
 from mcp_backups.commands.usage import DEFAULT_ADDRESS
-from mcp_backups.errors import ConfigError
+from mcp_backups.errors import ConfigError, extra_missing
 from mcp_backups.settings import Settings, load_settings
 from mcp_backups.text import visible
 from mcp_backups.values import is_web_address
@@ -118,10 +118,7 @@ def _check(
     if token_in_file and sandbox:
         raise ConfigError("--token-in-file does not go with --sandbox, which needs no token.")
     if write and client.form == "YAML" and find_spec("yaml") is None:
-        raise ConfigError(
-            f"To write YAML, its extra is needed: pip install 'mcp-backups[yaml]'. `mcp-backups config {client.key}`"
-            " prints what to put there."
-        )
+        raise extra_missing(f"`mcp-backups config {client.key}` prints what to put there; with --write it", "yaml")
     if token_in_file and not write:
         raise ConfigError("--token-in-file goes with --write: the token is never printed.")
 

@@ -10,8 +10,8 @@ BEGIN, END = "<!-- clients -->", "<!-- /clients -->"
 
 ABOUT = """\
 Any client: `mcp-backups config CLIENT` prints what it needs, with your path and your settings; `--write` puts it into
-the client's file, keeps a copy and changes nothing else there (goose's is YAML, which needs the extra: `pip install
-'mcp-backups[yaml]'`). `--name NAME` adds an account beside the first.
+the client's file, keeps a copy and changes nothing else there (goose's is YAML, which needs the extra
+`yaml`). `--name NAME` adds an account beside the first.
 """
 HEAD = """\
 | client | `CLIENT` | by hand |
