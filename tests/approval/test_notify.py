@@ -350,5 +350,5 @@ def test_without_the_extra_one_line_says_what_is_missing(monkeypatch: pytest.Mon
     monkeypatch.setenv("MCP_BACKUPS_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("MCP_BACKUPS_NOTIFY", "json://127.0.0.1/a")
     monkeypatch.setattr("mcp_backups.settings.find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"needs what `pip install 'mcp-backups\[notify\]'` brings along"):
+    with pytest.raises(ConfigError, match=r"needs the extra `notify`: pip install '.\[notify\]' in the folder"):
         load_settings()
