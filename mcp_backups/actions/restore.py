@@ -216,7 +216,7 @@ def _with_status(operation: Operation, status: str, now: datetime) -> Operation:
 
 
 async def _look_at_undo(context: Context, operation: Operation) -> Result:
-    """A restore that cannot be undone any more once the backup for it is gone or of no use, or may be just going."""
+    """A restore that cannot be undone while the backup for it is gone or of no use, or may be just going."""
     details = operation.of(RestoreDetails)
     undo, back = details.undo_backup_id, details.way_back
     if not undo:
@@ -227,6 +227,8 @@ async def _look_at_undo(context: Context, operation: Operation) -> Result:
     is_lost = not is_usable(kept, inventory.now) if kept else backups.complete_for(operation.server_id)
     if is_lost or (kept and back and kept.created_at - back.created_at >= _ROUNDING):  # a later one of its id
         return Result(operation.updated(undo_lost=True))
+    if kept:  # the list that lacked it was behind
+        operation = operation.updated(undo_lost=False)
     restores = await context.ledger.read(lambda entries: restores_of(context, entries, operation.server_id))
     allowed = undo_allowed_from(context.settings, restores, undo, context.moment())
     counts = taken_back(undo, restores) is None

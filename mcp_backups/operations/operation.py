@@ -198,7 +198,7 @@ class RestoreDetails(_Frozen):
             one is yet to be made, or none is.
         safety_operation: The operation that makes this restore's safety backup.
         undo_backup_id: The backup to restore to take it back, 0 if there is none.
-        undo_lost: Whether that backup is gone, or of no use any more.
+        undo_lost: Whether that backup was gone, or of no use, when it was last looked for.
         takes_back: The restore that this one undoes, outside the budget; empty where it is an ordinary one.
         budget: Of restores of the server, when it was planned; None where it is outside of that.
         statuses: The server's status since the restore was sent, wherever it changed, oldest first.

@@ -185,6 +185,17 @@ async def test_a_way_back_that_is_gone_or_of_no_use_is_told_no_more(
     assert ("not_checked_now" in told.data["facts"]) is not may_list_servers
 
 
+async def test_a_way_back_that_a_list_lacked_is_told_again_once_it_is_listed(bench: Bench) -> None:
+    """The backup had just been made, and one list was behind: then the restore was told for good not to be undone."""
+    restore = await restored(bench)
+    bench.spoil(on_get(Fault.lagging(25 * 60)))
+    assert (await bench.agent.call("get_operation", operation_id=restore)).undo == ""
+    bench.emulator.clear_faults()
+    told = await bench.agent.call("get_operation", operation_id=restore)
+    assert told.undo == f"restore_server(server_id={WEB}, backup_id={NEXT})"
+    assert told.data["facts"]["can_be_undone"] is True
+
+
 # A deletion that was sent, and the backup is still there
 
 
