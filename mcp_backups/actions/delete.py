@@ -217,8 +217,8 @@ async def _is_listed(context: Context, operation: Operation, *, is_sure: bool) -
 async def list_for(context: Context, server_id: int, unsure: Collection[int]) -> Listing[Backup]:
     """A server's backups, by which its deletes are judged.
 
-    Where one of which VPS.org did not say that it deletes it is not among them, but is in the list of all, that list:
-    it is not gone, but another server's by now, or no one's. Where the list of all cannot be read, its own must do.
+    Where one that may have moved is not among them, but is in the list of all, that list: it is not gone, but another
+    server's by now, or no one's. Where the list of all cannot be read, its own must do.
     """
     own = await context.api.list_backups(server_id)
     missing = set(unsure) - own.ids
@@ -255,6 +255,11 @@ def is_given_up(operation: Operation) -> bool:
     return operation.status is Status.FAILED and operation.of(DeleteDetails).lapsed
 
 
+def may_have_moved(operation: Operation) -> bool:
+    """Whether its backup may be another server's where its own lacks it; after a yes too, until it is seen gone."""
+    return operation.status in {Status.UNKNOWN, Status.ACCEPTED} or is_given_up(operation)
+
+
 def _is_sure(operation: Operation) -> bool:
     """Whether VPS.org said that it deletes the backup, or it was seen to be gone."""
     return operation.status in {Status.ACCEPTED, Status.SUCCEEDED}
@@ -262,7 +267,7 @@ def _is_sure(operation: Operation) -> bool:
 
 async def look(context: Context, operation: Operation) -> Result:
     """What VPS.org's list says of it now."""
-    backups = await list_for(context, operation.server_id, set() if _is_sure(operation) else {operation.backup_id})
+    backups = await list_for(context, operation.server_id, {operation.backup_id} if may_have_moved(operation) else ())
     if operation.id in await sent_again(context, [operation]):
         return Result(operation)
     return Result(judge(operation, backups, context.moment()))  # by VPS.org's clock too, now that it is known

@@ -312,7 +312,7 @@ async def look_at_deletes(context: Context, operation: Operation) -> Result:
     after, unseen = [left_behind(context, each) for each in recorded], ""
     try:
         if any(each.sent for each in recorded):
-            unsure = [each.backup_id for each in after if each.status is Status.UNKNOWN or delete.is_given_up(each)]
+            unsure = [each.backup_id for each in after if delete.may_have_moved(each)]
             backups = await delete.list_for(context, operation.server_id, unsure)
             now, over = context.moment(), await delete.sent_again(context, after)
             is_open = {each.id for each in after if delete.may_change(each) and context.can_see(each)} - over

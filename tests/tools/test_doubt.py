@@ -438,6 +438,28 @@ async def test_a_backup_that_left_its_server_is_not_taken_for_deleted(
     assert (target(NEVER) in emulator.fleet.backups, sent_for(emulator, target(NEVER))) == (True, sent)
 
 
+@in_turns("move", {"of another server": elsewhere, "of none": of_no_server})
+@pytest.mark.parametrize("tool", ["delete_backup", "prune_backups"])
+async def test_a_backup_that_left_its_server_after_a_yes_is_not_told_as_deleted(
+    agent: Session, emulator: Emulator, clock: ManualClock, move: Callable[[Emulator, int], None], tool: str
+) -> None:
+    """VPS.org accepted the deletion, and lists the backup elsewhere: it is under way until it is gone there too."""
+    backup = emulator.fleet.backups[target(NEVER)]
+    backup.created_at = clock.now() - timedelta(hours=60)  # the older of the two, for the prune
+    request = {"backup_id": backup.id} if tool == "delete_backup" else {"server_id": NEVER, "keep_last": 1}
+    plan = await agent.call(tool, **request)
+    emulator.fail(Fault.status(202), method="DELETE")
+    told = await agent.call(tool, **request, confirm=True, operation_id=plan.operation)
+    assert (told.status, told.data["changed"]) == ("accepted", "started")
+    emulator.clear_faults()
+    move(emulator, AT_20_HOURS)
+    looked = await agent.call("get_operation", operation_id=plan.operation)
+    assert (looked.status, looked.data["changed"]) == ("accepted", "started"), looked.text
+    del emulator.fleet.backups[backup.id]
+    looked = await agent.call("get_operation", operation_id=plan.operation)
+    assert (looked.status, looked.data["changed"]) == ("succeeded", "done")
+
+
 @in_turns("server_id", {"its own server": NEVER, "another": AT_20_HOURS})
 async def test_an_id_that_is_given_again_is_that_of_another_backup(
     agent: Session, emulator: Emulator, clock: ManualClock, server_id: int
