@@ -268,27 +268,28 @@ def _is_sure(operation: Operation) -> bool:
 async def look(context: Context, operation: Operation) -> Result:
     """What VPS.org's list says of it now."""
     backups = await list_for(context, operation.server_id, {operation.backup_id} if may_have_moved(operation) else ())
-    if operation.id in await sent_again(context, [operation]):
-        return Result(operation)
+    if again := (await sent_again(context, [operation])).get(operation.id):
+        since = f"Another delete of backup {operation.backup_id} was sent since ({again})"
+        return Result(operation.updated(advice=f"{since}: list_backups shows whether the backup is still there."))
     return Result(judge(operation, backups, context.moment()))  # by VPS.org's clock too, now that it is known
 
 
-async def sent_again(context: Context, deletes: Iterable[Operation]) -> set[str]:
-    """Ids of those that were given up and whose backup another delete was sent for since: its end is that one's."""
+async def sent_again(context: Context, deletes: Iterable[Operation]) -> dict[str, str]:
+    """Of those that were given up, the last delete that was sent for the same backup since: its end is that one's."""
     given_up = [each for each in deletes if is_given_up(each)]
 
-    def read(entries: Entries) -> set[str]:
-        return {each.id for each in given_up if _is_sent_again(entries, each)}
+    def read(entries: Entries) -> dict[str, str]:
+        return {each.id: later for each in given_up if (later := _sent_again(entries, each))}
 
-    return await context.ledger.read(read) if given_up else set()
+    return await context.ledger.read(read) if given_up else {}
 
 
-def _is_sent_again(entries: Entries, delete: Operation) -> bool:
-    """Whether another delete of the same backup that was not plainly refused was sent after this one."""
+def _sent_again(entries: Entries, delete: Operation) -> str:
+    """The last delete of the same backup that was sent after this one and not plainly refused; empty if none was."""
     ended = EFFECTIVE | {Status.FAILED}
     sent = entries.sent_for_backups("delete_backup", {delete.backup_id}, ended, delete.server_id)
     later = takewhile(lambda each: each.id != delete.id, sent)
-    return any(each.status is not Status.FAILED or is_given_up(each) for each in later)
+    return next((each.id for each in later if each.status is not Status.FAILED or is_given_up(each)), "")
 
 
 def judge(operation: Operation, backups: Listing[Backup], now: Moment) -> Operation:

@@ -315,7 +315,7 @@ async def look_at_deletes(context: Context, operation: Operation) -> Result:
             unsure = [each.backup_id for each in after if delete.may_have_moved(each)]
             backups = await delete.list_for(context, operation.server_id, unsure)
             now, over = context.moment(), await delete.sent_again(context, after)
-            is_open = {each.id for each in after if delete.may_change(each) and context.can_see(each)} - over
+            is_open = {each.id for each in after if delete.may_change(each) and context.can_see(each)} - over.keys()
             after = [delete.judge(each, backups, now) if each.id in is_open else each for each in after]
     except CANNOT_SEE as error:
         unseen = error.code

@@ -568,6 +568,9 @@ async def test_a_deletion_that_was_given_up_is_told_as_done_only_where_no_later_
             if later == "is refused":
                 emulator.fail(Fault.status(409, {"detail": "Locked."}), method="DELETE")
             await agent.call("delete_backup", backup_id=target(NEVER), confirm=True, operation_id=second)
+        given_up = await agent.call("get_operation", operation_id=first)
+        if later == "takes effect":  # there was nothing left to plan another delete of
+            assert f"was sent since ({second}): list_backups shows" in given_up.data["next_step"]
         emulator.fleet.backups.pop(target(NEVER), None)
         for operation, end in ((first, first_end), (second, later_end)):
             told = await agent.call("get_operation", operation_id=operation)
