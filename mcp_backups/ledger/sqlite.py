@@ -451,9 +451,13 @@ def as_sqlite_errors() -> Iterator[None]:
         raise (_full() if is_full else LedgerUnavailableError("The ledger cannot be read or written.")) from error
     except TimeoutError as error:  # filelock's
         raise BusyError("Another process is opening the ledger.") from error
-    except (sqlite3.Error, OSError, NotImplementedError, ValidationError) as error:
-        is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-        raise (_full() if is_full else LedgerUnavailableError("The ledger cannot be opened, or is damaged.")) from error
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise _full() from error
+        which = f" (its file {Path(error.filename).name})" if isinstance(error.filename, str) else ""
+        raise LedgerUnavailableError(f"The ledger cannot be opened{which}, or is damaged.") from error
+    except (sqlite3.Error, NotImplementedError, ValidationError) as error:
+        raise LedgerUnavailableError("The ledger cannot be opened, or is damaged.") from error
 
 
 def _full() -> LedgerUnavailableError:

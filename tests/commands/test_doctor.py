@@ -379,6 +379,15 @@ def test_a_file_that_is_no_ledger_is_a_failure(state_dir: Path, clock: ManualClo
     assert "it is damaged: keep a copy of it as evidence, move it away, and say `mcp-backups ledger" in found.todo
 
 
+@pytest.mark.parametrize("name", ["installation.key", "ledger.end", "ledger.lock"])
+def test_a_file_beside_the_ledger_that_is_a_folder_is_named(state_dir: Path, clock: ManualClock, name: str) -> None:
+    write_ledger(state_dir, clock, "succeeded")
+    state_dir.joinpath(name).unlink()
+    state_dir.joinpath(name).mkdir()
+    found = anyio.run(examine_ledger, Settings(state_dir=state_dir), clock.clock)
+    assert (found.verdict, name in found.what) == ("failure", True)
+
+
 def test_a_key_that_was_named_and_is_gone_is_told_as_a_setting(state_dir: Path, clock: ManualClock) -> None:
     write_ledger(state_dir, clock, "succeeded")
     settings = Settings(state_dir=state_dir, key_file=state_dir / "gone")
