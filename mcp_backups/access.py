@@ -174,6 +174,9 @@ def remove_token(folder: Path, name: str) -> None:
 class AccessTokens:
     """The access tokens of an installation; what is added or removed counts at the next request.
 
+    Attributes:
+        is_unreadable: Whether those that were added could not be read last, so that nobody knows whose a token is.
+
     Args:
         folder: The state folder.
         local: Whether that of this machine's user counts too.
@@ -186,6 +189,7 @@ class AccessTokens:
         self._path = folder / _FILE
         self._local = [(_digest(local_token(folder)), Principal(LOCAL))] if local else []
         self._state: object = ()  # of no file that was read, so that one that is gone by the first request is missed
+        self.is_unreadable = False
         self._added = _principals(kept_tokens(folder))
 
     @property
@@ -213,12 +217,12 @@ class AccessTokens:
             state = None
         if state == self._state:
             return
-        self._state = state
+        self._state, self.is_unreadable = state, False
         try:
             self._added = _principals(kept_tokens(self._path.parent))
         except (ConfigError, OSError) as error:
             log.error("%s Nobody is let in with one.", error)  # noqa: TRY400 - there is nothing to trace
-            self._added = []
+            self._added, self.is_unreadable = [], True
 
 
 def _principals(kept: list[KeptToken]) -> list[tuple[str, Principal]]:

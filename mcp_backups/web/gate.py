@@ -135,6 +135,8 @@ class Gate:
         except IssuerAwayError:
             return _busy("The authorization server cannot be reached")
         if principal is None:
+            if self._tokens.is_unreadable and _values(scope, b"authorization"):
+                return _busy("The access tokens of this server cannot be read; its operator must mend their file")
             return self._challenges.unauthorized(path, has_token=bool(_values(scope, b"authorization")))
         if not is_metrics and path not in map(path_of, self._paths.open_to(principal)):
             return _not_found()

@@ -145,6 +145,25 @@ def test_a_damaged_file_lets_nobody_in(tmp_path: Path, content: str, caplog: pyt
         AccessTokens(tmp_path, local=False)
 
 
+@pytest.mark.anyio
+async def test_who_comes_with_a_token_is_told_that_none_can_be_read(
+    emulator: Emulator, clock: ManualClock, make_settings: MakeSettings
+) -> None:
+    """401 would have them look for what is wrong with their token."""
+    async with serving(emulator, make_settings(), clock) as served:
+        bearer = {"Authorization": f"Bearer {served.token('ci', 'read')}"}
+        path = served.folder / "access.json"
+        content = path.read_bytes()
+        path.write_bytes(b"{")
+        told = await served.post({}, **bearer)
+        assert (told.status_code, "cannot be read" in told.text) == (503, True)
+        assert (await served.post({})).status_code == 401
+        local = {"Authorization": f"Bearer {served.token('', 'read')}"}
+        assert (await served.get("/mcp", **local)).status_code != 503
+        path.write_bytes(content)
+        assert (await served.post({}, Authorization="Bearer x")).status_code == 401
+
+
 @pytest.mark.parametrize("is_used_before", [True, False])
 def test_a_file_that_is_gone_lets_nobody_in(tmp_path: Path, *, is_used_before: bool) -> None:
     token = add_token(tmp_path, "ci", "read", NOW)
