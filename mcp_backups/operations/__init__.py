@@ -31,7 +31,7 @@ from .context import (
     recent,
 )
 from .execution import carry_out, execute, may_have_acted, record_plan
-from .freeze import Freeze, frozen, set_frozen
+from .freeze import Freeze, freeze_of, frozen, set_frozen
 from .observation import (
     Observation,
     StaleError,
@@ -179,6 +179,7 @@ __all__ = [
     "execute",
     "fitting",
     "follow",
+    "freeze_of",
     "frozen",
     "in_doubt",
     "in_full",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mcp_backups.errors import FrozenError
 from mcp_backups.ledger import Ledger
-from mcp_backups.operations.context import Entries
+from mcp_backups.operations.context import Context, Entries
 from mcp_backups.operations.operation import Operation
 from mcp_backups.text import safe_text, stamp
 
@@ -46,6 +46,15 @@ def check_not_frozen(entries: Entries) -> None:
     if freeze := frozen(entries):
         why = json.dumps(freeze.reason, ensure_ascii=False)
         raise FrozenError(f"The operator has frozen all changes since {stamp(freeze.since)}; the reason given: {why}.")
+
+
+async def freeze_of(context: Context) -> FrozenError | None:
+    """Why nothing is sent at present; None if it is not frozen. Raises as the ledger's `read`."""
+    try:
+        await context.ledger.read(check_not_frozen)
+    except FrozenError as error:
+        return error
+    return None
 
 
 async def set_frozen(ledger: Ledger[Operation], by: str, reason: str, *, freeze: bool) -> bool:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from mcp_backups.actions.deletes import outcome
 from mcp_backups.actions.restore import made, undo
+from mcp_backups.errors import FrozenError
 from mcp_backups.models import UNREADABLE, Answer, Backup, BackupRow, OperationAnswer, PruneRow, ServerName
 from mcp_backups.operations import (
     MADE_ELSEWHERE,
@@ -308,6 +309,8 @@ def _next_step(result: Result, context: Context) -> str:
         step = _ANEW
     elif status in OPEN and operation.policy != policy_digest(context.settings):
         step = _OTHER_RULES
+    elif isinstance(result.obstacle, FrozenError):
+        return result.obstacle.next_step
     elif result.unseen == MADE_ELSEWHERE and status in {*UNSETTLED, Status.ACCEPTED}:
         step = _ELSEWHERE
     elif operation.advice and (result.changed == "nothing" or status is Status.FAILED):

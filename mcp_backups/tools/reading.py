@@ -23,7 +23,7 @@ from mcp_backups.models import (
     OperationAnswer,
     ServerName,
 )
-from mcp_backups.operations import follow
+from mcp_backups.operations import OPEN, follow, freeze_of
 from mcp_backups.settings import Settings
 from mcp_backups.text import got, stamp, time_or_age
 from mcp_backups.tools.answers import cell, fitted, operation_answer, row
@@ -199,6 +199,8 @@ async def get_operation(call: ToolCall, operation_id: OperationId, wait_seconds:
             "Use the operation_id of an earlier answer, and look with list_backups before a write is repeated.",
         )
     result = await follow(call.context, recorded, wait_seconds, call.report_progress)
+    if result.operation.status in OPEN and not result.obstacle:
+        result = result._replace(obstacle=await freeze_of(call.context))
     return operation_answer(result, call.context)
 
 

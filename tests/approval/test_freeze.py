@@ -57,6 +57,22 @@ async def test_a_plan_that_was_shown_before_is_not_sent_and_goes_on_afterwards(s
     assert scene.emulator.count("DELETE") + scene.emulator.count("POST") > 0
 
 
+@pytest.mark.parametrize("approves", [True, False])
+async def test_while_it_is_frozen_an_operation_is_not_told_to_be_carried_out(scene: Scene, approves: bool) -> None:
+    await scene.asks()
+    if approves:
+        await scene.approves()
+    await scene.freezes()
+    told = await scene.looks()
+    assert told.status == ("approved" if approves else "needs_approval")
+    assert "has frozen all changes" in told.data["facts"]["problem"]
+    assert told.data["next_step"] == "Tell the user, and do not try again before they say that it is lifted."
+    await scene.freezes(freeze=False)
+    again = await scene.looks()
+    assert "problem" not in again.data["facts"]
+    assert ("to have it done" in again.data["next_step"]) is approves
+
+
 async def test_a_prune_that_is_under_way_stops_and_goes_on_afterwards(scene: Scene) -> None:
     """It is frozen while the first of its deletes is being sent, which is finished and recorded."""
     await scene.start(approval="plan", deletes_per_hour=100)
