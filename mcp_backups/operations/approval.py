@@ -41,6 +41,10 @@ MOST_WAITING = 20
 """How many operations of an account may wait for an approver."""
 
 _ANOTHER = "Let somebody else decide."
+_OTHER_RULES = (
+    "It was planned under other rules than those set here: where the server has these, it is not carried out, and has"
+    " to be asked for again."
+)  # an approver's own settings may be others than the server's
 
 _MOST_LOOKED_AT = 2000
 _REMEMBERED = timedelta(days=30)
@@ -194,6 +198,8 @@ def render(actions: Mapping[str, Action], operation: Operation) -> RenderedPlan:
 
 def _pending(context: Context, entries: Entries, operation: Operation) -> Pending:
     plan = render(context.actions, operation)
+    if operation.policy != policy_digest(context.settings):
+        plan = plan.model_copy(update={"summary": f"{plan.summary} {_OTHER_RULES}"})
     return Pending(operation, plan, entries.seal(plan.model_dump_json()))
 
 

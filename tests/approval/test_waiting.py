@@ -266,6 +266,18 @@ async def test_under_another_budget_an_approved_prune_does_not_begin(scene: Scen
     assert scene.emulator.count("DELETE") == 0
 
 
+async def test_an_approver_is_told_of_a_plan_that_was_made_under_other_rules(scene: Scene) -> None:
+    await scene.asks()
+    before = await scene.shown()
+    assert "rules" not in before.plan.summary
+    await scene.start(deletes_per_hour=3)
+    (waiting,) = await scene.pending()
+    assert waiting.plan.summary.startswith(before.plan.summary)
+    assert waiting.plan.summary.endswith("it is not carried out, and has to be asked for again.")
+    await scene.approves()
+    assert (await scene.asks()).code == "confirmation_expired"
+
+
 async def test_an_account_waits_in_its_own_row(scene: Scene) -> None:
     """What waits for another account takes no place of this one's."""
     await scene.asks()
