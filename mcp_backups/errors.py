@@ -66,13 +66,17 @@ class BackupsError(Exception):
         next_step: What the caller can do about it; the class's own advice when empty.
         changed: What the call did to the account.
         said: VPS.org's own words about it, cleaned and short; they stand at the end, quoted, and nowhere else.
+        fleeting: What of the next step is true only now, and is not to be told again later.
     """
 
     code: ClassVar[str] = "internal"
     advice: ClassVar[str] = "Report this to the operator of mcp-backups."
 
-    def __init__(self, what: str, next_step: str = "", *, changed: Changed = "nothing", said: str = "") -> None:
+    def __init__(
+        self, what: str, next_step: str = "", *, changed: Changed = "nothing", said: str = "", fleeting: str = ""
+    ) -> None:
         self.what = what
+        self.fleeting = fleeting
         self.next_step = next_step or self.advice
         self.changed: Changed = changed
         self.said = said

@@ -39,9 +39,11 @@ def check_budget(settings: Settings, action: ActionName, sent: Sequence[Moment],
         left, most, window = max(used_up)
         wait = max(left, timedelta(minutes=1))
         of_what = f"{plural(most, noun)}{' of a server' if action == 'restore_server' else ''}"
+        soon = f"in {duration(wait)}, "
         raise BudgetExhaustedError(
             f"The budget of {of_what} within {'an hour' if window == HOUR else '24 h'} is used up.",
-            f"The next is possible in {duration(wait)}, at {stamp_after(now.latest + wait)}; tell the user.",
+            f"The next is possible {soon}at {stamp_after(now.latest + wait)}; tell the user.",
+            fleeting=soon,
         )
 
 

@@ -405,9 +405,8 @@ class Operation(_Frozen):
 
     def with_error(self, status: Status, error: BackupsError) -> Self:
         """A copy that ended so, with why."""
-        return self.updated(
-            status=status, error_code=error.code, error=error.what, advice=error.next_step, said=error.said
-        )
+        advice = error.next_step.replace(error.fleeting, "")
+        return self.updated(status=status, error_code=error.code, error=error.what, advice=advice, said=error.said)
 
     def revised(self) -> Self:
         """What is to be recorded now of what 0.1.0 recorded; itself where that holds.

@@ -472,6 +472,18 @@ async def test_one_delete_more_than_an_hours_budget_is_refused_however_the_clock
     assert emulator.count("DELETE") == 3
 
 
+async def test_a_refusal_by_a_budget_that_is_told_later_says_when_and_not_in_how_long(
+    agent_with: AgentWith, clock: ManualClock
+) -> None:
+    async with agent_with(deletes_per_hour=1) as agent:
+        plans = [await agent.call("delete_backup", backup_id=number) for number in (501, 499)]
+        assert (await confirm(agent, 501, plans[0].operation)).status == "succeeded"
+        assert "in 1 h, at 2026-11-23T10:30Z" in (await confirm(agent, 499, plans[1].operation)).text
+        clock.advance(minutes=55)
+        told = (await agent.call("get_operation", operation_id=plans[1].operation)).text
+        assert ("The next is possible at 2026-11-23T10:30Z; tell the user." in told, "in 1 h" in told) == (True, False)
+
+
 async def test_one_delete_more_than_a_days_budget_is_refused(
     agent_with: AgentWith, emulator: Emulator, clock: ManualClock
 ) -> None:
