@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from mcp_backups.errors import ConfigError
-from mcp_backups.spelling import nearest
+from mcp_backups.spelling import did_you_mean
 from mcp_backups.text import safe_text
 from mcp_backups.values import HttpsUrl, Location, Names
 from mcp_backups.vps_token import read_token
@@ -74,7 +74,9 @@ def _account(name: str, told: object) -> NamedAccount:
         raise ConfigError(f"{where} in the settings file must be a table.")
     for each in told:
         if each not in known:
-            raise ConfigError(f"{where}.{safe_text(each)} in the settings file is not a setting{_near(each, known)}")
+            raise ConfigError(
+                f"{where}.{safe_text(each)} in the settings file is not a setting{did_you_mean(each, known)}"
+            )
     for each, why in _NEEDED.items():
         if each not in told:
             raise ConfigError(f"{where} needs {each}: {why}.")
@@ -92,11 +94,6 @@ _NEEDED = {
     "vps_api_token_file": "a file that holds its token",
     "principals": "who may use it, such as names of access tokens, and local for this machine's user",
 }
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    found = nearest(name, list(known))
-    return f"; did you mean {found}?" if found else "."
 
 
 def account_named(accounts: Mapping[str, Any], name: str) -> str:

@@ -439,7 +439,7 @@ def _read_toml(path: Path, *, is_named: bool) -> dict[str, Any]:
     where = f"{CONFIG} names a settings file that" if is_named else f"The settings file {visible(str(path))}"
     mode = mode_of(path, where)
     if mode & stat.S_IWOTH:
-        raise ConfigError(f"{where} anyone may write to; take that right away (chmod o-w).")
+        raise ConfigError(f"{where} can be written to by anyone; take that right away (chmod o-w).")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError):
@@ -470,7 +470,7 @@ def _check_certificates(path: Path) -> None:
 
     name = "VPS_API_CA_FILE"
     if mode_of(path, f"{name} names a file that") & stat.S_IWOTH:
-        raise ConfigError(f"{name} names a file that anyone may write to; take that right away (chmod o-w).")
+        raise ConfigError(f"{name} names a file that can be written to by anyone; take that right away (chmod o-w).")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError:

@@ -35,12 +35,18 @@ def is_misspelt(name: str, known: Collection[str]) -> bool:
     return "BACKUPS" in letters and any(_distance(name, each) == 1 for each in known)
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """The known name that a misspelt one is likely to be meant for; empty if none is near."""
+def _nearest(name: str, known: Collection[str]) -> str:
+    """The known name that a misspelt one is likely to be meant for; empty if none is near, or two may be meant.
+
+    `ALLOWED_SERVERS` ends as `SERVERS` does and looks like `IGNORED_SERVERS`: a wrong guess of a rule would do harm.
+    """
     ends = [each for each in known if _letters(name).endswith(_gist(each))]
     near = [(min(_distance(_gist(name), _gist(each)), _distance(name, each)), each) for each in known]
     distance, found = min(near)
-    return found if distance <= (len(_gist(name)) + 1) // 3 else max(ends, key=len, default="")
+    end = max(ends, key=len, default="")
+    if distance <= _FEW_LETTERS or found == end:
+        return found
+    return end if distance > (len(_gist(name)) + 1) // 3 else "" if end else found
 
 
 def name_shown(name: str) -> str:
@@ -51,7 +57,7 @@ def name_shown(name: str) -> str:
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """How to go on with a sentence about a name that is none of the known ones."""
-    found = nearest(name, known)
+    found = _nearest(name, known)
     return f"; did you mean {found}?" if found else "."
 
 

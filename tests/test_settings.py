@@ -217,6 +217,8 @@ def test_an_address_is_the_same_however_it_is_spelt(
         ("\uff2d\uff23\uff30_BACKUPS_READ_ONLY", "MCP_BACKUPS_READ_ONLY"),
         ("VPS_API_ADDRESS", ""),
         ("MCP_BACKUPS_DRY_RUN", ""),
+        ("MCP_BACKUPS_ALLOWED_SERVERS", ""),
+        ("MCP_BACKUPS_PROTECTION_SERVERS", ""),
     ],
 )
 def test_a_misspelt_setting_is_refused_rather_than_ignored(
@@ -374,8 +376,8 @@ def test_two_that_were_not_filled_in_are_no_token(set_up: Callable[[Mapping[str,
         ("keep_min = ", 0o600, "is not valid TOML"),
         ("keep_min = s3cret", 0o600, "is not valid TOML"),
         (b"approval = '\xff'", 0o600, "cannot be read as text"),
-        ("keep_min = 2", 0o602, "anyone may write to"),
-        ("keep_min = 2", 0o666, "anyone may write to"),
+        ("keep_min = 2", 0o602, "can be written to by anyone"),
+        ("keep_min = 2", 0o666, "can be written to by anyone"),
         ("vps_api_token = 'vps_s3cret'", 0o640, "can be read by others"),
         ("vps_api_token = 'vps_s3cret'", 0o604, "can be read by others"),
     ],
@@ -499,11 +501,14 @@ def mounted(folder: Path, name: str, content: str, mode: int = 0o644) -> Path:
     return folder / name
 
 
+TO_ALL = "can be written to by anyone; take that right away (chmod o-w)."
+
+
 @pytest.mark.parametrize(
     ("prepare", "rule"),
     [
         (lambda path: a_file(path, "keep_min = "), "is not valid TOML."),
-        (lambda path: a_file(path, "keep_min = 2", 0o666), "anyone may write to; take that right away (chmod o-w)."),
+        (lambda path: a_file(path, "keep_min = 2", 0o666), TO_ALL),
         (lambda path: path.mkdir(), "is not a regular file."),
         (lambda path: path.symlink_to("nowhere"), "cannot be found or read."),
         (lambda path: a_file(path, b"\xff"), "cannot be read as text."),
@@ -721,7 +726,7 @@ def test_a_settings_file_with_the_proxys_password_is_as_private_as_one_with_the_
             "that holds no certificates in PEM",
         ),
         (trustme.CA().private_key_pem.bytes().decode(), 0o600, "that holds no certificates in PEM form."),
-        (trustme.CA().cert_pem.bytes().decode(), 0o666, "that anyone may write to; take that right away (chmod o-w)."),
+        (trustme.CA().cert_pem.bytes().decode(), 0o666, f"that {TO_ALL}"),
         (trustme.CA().cert_pem.bytes().decode(), 0o644, ""),
     ],
     ids=["missing", "empty", "text", "broken", "a key", "open to others", "a certificate"],

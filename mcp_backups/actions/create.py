@@ -349,8 +349,8 @@ def summary(result: Result) -> str:
         return told
     if not result.deleted_by:
         return f"{told} It is not in the complete list now: deleted elsewhere, expired, or the list is behind."
-    became = "It is no longer there: it was deleted since" if result.is_gone else "Its deletion was sent since"
-    return f"{told} {became}, by {result.deleted_by}."
+    there = "It is no longer there; its" if result.is_gone else "Its"
+    return f"{told} {there} deletion was sent since, by {result.deleted_by}."
 
 
 def _several(candidates: Sequence[int]) -> str:

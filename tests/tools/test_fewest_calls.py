@@ -162,7 +162,8 @@ async def test_a_backup_that_was_made_and_deleted_here_is_told_as_that(agent: Se
     number = made.data["backup"]["id"]
     _, gone = await confirmed(agent, "delete_backup", backup_id=number)
     told = await agent.call("get_operation", operation_id=made.operation)
-    assert f"was finished. It is no longer there: it was deleted since, by {gone.operation}." in told.data["summary"]
+    became = f"was finished. It is no longer there; its deletion was sent since, by {gone.operation}."
+    assert became in told.data["summary"]
     assert told.data["next_step"] == "Do not count on it; list_backups shows what is there."
 
 
