@@ -43,10 +43,10 @@ def _nearest(name: str, known: Collection[str]) -> str:
     ends = [each for each in known if _letters(name).endswith(_gist(each))]
     near = [(min(_distance(_gist(name), _gist(each)), _distance(name, each)), each) for each in known]
     distance, found = min(near)
-    end = max(ends, key=len, default="")
-    if distance <= _FEW_LETTERS or found == end:
-        return found
-    return end if distance > (len(_gist(name)) + 1) // 3 else "" if end else found
+    end, is_near = max(ends, key=len, default=""), distance <= (len(_gist(name)) + 1) // 3
+    if is_near and end and end != found and distance > _FEW_LETTERS:
+        return ""
+    return found if is_near else end
 
 
 def name_shown(name: str) -> str:
