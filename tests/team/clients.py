@@ -56,7 +56,8 @@ class Day:
     """What went on.
 
     Attributes:
-        calls_left: How many calls are still to be made.
+        calls_left: How many calls are still to be made, at least.
+        kills_left: How many replicas are still to be killed, at least, while clients call.
         pause: How many seconds a client waits at most between two calls.
         writes: Everything that was to be done.
         wrong: What was told that was not so, one sentence each.
@@ -69,6 +70,7 @@ class Day:
     team: Team
     random: Random
     calls_left: int
+    kills_left: int
     pause: float
     writes: list[Write] = field(default_factory=list)
     plans: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -81,7 +83,7 @@ class Day:
     @property
     def is_over(self) -> bool:
         """Whether nothing new is begun."""
-        return self.calls_left <= 0
+        return self.calls_left <= 0 and self.kills_left <= 0
 
     def there(self) -> set[int]:
         """The backups that there are."""

@@ -41,18 +41,27 @@ class Result:
     wrong: list[str]
 
 
-async def run(calls: int, clients: int, seed: int = 0, ledger_url: str = "") -> Result:
-    """Clients that call so many times in all, while a replica is killed every second."""
+async def run(calls: int, clients: int, seed: int = 0, ledger_url: str = "", *, kills: int = 0) -> Result:
+    """Clients that call so many times in all, or more, while a replica is killed every second, and as often at least.
+
+    Args:
+        calls: How many calls there are in all, at least.
+        clients: How many clients call at once.
+        seed: Of what they do.
+        ledger_url: Where the ledger is; empty for a file.
+        kills: How many replicas are killed, at least, however fast the calls are.
+    """
     with team(ledger_url) as served:
-        day, kills = Day(served, Random(seed), calls, pause=clients / 50), Counter[str]()
+        day, killed = Day(served, Random(seed), calls, kills, pause=clients / 50), Counter[str]()
         began = perf_counter()
 
         async def kill() -> None:
             while not day.is_over:
                 await anyio.sleep(1)
-                replica = served.replicas[kills.total() % 2]
+                replica = served.replicas[killed.total() % 2]
                 replica.kill()
-                kills["all"] += 1
+                killed["all"] += 1
+                day.kills_left -= 1
                 replica.start()
                 for each in served.replicas:
                     await until(each.is_ready)
@@ -62,7 +71,7 @@ async def run(calls: int, clients: int, seed: int = 0, ledger_url: str = "") -> 
         operations = await _settled(served)
         wrong = day.wrong + _whole(served, day, operations)
         fleet = served.fleet
-        return Result(day, kills.total(), seconds, operations, len(fleet.made), len(fleet.gone), wrong)
+        return Result(day, killed.total(), seconds, operations, len(fleet.made), len(fleet.gone), wrong)
 
 
 async def _settled(served: Team) -> list[Operation]:

@@ -48,7 +48,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 async def test_replicas_that_are_killed_lose_double_and_mix_up_nothing(database: Database) -> None:
-    result = await run(calls=150, clients=15, ledger_url=database.url)
+    result = await run(calls=150, clients=15, ledger_url=database.url, kills=3)
     assert result.wrong == []
     assert result.kills >= 3
     assert len(result.day.writes) > 20
