@@ -196,6 +196,17 @@ async def test_a_way_back_that_a_list_lacked_is_told_again_once_it_is_listed(ben
     assert told.data["facts"]["can_be_undone"] is True
 
 
+async def test_a_way_back_that_only_an_incomplete_list_lacks_is_told_as_before(bench: Bench) -> None:
+    restore = await restored(bench)
+
+    def without_it(content: dict[str, Any]) -> None:
+        content["results"] = [row for row in content["results"] if row["id"] != NEXT]
+
+    bench.spoil(on_get(Fault.edited(without_it)))  # the count still has it
+    told = await bench.agent.call("get_operation", operation_id=restore)
+    assert told.undo == f"restore_server(server_id={WEB}, backup_id={NEXT})"
+
+
 # A deletion that was sent, and the backup is still there
 
 

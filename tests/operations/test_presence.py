@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from mcp_backups.errors import LedgerUnavailableError
 from mcp_backups.ledger.liveness import FileLiveness
 from tests.process import running
 
@@ -40,6 +41,13 @@ async def test_a_process_is_at_work_on_what_it_says_and_on_nothing_else(tmp_path
     assert not one.is_at_work(owner, "op_1")
     one.leave()
     assert not other.is_at_work(owner, "op_1")
+
+
+async def test_where_no_lock_can_stand_nobody_is_at_work_and_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "alive").write_text("in the place of the folder")
+    with pytest.raises(LedgerUnavailableError, match="It cannot be marked beside the ledger who is at work"):
+        async with FileLiveness(tmp_path).at_work("op_1"):
+            pytest.fail("It began all the same.")
 
 
 async def test_two_calls_at_work_on_one_operation_do_not_end_each_other(tmp_path: Path) -> None:
