@@ -233,12 +233,13 @@ async def settle_by_word(
 
 def _settled(operation: Operation, verdict: SettledAs) -> Operation:
     known = operation.without_error(status=Status(verdict), evidence="settled by the operator")
+    if isinstance(known.details, DeleteDetails):
+        # Nobody can know that a deletion which VPS.org did not refuse never comes: being seen gone corrects even a no.
+        known = known.updated(lapsed=verdict == "failed")
     if verdict == "succeeded":
         return known
     found = "The operator found that it did not take effect."
-    known = known.updated(error_code="upstream_unavailable", error=found)
-    # Nobody can know that a deletion which VPS.org did not refuse will never come: being seen gone corrects even this.
-    return known.updated(lapsed=True) if isinstance(known.details, DeleteDetails) else known
+    return known.updated(error_code="upstream_unavailable", error=found)
 
 
 def _tell(result: Result) -> None:

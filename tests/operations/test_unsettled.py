@@ -45,7 +45,7 @@ async def by_word(context: Context, operation_id: str, verdict: SettledAs = "fai
         ("failed", "upstream_unavailable", "The operator found that it did not take effect."),
     ],
 )
-@pytest.mark.parametrize("fields", [{}, {"status": "sending", "owner": DEAD}])
+@pytest.mark.parametrize("fields", [{}, {"status": "sending", "owner": DEAD}, {"lapsed": True}])
 async def test_what_the_operator_found_is_recorded_in_the_place_of_what_was_not_known(
     context: Context, clock: ManualClock, fields: dict[str, Any], verdict: SettledAs, error_code: str, error: str
 ) -> None:
