@@ -45,6 +45,10 @@ class Served:
         """An access token of a new principal; that of this machine's user for an empty name."""
         return add_token(self.folder, name, role, datetime.now(UTC)) if name else local_token(self.folder)
 
+    def let_in(self, name: str, role: Role) -> dict[str, str]:
+        """The header with the access token of a new principal, as `token`."""
+        return {"Authorization": f"Bearer {self.token(name, role)}"}
+
     async def post(self, body: dict[str, Any], path: str = "/mcp", **headers: str) -> httpx2.Response:
         """One request as it stands on the wire."""
         return await self.http.post(httpx2.URL(self.url).join(path), json=body, headers=ACCEPT | headers)

@@ -33,7 +33,7 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 @pytest.mark.anyio
 async def test_metrics_are_only_read(emulator: Emulator, clock: ManualClock, make_settings: MakeSettings) -> None:
     async with serving(emulator, make_settings(), clock, metrics=Prometheus()) as served:
-        let_in = {"Authorization": f"Bearer {served.token('prometheus', 'read')}"}
+        let_in = served.let_in("prometheus", "read")
         url = httpx2.URL(served.url).join("/metrics")
         assert (await served.http.head(url, headers=let_in)).status_code == 200
         for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
@@ -87,8 +87,7 @@ async def test_without_the_extra_there_are_no_metrics(
     emulator: Emulator, clock: ManualClock, make_settings: MakeSettings
 ) -> None:
     async with serving(emulator, make_settings(), clock) as served:
-        let_in = {"Authorization": f"Bearer {served.token('her', 'read')}"}
-        assert (await served.get("/metrics", **let_in)).status_code == 404
+        assert (await served.get("/metrics", **served.let_in("her", "read"))).status_code == 404
 
 
 def a_backup(number: int, server_id: int, made: int) -> Backup:
@@ -168,7 +167,7 @@ async def test_a_request_keeps_the_id_that_a_proxy_gave_it(
     emulator: Emulator, clock: ManualClock, make_settings: MakeSettings, given: str, taken: bool
 ) -> None:
     async with serving(emulator, make_settings(), clock) as served:
-        for status, headers in ((401, {}), (200, {"Authorization": f"Bearer {served.token('her', 'read')}"})):
+        for status, headers in ((401, {}), (200, served.let_in("her", "read"))):
             told = await served.post(listing(), **HEADERS, **headers, **({"X-Request-Id": given} if given else {}))
             assert told.status_code == status
             assert (told.headers["x-request-id"] == given) == taken

@@ -151,15 +151,14 @@ async def test_who_comes_with_a_token_is_told_that_none_can_be_read(
 ) -> None:
     """401 would have them look for what is wrong with their token."""
     async with serving(emulator, make_settings(), clock) as served:
-        bearer = {"Authorization": f"Bearer {served.token('ci', 'read')}"}
+        let_in = served.let_in("ci", "read")
         path = served.folder / "access.json"
         content = path.read_bytes()
         path.write_bytes(b"{")
-        told = await served.post({}, **bearer)
+        told = await served.post({}, **let_in)
         assert (told.status_code, "cannot be read" in told.text) == (503, True)
         assert (await served.post({})).status_code == 401
-        local = {"Authorization": f"Bearer {served.token('', 'read')}"}
-        assert (await served.get("/mcp", **local)).status_code != 503
+        assert (await served.get("/mcp", **served.let_in("", "read"))).status_code != 503
         path.write_bytes(content)
         assert (await served.post({}, Authorization="Bearer x")).status_code == 401
 
