@@ -11,7 +11,7 @@ import anyio.to_thread
 from benchmarks.measure import Figure, figure, timed
 from mcp_backups.clock import system_clock
 from mcp_backups.ledger import Event, SqliteLedger
-from mcp_backups.ledger.events import GENESIS
+from mcp_backups.ledger.tables import GENESIS
 from mcp_backups.operations import DeleteDetails, Operation, Status, new_id
 
 _P99_MS = 25.0

@@ -17,7 +17,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, get_tracer
 from mcp_backups import __version__
 from mcp_backups.clock import Clock
 
-from . import bodies, refusal
+from . import bodies, envelope
 from .call import ApiCall, Done, Failed, ResultT, error_for
 from .classify import (
     BodyDeniesError,
@@ -225,7 +225,7 @@ class Attempts:
                 content, whole = await _beginning(response, scope)
                 if encoding := response.headers.get("content-encoding", ""):
                     content = _unpacked(content, encoding)
-            if call.write and (detail := refusal.denial(content, _media_type(response), whole=whole)):
+            if call.write and (detail := envelope.denial(content, _media_type(response), whole=whole)):
                 return _failed(call, BodyDeniesError, detail=detail, said=self._said(content, response))
             return Done(response.status_code, call.read(bodies.Body(content, response.headers, response.status_code)))
         finally:
@@ -237,14 +237,14 @@ class Attempts:
         now = self._clock.wall() + (self.clock_offset or timedelta(0))
         wait = retry_after(response.headers.get("retry-after", ""), now)
         # Who says that there is no such backup must be the API: a DELETE's 404 counts only as JSON.
-        foreign = refusal.is_page(content, _media_type(response), whole=whole) or (
-            call.deletes and not refusal.is_json(content)
+        foreign = envelope.is_page(content, _media_type(response), whole=whole) or (
+            call.deletes and not envelope.is_json(content)
         )
         failed = _failed(call, response.status_code, foreign=foreign, said=self._said(content, response))
         return failed._replace(retry_after=wait, until=now + timedelta(seconds=wait) if wait else None)
 
     def _said(self, content: bytes, response: httpx2.Response) -> str:
-        return refusal.said(content, _media_type(response), self._link.without_token)
+        return envelope.said(content, _media_type(response), self._link.without_token)
 
     def _note_time(self, response: httpx2.Response) -> None:
         """How far VPS.org's clock is ahead, but by an answer that something on the way kept since an earlier time."""

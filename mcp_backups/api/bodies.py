@@ -29,9 +29,7 @@ from mcp_backups.models import (
 from mcp_backups.text import READ_CHARS, safe_text, visible
 
 from .classify import BodyUnreadableError
-from .json_values import read_json
-from .more import signs_of
-from .refusal import denying
+from .envelope import denying, read_json, signs_of
 
 KNOWN_WORDS = frozenset({COMPLETED, FAILED, IN_PROGRESS, MANUAL, "automatic"})
 

@@ -9,10 +9,10 @@ from contextlib import closing, contextmanager
 from mcp_backups.clock import Clock, system_clock
 from mcp_backups.settings import Settings
 
-from .events import LOSS_ACCEPTED, OF_THE_LEDGER, Event, wholes
 from .interface import Ledger, Liveness
 from .key import KEY_BYTES, installation_key
 from .sqlite import SqliteLedger
+from .tables import LOSS_ACCEPTED, OF_THE_LEDGER, Event, wholes
 from .transaction import Kept, Transaction
 
 __all__ = [

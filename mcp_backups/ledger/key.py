@@ -14,7 +14,7 @@ from typing import NamedTuple
 from mcp_backups.errors import ConfigError, LedgerLostError
 from mcp_backups.private import read_secret, write_whole
 
-from .events import GENESIS
+from .tables import GENESIS
 
 KEY_BYTES = 32
 

@@ -11,13 +11,13 @@ import psycopg
 from mcp_backups.clock import system_clock
 from mcp_backups.errors import ConfigError, LedgerUnavailableError
 
-from .events import pack
 from .interface import LOCK_WAIT_SECONDS
 from .key import existing_key, installation_key, known_memory, ledger_key
 from .postgres_session import WRITING, PostgresSession, UnansweredError, as_ledger_errors
 from .postgres_tables import PostgresRows
 from .sqlite import as_sqlite_errors, file_in
 from .sqlite_tables import SqliteRows, mark_as_moved
+from .tables import pack
 from .transaction import Kept, Transaction, distrust
 
 _FOUND_BY = "seq, id, action, status, server_id, backup_id, account, credential"

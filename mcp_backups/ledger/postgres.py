@@ -25,7 +25,6 @@ from mcp_backups.clock import Clock
 from mcp_backups.errors import BusyError, LedgerLostError, LedgerUnavailableError, UnconfirmedError
 from mcp_backups.text import visible
 
-from .events import LOSS_ACCEPTED
 from .interface import LOCK_WAIT_SECONDS, Value
 from .key import BEGINNING, End, Remembered, end_file, installation_key, ledger_key
 from .postgres_liveness import SessionLiveness
@@ -40,6 +39,7 @@ from .postgres_session import (
     is_away,
 )
 from .postgres_tables import PostgresRows
+from .tables import LOSS_ACCEPTED
 from .transaction import Kept, Known, Transaction
 
 _READERS = 3

@@ -14,8 +14,7 @@ from psycopg import sql
 
 from mcp_backups.errors import ConfigError, LedgerUnavailableError
 
-from .events import OF_THE_LEDGER
-from .tables import UNDER_WAY, UPGRADE, Columns, Found, OperationRow
+from .tables import OF_THE_LEDGER, UNDER_WAY, UPGRADE, Columns, Found, OperationRow
 
 SCHEMA_NAME = "mcp_backups"
 WRITE_LOCK = "pg_advisory_xact_lock(1835229538, 0)"

@@ -19,7 +19,6 @@ from mcp_backups.clock import Clock
 from mcp_backups.errors import BackupsError, BusyError, LedgerLostError, LedgerUnavailableError, UnconfirmedError
 
 from .checkpoint import Checkpoint
-from .events import LOSS_ACCEPTED
 from .interface import LOCK_WAIT_SECONDS, Value
 from .key import (
     BEGINNING,
@@ -35,6 +34,7 @@ from .key import (
 )
 from .liveness import FileLiveness
 from .sqlite_tables import SqliteRows, check_version, prepare_file
+from .tables import LOSS_ACCEPTED
 from .transaction import Kept, Known, Transaction
 
 __all__ = ["LOCK", "SqliteLedger", "open_file_for_audit"]

@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 from mcp_backups.errors import LedgerUnavailableError
 
-from .events import GENESIS, OF_THE_LEDGER
 from .key import End
-from .tables import UNDER_WAY, UPGRADE, Columns
+from .tables import GENESIS, OF_THE_LEDGER, UNDER_WAY, UPGRADE, Columns
 from .transaction import Kept, Transaction, distrust
 
 _VERSION = 1

@@ -17,19 +17,29 @@ from mcp_backups.errors import LedgerLostError, LedgerUnavailableError
 from mcp_backups.models import OPERATION_ID
 from mcp_backups.text import plural
 
-from .events import GENESIS, OF_THE_LEDGER, WHOLE, Event, Fields, changed, difference, fields_of, pack, unpack, whole_of
 from .key import End
 from .tables import (
+    GENESIS,
+    OF_THE_LEDGER,
     UNDER_WAY,
     WAITING,
+    WHOLE,
     Document,
+    Event,
+    Fields,
     OperationRow,
     Rows,
+    changed,
+    difference,
     event_of,
+    fields_of,
     found_by,
     named,
+    pack,
     row_of,
     terms,
+    unpack,
+    whole_of,
 )
 
 _PAGE = 500

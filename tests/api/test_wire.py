@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mcp_backups.api import bodies
 from mcp_backups.api.bodies import Lost, RowReader, backups, servers
 from mcp_backups.api.classify import BodyCutError, BodyError, BodyUnreadableError
-from mcp_backups.api.json_values import TWICE
+from mcp_backups.api.envelope import TWICE
 from mcp_backups.models import MAX_ID, NO_SERVER, UNREADABLE, Account, Backup, Row, Server
 
 from .stage import backup

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from mcp_backups.api import VpsClient
-from mcp_backups.api.refusal import IS_PAGE, SAYS_NO
+from mcp_backups.api.envelope import IS_PAGE, SAYS_NO
 from mcp_backups.errors import (
     ApiError,
     AuthFailedError,

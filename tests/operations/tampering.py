@@ -6,8 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from mcp_backups.ledger.events import GENESIS, Event, pack, unpack
-from mcp_backups.ledger.tables import event_of
+from mcp_backups.ledger.tables import GENESIS, Event, event_of, pack, unpack
 from mcp_backups.operations.operation import Operation, new_id
 
 from .made import operation

@@ -16,10 +16,10 @@ import pytest
 
 from mcp_backups.errors import BackupsError, BusyError, LedgerUnavailableError
 from mcp_backups.ledger import SqliteLedger, Transaction, transaction
-from mcp_backups.ledger.events import Event
 from mcp_backups.ledger.key import BEGINNING, End, Remembered
 from mcp_backups.ledger.sqlite import open_file_for_audit
 from mcp_backups.ledger.sqlite_tables import prepare_file
+from mcp_backups.ledger.tables import Event
 from mcp_backups.operations.operation import Operation, PruneItem, new_id
 from tests.stage import NOW, PATIENCE
 

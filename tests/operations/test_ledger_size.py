@@ -14,8 +14,8 @@ import pytest
 
 from mcp_backups.errors import LedgerUnavailableError
 from mcp_backups.ledger import SqliteLedger, Transaction, wholes
-from mcp_backups.ledger.events import changed, difference, pack, unpack
 from mcp_backups.ledger.sqlite_tables import SqliteRows
+from mcp_backups.ledger.tables import changed, difference, pack, unpack
 from mcp_backups.operations import recent
 from mcp_backups.operations.operation import Operation
 from tests.stage import NOW

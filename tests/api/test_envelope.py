@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_backups.api.refusal import IS_PAGE, SAYS_NO, denial, said
+from mcp_backups.api.envelope import IS_PAGE, SAYS_NO, denial, said
 
 JSON = "application/json"
 
