@@ -2,7 +2,7 @@
 
 from tests.delete_path import seen_in_a_process_of_its_own
 
-FILES, FUNCTIONS = 41, 372
+FILES, FUNCTIONS = 36, 372
 """What is run through today; whoever needs fewer, lowers these."""
 
 

@@ -12,8 +12,8 @@ from mcp_backups.settings import Settings
 from .interface import Ledger, Liveness
 from .key import KEY_BYTES, installation_key
 from .sqlite import SqliteLedger
-from .tables import LOSS_ACCEPTED, OF_THE_LEDGER, Event, wholes
-from .transaction import Kept, Transaction
+from .tables import LOSS_ACCEPTED, OF_THE_LEDGER, Event, Kept, wholes
+from .transaction import Transaction
 
 __all__ = [
     "KEY_BYTES",

@@ -6,7 +6,8 @@ from typing import Protocol, TypeVar
 
 from mcp_backups.clock import Clock
 
-from .transaction import Kept, Transaction
+from .tables import Kept
+from .transaction import Transaction
 
 Value = TypeVar("Value")
 

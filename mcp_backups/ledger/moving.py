@@ -17,8 +17,8 @@ from .postgres_session import WRITING, PostgresSession, UnansweredError, as_ledg
 from .postgres_tables import PostgresRows
 from .sqlite import as_sqlite_errors, file_in
 from .sqlite_tables import SqliteRows, mark_as_moved
-from .tables import pack
-from .transaction import Kept, Transaction, distrust
+from .tables import Kept, distrust, pack
+from .transaction import Transaction
 
 _FOUND_BY = "seq, id, action, status, server_id, backup_id, account, credential"
 _TABLES = {

@@ -27,20 +27,20 @@ from mcp_backups.text import visible
 
 from .interface import LOCK_WAIT_SECONDS, Value
 from .key import BEGINNING, End, Remembered, end_file, installation_key, ledger_key
-from .postgres_liveness import SessionLiveness
 from .postgres_session import (
     BUSY,
     READING,
     WRITING,
     PostgresSession,
+    SessionLiveness,
     Snapshot,
     UnansweredError,
     as_ledger_errors,
     is_away,
 )
 from .postgres_tables import PostgresRows
-from .tables import LOSS_ACCEPTED
-from .transaction import Kept, Known, Transaction
+from .tables import LOSS_ACCEPTED, Kept
+from .transaction import Known, Transaction
 
 _READERS = 3
 """Connections for reading; for writing there is one, so that many callers are not many sessions that wait."""

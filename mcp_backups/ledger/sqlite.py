@@ -34,8 +34,8 @@ from .key import (
 )
 from .liveness import FileLiveness
 from .sqlite_tables import SqliteRows, check_version, prepare_file
-from .tables import LOSS_ACCEPTED
-from .transaction import Kept, Known, Transaction
+from .tables import LOSS_ACCEPTED, Kept
+from .transaction import Known, Transaction
 
 __all__ = ["LOCK", "SqliteLedger", "open_file_for_audit"]
 

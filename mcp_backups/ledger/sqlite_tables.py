@@ -11,8 +11,8 @@ from typing import Any, Literal
 from mcp_backups.errors import LedgerUnavailableError
 
 from .key import End
-from .tables import GENESIS, OF_THE_LEDGER, UNDER_WAY, UPGRADE, Columns
-from .transaction import Kept, Transaction, distrust
+from .tables import GENESIS, OF_THE_LEDGER, UNDER_WAY, UPGRADE, Columns, Kept, distrust
+from .transaction import Transaction
 
 _VERSION = 1
 """Of the tables; 0.1.0 knew of none, and chained events by hashes alone."""

@@ -10,8 +10,9 @@ import hmac
 import json
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
+from mcp_backups.errors import LedgerLostError, LedgerUnavailableError
 from mcp_backups.models import OPERATION_ID
 
 GENESIS = "0" * 64
@@ -268,6 +269,9 @@ class Document(Protocol):
     def model_validate(cls, obj: Any, /) -> Self: ...
 
 
+Kept = TypeVar("Kept", bound=Document)
+
+
 _PLANNED_BEFORE = (
     "o.seq < (SELECT seq FROM (SELECT seq, id FROM operations UNION ALL SELECT seq, id FROM plans) AS planned"
     " WHERE id = ?)"
@@ -314,3 +318,8 @@ def found_by(operation: Document) -> dict[str, object]:
 def named(operation_id: str, number: int) -> str:
     """An operation's id, for a sentence, where it is one; whatever else stands in its place is not repeated."""
     return operation_id if OPERATION_ID.fullmatch(operation_id) else f"number {number}"
+
+
+def distrust(fault: str) -> LedgerUnavailableError:
+    """What is there was changed by somebody without the key."""
+    return LedgerUnavailableError(f"The ledger cannot be trusted: {fault}.", LedgerLostError.advice)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal
 
 from mcp_backups.errors import LedgerLostError, LedgerUnavailableError
 from mcp_backups.models import OPERATION_ID
@@ -24,13 +24,14 @@ from .tables import (
     UNDER_WAY,
     WAITING,
     WHOLE,
-    Document,
     Event,
     Fields,
+    Kept,
     OperationRow,
     Rows,
     changed,
     difference,
+    distrust,
     event_of,
     fields_of,
     found_by,
@@ -60,8 +61,6 @@ _PLANS_DROPPED = 8
 
 _MOST_KNOWN = 1000
 """How many operations are kept in memory, so that none is read and checked again as long as it stays the same."""
-
-Kept = TypeVar("Kept", bound=Document)
 
 Known = dict[OperationRow, Kept]
 """Operations that were read and checked, by their rows."""
@@ -121,13 +120,7 @@ class Transaction(Generic[Kept]):
         every = map(self._read, heapq.merge(*found, reverse=True))
         return list(islice(filter(wanted, every), limit))
 
-    def sent(
-        self,
-        action: str,
-        *,
-        server_id: int = 0,
-        statuses: Collection[str] = (),
-    ) -> Iterator[Kept]:
+    def sent(self, action: str, *, server_id: int = 0, statuses: Collection[str] = ()) -> Iterator[Kept]:
         """What was sent and fits all that is given, newest first; each is read only when it is asked for."""
         condition, values = terms(action, server_id, statuses)
         return map(self._read, self._found("operations", f"WHERE {condition} AND o.sent > 0", values, by="sent"))
@@ -503,8 +496,3 @@ class Transaction(Generic[Kept]):
 
 def _damaged(row: OperationRow) -> LedgerUnavailableError:
     return distrust(f"operation {named(row.id, row.event)} was changed")
-
-
-def distrust(fault: str) -> LedgerUnavailableError:
-    """What is there was changed by somebody without the key."""
-    return LedgerUnavailableError(f"The ledger cannot be trusted: {fault}.", LedgerLostError.advice)

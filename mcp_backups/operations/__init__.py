@@ -15,7 +15,6 @@ from .approval import (
     there_now,
 )
 from .authorization import authorize, outcome_of_other
-from .budget import budget_after, check_budget, in_words, taken_back, undo_allowed_from
 from .consent import MOST_IN_LINE, Person, Question, Reply, backup_line, can_be_typed, fitting, in_full, question_text
 from .context import (
     AccountName,
@@ -30,19 +29,24 @@ from .context import (
     doubts_in,
     recent,
 )
-from .execution import carry_out, execute, may_have_acted, record_plan
-from .freeze import Freeze, freeze_of, frozen, set_frozen
-from .observation import (
-    Observation,
-    StaleError,
+from .execution import Observation, StaleError, carry_out, execute, may_have_acted, observe, record_plan
+from .limits import (
+    Freeze,
+    budget_after,
+    check_budget,
     check_ledger,
     check_open,
     check_room,
     counted,
+    freeze_of,
+    frozen,
+    in_words,
     is_taking_back,
-    observe,
     restores_of,
+    set_frozen,
     still_open,
+    taken_back,
+    undo_allowed_from,
     with_consent,
 )
 from .operation import (

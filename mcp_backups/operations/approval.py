@@ -20,7 +20,7 @@ from mcp_backups.errors import (
 )
 from mcp_backups.models import Backup
 from mcp_backups.operations.context import Action, Context, Entries, Facts, Request, Result
-from mcp_backups.operations.observation import still_open
+from mcp_backups.operations.limits import still_open
 from mcp_backups.operations.operation import (
     APPROVED_LIFE,
     OPEN,

@@ -6,7 +6,7 @@ back, and in between nothing that happens to the caller can stop it.
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
@@ -20,19 +20,18 @@ from mcp_backups.errors import (
     NotFoundError,
     OutcomeUnknownError,
     PolicyDeniedError,
+    ProtocolError,
+    ResponseTooLargeError,
     TargetChangedError,
     UnconfirmedError,
 )
+from mcp_backups.models import Backup, Gap, Listing
 from mcp_backups.operations.authorization import outcome_of_other
 from mcp_backups.operations.context import Context, Entries, Result, recent
-from mcp_backups.operations.freeze import check_not_frozen
-from mcp_backups.operations.observation import (
-    Observation,
-    StaleError,
-    check_fresh,
+from mcp_backups.operations.limits import (
     check_ledger,
-    limits,
-    observe,
+    check_not_frozen,
+    limited_by,
     still_open,
     with_consent,
 )
@@ -40,11 +39,32 @@ from mcp_backups.operations.operation import (
     EFFECTIVE,
     REPEAT_WINDOW,
     ApprovedBy,
+    Arguments,
     DeleteDetails,
     Operation,
     Status,
 )
-from mcp_backups.operations.reconciliation import supersede
+from mcp_backups.operations.policy import Inventory
+from mcp_backups.operations.reconciliation import settle, supersede
+
+
+class Observation(NamedTuple):
+    """What was seen before judging.
+
+    Attributes:
+        target: The backup to delete or restore.
+        inventory: The backups, and what else judges the call.
+        after: The ledger's last event before it was looked.
+    """
+
+    target: Backup
+    inventory: Inventory
+    after: int
+
+
+class StaleError(Exception):
+    """Something was sent for the server since it was looked: what was seen no longer judges anything."""
+
 
 Check = Callable[[Context, Operation, Observation], None]
 """Passes, or raises PolicyDeniedError or TargetChangedError."""
@@ -63,6 +83,86 @@ _OBSERVATIONS = 5
 
 _RECORD_ATTEMPTS = 4
 """How often an outcome is tried to be recorded while another process holds the ledger: some 12 s, if there is time."""
+
+
+async def observe(context: Context, arguments: Arguments) -> Observation:
+    """Read the target of a destructive call and what stands around it.
+
+    Raises:
+        NotFoundError: VPS.org has no such backup.
+        ProtocolError: The backup is not in what could be read of the list.
+    """
+    server_id, backup_id = int(arguments.get("server_id", 0)), int(arguments["backup_id"])
+    after = await context.ledger.read(lambda entries: entries.last_event())
+    with context.reading(before_sending=True):
+        backups, target = await _search(context, server_id, backup_id)
+    if target is None:
+        raise _absence(backups, backup_id, server_id)
+    inventory = await context.inventory(target.server_id, backups)
+    for delete in inventory.contradicted:
+        await settle(context, delete)
+    return Observation(target, inventory, after)
+
+
+async def _search(context: Context, server_id: int, backup_id: int) -> tuple[Listing[Backup], Backup | None]:
+    """The backup, and a list in which its server is whole; of a large account only a server's own list may be that."""
+    api = context.api
+    own = await api.list_backups(server_id) if server_id else Listing[Backup](())
+    if target := _find(own, backup_id):
+        return own, target
+    try:
+        every = await api.list_backups()
+    except ResponseTooLargeError:
+        every = Listing[Backup]((), (Gap("the list of all backups is larger than is read"),), to_its_end=False)
+    target = _find(every, backup_id)
+    if target and (not target.server_id or every.complete_for(target.server_id)):
+        return every, target
+    if target:
+        whole = await api.list_backups(target.server_id)
+        found = _find(whole, backup_id)
+        return (whole, found) if found else (every, target)  # it was listed a moment ago: that is no absence
+    if server_id:
+        return own if own.complete_for(server_id) else every, None
+    return (every, None) if every.to_its_end else await _search_each(context, backup_id)
+
+
+async def _search_each(context: Context, backup_id: int) -> tuple[Listing[Backup], Backup | None]:
+    """The same where the list of all cannot be read to its end: each server's own, one after the other."""
+    servers = await context.api.list_servers()
+    gaps = list(servers.gaps)
+    for server in servers.rows:
+        own = await context.api.list_backups(server.id)
+        if target := _find(own, backup_id):
+            return own, target
+        gaps += own.gaps
+    return Listing[Backup]((), tuple(gaps)), None
+
+
+def _find(backups: Listing[Backup], backup_id: int) -> Backup | None:
+    return next((backup for backup in backups.rows if backup.id == backup_id), None)
+
+
+def _absence(backups: Listing[Backup], backup_id: int, server_id: int) -> NotFoundError | ProtocolError:
+    if server_id and backups.complete_for(server_id):
+        return NotFoundError(f"Server {server_id} has no backup {backup_id}.")
+    if backups.complete:
+        return NotFoundError(f"VPS.org has no backup {backup_id}.")
+    missing = backups.missing_for(server_id)
+    return ProtocolError(
+        f"Backup {backup_id} is not in what could be read of the list of backups, but the list is incomplete "
+        f"({'; '.join(missing)}), so it may exist.",
+        "Try once more in a few minutes; if it says the same then, tell the user.",
+    )
+
+
+def check_fresh(entries: Entries, operation: Operation, seen: Observation) -> None:
+    """Whether what was seen still holds: else two calls, each right by itself, could together take the last backup.
+
+    Raises:
+        StaleError: It must be looked again.
+    """
+    if entries.has_written(operation.server_id, seen.after):
+        raise StaleError
 
 
 class _SentBeforeError(Exception):
@@ -92,7 +192,7 @@ async def record_plan(context: Context, draft: Operation, seen: Observation, che
 
     def save(entries: Entries) -> Operation:
         check_ledger(context, entries, draft)
-        return entries.save(draft.updated(**limits(context, entries, draft)))
+        return entries.save(draft.updated(**limited_by(context, entries, draft)))
 
     try:
         check(context, draft, seen)

@@ -17,7 +17,7 @@ from mcp_backups.errors import (
 )
 from mcp_backups.ledger import Ledger, Liveness
 from mcp_backups.models import ACTIVE
-from mcp_backups.operations.context import RESTORING, Context, Entries, ReportProgress, Result
+from mcp_backups.operations.context import LOOKOUT_SECONDS, RESTORING, Context, Entries, ReportProgress, Result
 from mcp_backups.operations.operation import (
     EFFECTIVE,
     OPEN,
@@ -29,7 +29,6 @@ from mcp_backups.operations.operation import (
     Status,
     is_later,
 )
-from mcp_backups.operations.process import LOOKOUT_SECONDS
 
 SettledAs = Literal["succeeded", "failed"]
 """What an operator can say of an operation: it took effect, or it did not."""

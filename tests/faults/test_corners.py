@@ -10,7 +10,7 @@ import pytest
 from mcp_backups.ledger import SqliteLedger
 from mcp_backups.ledger.liveness import FileLiveness
 from mcp_backups.operations import execution
-from mcp_backups.operations.observation import StaleError
+from mcp_backups.operations.execution import StaleError
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator, Fault
 from tests.faults.conftest import OpenBench

@@ -9,7 +9,7 @@ import pytest
 from mcp_backups.actions import delete
 from mcp_backups.api import classify
 from mcp_backups.errors import Failure
-from mcp_backups.operations import authorization, execution, observation, policy
+from mcp_backups.operations import authorization, execution, limits, policy
 from mcp_backups.sandbox import Emulator, serve_in_thread
 from tests.histories.faults import OF_DELETES, OF_WRITES, Trouble
 from tests.histories.kills import kill_one
@@ -184,7 +184,7 @@ def test_a_server_that_sends_what_was_declined_is_found_out(
 def test_a_server_that_sends_while_all_is_frozen_is_found_out(
     monkeypatch: pytest.MonkeyPatch, history: Histories
 ) -> None:
-    for module in (execution, observation):
+    for module in (execution, limits):
         monkeypatch.setattr(module, "check_not_frozen", lambda _: None)
     history.freeze(freeze=True)
     history.delete(of_backup(2))

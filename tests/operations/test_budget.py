@@ -7,7 +7,7 @@ import pytest
 
 from mcp_backups.clock import Moment
 from mcp_backups.errors import BudgetExhaustedError
-from mcp_backups.operations.budget import (
+from mcp_backups.operations.limits import (
     budget_after,
     charged,
     check_budget,

@@ -17,7 +17,8 @@ from mcp_backups.errors import (
 )
 from mcp_backups.operations import Context
 from mcp_backups.operations.context import Result
-from mcp_backups.operations.observation import StaleError, check_fresh, check_open, counted, observe, still_open
+from mcp_backups.operations.execution import StaleError, check_fresh, observe
+from mcp_backups.operations.limits import check_open, counted, still_open
 from mcp_backups.operations.operation import Arguments, Operation
 from mcp_backups.sandbox import Backup, Emulator, Fault
 from mcp_backups.text import stamp

@@ -12,9 +12,9 @@ import pytest
 from mcp_backups.errors import BusyError, LedgerUnavailableError, UnconfirmedError
 from mcp_backups.ledger import Ledger
 from mcp_backups.ledger.key import End, Remembered
-from mcp_backups.operations import Context, Entries, carry_out, process
+from mcp_backups.operations import Context, Entries, carry_out
+from mcp_backups.operations.context import Unrecorded
 from mcp_backups.operations.operation import Operation
-from mcp_backups.operations.process import Unrecorded
 from tests.stage import PATIENCE, on_both_stores, until
 
 from .made import as_recorded, begun
@@ -49,7 +49,7 @@ async def recorded(known: Unrecorded, ledger: Ledgers, enough: Callable[[], bool
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("mcp_backups.operations.context._AGAIN_SECONDS", 0.01)
 
 
 async def test_an_outcome_is_recorded_as_soon_as_the_ledger_is_back(context: Context) -> None:

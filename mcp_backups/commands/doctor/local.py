@@ -9,7 +9,7 @@ from mcp_backups.commands.doctor.finding import Finding
 from mcp_backups.commands.terminal import printable
 from mcp_backups.errors import BackupsError, BusyError, ConfigError, LedgerLostError, LedgerUnavailableError
 from mcp_backups.ledger import Ledger, ledger_for
-from mcp_backups.operations.freeze import frozen
+from mcp_backups.operations.limits import frozen
 from mcp_backups.operations.operation import OPEN, UNSETTLED, Operation
 from mcp_backups.settings import Settings, config_path, setting_name
 from mcp_backups.text import plural, quoted, stamp
