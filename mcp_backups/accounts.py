@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from mcp_backups.errors import ConfigError
 from mcp_backups.spelling import did_you_mean
 from mcp_backups.text import safe_text
-from mcp_backups.values import HttpsUrl, Location, Names
-from mcp_backups.vps_token import read_token
+from mcp_backups.values import HttpsUrl, Location, Names, read_token
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """It becomes a part of an address."""

@@ -12,9 +12,6 @@ from mcp_backups.text import age, listed, plural, stamp
 EXPIRES_SOON = timedelta(hours=24)
 """A backup that expires within this time is not counted on any more."""
 
-FRESH = timedelta(hours=24)
-"""A backup made here within this time is not counted on yet: nobody has had time to find it bad."""
-
 STUCK = timedelta(hours=6)
 """A backup in progress for longer than this is not expected to finish any more."""
 

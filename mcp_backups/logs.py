@@ -14,7 +14,7 @@ REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 _MOST_CHARS = 8_000
 """Of one record; of a longer one the middle is left out, since a traceback says the most at its end."""
 
-_OF_STRANGERS = {"uvicorn.error", "mcp_backups.web.gate", "mcp_backups.web.messages"}
+_OF_STRANGERS = {"uvicorn.error", "mcp_backups.web.gate"}
 _SELDOM_SECONDS = 60.0
 
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
@@ -33,8 +33,6 @@ NO_SERVER = -1
 
 _TEXTS = 10
 """Gaps that are told one by one."""
-
-BackupType = Literal["manual", "automatic"]
 
 
 @dataclass(frozen=True, slots=True)

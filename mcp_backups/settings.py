@@ -45,12 +45,14 @@ from mcp_backups.values import (
     Number,
     Origins,
     https_url,
+    is_unfilled,
     location,
+    read_token,
     require,
     spelt,
+    token_fault,
     url_parts,
 )
-from mcp_backups.vps_token import is_unfilled, read_token, token_fault
 
 APP = "mcp-backups"
 PREFIX = "MCP_BACKUPS_"

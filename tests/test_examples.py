@@ -15,7 +15,7 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from mcp_backups.commands.prometheus import metrics
+from mcp_backups.commands.check import metric_lines
 from mcp_backups.health import FleetHealth
 from mcp_backups.operations import Decision, Operation, decide, pending
 from mcp_backups.sandbox import Emulator, Fault, serve_in_thread
@@ -288,7 +288,7 @@ def test_what_a_schedule_runs_checks_and_tells(
 
 def test_the_rules_for_prometheus_name_what_is_written() -> None:
     written = set(
-        re.findall(r"^# TYPE (\w+)", "\n".join(metrics(FleetHealth((), DAY, NOW, (), "ok"), NOW)), re.MULTILINE)
+        re.findall(r"^# TYPE (\w+)", "\n".join(metric_lines(FleetHealth((), DAY, NOW, (), "ok"), NOW)), re.MULTILINE)
     )
     rules = yaml.safe_load((WATCH / "prometheus-rules.yml").read_text(encoding="utf-8"))["groups"][0]["rules"]
     named = {name for rule in rules for name in re.findall(r"\bmcp_backups_\w+", rule["expr"])}

@@ -15,7 +15,7 @@ NAME = PACKAGE.name
 LAYERS = (
     {"errors", "text", "clock"},
     {"models", "private", "spelling"},
-    {"values", "vps_token"},
+    {"values"},
     {"accounts"},
     {"settings", "access", "health", "logs"},
     {"retention", "metrics", "instructions"},

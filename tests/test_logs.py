@@ -52,7 +52,6 @@ def logging_as_before() -> Iterator[None]:
         ("uvicorn.error", logging.WARNING, 3),
         ("uvicorn.error", logging.ERROR, 300),
         ("mcp_backups.web.gate", logging.WARNING, 3),
-        ("mcp_backups.web.messages", logging.WARNING, 3),
         ("mcp_backups.operations.reconciliation", logging.WARNING, 300),
     ],
 )

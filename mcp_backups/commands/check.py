@@ -1,29 +1,38 @@
-"""`mcp-backups check`: whether every server has a fresh good backup, for a terminal, cron and CI."""
+"""`mcp-backups check`: whether every server has a fresh good backup, for a terminal, cron, CI and what monitors them.
+
+`--prometheus FILE` puts what was found where Prometheus' node exporter collects it. `--ping URL` tells a monitor that a
+check begins, and how it ended, as healthchecks.io wants it: such a monitor also notices when nothing is told any more,
+which no program can tell of itself.
+"""
 
 import json
+import os
 import sys
-from collections.abc import Iterator
-from datetime import timedelta
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import get_args
+from urllib.parse import urlsplit, urlunsplit
 
 import anyio
+import httpx2
 from rich.table import Table
 from rich.text import Text
 
 from mcp_backups.api import Network, client_for
 from mcp_backups.clock import Clock, system_clock
-from mcp_backups.commands.ping import Ping
-from mcp_backups.commands.prometheus import write_metrics
 from mcp_backups.commands.terminal import ACCENT, fits, hanging, open_console, printable
 from mcp_backups.errors import ApiError, AuthFailedError, ConfigError, NotFoundError
-from mcp_backups.health import Doubts, FleetHealth, FleetVerdict
+from mcp_backups.health import Doubts, FleetHealth, FleetVerdict, Verdict
 from mcp_backups.ledger import open_for_audit
+from mcp_backups.metrics import MOST_SERVERS
 from mcp_backups.models import Backup, Identity, Listing
 from mcp_backups.operations import LEDGER_AWAY, Operation, doubts_in
 from mcp_backups.settings import Settings
-from mcp_backups.tools.checking import fleet_of, fleet_report, orphans_told
+from mcp_backups.tools.checking import FleetReport, ServerRow, fleet_of, fleet_report, orphans_told
 from mcp_backups.tools.observation import observe_account
-from mcp_backups.tools.reports import FleetReport, ServerRow
 
 EXIT_CODES: dict[FleetVerdict, int] = {"ok": 0, "not_ok": 1, "cannot_tell": 3}
 """`cannot_tell`: while nothing is known to be wrong, VPS.org or the ledger could not be read, or there is no server.
@@ -40,6 +49,15 @@ _STYLES: dict[str, str] = {
     "orphaned": ACCENT,
 }
 _NOTHING = {"cannot_tell": "cannot tell what to restore.", "orphaned": "no server to restore."}
+
+_PING_SECONDS = 5.0
+"""For one attempt to tell a monitor."""
+
+_ATTEMPTS = 3
+_PAUSE_SECONDS = 1.0
+_ONE_CONNECTION = httpx2.Limits(max_connections=1, max_keepalive_connections=0)
+
+_METRICS_MODE = 0o644  # the exporter is another user
 
 
 def check(
@@ -188,3 +206,126 @@ def _print_table(report: FleetReport) -> None:
         return
     for row in report.servers:
         console.print(hanging(Text(_line(row), style=_STYLES[row.verdict]), console, console.width))
+
+
+# What a monitor is told
+
+
+class Ping:
+    """What a monitor is told. Nothing of it goes wrong for its caller; what fails is a line on standard error.
+
+    Args:
+        url: The monitor's address, which is a secret and never shown: whoever knows it can call off an alarm.
+        network: The way there.
+        clock: Waits between attempts.
+    """
+
+    def __init__(self, url: str, network: Network, clock: Clock) -> None:
+        self._url = url
+        self._network = network
+        self._clock = clock
+
+    async def start(self) -> None:
+        """A check begins. Told once: the check is not kept waiting for it."""
+        await self._tell("/start", attempts=1)
+
+    async def end(self, *, ok: bool) -> None:
+        """How it ended."""
+        await self._tell("" if ok else "/fail", attempts=_ATTEMPTS)
+
+    async def _tell(self, what: str, attempts: int) -> None:
+        fault = ""
+        for number in range(attempts):
+            if number:
+                await self._clock.sleep(_PAUSE_SECONDS)
+            fault = await self._ask(what)
+            if not fault:
+                return
+        sys.stderr.write(f"mcp-backups: The monitor that --ping names was not told: {fault}.\n")
+
+    async def _ask(self, what: str) -> str:
+        """Why it was not told; empty if it was."""
+        parts = urlsplit(self._url)
+        url = urlunsplit(parts._replace(path=parts.path.rstrip("/") + what))
+        try:
+            with anyio.fail_after(_PING_SECONDS):
+                transport = self._network.transport(url, self._network.trust(url), _ONE_CONNECTION)
+                async with transport:
+                    response = await transport.handle_async_request(httpx2.Request("GET", url))
+                    await response.aclose()
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, TimeoutError) as error:
+            return type(error).__name__  # its words may quote the address
+        return "" if response.is_success else f"HTTP {response.status_code}"
+
+
+# What the textfile collector of Prometheus' node exporter is told
+
+
+def write_metrics(path: Path, fleet: FleetHealth | None, now: datetime) -> None:
+    """Put the file there at once, so that no half of it is ever collected.
+
+    Args:
+        path: The file.
+        fleet: What the check found; None if VPS.org could not be read.
+        now: UTC, when it was made.
+
+    Raises:
+        OSError: It cannot be written; it is as it was.
+    """
+    text = "".join(f"{line}\n" for line in metric_lines(fleet, now))
+    # Of another ending than .prom: the collector reads whatever has that.
+    with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as fresh:
+        try:
+            fresh.write(text)
+            fresh.close()
+            Path(fresh.name).chmod(_METRICS_MODE)
+            os.replace(fresh.name, path)  # noqa: PTH105 - its error names the file that cannot be replaced
+        except BaseException:
+            fresh.close()
+            Path(fresh.name).unlink(missing_ok=True)
+            raise
+
+
+def metric_lines(fleet: FleetHealth | None, now: datetime) -> Iterator[str]:
+    """The lines, in Prometheus' text format.
+
+    Of a server that cannot be judged there is no line on whether it has a fresh backup: that is not known to be wrong.
+    """
+    yield from _gauge("check_timestamp_seconds", "When the check was made.", [("", round(now.timestamp()))])
+    verdict: FleetVerdict = fleet.verdict if fleet else "cannot_tell"
+    yield from _gauge(
+        "check_verdict",
+        "1 for what holds: every server has a fresh good backup, one has not, or it cannot be told.",
+        [(_label("verdict", each), int(each == verdict)) for each in get_args(FleetVerdict)],
+    )
+    if fleet is None:
+        return
+    counts = Counter(server.verdict for server in fleet.servers)
+    yield from _gauge(
+        "servers", "Servers by verdict.", [(_label("verdict", each), counts[each]) for each in get_args(Verdict)]
+    )
+    told = [server for server in fleet.servers if server.verdict != "orphaned"][:MOST_SERVERS]
+    yield from _gauge(
+        "server_has_fresh_backup",
+        "Whether the server has a good backup that is young enough.",
+        [(_server(each.server_id), int(each.fresh)) for each in told if each.verdict != "cannot_tell"],
+    )
+    yield from _gauge(
+        "newest_good_backup_timestamp_seconds",
+        "When the server's newest good backup was made.",
+        [(_server(each.server_id), round(each.restore_to.created_at.timestamp())) for each in told if each.restore_to],
+    )
+
+
+def _gauge(name: str, about: str, samples: Iterable[tuple[str, int]]) -> Iterator[str]:
+    yield f"# HELP mcp_backups_{name} {about}"
+    yield f"# TYPE mcp_backups_{name} gauge"
+    yield from (f"mcp_backups_{name}{labels} {value}" for labels, value in samples)
+
+
+def _label(name: str, value: str) -> str:
+    return f'{{{name}="{value}"}}'
+
+
+def _server(server_id: int) -> str:
+    return _label("server_id", str(server_id))

@@ -23,8 +23,7 @@ from mcp_backups.settings import Settings
 from mcp_backups.transport import open_idle_context
 from mcp_backups.values import is_loopback
 from mcp_backups.web import listen, listen_unix, loopback_names, read_shared_secret
-from mcp_backups.web.connections import Config, close_silent
-from mcp_backups.web.limits import LIMITS
+from mcp_backups.web.limits import LIMITS, Config, close_silent
 
 _CLOSING_SECONDS = 5
 _MOST_AT_ONCE = 100

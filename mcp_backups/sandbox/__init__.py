@@ -6,13 +6,12 @@ then ask `emulator.requests` what came, and `emulator.fleet` what it did.
 """
 
 from .access import Throttle
-from .emulator import Emulator
+from .emulator import Emulator, run, serve_in_thread
 from .faults import End, Fault, FaultRule, Form
 from .fleet import SANDBOX_TOKEN, Backup, Fleet, Plan, Restore, Server, utc_now
 from .received import Received
 from .reply import Reply
 from .seed import large_fleet, seeded_fleet
-from .standalone import run, serve_in_thread
 
 __all__ = [
     "SANDBOX_TOKEN",

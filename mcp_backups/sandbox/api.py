@@ -9,13 +9,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from . import payload, refusals
+from . import refusals
 from .access import Turnstile, authenticated, may
 from .fleet import Backup, Fleet, Server
-from .pages import Pages, listed
-from .received import PREFIX, Received
+from .received import PREFIX, Received, integer, optional_text, parsed, required_integer
 from .reply import Reply, json_reply
-from .shapes import account_shape, backup_shape, restore_shape, server_detail_shape, server_shape, started_shape
+from .shapes import (
+    Pages,
+    account_shape,
+    backup_shape,
+    listed,
+    restore_shape,
+    server_detail_shape,
+    server_shape,
+    started_shape,
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ def list_backups(call: Call) -> Reply:
     shown = call.fleet.backups_at(call.now - timedelta(seconds=lag)) if lag else call.fleet.backups.values()
     backups = sorted(shown, key=lambda backup: -backup.id)
     if text := wanted.get("server_id"):
-        server_id = payload.integer(text, "server_id")
+        server_id = integer(text, "server_id")
         backups = [backup for backup in backups if backup.server_id == server_id]
     if kind := wanted.get("backup_type"):
         if kind not in ("manual", "automatic"):
@@ -91,9 +99,9 @@ def list_backups(call: Call) -> Reply:
 
 def create_backup(call: Call) -> Reply:
     """`POST /backups/`: started, not finished."""
-    content = payload.parsed(call.received)
-    server_id = payload.required_integer(content, "server_id")
-    description = payload.optional_text(content, "description")
+    content = parsed(call.received)
+    server_id = required_integer(content, "server_id")
+    description = optional_text(content, "description")
     server = _server(call.fleet, server_id)
     site = call.site
     backup = call.fleet.start_backup(
@@ -111,7 +119,7 @@ def delete_backup(call: Call) -> Reply:
 def restore_server(call: Call) -> Reply:
     """`POST /servers/{id}/restore/`. Undocumented: 202, and 400 for a backup that cannot be put there."""
     server = _server(call.fleet, call.number)
-    backup = _backup(call.fleet, payload.required_integer(payload.parsed(call.received), "backup_id"))
+    backup = _backup(call.fleet, required_integer(parsed(call.received), "backup_id"))
     if backup.server_id != server.id:
         raise refusals.invalid("backup_id", "Backup does not belong to this server.")
     if backup.status != "completed":

@@ -15,11 +15,12 @@ from mcp_types import (
     ResourceTemplate,
     TextResourceContents,
 )
+from pydantic import Field
 
 from mcp_backups.access import caller
 from mcp_backups.api.servers import server_name
 from mcp_backups.errors import InvalidArgumentError
-from mcp_backups.models import MAX_ID
+from mcp_backups.models import MAX_ID, Answer, BackupRow, Told
 from mcp_backups.operations import GOOD, Context
 from mcp_backups.operations.operation import Operation
 from mcp_backups.settings import Approval, Settings
@@ -28,7 +29,6 @@ from mcp_backups.tools.answers import fitted, row
 from mcp_backups.tools.boundary import RequestContext, bounded
 from mcp_backups.tools.observation import observe_for
 from mcp_backups.tools.reading import flagged
-from mcp_backups.tools.reports import ServerBackups
 
 POLICY_URI = "backups://policy"
 OPERATIONS_URI = "backups://operations"
@@ -78,6 +78,19 @@ _APPROVAL: dict[Approval, str] = {
 }
 
 JsonObject = Mapping[str, Any]
+
+
+class ServerBackups(Answer):
+    """The backups of one server, newest first: those that fit, and how many more there are."""
+
+    as_of: str
+    server_id: int
+    server: str
+    total: int
+    not_shown: Told[int] = 0
+    complete: bool
+    missing: Told[list[str]] = Field(default_factory=list)
+    backups: list[BackupRow]
 
 
 async def list_resources(_: RequestContext, __: PaginatedRequestParams | None) -> ListResourcesResult:

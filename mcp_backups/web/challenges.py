@@ -1,15 +1,24 @@
-"""What a client is told that lacks a token or a right: where to get them (RFC 6750, RFC 9728)."""
+"""What a client is told that is not let in.
+
+One that lacks a token or a right is told where to get them (RFC 6750, RFC 9728).
+"""
 
 import json
 from http import HTTPStatus
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from mcp_backups.access import ROLES, Principal, Role
 from mcp_backups.server import role_for
 
 from .oauth import SCOPES, Issuer
-from .refusals import refused
+
+
+def refused(status: HTTPStatus, why: str, **headers: str) -> Response:
+    """A refusal in a few words; the connection ends with it."""
+    # What else would come on this connection is the rest of a body that nobody reads.
+    return PlainTextResponse(why, status, {"Connection": "close"} | headers)
+
 
 METADATA = "/.well-known/oauth-protected-resource"
 """Before the path of a server, where clients look for its authorization server."""

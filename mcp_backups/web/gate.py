@@ -1,30 +1,35 @@
-"""The gate before everything that is served over HTTP: whose requests are taken, and how they are passed on."""
+"""The gate before everything that is served over HTTP: whose requests are taken, which, and how they are passed on.
+
+An account's path is `/mcp`, or `/mcp/NAME` where there are several. A body is taken whole, in bounds, and only as a
+message that the SDK can read; what is none is answered here.
+"""
 
 import hmac
+import json
 import logging
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from http import HTTPStatus
+from typing import NamedTuple
 
 import anyio
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
+from pydantic_core import from_json
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_backups.access import PRINCIPAL, AccessTokens, Principal
 from mcp_backups.logs import REQUEST_ID
 from mcp_backups.metrics import Prometheus
-from mcp_backups.text import safe_text
+from mcp_backups.stdio import INVALID_REQUEST, PARSE_ERROR, Refusal, read_line
+from mcp_backups.text import safe_text, visible
 
-from .challenges import METADATA, Challenges, needed_for
+from .challenges import METADATA, Challenges, needed_for, refused
 from .limits import LIMITS, Calls, Limits, Session, Sessions
 from .listening import Place
-from .messages import read_message, whole_body
 from .oauth import Issuer, IssuerAwayError
-from .paths import ONE, Paths, path_of
-from .refusals import refused
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +39,46 @@ _READS = {"GET", "HEAD"}
 _SECRET_HEADER, _SESSION_HEADER, _REQUEST_HEADER = b"x-mcp-backups-secret", b"mcp-session-id", b"x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUESTION = b'"elicitation/create"'
+PATH = "/mcp"
+_OF_ACCOUNT = re.compile(rf"{PATH}/([A-Za-z0-9_-]{{1,64}})")
+MAX_BODY = 256 * 2**10
+
+
+def path_of(account: str) -> str:
+    """Where an account is served; of an empty name the only one."""
+    return f"{PATH}/{account}" if account else PATH
+
+
+class Paths(NamedTuple):
+    """The accounts that are served.
+
+    Attributes:
+        users: The principals who may use each of several accounts; empty where there is one, for whoever is let in.
+    """
+
+    users: Mapping[str, Collection[str]] = {}
+
+    @property
+    def accounts(self) -> Collection[str]:
+        """Their names; the only one's is empty."""
+        return self.users or [""]
+
+    def meant(self, path: str) -> str:
+        """The path without a slash at its end, if it could be an account's; empty if it could not.
+
+        That there is no such account must not show before it is known who asks.
+        """
+        path = path.removesuffix("/")
+        could_be = _OF_ACCOUNT.fullmatch(path) if self.users else path == PATH
+        return path if could_be else ""
+
+    def open_to(self, principal: Principal) -> list[str]:
+        """The accounts that somebody may use."""
+        return [name for name in self.accounts if not self.users or principal.name in self.users[name]]
+
+
+ONE = Paths()
+"""There is one account alone."""
 
 
 class Gate:
@@ -261,3 +306,37 @@ def _mended(scope: Scope, principal: Principal) -> Scope:
     scope = {**scope, "raw_path": scope["path"].encode(), PRINCIPAL: principal, "user": user}
     # No stream is kept to be resumed, and the SDK fails where a client asks for that: it gets a new one.
     return {**scope, "headers": [each for each in scope["headers"] if each[0] != b"last-event-id"]}
+
+
+async def whole_body(receive: Receive) -> bytes | None:
+    """All that a client sends, and of what is too large a little more than is taken; None if it left before the end."""
+    body, more = b"", True
+    while more and len(body) <= MAX_BODY:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return body
+
+
+def read_message(body: bytes) -> Response | bytes:
+    """A message for the SDK, or the answer to what is none: by its id, where that can be read, and in our words."""
+    if len(body) > MAX_BODY:
+        return Response("Request body too large", status_code=413)
+    messages = read_line(body) or [Refusal("null", INVALID_REQUEST, "there is no message")]
+    if isinstance(messages[0], dict):
+        whole = json.dumps(messages[0]).encode()
+        try:
+            from_json(whole)
+        except ValueError:  # by which the SDK reads it, and to a smaller depth than we do
+            number = json.dumps(messages[0]["id"]) if "id" in messages[0] else None
+            messages = [Refusal(number, PARSE_ERROR, "the message is nested too deeply")]
+        else:
+            return whole
+    refusals = [each for each in messages if isinstance(each, Refusal)]
+    for each in refusals:
+        log.warning("refused a request: %s", visible(each.why))
+    lines = [each._replace(id=each.id or "null").line.strip() for each in refusals]
+    answer = lines[0] if len(lines) == 1 else b"[%s]" % b",".join(lines)
+    return Response(answer, status_code=400, media_type="application/json")

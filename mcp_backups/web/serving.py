@@ -27,13 +27,10 @@ from mcp_backups.settings import Settings
 from mcp_backups.stdio import endings
 from mcp_backups.text import visible
 
-from .connections import Config, close_all, close_silent
-from .gate import Gate
-from .limits import LIMITS, Limits, within_open_files
+from .gate import MAX_BODY, Gate, Paths, path_of
+from .limits import LIMITS, Config, Limits, close_all, close_silent, within_open_files
 from .listening import Place, listening
-from .messages import MAX_BODY
 from .oauth import Issuer
-from .paths import Paths, path_of
 
 _GRACE_SECONDS = 25.0
 """How long a signal waits for the calls under way."""

@@ -22,7 +22,7 @@ def imported(source: Path) -> set[str]:
 def test_httpx2_is_imported_only_in_api_and_where_a_monitor_is_told_or_an_issuer_asked() -> None:
     sources = sorted(PACKAGE.rglob("*.py"))
     speaking = {source.relative_to(PACKAGE).as_posix() for source in sources if imported(source) & HTTP}
-    assert {name for name in speaking if not name.startswith("api/")} == {"commands/ping.py", "web/oauth.py"}
+    assert {name for name in speaking if not name.startswith("api/")} == {"commands/check.py", "web/oauth.py"}
 
 
 def test_api_knows_nothing_of_the_layers_above() -> None:

@@ -3,8 +3,7 @@
 import pytest
 from pydantic import SecretStr
 
-from mcp_backups.commands.doctor.approval import examine_approval
-from mcp_backups.commands.doctor.local import examine_ledger, examine_settings
+from mcp_backups.commands.doctor import examine_approval, examine_ledger, examine_settings
 from tests.approval.conftest import Scene
 from tests.stage import MakeSettings
 

@@ -20,8 +20,7 @@ from mcp_backups.commands.config.catalogue import CLIENTS, Client, Machine
 from mcp_backups.commands.config.files import LeftAloneError, replace_file
 from mcp_backups.commands.config.forms import entry
 from mcp_backups.commands.config.launch import INSTALLED, Launch
-from mcp_backups.commands.config.merge import entry_in, merged
-from mcp_backups.commands.config.ownership import is_ours
+from mcp_backups.commands.config.merge import entry_in, is_ours, merged
 from mcp_backups.commands.config.yaml_text import drop_from_yaml
 
 TOKEN = "vps_tests_own_token"

@@ -20,9 +20,8 @@ from pydantic import SecretStr
 from mcp_backups.cli import main
 from mcp_backups.commands.config import configure
 from mcp_backups.commands.config.catalogue import CLIENTS, Client, Machine, this_machine
-from mcp_backups.commands.config.forms import add_command, entry, link, shown, web_link
+from mcp_backups.commands.config.forms import BEGIN, END, add_command, entry, link, section, shown, web_link
 from mcp_backups.commands.config.launch import INSTALLED, Launch, own_command, with_settings
-from mcp_backups.commands.config.readme import BEGIN, END, section
 from mcp_backups.errors import ConfigError
 from mcp_backups.settings import Settings
 from tests.process import PATIENCE
@@ -471,7 +470,7 @@ def test_without_a_client_they_are_all_listed(capsys: pytest.CaptureFixture[str]
 
 
 def test_the_page_of_clients_has_what_the_command_prints() -> None:
-    """If this fails, put what `mcp_backups.commands.config.readme.section()` returns between the markers."""
+    """If this fails, put what `mcp_backups.commands.config.forms.section()` returns between the markers."""
     text = PAGE.read_text(encoding="utf-8")
     assert text.count(BEGIN) == text.count(END) == 1
     assert text[text.index(BEGIN) : text.index(END) + len(END)] == section()

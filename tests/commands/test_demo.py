@@ -15,8 +15,7 @@ from rich.console import Console
 
 from mcp_backups.commands.audit import Record
 from mcp_backups.commands.demo import run
-from mcp_backups.commands.demo.picture import _moved, draw
-from mcp_backups.commands.demo.screen import Screen, started_again
+from mcp_backups.commands.demo.screen import Screen, _moved, draw, started_again
 from mcp_backups.commands.demo.script import check_record
 from mcp_backups.commands.demo.step import DemoError, Step
 from mcp_backups.commands.terminal import TONES, toned

@@ -19,11 +19,14 @@ from pydantic import SecretStr
 
 from mcp_backups.api import VpsClient
 from mcp_backups.cli import main
-from mcp_backups.commands.doctor import doctor
-from mcp_backups.commands.doctor.account import examine_account
-from mcp_backups.commands.doctor.finding import Finding
-from mcp_backups.commands.doctor.local import examine_ledger, examine_settings
-from mcp_backups.commands.doctor.server import examine_server
+from mcp_backups.commands.doctor import (
+    Finding,
+    doctor,
+    examine_account,
+    examine_ledger,
+    examine_server,
+    examine_settings,
+)
 from mcp_backups.ledger import SqliteLedger, Transaction
 from mcp_backups.operations import DeleteDetails, Operation, Status
 from mcp_backups.sandbox import Emulator, Fault, serve_in_thread

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from mcp_backups.cli import main
-from mcp_backups.commands.doctor.local import examine_ledger
+from mcp_backups.commands.doctor import examine_ledger
 from mcp_backups.ledger import SqliteLedger
 from mcp_backups.operations.operation import Operation
 from mcp_backups.sandbox import Emulator

@@ -10,8 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mcp_backups.cli import main
-from mcp_backups.commands.check import check
-from mcp_backups.commands.prometheus import metrics
+from mcp_backups.commands.check import check, metric_lines
 from mcp_backups.errors import ConfigError
 from mcp_backups.health import FleetHealth, server_health
 from mcp_backups.metrics import MOST_SERVERS
@@ -131,7 +130,7 @@ def test_of_what_cannot_be_judged_the_file_says_nothing(
 
 def test_the_file_tells_of_no_more_than_a_thousand_servers() -> None:
     servers = tuple(server_health(number, [], DAY, NOW) for number in range(1, MOST_SERVERS + 500))
-    told = samples("\n".join(metrics(FleetHealth(servers, DAY, NOW, (), "not_ok"), NOW)) + "\n")
+    told = samples("\n".join(metric_lines(FleetHealth(servers, DAY, NOW, (), "not_ok"), NOW)) + "\n")
     assert len([name for name, _ in told if name == "server_has_fresh_backup"]) == MOST_SERVERS
     assert told["servers", "no_good_backup"] == MOST_SERVERS + 499
 

@@ -13,8 +13,7 @@ from pydantic import SecretStr
 
 from mcp_backups.cli import main
 from mcp_backups.clock import system_clock
-from mcp_backups.commands.doctor.finding import Finding
-from mcp_backups.commands.doctor.local import examine_ledger
+from mcp_backups.commands.doctor import Finding, examine_ledger
 from mcp_backups.errors import ConfigError, LedgerUnavailableError
 from mcp_backups.ledger import SqliteLedger, moving
 from mcp_backups.ledger.postgres import PostgresLedger, address_of

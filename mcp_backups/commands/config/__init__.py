@@ -11,11 +11,9 @@ from pathlib import Path
 from mcp_backups.accounts import NAME as ACCOUNT_NAME
 from mcp_backups.commands.config.catalogue import CLIENTS, Client, Entry, Machine, this_machine
 from mcp_backups.commands.config.files import LeftAloneError, read_file, replace_file
-from mcp_backups.commands.config.forms import UNTOLD, add_command, entry, link, shown
+from mcp_backups.commands.config.forms import UNTOLD, add_command, entry, link, shown, told_over_http
 from mcp_backups.commands.config.launch import ENTRY_NAME, TOKEN, Launch, on_sandbox, own_command, with_settings
-from mcp_backups.commands.config.merge import entry_in, merged
-from mcp_backups.commands.config.ownership import ENVIRONMENTS
-from mcp_backups.commands.config.remote import told_over_http
+from mcp_backups.commands.config.merge import ENVIRONMENTS, entry_in, merged
 from mcp_backups.commands.usage import DEFAULT_ADDRESS
 from mcp_backups.errors import ConfigError, extra_missing
 from mcp_backups.settings import Settings, load_settings

@@ -1,19 +1,44 @@
-"""What each client is given: its file's text, its own command, or a link."""
+"""What each client is given: its file's text, its own command, or a link.
+
+Where a client's file can name a variable, no token ever stands in it.
+"""
 
 import base64
 import json
 import re
 import shlex
-from collections.abc import Mapping
-from urllib.parse import quote, urlencode
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote, urlencode, urlsplit
 
-from mcp_backups.commands.config.catalogue import INPUT, Client, Entry
-from mcp_backups.commands.config.launch import ENTRY_NAME, TOKEN, Launch
+from mcp_backups.access import LOCAL, local_token_file
+from mcp_backups.commands.config.catalogue import CLIENTS, INPUT, Address, Client, Entry
+from mcp_backups.commands.config.launch import ENTRY_NAME, INSTALLED, TOKEN, Launch
+from mcp_backups.settings import Settings
+from mcp_backups.text import visible
+from mcp_backups.values import is_loopback
 
 _NOT_PRINTED = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 UNTOLD = "…"
 """What stands for a token that a person is to type."""
+
+_VARIABLE = "BACKUPS_ACCESS_TOKEN"
+"""In a client's environment. Names that begin as our settings do would be taken for a misspelt one."""
+
+BEGIN, END = "<!-- clients -->", "<!-- /clients -->"
+
+ABOUT = """\
+Any client: `mcp-backups config CLIENT` prints what it needs, with your path and your settings; `--write` puts it into
+the client's file, keeps a copy and changes nothing else there (goose's is YAML, which needs the extra
+`yaml`). `--name NAME` adds an account beside the first.
+"""
+HEAD = """\
+| client | `CLIENT` | by hand |
+|---|---|---|"""
+AFTERWARDS = """
+A program that is not started from a shell may see neither its `PATH` nor its variables. The settings file is always
+read: name a file with the token there, `vps_api_token_file = "/path/to/token"`; the token itself is only written down
+with `--token-in-file`. For Claude Desktop, each release has an `.mcpb` bundle that asks for the token."""
 
 
 def entry(client: Client, launch: Launch) -> Entry:
@@ -122,3 +147,82 @@ def web_link(client: Client, launch: Launch) -> str:
     if client.key == "vscode":
         return "https://insiders.vscode.dev/redirect?" + urlencode({"url": address})
     return ""
+
+
+# A server that is reached over HTTP
+
+
+def told_over_http(client: Client, settings: Settings, url: str, name: str, file: str) -> Iterator[str]:
+    """What to put where, and what holds the access token.
+
+    Args:
+        client: Whose form it is.
+        settings: Where the access token is kept.
+        url: The server's address.
+        name: What the server is called in the client.
+        file: The client's file.
+    """
+    variable = _VARIABLE if name == ENTRY_NAME else f"{_VARIABLE}_{name.upper().replace('-', '_')}"
+    asks = client.key == "vscode" and not settings.oauth_issuer
+    spelt = _input(name) if asks else client.variable.format(variable=variable)
+    address = Address(url, name, "" if settings.oauth_issuer else f"Bearer {spelt or UNTOLD}", variable)
+    if client.remote:
+        shown = in_file(client, name, client.remote(address), _inputs(name) if asks else [])
+        yield f"Put this into {file}:\n\n{shown}\n"
+        yield _where(client, settings, address, spelt)
+    else:
+        header = f", with the header `Authorization: {address.authorization}`" if address.authorization else ""
+        yield f"It is reached at {url}{header}."
+    if client.remote_note:
+        yield client.remote_note
+
+
+def _input(name: str) -> str:
+    return f"${{input:{_asked_over_http(name)}}}"
+
+
+def _inputs(name: str) -> list[Entry]:
+    about = "Access token of mcp-backups"
+    return [{"type": "promptString", "id": _asked_over_http(name), "description": about, "password": True}]
+
+
+def _asked_over_http(name: str) -> str:
+    return f"{name}-access-token"
+
+
+def _where(client: Client, settings: Settings, address: Address, spelt: str) -> str:
+    """What the client shows to be let in, and where that is."""
+    if settings.oauth_issuer:
+        return f"{client.title} logs in at {settings.oauth_issuer} when it first connects."
+    token_file = local_token_file(settings.state_dir)
+    kept = f"On the machine that serves, it is in {visible(str(token_file))}, which only its user can read."
+    value = f"$(cat {shlex.quote(str(token_file))})" if str(token_file).isprintable() else UNTOLD
+    is_elsewhere = bool(settings.http_url) or not is_loopback(urlsplit(address.url).hostname or "")
+    if is_elsewhere or (settings.account and LOCAL not in settings.accounts[settings.account].principals):
+        kept, value = "It is the one that `mcp-backups tokens add NAME --role ROLE` prints.", UNTOLD
+    if client.key == "vscode":
+        return f"VS Code asks for the access token once and keeps it safe. {kept}"
+    if not spelt:
+        return f"Write the access token in place of {UNTOLD}, in a file that is yours alone. {kept}"
+    variable = address.variable
+    export = f'export {variable}="{value}"'
+    return f"{client.title} takes the access token from {variable} where it is started. {kept} So, there:\n\n{export}\n"
+
+
+# The part of docs/clients.md that tells how to add this server to each client
+
+
+def section() -> str:
+    """Markdown, from one marker to the other."""
+    web = ((client.title, web_link(client, INSTALLED)) for client in CLIENTS)
+    one_click = [f"[{title}]({address})" for title, address in web if address]
+    rows = (f"| {client.title} | `{client.key}` | {_by_hand(client)} |" for client in CLIENTS)
+    return "\n".join([BEGIN, f"One click: {', '.join(one_click)}.", ABOUT, HEAD, *rows, AFTERWARDS, END])
+
+
+def _by_hand(client: Client) -> str:
+    if command := add_command(client, INSTALLED):
+        return f"`{command}`"
+    asked = inputs(client, INSTALLED)
+    whole = ({"inputs": asked} if asked else {}) | {client.section: {ENTRY_NAME: entry(client, INSTALLED)}}
+    return f"`{client.file}`: `{json.dumps(whole)}`"

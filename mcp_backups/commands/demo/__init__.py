@@ -10,10 +10,8 @@ from typing import Any
 import anyio
 
 from mcp_backups.commands.audit import Record, read_record
-from mcp_backups.commands.demo.agent import Agent, connect
-from mcp_backups.commands.demo.picture import draw
-from mcp_backups.commands.demo.screen import Screen
-from mcp_backups.commands.demo.script import check_record, play
+from mcp_backups.commands.demo.screen import Screen, draw
+from mcp_backups.commands.demo.script import Agent, check_record, play, server_session
 from mcp_backups.commands.demo.step import DemoError, Step
 
 _PAUSE_SECONDS = 0.5
@@ -53,7 +51,7 @@ def _played(screen: Screen, steps: list[Step], command: tuple[str, ...]) -> Reco
     pause = _PAUSE_SECONDS if screen.is_live else 0.0
 
     async def converse(folder: Path) -> Record | None:
-        async with connect(folder, command) as client:
+        async with server_session(folder, command) as client:
             await play(Agent(client, screen, steps, pause))
             places = [folder, *folder.rglob("mcp-backups-*")]  # noqa: ASYNC240 - nothing else is waited for
             records = [read_record(each) for each in places]
