@@ -29,7 +29,7 @@ from mcp_backups.models import (
 from mcp_backups.text import READ_CHARS, safe_text, visible
 
 from .classify import BodyUnreadableError
-from .envelope import denying, read_json, signs_of
+from .envelope import denying, read_json, signs_of, whole_number
 
 KNOWN_WORDS = frozenset({COMPLETED, FAILED, IN_PROGRESS, MANUAL, "automatic"})
 
@@ -287,9 +287,6 @@ def agreed(one: Row, other: Row) -> tuple[Row, set[int]]:
     return less, {_server_of(one), _server_of(other)}
 
 
-MAX_COUNT = 10**9
-"""Rows that a list can have; what counts more is a mistake."""
-
 _OLD_SECONDS = 60
 """A list that a cache has kept for longer may show what is gone, although a fresh one was asked for."""
 
@@ -412,9 +409,8 @@ def read_page(body: Body, held: ListBody[Row]) -> Page[Row]:
         body: The answer.
         held: What its bytes hold.
     """
-    missing, count = [], held.count
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= MAX_COUNT):
-        count = None
+    missing, count = list[str](), whole_number(held.count)
+    if count is None and held.count is not None:
         missing.append("the count of all rows could not be read")
     missing += [f"VPS.org says that something failed ({name})" for name in denying(held.rest)]
     signs = signs_of(held.rest, body.status, body.headers)

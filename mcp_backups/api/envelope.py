@@ -302,18 +302,18 @@ def signs_of(envelope: Mapping[str, Any], status: int, headers: Mapping[str, str
         or ((name in _MORE or (_NEXT.fullmatch(name) and not _address(value))) and _says_something(value))
     ]
     totals = [(shown, value) for shown, name, value in fields if _TOTAL.fullmatch(name) and value is not None]
-    pages = [_number(value) for _, name, value in fields if name in _PAGES]
+    pages = [whole_number(value) for _, name, value in fields if name in _PAGES]
     return Signs(
         next=addresses[0] if addresses else "",
         more=tuple(dict.fromkeys(more)),
-        total=max((_number(value) or 0 for _, value in totals), default=0),
+        total=max((whole_number(value) or 0 for _, value in totals), default=0),
         pages=max((number or 0 for number in pages), default=0),
-        size=max((_number(value) or 0 for _, name, value in fields if name in _SIZES), default=0),
+        size=max((whole_number(value) or 0 for _, name, value in fields if name in _SIZES), default=0),
         any=bool(addresses or totals)
         or any(number is not None for number in pages)
         or any(name in _MORE | _ALL or _NEXT.fullmatch(name) for _, name, _ in fields),
-        odd=tuple(dict.fromkeys(shown for shown, value in totals if _number(value) is None)),
-        age=_number(headers.get("age", "").strip()) or 0,
+        odd=tuple(dict.fromkeys(shown for shown, value in totals if whole_number(value) is None)),
+        age=whole_number(headers.get("age", "").strip()) or 0,
     )
 
 
@@ -360,7 +360,7 @@ def _is_false(value: object) -> bool:
     return value is False or (isinstance(value, str) and value.strip().lower() == "false")
 
 
-def _number(value: object) -> int | None:
+def whole_number(value: object) -> int | None:
     """A whole number from 0 up, also as text or as the `value` of an object; None if it is none."""
     if isinstance(value, dict):
         value = value.get("value")

@@ -1,7 +1,7 @@
 """The ledger in PostgreSQL, which processes on several machines share.
 
 SQLite lets one writer in at a time by itself. Here a lock does, and each rule that keeps it so stands where it is kept:
-how a transaction begins and ends (`postgres_session.py`), who is alive (`postgres_liveness.py`), what the tables are
+how a transaction begins and ends, and who is alive (`postgres_session.py`), what the tables are
 and who may do what with them (`postgres_tables.py`).
 """
 
