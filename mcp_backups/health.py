@@ -93,7 +93,7 @@ class FleetHealth(NamedTuple):
     Attributes:
         servers: The worst first, by verdict and the age of the newest good backup; those in order by their size.
         now: UTC, when it was read.
-        missing: What could not be read, one clause each.
+        missing: What could not be read, one clause each; of many gaps the first ten.
         verdict: Of the servers but for those that are orphaned; `cannot_tell` also when there is none.
         orphans: The backups that belong to no server.
         ignored: How many servers were left out because the operator wants them ignored.
@@ -232,7 +232,7 @@ def fleet_health(
         servers=tuple(sorted(health, key=_worst_first)),
         max_age=max_age,
         now=now,
-        missing=(*(gap.what for gap in gaps), *(() if doubts is not None else (LEDGER_UNREAD,))),
+        missing=(*Listing((), tuple(gaps)).missing, *(() if doubts is not None else (LEDGER_UNREAD,))),
         verdict=_fleet_verdict(health, certain=doubts is not None and all(gap.server_id for gap in lost)),
         orphans=tuple(orphans),
         ignored=len(found.intersection(ignored)),

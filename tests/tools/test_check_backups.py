@@ -214,6 +214,33 @@ async def test_a_row_that_cannot_be_read_matters_to_its_server_alone(agent: Sess
     assert in_full(answer)[12360]["verdict"] == "no_good_backup"
 
 
+async def test_however_much_cannot_be_read_a_few_sentences_tell_of_it(agent_on: AgentOn, clock: ManualClock) -> None:
+    """One odd row for each of 400 servers made an answer of 54,000 characters."""
+
+    def spoil(listing: dict[str, Any]) -> None:
+        for row in listing["results"][:400]:
+            row["created_at"] = "yesterday"
+
+    async with Emulator(large_fleet(400, 1_200, NOW), now=clock.now) as emulator, agent_on(emulator) as agent:
+        emulator.fail(Fault.edited(spoil), path="^/backups/$", times=None)
+        answer = await agent.call("check_backups")
+    assert len(answer.text) + len(json.dumps(answer.structured, ensure_ascii=False)) < MOST_CHARS
+    assert (answer.data["complete"], answer.data["totals"]["backups"]) == (False, 800)
+    assert (len(answer.data["missing"]), answer.data["missing"][-1]) == (11, "390 more like these")
+
+
+async def test_a_backup_that_is_told_as_of_two_servers_is_told_once(agent: Session, emulator: Emulator) -> None:
+    def repeat(listing: dict[str, Any]) -> None:
+        first = listing["results"][0]
+        listing["results"].append(first | {"server": {"id": 12346, "name": "db-server-01"}})
+        listing["count"] += 1
+
+    emulator.fail(Fault.edited(repeat), path="^/backups/$")
+    missing = (await agent.call("check_backups")).data["missing"]
+    assert missing[0].endswith("came twice, and not the same")
+    assert len(missing) == len(set(missing))
+
+
 def without(server_id: int) -> Fault:
     """The list of servers, whole, without one."""
 
