@@ -16,7 +16,7 @@ from typing import Literal
 from mcp_backups.clock import Moment
 from mcp_backups.errors import PolicyDeniedError, ReadOnlyError
 from mcp_backups.health import expires_within, is_in_future, is_proven, is_restorable
-from mcp_backups.models import COMPLETED, MANUAL, Backup, Listing
+from mcp_backups.models import COMPLETED, FAILED, IN_PROGRESS, MANUAL, Backup, Listing
 from mcp_backups.operations.operation import (
     EFFECTIVE,
     UNSETTLED,
@@ -286,7 +286,11 @@ def check_restore(
         whose = f"of server {target.server_id}" if target.server_id else "of no server any more"
         raise PolicyDeniedError(f"Backup {target.id} is {whose}, not of server {server_id}.", _CHOOSE)
     if target.status != COMPLETED:
-        raise PolicyDeniedError(f"Backup {target.id} is not completed, so there is nothing sure to restore.", _CHOOSE)
+        # Any other word may be somebody's for completed.
+        known = "" if target.status in {FAILED, IN_PROGRESS} else " as far as is known"
+        raise PolicyDeniedError(
+            f"Backup {target.id} is not completed{known}, so there is nothing sure to restore.", _CHOOSE
+        )
     if not is_restorable(target):
         raise PolicyDeniedError(f"Backup {target.id} is empty or of unknown size.", _CHOOSE)
     if target.id in inventory.doubtful:

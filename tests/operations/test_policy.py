@@ -148,6 +148,7 @@ NAMED = "Server 12345 is not among those that may be changed here."
 PROTECTED = "Server 12345 is protected: none of its backups is deleted or restored."
 AHEAD = "Backup 501 is dated in the future, so nobody knows what would be lost since it was made."
 SOON = "Backup 501 expires within an hour, perhaps before it is restored."
+UNSURE = "Backup 501 is not completed as far as is known, so there is nothing sure to restore."
 UNSAFE = "Here a restore needs a safety backup of the server as it is."
 
 
@@ -167,6 +168,8 @@ def test_a_backup_whose_deletion_may_still_take_effect_is_not_restored(
         ({"protected_servers": {12345}}, {}, PROTECTED, ADVICE),
         ({}, {"server_id": 12346}, "Backup 501 is of server 12346, not of server 12345.", CHOOSE),
         ({}, {"status": "failed"}, "Backup 501 is not completed, so there is nothing sure to restore.", CHOOSE),
+        ({}, {"status": "Completed"}, UNSURE, CHOOSE),
+        ({}, {"status": "success"}, UNSURE, CHOOSE),
         ({}, {"size_mb": 0}, "Backup 501 is empty or of unknown size.", CHOOSE),
         ({}, {"created_at": NOW + timedelta(minutes=5, seconds=1)}, AHEAD, CHOOSE),
         ({}, {"expires_at": NOW}, "Backup 501 has expired.", CHOOSE),
