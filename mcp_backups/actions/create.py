@@ -193,6 +193,7 @@ async def send(context: Context, operation: Operation) -> Operation:
             f"VPS.org gave no certain answer to {operation.id} (create_backup on server {operation.server_id}), "
             f"and {seen_so_far}.",
             _look_for(operation, context.moment().latest),
+            said=unsure.said if unsure else "",
         ) from unsure
     return found
 

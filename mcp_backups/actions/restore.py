@@ -177,6 +177,7 @@ async def send(context: Context, operation: Operation) -> Operation:
             f"VPS.org gave no certain answer to {operation.id} (restore of backup {operation.backup_id} to server "
             f"{operation.server_id}): the restore may be running.",
             _look_at_server(operation, context.moment().latest),
+            said=error.said,
         ) from error
     return operation.updated(status=Status.ACCEPTED, evidence="VPS.org said yes; no more is known for sure")
 

@@ -615,7 +615,8 @@ async def test_a_delete_whose_yes_says_no_is_looked_at_and_not_sent_again(bench:
 @pytest.mark.parametrize("what", NONE_AT_ALL)
 async def test_a_restore_whose_yes_says_no_is_unknown(bench: Bench, what: str) -> None:
     case = Case("F28", what, a_restore, (on_post(NONE_AT_ALL[what]),), "outcome_unknown", "unknown", (0, 2), 1)
-    await assert_case(bench, case)
+    answer = await assert_case(bench, case)
+    assert ('VPS.org said: "Locked."' in answer.text) == ("page" not in what)
 
 
 @pytest.mark.parametrize("made", [True, False])
@@ -624,6 +625,7 @@ async def test_a_backup_whose_yes_says_no_is_looked_for(bench: Bench, what: str,
     said = replace(NONE_AT_ALL[what], apply=made)
     answer = await a_create(bench, (on_post(said),))
     assert answer.code == ("" if made else "outcome_unknown"), answer.text
+    assert ('VPS.org said: "Locked."' in answer.text) == (not made and "page" not in what)
     assert bench.requests()[1] == 1
     assert times_applied(bench.emulator, "POST") == int(made)
 
