@@ -5,7 +5,16 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
-from mcp_backups.actions.safety import Waiting, look_at_safety, prepare, seen_until, way_back
+from mcp_backups.actions.safety import (
+    PLAN_AGAIN,
+    SAFETY_AGE,
+    Waiting,
+    has_aged,
+    look_at_safety,
+    prepare,
+    seen_until,
+    way_back,
+)
 from mcp_backups.api.servers import is_absent
 from mcp_backups.errors import (
     ApiError,
@@ -56,7 +65,7 @@ from mcp_backups.operations import (
     taken_back,
     undo_allowed_from,
 )
-from mcp_backups.text import stamp, stamp_after
+from mcp_backups.text import duration, stamp, stamp_after
 
 _MOST_STATUSES = 5
 _NOT_LISTED = "not listed"
@@ -347,13 +356,18 @@ def next_step(result: Result, now: datetime) -> str:
     if operation.status is Status.UNKNOWN:
         return _look_at_server(operation, now)
     if operation.status is Status.PREPARING:
-        return _go_on(result)
+        return _go_on(result, now)
     return ""
 
 
-def _go_on(result: Result) -> str:
+def _go_on(result: Result, now: datetime) -> str:
     """How a restore that waits for its safety backup goes on, and until when that makes sense."""
     operation = result.operation
+    if result.safety and has_aged(result.safety, now):
+        return (
+            f"Its safety backup was asked for over {duration(SAFETY_AGE)} ago: the restore is not sent any more. "
+            f"{PLAN_AGAIN}"
+        )
     call = f"Call {operation.confirming_call} to go on"
     if result.safety is None or result.safety.status is not Status.UNKNOWN:
         return f"{call}, before {stamp(operation.life.end)}: it waits for the safety backup, and then restores."

@@ -44,7 +44,7 @@ MOST_WAIT = 35
 
 _WAY_BACK_LASTS = timedelta(hours=24)
 _DESCRIPTION = "Safety backup before a restore"
-_PLAN_AGAIN = "Call again without operation_id for a new plan."
+PLAN_AGAIN = "Call again without operation_id for a new plan."
 
 
 class Waiting(NamedTuple):
@@ -126,6 +126,11 @@ def seen_until(safety: Operation) -> datetime:
     return safety.since.latest + LIST_LAGS
 
 
+def has_aged(safety: Operation, now: datetime) -> bool:
+    """Whether a safety backup was asked for so long ago that no restore is sent after it any more."""
+    return now >= safety.since.latest + SAFETY_AGE
+
+
 def _is_finished(safety: Operation | None) -> TypeGuard[Operation]:
     return safety is not None and safety.status is Status.SUCCEEDED
 
@@ -145,25 +150,25 @@ def _is_there(context: Context, safety: Operation, seen: Observation) -> bool:
         raise PolicyDeniedError(
             f"The safety backup {safety.backup_id} is empty, expired, no longer there or just being deleted, so "
             "nothing is restored.",
-            _PLAN_AGAIN,
+            PLAN_AGAIN,
         )
     restored = seen.inventory.restored
     if restored and restored.ago(now) < safety.since.ago(now):
         raise PolicyDeniedError(
             f"Another restore was sent since the safety backup {safety.backup_id} was asked for, which does not hold "
             "what that made of the server.",
-            _PLAN_AGAIN,
+            PLAN_AGAIN,
         )
     if is_in_future(backup, seen.inventory.now):
         raise PolicyDeniedError(
-            f"The safety backup {safety.backup_id} is dated in the future, so nobody knows what it holds.", _PLAN_AGAIN
+            f"The safety backup {safety.backup_id} is dated in the future, so nobody knows what it holds.", PLAN_AGAIN
         )
     # By the ticks, and by the clock that dated it: ours, set wrong, makes nothing old.
     if not (safety.since.within(SAFETY_AGE, now) and is_younger(backup, SAFETY_AGE, now.at_upstream)):
         raise PolicyDeniedError(
             f"The safety backup {safety.backup_id} is older than {duration(SAFETY_AGE)} by now, and holds nothing that "
             "was written to the server since.",
-            _PLAN_AGAIN,
+            PLAN_AGAIN,
         )
     return is_listed
 

@@ -176,7 +176,14 @@ async def test_a_safety_backup_that_is_older_than_an_hour_is_not_relied_on(
     """Neither would any other of that age be: what was written since would be lost for good."""
     operation = await plan(agent)
     await begin(agent, operation)
-    clock.advance(hours=1)
+    clock.advance(minutes=59)
+    assert "to go on" in (await agent.call("get_operation", operation_id=operation)).data["next_step"]
+    clock.advance(minutes=1)
+    looked = await agent.call("get_operation", operation_id=operation)
+    assert looked.data["next_step"] == (
+        "Its safety backup was asked for over 1 h ago: the restore is not sent any more. Call again without "
+        "operation_id for a new plan."
+    )
     answer = await restore(agent, operation)
     assert (answer.code, sent(emulator)) == ("policy_denied", sends(backups=1))
     assert "The safety backup 502 is older than 1 h by now" in answer.text
