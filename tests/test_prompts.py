@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -16,6 +17,7 @@ from mcp_types import (
     TextContent,
 )
 
+from mcp_backups.actions.safety import SAFETY_AGE
 from mcp_backups.api import VpsClient
 from mcp_backups.models import Backup, Listing
 from mcp_backups.sandbox import Backup as Held
@@ -109,6 +111,11 @@ async def test_every_call_in_a_prompt_is_one_that_the_tools_take(agent: Session,
     assert calls
     for tool, arguments in calls:
         assert {each.split("=")[0].strip() for each in arguments.split(",")} <= parameters[tool], tool
+
+
+async def test_a_restore_is_not_repeated_for_longer_than_its_safety_backup_is_relied_on(agent: Session) -> None:
+    assert timedelta(hours=1) == SAFETY_AGE
+    assert "repeat that same call, for up to an hour." in await text_of(agent, "restore_to_time", server="12345")
 
 
 @pytest.mark.parametrize("name", ["restore_to_time", "clean_up_backups"])
@@ -247,6 +254,19 @@ async def test_good_backups_of_the_server_and_their_times_are_completed_newest_f
     assert points[len(ids) :] == list(dict.fromkeys(f"{each.created_at:%Y-%m-%dT%H:%MZ}" for each in newest_first))
     assert points[len(ids)] == "2026-11-22T03:30Z"
     assert (await completed(agent, restore, "point", "2026-11-21", server="12370")).values == ["2026-11-21T03:30Z"]
+
+
+async def test_the_calls_for_a_time_that_was_completed_show_the_backup_of_that_time(agent: Session) -> None:
+    """It was taken for one to be older than the time: the backup before it was restored."""
+    restore = prompt("restore_to_time")
+    time = (await completed(agent, restore, "point", "2026-11-21", server="12370")).values[0]
+    text = await text_of(agent, "restore_to_time", server="12370", point=time)
+    shown = []
+    for call in re.findall(r"list_backups\((.*?)\)", text):
+        asked = dict(each.split("=") for each in call.replace("'", "").split(", "))
+        shown += (await agent.call("list_backups", **asked)).data["backups"][:1]
+    assert [each["created_at"] for each in shown] == ["2026-11-20T03:30Z", time]
+    assert "ask the user which of the two is meant" in text
 
 
 async def test_more_than_a_hundred_values_are_counted_but_not_sent(

@@ -53,7 +53,7 @@ Restore VPS.org server {server_id} {goal}. What was written to it since is lost,
 3. Call restore_server(server_id={server_id}, backup_id=ID) with that id. It changes nothing yet and answers a plan: \
 show the user which backup, how old, what would be lost, and that a safety backup is made first.
 4. Once the user agrees, call what next_step of the plan says: it makes the safety backup, waits for it and restores. \
-While the status is preparing, repeat that same call, for up to 2 hours. After outcome_unknown do not: call \
+While the status is preparing, repeat that same call, for up to an hour. After outcome_unknown do not: call \
 get_operation(operation_id=ID) in a few minutes.
 5. Verify: accepted means started, not finished. server_status is evidence, not proof: ask the user to look at the \
 server itself.
@@ -127,8 +127,10 @@ def _restore(given: PromptArguments) -> str:
         moment = stamp(_moment(point))
         goal = f"to its state at {moment}"
         choose = (
-            f"Call list_backups(server_id={server_id}, status='completed', created_before={moment!r}): the first, with "
-            "a size above 0, is the one. If there is none, tell the user, and stop."
+            f"Call list_backups(server_id={server_id}, status='completed', created_before={moment!r}): the first with "
+            f"a size above 0 is the one. Where list_backups(server_id={server_id}, status='completed', "
+            f"created_after={moment!r}, order='oldest', limit=1) shows one made at that very time, ask the user which "
+            "of the two is meant. If there is neither, tell the user, and stop."
         )
     else:
         goal = "to its newest good backup"
