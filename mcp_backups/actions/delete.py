@@ -173,9 +173,8 @@ async def send(context: Context, operation: Operation) -> Operation:
             if may_have_acted(error):
                 unsure = error
             elif unsure is None:
-                if is_denied and await _is_listed(context, operation, is_sure=True) is False:
-                    # Listed a moment ago, and gone now: perhaps by this very request, which something sent twice.
-                    return operation.updated(status=Status.SUCCEEDED, evidence=SEEN_GONE)
+                if isinstance(error, NotFoundError):
+                    return await _denied(context, operation, error)
                 raise
             is_refused = error is not unsure
         else:
@@ -190,6 +189,24 @@ async def send(context: Context, operation: Operation) -> Operation:
         if is_refused or is_listed is None or is_answered or context.seconds_left < _ATTEMPT_SECONDS:
             break
     raise _unknown(operation, is_listed, unsure.said if unsure else "") from unsure
+
+
+async def _denied(context: Context, operation: Operation, denial: NotFoundError) -> Operation:
+    """What follows where VPS.org has no such backup, which was listed a moment ago, by its answer to the only request.
+
+    Raises:
+        NotFoundError: The backup is not seen to be gone.
+    """
+    is_listed = await _is_listed(context, operation, is_sure=True)
+    if is_listed is False:  # perhaps by this very request, which something sent twice
+        return operation.updated(status=Status.SUCCEEDED, evidence=SEEN_GONE)
+    if is_listed:
+        raise NotFoundError(
+            f"VPS.org answered that it has no backup {operation.backup_id}, and still lists it.",
+            "Look with list_backups in a few minutes; if it is listed then, tell the user.",
+            said=denial.said,
+        ) from denial
+    raise denial
 
 
 async def _is_listed(context: Context, operation: Operation, *, is_sure: bool) -> bool | None:

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from mcp_backups.actions.safety import (
-    PLAN_AGAIN,
     SAFETY_AGE,
+    TOO_OLD,
     Waiting,
     has_aged,
     look_at_safety,
@@ -366,7 +366,7 @@ def _go_on(result: Result, now: datetime) -> str:
     if result.safety and has_aged(result.safety, now):
         return (
             f"Its safety backup was asked for over {duration(SAFETY_AGE)} ago: the restore is not sent any more. "
-            f"{PLAN_AGAIN}"
+            f"{TOO_OLD}"
         )
     call = f"Call {operation.confirming_call} to go on"
     if result.safety is None or result.safety.status is not Status.UNKNOWN:

@@ -252,6 +252,20 @@ async def test_a_404_to_the_only_request_is_a_success_where_the_backup_is_gone_b
     assert (answer.status, answer.data["changed"], bench.requests()[2]) == ("succeeded", "done", 1)
 
 
+async def test_a_404_to_the_only_request_is_told_as_it_is_where_the_backup_is_still_listed(bench: Bench) -> None:
+    confirmation = await bench.plan("delete_backup", backup_id=TARGET)
+    bench.spoil(on_delete(Fault.status(404, {"detail": "Not found."})))
+    answer = await bench.agent.call("delete_backup", **confirmation)
+    assert answer.code == "not_found"
+    assert f"VPS.org answered that it has no backup {TARGET}, and still lists it. Nothing was changed." in answer.text
+    assert answer.text.endswith('VPS.org said: "Not found."')
+    bench.spoil(on_delete(Fault.status(404, {"detail": "Not found."})))
+    unseen = await bench.plan("delete_backup", backup_id=TARGET)
+    bench.emulator.fail(DOWN, method="GET", times=None, skip=1)
+    answer = await bench.agent.call("delete_backup", **unseen)
+    assert (answer.code, "still lists" in answer.text) == ("not_found", False)
+
+
 @pytest.mark.parametrize("what", ["gone", "empty"])
 async def test_a_way_back_that_is_not_there_any_more_is_none(bench: Bench, what: str) -> None:
     oldest = min(bench.emulator.fleet.backups_of(MAIL), key=lambda backup: backup.created_at).id

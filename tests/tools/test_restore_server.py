@@ -182,10 +182,12 @@ async def test_a_safety_backup_that_is_older_than_an_hour_is_not_relied_on(
     looked = await agent.call("get_operation", operation_id=operation)
     assert looked.data["next_step"] == (
         "Its safety backup was asked for over 1 h ago: the restore is not sent any more. Call again without "
-        "operation_id for a new plan."
+        "operation_id for a new plan. If a backup of this server takes that long, no restore comes after it in time: "
+        "ask the user whether to restore with safety_backup=false."
     )
     answer = await restore(agent, operation)
     assert (answer.code, sent(emulator)) == ("policy_denied", sends(backups=1))
+    assert "ask the user whether to restore with safety_backup=false" in answer.text
     assert "The safety backup 502 is older than 1 h by now" in answer.text
     assert "The server was not changed. Made: safety backup 502. Call again without operation_id" in answer.text
 
