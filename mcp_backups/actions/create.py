@@ -9,7 +9,7 @@ import anyio
 from mcp_backups.clock import Moment
 from mcp_backups.errors import ApiError, BackupsError, BusyError, InvalidArgumentError, OutcomeUnknownError
 from mcp_backups.health import is_stuck
-from mcp_backups.models import COMPLETED, FAILED, MANUAL, OPERATION_ID, Backup, Listing
+from mcp_backups.models import COMPLETED, FAILED, IN_PROGRESS, MANUAL, OPERATION_ID, Backup, Listing
 from mcp_backups.operations import (
     EFFECTIVE,
     LIST_LAGS,
@@ -48,6 +48,7 @@ _LOOKING_SECONDS = 20.0
 _RIVALS = 1000
 _LATE_ARRIVAL = timedelta(minutes=2)
 _CREATED_AROUND = timedelta(seconds=120)
+_MADE = frozenset({Status.ACCEPTED, Status.SUCCEEDED})
 
 
 async def create(
@@ -224,11 +225,13 @@ async def look(context: Context, operation: Operation) -> Result:
     """What VPS.org's list says of it now."""
     backups = await context.api.list_backups(operation.server_id)
     known = await _judged(context, operation, backups)
-    if known.status is not Status.SUCCEEDED:
+    if known.status not in _MADE:
         return Result(known)
     is_listed = known.backup_id in backups.ids or not backups.complete_for(known.server_id)
     deleted_by = await context.ledger.read(lambda entries: deletion_of(entries, known, known.backup_id))
-    return Result(known, is_gone=not is_listed, deleted_by=deleted_by)
+    # One that is just being made may only not be listed yet.
+    is_gone = not is_listed and (known.status is Status.SUCCEEDED or bool(deleted_by))
+    return Result(known, is_gone=is_gone, deleted_by=deleted_by)
 
 
 async def _judged(context: Context, operation: Operation, backups: Listing[Backup]) -> Operation:
@@ -331,7 +334,7 @@ def _is_like(operation: Operation, backup: Backup) -> bool:
 
 _SUMMARY = {
     Status.SENDING: "The request for a backup of server {server} is under way.",
-    Status.ACCEPTED: "Backup {backup} of server {server} was started and is not finished yet.",
+    Status.ACCEPTED: "Backup {backup} of server {server} {so_far}.",
     Status.SUCCEEDED: "Backup {backup} of server {server} is finished.",
     Status.UNKNOWN: "It is not known whether a backup of server {server} was started.",
 }
@@ -340,18 +343,32 @@ _SUMMARY = {
 def summary(result: Result) -> str:
     """What happened."""
     operation = result.operation
-    told = _SUMMARY.get(operation.status, "").format(backup=operation.backup_id, server=operation.server_id)
+    told = _SUMMARY.get(operation.status, "").format(
+        backup=operation.backup_id, server=operation.server_id, so_far=_so_far(operation.backup)
+    )
     if operation.status is Status.UNKNOWN and (candidates := operation.of(CreateDetails).candidates):
         return f"{told.removesuffix('.')}: {_several(candidates)}."
-    if operation.status is not Status.SUCCEEDED or not (result.is_gone or result.deleted_by or result.unseen):
+    is_finished = operation.status is Status.SUCCEEDED and bool(result.is_gone or result.unseen)
+    if not (is_finished or (result.deleted_by and operation.status in _MADE)):
         return told
     told = told.replace(" is finished.", " was finished.")
+    if result.is_gone:
+        told = told.replace(_so_far(operation.backup), "was started")
     if result.unseen and not result.deleted_by:  # nobody has looked whether it is there
         return told
     if not result.deleted_by:
         return f"{told} It is not in the complete list now: deleted elsewhere, expired, or the list is behind."
     there = "It is no longer there; its" if result.is_gone else "Its"
     return f"{told} {there} deletion was sent since, by {result.deleted_by}."
+
+
+def _so_far(backup: Backup | None) -> str:
+    """How far one is that is not known to be finished."""
+    if backup is None or backup.status == IN_PROGRESS:
+        return "was started and is not finished yet"
+    if backup.status == COMPLETED and not backup.size_mb:
+        return "is completed, but its size may not be told yet"
+    return "was started and is not known to be finished"
 
 
 def _several(candidates: Sequence[int]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcp_backups.sandbox import Emulator
+from mcp_backups.sandbox import Emulator, Fault
 from tests.stage import AgentWith, Answer, ManualClock, Session
 
 pytestmark = pytest.mark.anyio
@@ -165,6 +165,35 @@ async def test_a_backup_that_was_made_and_deleted_here_is_told_as_that(agent: Se
     became = f"was finished. It is no longer there; its deletion was sent since, by {gone.operation}."
     assert became in told.data["summary"]
     assert told.data["next_step"] == "Do not count on it; list_backups shows what is there."
+
+
+async def test_a_backup_that_was_deleted_here_before_it_was_finished_is_not_waited_for(agent: Session) -> None:
+    """It was told as under way for another half hour, to be waited for."""
+    made = await agent.call("create_backup", server_id=WEB)
+    _, gone = await confirmed(agent, "delete_backup", backup_id=made.data["backup"]["id"])
+    told = await agent.call("get_operation", operation_id=made.operation)
+    became = f"was started. It is no longer there; its deletion was sent since, by {gone.operation}."
+    assert became in told.data["summary"]
+    assert told.data["next_step"] == "Do not count on it; list_backups shows what is there."
+
+
+SO_FAR: list[tuple[dict[str, Any], str]] = [
+    ({"status": "in_progress"}, "was started and is not finished yet."),
+    ({"status": "completed", "size_mb": None}, "is completed, but its size may not be told yet."),
+    ({"status": "completed", "size_mb": 0}, "is completed, but its size may not be told yet."),
+    ({"status": "success", "size_mb": 7}, "was started and is not known to be finished."),
+]
+
+
+@pytest.mark.parametrize(("row", "told"), SO_FAR, ids=str)
+async def test_how_far_a_backup_is_agrees_with_its_row(
+    agent: Session, emulator: Emulator, row: dict[str, Any], told: str
+) -> None:
+    made = await agent.call("create_backup", server_id=WEB)
+    number = made.data["backup"]["id"]
+    emulator.fail(Fault.rows(row, backup_id=number), path="^/backups/$", times=None)
+    looked = await agent.call("get_operation", operation_id=made.operation)
+    assert (looked.status, looked.data["summary"]) == ("accepted", f"Backup {number} of server {WEB} {told}")
 
 
 async def test_a_backup_that_was_made_and_deleted_elsewhere_is_told_as_that(agent: Session, emulator: Emulator) -> None:
