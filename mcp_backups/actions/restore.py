@@ -363,6 +363,8 @@ def next_step(result: Result, now: datetime) -> str:
 def _go_on(result: Result, now: datetime) -> str:
     """How a restore that waits for its safety backup goes on, and until when that makes sense."""
     operation = result.operation
+    if result.deleted_by:
+        return f"The deletion of its safety backup was sent, by {result.deleted_by}: nothing is restored. {PLAN_AGAIN}"
     if result.safety and has_aged(result.safety, now):
         return (
             f"Its safety backup was asked for over {duration(SAFETY_AGE)} ago: the restore is not sent any more. "

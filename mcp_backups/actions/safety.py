@@ -242,4 +242,4 @@ async def look_at_safety(context: Context, operation: Operation) -> Result:
         )
     if result.is_gone and not result.deleted_by and safety.since.within(LIST_LAGS, context.moment()):
         safety = safety.updated(status=Status.ACCEPTED)  # the list may be behind again: nothing is lost by waiting
-    return Result(operation, safety=safety, unseen=result.unseen)
+    return Result(operation, safety=safety, unseen=result.unseen, deleted_by=result.deleted_by)

@@ -192,6 +192,27 @@ async def test_a_safety_backup_that_is_older_than_an_hour_is_not_relied_on(
     assert "The server was not changed. Made: safety backup 502. Call again without operation_id" in answer.text
 
 
+@pytest.mark.parametrize("finished", [True, False])
+async def test_a_restore_whose_safety_backup_was_deleted_here_is_not_told_to_be_gone_on_with(
+    agent: Session, emulator: Emulator, clock: ManualClock, finished: bool
+) -> None:
+    """It was told to wait for that, and then to be sent."""
+    operation = await plan(agent)
+    safety = (await begin(agent, operation)).data["facts"]["safety_backup"]
+    if finished:
+        clock.advance(minutes=1)
+    deletion = (await agent.call("delete_backup", backup_id=safety)).operation
+    deleted = await agent.call("delete_backup", backup_id=safety, confirm=True, operation_id=deletion)
+    assert deleted.status == "succeeded"
+    looked = await agent.call("get_operation", operation_id=operation)
+    assert looked.data["next_step"] == (
+        f"The deletion of its safety backup was sent, by {deletion}: nothing is restored. Call again without "
+        "operation_id for a new plan."
+    )
+    await begin(agent, operation)
+    assert not emulator.fleet.restores
+
+
 async def test_a_restore_prepared_before_a_restart_goes_on_after_it(
     agent_with: AgentWith, emulator: Emulator, clock: ManualClock
 ) -> None:
