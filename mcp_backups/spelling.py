@@ -10,9 +10,11 @@ _FEW_LETTERS = 2
 _FROM_KUBERNETES = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$")
 """What Kubernetes adds to the environment for a service that is called as we are."""
 
-_OF_OURS = re.compile("MCP|VPS")
+_OF_OURS = re.compile("MCP|VPS|BACKUP")
+"""Words of our names: two of them are no other product's."""
+
 _GUARD = re.compile("(READONLY|KEEPMIN|PROTECTED(SERVERS|BACKUPS)|APPROV(AL|ERS)|PER(HOUR|DAY)|SAFETYBACKUP)$")
-"""How names end that set a rule: whoever sets `VPS_BACKUPS_READ_ONLY` relies on it."""
+"""How names end that set a rule: whoever sets `VPS_BACKUPS_READ_ONLY` or `BACKUPS_READ_ONLY` relies on it."""
 
 
 def is_misspelt(name: str, known: Collection[str]) -> bool:
@@ -25,7 +27,7 @@ def is_misspelt(name: str, known: Collection[str]) -> bool:
     letters = _letters(name)
     if letters in {"MCPBACKUPS", "MCPBACKUP", "VPSAPI"} or _FROM_KUBERNETES.search(name.upper()):
         return False
-    if "BACKUP" in letters and _OF_OURS.search(letters) and _GUARD.search(letters):
+    if _GUARD.search(letters) and (len(set(_OF_OURS.findall(letters))) > 1 or f"MCP{letters}" in map(_letters, known)):
         return True
     first = {frozenset(letters[:3]), frozenset(letters[:4])}  # four: one of them may be doubled
     if frozenset("MCP") in first:

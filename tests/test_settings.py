@@ -218,6 +218,11 @@ def test_an_address_is_the_same_however_it_is_spelt(
         ("VPS_API_ADDRESS", ""),
         ("MCP_BACKUPS_DRY_RUN", ""),
         ("MCP_BACKUPS_ALLOWED_SERVERS", ""),
+        ("BACKUPS_READ_ONLY", "MCP_BACKUPS_READ_ONLY"),
+        ("backups_keep_min", "MCP_BACKUPS_KEEP_MIN"),
+        ("BACKUPS_DELETES_PER_DAY", "MCP_BACKUPS_DELETES_PER_DAY"),
+        ("MCP_VPS_READ_ONLY", "MCP_BACKUPS_READ_ONLY"),
+        ("MCP_VPS_PROTECTED_SERVERS", "MCP_BACKUPS_PROTECTED_SERVERS"),
         ("MCP_BACKUPS_PROTECTION_SERVERS", ""),
     ],
 )
@@ -249,6 +254,7 @@ def test_that_only_what_nobody_sees_is_wrong_in_a_name_is_told(
         *("VPN_API_TOKEN", "GPS_API_TOKEN", "AWS_API_URL", "VPS_TOKEN", "VITE_API_URL", "VPS_HOST", "API_URL"),
         *("GCP_BACKUP_BUCKET", "WP_BACKUPS_DIR", "DB_BACKUPS_KEEP", "BACKUPS_SERVERS", "MC_BACKUPS_DIR"),
         *("VPS_BACKUP_SERVERS", "VPS_BACKUPS_LOG_LEVEL", "MCP_READ_ONLY", "VPS_PROTECTED_SERVERS", "BACKUP_READ_ONLY"),
+        *("BACKUPS_PER_DAY", "DB_BACKUPS_KEEP_MIN", "MCP_POSTGRES_READ_ONLY", "MCP_VPS_URL"),
         *("MCP_SERVER_URL", "MCP_BACKEND_URL", "MCP_BACKUPS", "MCP_PORT"),
     ],
 )
