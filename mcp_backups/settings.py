@@ -41,6 +41,7 @@ from mcp_backups.values import (
     HttpsUrl,
     Ids,
     Location,
+    LoginHeader,
     Names,
     Number,
     Origins,
@@ -116,9 +117,7 @@ class Settings(BaseModel):
     console_url: str | None = Field(
         default=None, description="Where people reach the console, such as https://backups.example.com."
     )
-    console_login_header: Annotated[
-        str, spelt(r"([A-Za-z][A-Za-z0-9-]{0,63})?", "must be the name of a header: letters, digits and -")
-    ] = Field(
+    console_login_header: LoginHeader = Field(
         default="",
         description="Header in which a proxy tells who is logged in; it must drop any that comes from outside.",
     )

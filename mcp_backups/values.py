@@ -147,6 +147,13 @@ def spelt(pattern: str, rule: str) -> AfterValidator:
 
 _BETWEEN = ", with a comma between two"
 
+_OF_REQUESTS = (
+    "host|cookie|origin|referer|user-agent|connection|upgrade|te|trailer|transfer-encoding|expect|range|date|dnt|from"
+    "|pragma|cache-control|priority|authorization|proxy-authorization|forwarded|via|x-real-ip|x-request-id"
+    "|x-mcp-backups-secret|x-forwarded-(for|host|port|proto|server)|(accept|content|if|sec)(-.*)?"
+)
+"""Headers that requests have anyway, or that clients set as they like: none tells who is logged in."""
+
 Number = Annotated[int, BeforeValidator(_number), Field(strict=True)]
 Flag = Annotated[bool, BeforeValidator(_flag), Field(strict=True)]
 HttpsUrl = Annotated[str, AfterValidator(https_url)]
@@ -159,6 +166,11 @@ Origin = Annotated[
     str,
     Field(strict=True),
     spelt(r"https?://[^\s,/*]+", "must be origins such as https://tools.example.com" + _BETWEEN),
+]
+LoginHeader = Annotated[
+    str,
+    spelt(r"([A-Za-z][A-Za-z0-9-]{0,63})?", "must be the name of a header: letters, digits and -"),
+    spelt(rf"(?i)(?!({_OF_REQUESTS})$).*", "must be a header that the proxy alone sets, such as Remote-User"),
 ]
 Names = Annotated[frozenset[Name], BeforeValidator(partial(_listed, "name"))]
 Hosts = Annotated[frozenset[Host], BeforeValidator(partial(_listed, "host"))]

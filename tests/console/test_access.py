@@ -15,6 +15,7 @@ from mcp_backups.console.access import SECRET_HEADER, Login, OneTimeAddress
 from mcp_backups.console.serving import _check
 from mcp_backups.errors import ConfigError
 from mcp_backups.sandbox import Emulator
+from mcp_backups.settings import load_settings
 from mcp_backups.web.limits import LIMITS
 from tests.console.stage import ORIGIN, PORT, USER, Desk, client, desk, form, let_in, served
 from tests.stage import PATIENCE, MakeSettings, ManualClock
@@ -286,6 +287,18 @@ def test_the_address_behind_a_login_is_an_origin(make_settings: MakeSettings, ur
 def test_the_header_of_a_login_is_a_name(make_settings: MakeSettings, header: str) -> None:
     with pytest.raises(ValidationError):
         make_settings(console_login_header=header)
+
+
+@pytest.mark.parametrize("header", ["Host", "COOKIE", "X-Forwarded-For", "X-Mcp-Backups-Secret", "Accept-Language"])
+def test_a_header_that_every_request_has_or_a_client_sets_tells_no_login(header: str) -> None:
+    """With `Host` everybody would be logged in, under the address of the console."""
+    with pytest.raises(ConfigError, match="MCP_BACKUPS_CONSOLE_LOGIN_HEADER must be a header that the proxy alone"):
+        load_settings({"MCP_BACKUPS_CONSOLE_LOGIN_HEADER": header})
+
+
+@pytest.mark.parametrize("header", ["Remote-User", "X-Forwarded-User", "X-Forwarded-Email", "X-Auth-Request-User"])
+def test_a_header_as_proxies_tell_a_login_in_is_taken(header: str) -> None:
+    assert load_settings({"MCP_BACKUPS_CONSOLE_LOGIN_HEADER": header}).console_login_header == header
 
 
 def test_the_address_behind_a_login_may_end_with_a_slash(make_settings: MakeSettings) -> None:
