@@ -454,7 +454,12 @@ def as_sqlite_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise _full() from error
-        which = f" (its file {Path(error.filename).name})" if isinstance(error.filename, str) else ""
+        name = Path(error.filename).name if isinstance(error.filename, str) else ""
+        if name and error.errno == errno.EISDIR:  # no damage: to begin a new ledger would lose this one for nothing
+            what = f"A folder stands where the ledger's file {name} must be."
+            todo = "Reading still works. The operator must move that folder away, and put back the file that was there."
+            raise LedgerUnavailableError(what, todo) from error
+        which = f" (its file {name})" if name else ""
         raise LedgerUnavailableError(f"The ledger cannot be opened{which}, or is damaged.") from error
     except (sqlite3.Error, NotImplementedError, ValidationError) as error:
         raise LedgerUnavailableError("The ledger cannot be opened, or is damaged.") from error

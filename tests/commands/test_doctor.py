@@ -389,6 +389,8 @@ def test_a_file_beside_the_ledger_that_is_a_folder_is_named(state_dir: Path, clo
     state_dir.joinpath(name).mkdir()
     found = anyio.run(examine_ledger, Settings(state_dir=state_dir), clock.clock)
     assert (found.verdict, name in found.what) == ("failure", True)
+    assert "move that folder away" in found.todo
+    assert "accept" not in found.todo
 
 
 def test_a_key_that_was_named_and_is_gone_is_told_as_a_setting(state_dir: Path, clock: ManualClock) -> None:
