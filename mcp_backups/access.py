@@ -2,10 +2,8 @@
 
 import hmac
 import logging
-import os
 import re
 import secrets
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mcp_backups.errors import ConfigError
-from mcp_backups.private import is_kept_private, write_whole
+from mcp_backups.private import is_kept_private, mode_of, write_whole
 from mcp_backups.text import seen, visible
 
 log = logging.getLogger(__name__)
@@ -239,7 +237,7 @@ def _digest(token: str) -> str:
 
 
 def _read(path: Path, what: str) -> bytes:
-    if not is_kept_private(path, 0 if os.name == "nt" else stat.S_IMODE(path.stat().st_mode)):
+    if not is_kept_private(path, mode_of(path, f"The file of the {what}, {visible(str(path))},")):
         raise ConfigError(
             f"The file of the {what}, {visible(str(path))}, can be read by others: remove it, or make it private"
             " (chmod 600) if nobody else has read it."

@@ -194,6 +194,12 @@ def test_a_file_that_others_can_read_lets_nobody_in(tmp_path: Path) -> None:
         AccessTokens(tmp_path, local=False).principal_of(token)
 
 
+def test_a_folder_in_place_of_that_file_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / "access.json").mkdir(mode=0o755)
+    with pytest.raises(ConfigError, match=r"access\.json, is not a regular file"):
+        AccessTokens(tmp_path, local=False)
+
+
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("MCP_BACKUPS_STATE_DIR", str(tmp_path / "state"))
     assert main(["tokens", "list"]) == 0
