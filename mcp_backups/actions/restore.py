@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from mcp_backups.actions.safety import (
+    PLAN_AGAIN,
     SAFETY_AGE,
     TOO_OLD,
     Waiting,

@@ -44,9 +44,9 @@ MOST_WAIT = 35
 
 _WAY_BACK_LASTS = timedelta(hours=24)
 _DESCRIPTION = "Safety backup before a restore"
-_PLAN_AGAIN = "Call again without operation_id for a new plan."
+PLAN_AGAIN = "Call again without operation_id for a new plan."
 TOO_OLD = (
-    f"{_PLAN_AGAIN} If a backup of this server takes that long, no restore comes after it in time: ask the user whether"
+    f"{PLAN_AGAIN} If a backup of this server takes that long, no restore comes after it in time: ask the user whether"
     " to restore with safety_backup=false."
 )
 """What to do about a safety backup that became too old."""
@@ -155,18 +155,18 @@ def _is_there(context: Context, safety: Operation, seen: Observation) -> bool:
         raise PolicyDeniedError(
             f"The safety backup {safety.backup_id} is empty, expired, no longer there or just being deleted, so "
             "nothing is restored.",
-            _PLAN_AGAIN,
+            PLAN_AGAIN,
         )
     restored = seen.inventory.restored
     if restored and restored.ago(now) < safety.since.ago(now):
         raise PolicyDeniedError(
             f"Another restore was sent since the safety backup {safety.backup_id} was asked for, which does not hold "
             "what that made of the server.",
-            _PLAN_AGAIN,
+            PLAN_AGAIN,
         )
     if is_in_future(backup, seen.inventory.now):
         raise PolicyDeniedError(
-            f"The safety backup {safety.backup_id} is dated in the future, so nobody knows what it holds.", _PLAN_AGAIN
+            f"The safety backup {safety.backup_id} is dated in the future, so nobody knows what it holds.", PLAN_AGAIN
         )
     # By the ticks, and by the clock that dated it: ours, set wrong, makes nothing old.
     if not (safety.since.within(SAFETY_AGE, now) and is_younger(backup, SAFETY_AGE, now.at_upstream)):
