@@ -18,6 +18,7 @@ from mcp_backups.errors import (
 from mcp_backups.health import newest
 from mcp_backups.models import Backup, Listing
 from mcp_backups.operations import (
+    BY_OPERATOR,
     CANNOT_SEE,
     EFFECTIVE,
     LIST_LAGS,
@@ -324,7 +325,12 @@ def judge(operation: Operation, backups: Listing[Backup], now: Moment) -> Operat
     if is_later(listed, operation):
         return operation if operation.status is Status.SUCCEEDED or in_doubt(operation, now) else gone
     if operation.status is Status.SUCCEEDED:
-        again = "listed again after it was seen to be gone"
+        was_said = operation.evidence == BY_OPERATOR
+        again = (
+            "listed, though the operator settled it as done"
+            if was_said
+            else "listed again after it was seen to be gone"
+        )
         return operation.updated(status=Status.UNKNOWN, evidence=again, listed_again=now)
     if operation.status is Status.FAILED or in_doubt(operation, now):
         return operation

@@ -94,6 +94,7 @@ from .policy import (
     policy_digest,
 )
 from .reconciliation import (
+    BY_OPERATOR,
     CANNOT_SEE,
     LAST_LOOK_SECONDS,
     LEDGER_AWAY,
@@ -107,6 +108,7 @@ from .reconciliation import (
 )
 
 __all__ = [
+    "BY_OPERATOR",
     "CANNOT_SEE",
     "CLOSED_FOR",
     "DOUBT_LASTS",

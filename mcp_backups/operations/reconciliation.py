@@ -36,6 +36,9 @@ SettledAs = Literal["succeeded", "failed"]
 LIST_LAGS = timedelta(minutes=30)
 """How long VPS.org's list may be behind: a new backup not in it yet, its size not told yet."""
 
+BY_OPERATOR = "settled by the operator"
+"""The evidence of what an operator found out."""
+
 CANNOT_SEE = (ApiError, ConfigError)
 """Why a look may tell nothing; whatever it is, it says nothing about what was sent before."""
 
@@ -231,7 +234,7 @@ async def settle_by_word(
 
 
 def _settled(operation: Operation, verdict: SettledAs) -> Operation:
-    known = operation.without_error(status=Status(verdict), evidence="settled by the operator")
+    known = operation.without_error(status=Status(verdict), evidence=BY_OPERATOR)
     if isinstance(known.details, DeleteDetails):
         # Nobody can know that a deletion which VPS.org did not refuse never comes: being seen gone corrects even a no.
         known = known.updated(lapsed=verdict == "failed")

@@ -9,6 +9,7 @@ from mcp_backups.actions.create import judge as judge_create
 from mcp_backups.actions.create import made
 from mcp_backups.actions.delete import judge as judge_delete
 from mcp_backups.models import Backup, Gap, Listing
+from mcp_backups.operations import BY_OPERATOR
 from mcp_backups.operations.operation import CreateDetails, DeleteDetails, Operation
 from mcp_backups.operations.policy import may_have_made
 
@@ -175,6 +176,8 @@ def test_what_is_listed_again_after_it_was_seen_gone_is_in_doubt_for_a_day_from_
     again = judge_delete(operation(status="succeeded", sent=sent, backup_id=501), LISTED, MOMENT)
     assert (again.status, again.of(DeleteDetails).listed_again) == ("unknown", MOMENT)
     assert again.evidence == "listed again after it was seen to be gone"
+    said = operation(status="succeeded", sent=sent, backup_id=501, evidence=BY_OPERATOR)
+    assert judge_delete(said, LISTED, MOMENT).evidence == "listed, though the operator settled it as done"
     assert judge_delete(again.updated(listed_again=TODAY), LISTED, MOMENT).status == "unknown"
     assert judge_delete(again.updated(listed_again=A_DAY_AGO), LISTED, MOMENT).error == LAPSED
     assert judge_delete(again, Listing((), ()), MOMENT).status == "succeeded"
