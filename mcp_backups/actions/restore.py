@@ -385,11 +385,13 @@ def _go_on(result: Result, now: datetime) -> str:
 def _look_at_server(operation: Operation, now: datetime) -> str:
     """What can be done about a restore of which nobody knows whether it is running."""
     until = operation.since.latest + CLOSED_FOR
-    closed = f"; until {stamp_after(until)} nothing else is deleted or restored on this server" if now < until else ""
+    closed, otherwise = "", " If it does, it was not restored; another try is restore_server without operation_id."
+    if now < until:
+        closed, otherwise = f"; until {stamp_after(until)} nothing else is deleted or restored on this server", ""
     return (
         "Do not repeat it: no list tells whether it took effect. Ask the user to look at the server itself, whether it "
-        f"holds what was written since the backup was made. get_operation(operation_id={operation.id!r}) shows the "
-        f"server's status{closed}."
+        f"holds what was written since the backup was made.{otherwise} get_operation(operation_id={operation.id!r}) "
+        f"shows the server's status{closed}."
     )
 
 
