@@ -47,8 +47,8 @@ Severity = Literal["ok", "warning", "failure"]
 
 _ACCEPT = "Look for the missing part, and put it back if you can; else `mcp-backups ledger accept` goes on without it."
 _BEGIN_ANEW = (
-    "Keep a copy of it as evidence, move it away, and say `mcp-backups ledger accept` to begin a new one; until then"
-    " nothing is changed."
+    "If a file of it was lost or exchanged, put that back. Else keep a copy of it as evidence, move it away, and say"
+    " `mcp-backups ledger accept` to begin a new one; until then nothing is changed."
 )
 _OPEN_IT = (
     "See to it that this user may write there, and that the disk is not full. If it still cannot be opened, it is"

@@ -22,6 +22,9 @@ LOCK = "ledger.lock"
 """Held while the key is made or the ledger opened."""
 
 _KEY, _DRAFT, _KEY_OF_0_1_0, _END = "installation.key", "installation.key.draft", "sealing.key", "ledger.end"
+_GONE = f"The key of the ledger is gone (its file {_KEY})."
+"""Also of a link that leads nowhere: the disk that it leads to may be away."""
+
 _LOCK_SECONDS, _POLL_SECONDS = 3.0, 0.01
 _SLOT, _SLOT_BYTES = 512, 256
 _SLOTS = (0, _SLOT)
@@ -164,7 +167,7 @@ def existing_key(folder: Path, key_file: Path | None) -> bytes | None:
     """The same where there is one; asking makes none. Raises as `installation_key`."""
     is_gone = not key_file and not (folder / _KEY).exists()
     if is_gone and (folder / _END).exists() and not (folder / _DRAFT).exists():
-        raise LedgerLostError("The key of the ledger is gone.")
+        raise LedgerLostError(_GONE)
     return None if is_gone else installation_key(folder, key_file)
 
 
@@ -223,7 +226,7 @@ def _make(folder: Path, path: Path) -> None:
             memory.begin()
     except LedgerLostError:
         draft.unlink()
-        raise LedgerLostError("The key of the ledger is gone.") from None
+        raise LedgerLostError(_GONE) from None
     draft.replace(path)
 
 

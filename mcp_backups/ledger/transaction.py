@@ -272,7 +272,7 @@ class Transaction(Generic[Kept]):
     def damage(self) -> str:
         """What of that which is there was changed; empty if nothing was."""
         if self._rows.is_sealed and self._key is None:
-            return "its key cannot be read"
+            return "its key, the file installation.key, cannot be read"
         fault, _ = self._walk(0)
         return fault or self._fault_of_rows()
 

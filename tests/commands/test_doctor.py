@@ -393,6 +393,17 @@ def test_a_file_beside_the_ledger_that_is_a_folder_is_named(state_dir: Path, clo
     assert "accept" not in found.todo
 
 
+def test_a_key_that_is_a_link_to_nowhere_is_named(state_dir: Path, clock: ManualClock) -> None:
+    """The disk that it leads to may be away: then all is well once that is back."""
+    write_ledger(state_dir, clock, "succeeded")
+    key = state_dir / "installation.key"
+    key.unlink()
+    key.symlink_to(state_dir / "away" / "key")
+    found = anyio.run(examine_ledger, Settings(state_dir=state_dir), clock.clock)
+    assert "its key, the file installation.key, cannot be read" in found.what
+    assert found.todo.startswith("If a file of it was lost or exchanged, put that back.")
+
+
 def test_a_key_that_was_named_and_is_gone_is_told_as_a_setting(state_dir: Path, clock: ManualClock) -> None:
     write_ledger(state_dir, clock, "succeeded")
     settings = Settings(state_dir=state_dir, key_file=state_dir / "gone")

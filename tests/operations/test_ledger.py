@@ -112,7 +112,7 @@ def test_without_its_key_nothing_is_recorded(state_dir: Path, save: Callable[[],
     (state_dir / "installation.key").unlink()
     with open_file_for_audit(state_dir, Operation) as entries:
         assert entries is not None
-        assert entries.damage() == "its key cannot be read"
+        assert entries.damage() == "its key, the file installation.key, cannot be read"
         with pytest.raises(LedgerUnavailableError, match="can only be read here"):
             entries.save(save())
 
