@@ -193,7 +193,7 @@ WRONG = [
     ),
     ("back_up_before_change", {"server": "0"}, "server must be an integer from 1"),
     ("clean_up_backups", {"server": "9" * 16}, "server must be an integer from 1"),
-    ("back_up_before_change", {"server": "1", "rm -rf": "x"}, "takes server, change"),
+    ("back_up_before_change", {"server": "1", "rm -rf": "x"}, "takes server, change and no other argument."),
     ("restore_to_time", {"server": "1", "point": "yesterday"}, "point must be a time as ISO 8601"),
     ("restore_to_time", {"server": "1", "point": "0001-01-01T00:00+23:00"}, "point must be a time as ISO 8601"),
     ("restore_to_time", {"server": "1", "point": "-4"}, "point must be a time as ISO 8601"),

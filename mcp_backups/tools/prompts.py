@@ -212,8 +212,8 @@ async def get_prompt(request: RequestContext, params: GetPromptRequestParams) ->
     way = way_named(params.name)
     # Some clients take words by position, and hand on the quotation marks of an argument that is to be left out.
     given = {name: value.strip(_AROUND) for name, value in (params.arguments or {}).items()}
-    if unknown := given.keys() - way.arguments.keys():
-        raise InvalidArgumentError(f"{way.name} takes {', '.join(way.arguments)}; {len(unknown)} given it does not.")
+    if given.keys() - way.arguments.keys():
+        raise InvalidArgumentError(f"{way.name} takes {', '.join(way.arguments)} and no other argument.")
     if missing := [name for name in way.required if not given.get(name)]:
         raise InvalidArgumentError(f"{way.name} needs {', '.join(missing)}: {way.arguments[missing[0]]}")
     if "server" in way.required:
