@@ -10,7 +10,7 @@ from mcp_backups.actions.safety import (
     SAFETY_AGE,
     TOO_OLD,
     Waiting,
-    has_aged,
+    ages_at,
     look_at_safety,
     prepare,
     seen_until,
@@ -366,14 +366,15 @@ def _go_on(result: Result, now: datetime) -> str:
     operation = result.operation
     if result.deleted_by:
         return f"The deletion of its safety backup was sent, by {result.deleted_by}: nothing is restored. {PLAN_AGAIN}"
-    if result.safety and has_aged(result.safety, now):
+    if result.safety and now >= ages_at(result.safety):
         return (
             f"Its safety backup was asked for over {duration(SAFETY_AGE)} ago: the restore is not sent any more. "
             f"{TOO_OLD}"
         )
     call = f"Call {operation.confirming_call} to go on"
     if result.safety is None or result.safety.status is not Status.UNKNOWN:
-        return f"{call}, before {stamp(operation.life.end)}: it waits for the safety backup, and then restores."
+        ends = [operation.life.end, *([ages_at(result.safety)] if result.safety else [])]
+        return f"{call}, before {stamp(min(ends))}: it waits for the safety backup, and then restores."
     until = stamp_after(seen_until(result.safety))
     return (
         "It is not known whether the safety backup was started, and nothing is restored before it is seen. "

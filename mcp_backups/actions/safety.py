@@ -131,9 +131,9 @@ def seen_until(safety: Operation) -> datetime:
     return safety.since.latest + LIST_LAGS
 
 
-def has_aged(safety: Operation, now: datetime) -> bool:
-    """Whether a safety backup was asked for so long ago that no restore is sent after it any more."""
-    return now >= safety.since.latest + SAFETY_AGE
+def ages_at(safety: Operation) -> datetime:
+    """From when on no restore is sent after a safety backup any more, since it was asked for so long ago."""
+    return safety.since.latest + SAFETY_AGE
 
 
 def _is_finished(safety: Operation | None) -> TypeGuard[Operation]:

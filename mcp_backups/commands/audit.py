@@ -57,7 +57,7 @@ def show_events(settings: Settings, operation_id: str = "") -> int:
     """Print the event log, operation by operation, and whether its chain is intact. Returns the exit code."""
     with open_for_audit(settings, Operation) as ledger:
         if ledger is None:
-            return _nothing_yet(sys.stdout)
+            return _nothing_yet(sys.stdout, operation_id)
         console = open_console()
         for each, first, last in [(operation_id, 1, 0)] if operation_id else ledger.spans():
             events = list(ledger.events(each, first - 1, last)) or events_of_plan(ledger.get(each))
@@ -103,7 +103,7 @@ def export_events(settings: Settings, operation_id: str = "") -> int:
     """
     with open_for_audit(settings, Operation) as ledger:
         if ledger is None:
-            return _nothing_yet(sys.stderr)
+            return _nothing_yet(sys.stderr, operation_id)
         found = not operation_id
         for event in ledger.events(operation_id):
             found = True
@@ -312,9 +312,10 @@ def _flat(operation: Operation, settings: Settings) -> dict[str, str | int | Non
     }
 
 
-def _nothing_yet(stream: TextIO) -> int:
-    _say("There is no ledger yet: nothing has been recorded.", stream)
-    return 0
+def _nothing_yet(stream: TextIO, operation_id: str = "") -> int:
+    """Without a ledger there is no operation of any id either."""
+    _say("There is no ledger yet: nothing has been recorded.", sys.stderr if operation_id else stream)
+    return 1 if operation_id else 0
 
 
 def _verdict(events: int, fault: str) -> str:

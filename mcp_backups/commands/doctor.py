@@ -336,7 +336,10 @@ def _token(answer: Account | ApiError | ConfigError, *, works: bool = False) -> 
         return Finding("token", "ok", what, details=("Whether it may change anything is known once that is tried.",))
     if works:
         return Finding(
-            "token", "warning", f"It works, but its permissions are not known. {answer.what}", "None is needed."
+            "token",
+            "warning",
+            f"It works, but its permissions are not known. {answer.what}",
+            "Nothing needs to be done.",
         )
     if isinstance(answer, AuthFailedError | ForbiddenError):
         todo = "Make a new token on VPS.org's developer page, and set it."

@@ -8,7 +8,7 @@ settings, so no message names a setting, a flag or an argument.
 
 import hashlib
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -242,7 +242,9 @@ def judge_all(settings: Settings, inventory: Inventory, server_id: int, keep: Ke
     for backup, rules, left_alone in reversed(ruled):
         if left_alone:
             items.append(PruneItem(backup=backup, reason=left_alone, fate="leave"))
-        elif kept_by := _needed(inventory, backup) or ", ".join(rules) or _kept_by(settings, inventory, backup, going):
+        elif kept_by := ", ".join([*_needed(inventory, backup), *rules]) or _kept_by(
+            settings, inventory, backup, going
+        ):
             items.append(PruneItem(backup=backup, reason=kept_by, fate="keep"))
         else:
             items.append(PruneItem(backup=backup, reason="", fate="delete"))
@@ -250,12 +252,12 @@ def judge_all(settings: Settings, inventory: Inventory, server_id: int, keep: Ke
     return tuple(reversed(items))
 
 
-def _needed(inventory: Inventory, backup: Backup) -> str:
-    """Which restore needs a backup, whatever the keep rules say; empty if none does."""
+def _needed(inventory: Inventory, backup: Backup) -> Iterator[str]:
+    """Which restore needs a backup, whatever the keep rules say; nothing if none does."""
     if restore := inventory.ways_back.get(backup.id):
-        return f"the way back from {restore}"
-    restore = inventory.sources.get(backup.id)
-    return f"{restore} puts it back" if restore else ""
+        yield f"the way back from {restore}"
+    elif restore := inventory.sources.get(backup.id):
+        yield f"{restore} puts it back"
 
 
 def _kept_by(settings: Settings, inventory: Inventory, backup: Backup, going: Container[int]) -> str:

@@ -306,7 +306,8 @@ def test_operations_can_be_had_as_json_lines(command: Command) -> None:
     ("arguments", "said"),
     [
         (("audit",), Said(0, NOTHING_YET, "")),
-        (("audit", CREATED), Said(0, NOTHING_YET, "")),
+        (("audit", CREATED), Said(1, "", NOTHING_YET)),
+        (("audit", "--export", CREATED), Said(1, "", NOTHING_YET)),
         (("audit", "--verify"), Said(0, NOTHING_YET, "")),
         (("audit", "--export"), Said(0, "", NOTHING_YET)),
         (("operations",), Said(0, NOTHING_YET, "")),

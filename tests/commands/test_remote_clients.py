@@ -122,6 +122,7 @@ def test_another_address_may_be_given_and_only_one_of_this_machine_takes_its_use
     printed = capsys.readouterr().out
     assert entry(printed)["url"] == url
     assert ("access.token" in printed, "tokens add NAME" in printed) == (is_here, not is_here)
+    assert ("Beware: over http" in printed) == (not is_here and url.startswith("http:"))
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.key)

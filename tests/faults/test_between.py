@@ -80,7 +80,7 @@ async def test_a_prune_leaves_alone_what_a_restore_needs(bench: Bench, planned: 
         plan = await bench.agent.call("get_operation", operation_id=confirmation["operation_id"])
         reasons = {row["id"]: row["reason"] for row in stays(plan)}
         assert reasons[OLDEST_MANUAL] == f"{restore} puts it back"
-        assert reasons[NEXT] == f"the way back from {restore}"
+        assert reasons[NEXT] == f"the way back from {restore}, keep-last 1"
     await bench.agent.call("prune_backups", **confirmation)
     assert {OLDEST_MANUAL, NEXT} <= set(bench.emulator.fleet.backups)
 

@@ -120,7 +120,7 @@ async def test_who_does_not_wait_calls_again_until_the_safety_backup_is_finished
     preparing = await begin(agent, operation)
     assert (preparing.status, preparing.data["changed"], preparing.operation) == ("preparing", "nothing", operation)
     assert (preparing.data["made"], preparing.data["facts"]["safety_backup"]) == ("safety backup 502", 502)
-    assert f"operation_id='{operation}') to go on, before 2026-11-23T11:30Z: it waits" in preparing.data["next_step"]
+    assert f"operation_id='{operation}') to go on, before 2026-11-23T10:30Z: it waits" in preparing.data["next_step"]
     assert sent(emulator) == sends(backups=1)
 
     impatient = await begin(agent, operation)

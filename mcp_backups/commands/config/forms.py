@@ -175,6 +175,9 @@ def told_over_http(client: Client, settings: Settings, url: str, name: str, file
         yield f"It is reached at {url}{header}."
     if client.remote_note:
         yield client.remote_note
+    place = urlsplit(url)
+    if place.scheme == "http" and not is_loopback(place.hostname or ""):
+        yield "Beware: over http, whoever is on the way there can read the access token. Use https."
 
 
 def _input(name: str) -> str:
