@@ -1,7 +1,7 @@
-"""From consent to outcome: the one place from which anything is sent that changes the account.
+"""From the first look at the target to the outcome: the one place from which anything is sent that changes the account.
 
-The target is read again. Then the intent is durable before the request goes out, the outcome before the answer goes
-back, and in between nothing that happens to the caller can stop it.
+Once somebody has consented, the target is read again. Then the intent is durable before the request goes out, the
+outcome before the answer goes back, and in between nothing that happens to the caller can stop it.
 """
 
 from collections.abc import Awaitable, Callable

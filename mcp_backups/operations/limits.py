@@ -43,6 +43,9 @@ _NOUNS = {"create_backup": "new backup", "delete_backup": "delete", "restore_ser
 _RESTORES_COUNTED = 1000
 
 
+# Frozen
+
+
 class Freeze(NamedTuple):
     """That everything is frozen.
 
@@ -106,6 +109,9 @@ async def set_frozen(ledger: Ledger[Operation], by: str, reason: str, *, freeze:
         return True
 
     return await ledger.write(record)
+
+
+# What was done before
 
 
 def check_ledger(context: Context, entries: Entries, operation: Operation) -> None:
@@ -194,6 +200,9 @@ def with_consent(entries: Entries, current: Operation, approved_by: ApprovedBy) 
     if current.status is Status.APPROVED:
         return current
     return entries.save(current.updated(status=Status.APPROVED, approved_by=approved_by))
+
+
+# Budgets
 
 
 def check_budget(settings: Settings, action: ActionName, sent: Sequence[Moment], now: Moment) -> None:

@@ -83,7 +83,7 @@ def _creates(fleet: WatchedFleet, good: dict[int, int], creates: list[Operation]
             wrong.append(f"FALSE: {told}, but that is not good")
         if each.status == "failed" and each.backup_id in good:
             wrong.append(f"FALSE: {told}, but that is good")
-        if each.status == "unknown" and any(number in fleet.backups for number in made):
+        if each.status == "unknown" and any(_shows(fleet, number, each, marked=marked) for number in made):
             wrong.append(f"LOST: {told}, but made {made}, as the list shows")
     sent = sum(each.sent is not None for each in creates)
     if len(fleet.made) > sent:
@@ -92,6 +92,11 @@ def _creates(fleet: WatchedFleet, good: dict[int, int], creates: list[Operation]
     return wrong + [
         f"DOUBLED: {count} operations claim backup {number}" for number, count in named.items() if count > 1
     ]
+
+
+def _shows(fleet: WatchedFleet, number: int, create: Operation, *, marked: bool) -> bool:
+    """Whether the list shows that a backup is a create's: not once somebody else has written over the mark."""
+    return number in fleet.backups and (not marked or create.id in fleet.backups[number].description)
 
 
 def _deletes(fleet: WatchedFleet, requests: list[Received], deletes: list[Operation]) -> list[str]:
