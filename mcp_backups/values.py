@@ -13,6 +13,7 @@ from mcp_backups.errors import ConfigError
 from mcp_backups.models import MAX_ID
 from mcp_backups.private import read_secret_text
 
+_USUAL_PORTS = {"https": 443, "http": 80}
 _FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,512}")
@@ -89,9 +90,6 @@ def https_url(url: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
 
 
-_USUAL_PORTS = {"https": 443, "http": 80}
-
-
 def url_parts(url: str, otherwise: str = "is not a URL") -> SplitResult:
     """An address in its parts.
 
@@ -144,6 +142,8 @@ def spelt(pattern: str, rule: str) -> AfterValidator:
 
     return AfterValidator(check)
 
+
+# The kinds of settings
 
 _BETWEEN = ", with a comma between two"
 

@@ -182,6 +182,9 @@ def _denies(name: str, value: object) -> bool:
     return bool(_ERROR_FIELD.fullmatch(name)) and (text not in _NO_ERROR if text is not None else bool(value))
 
 
+# In which words it says no
+
+
 def said(body: bytes, media_type: str, without_token: Callable[[str], str]) -> str:
     """VPS.org's own words on why it refused, on one line without quotation marks; empty if it gave none.
 

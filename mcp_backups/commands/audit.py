@@ -1,4 +1,7 @@
-"""What the ledger holds, for people: shown, verified, exported. Needs no token, and creates nothing."""
+"""`mcp-backups audit` and `operations`: what the ledger holds, shown, verified and exported.
+
+Needs no token, and creates nothing.
+"""
 
 import json
 import sys

@@ -50,15 +50,6 @@ _STYLES: dict[str, str] = {
 }
 _NOTHING = {"cannot_tell": "cannot tell what to restore.", "orphaned": "no server to restore."}
 
-_PING_SECONDS = 5.0
-"""For one attempt to tell a monitor."""
-
-_ATTEMPTS = 3
-_PAUSE_SECONDS = 1.0
-_ONE_CONNECTION = httpx2.Limits(max_connections=1, max_keepalive_connections=0)
-
-_METRICS_MODE = 0o644  # the exporter is another user
-
 
 def check(
     settings: Settings,
@@ -210,6 +201,15 @@ def _print_table(report: FleetReport) -> None:
 
 # What a monitor is told
 
+_PING_SECONDS = 5.0
+"""For one attempt to tell a monitor."""
+
+_ATTEMPTS = 3
+
+_PAUSE_SECONDS = 1.0
+
+_ONE_CONNECTION = httpx2.Limits(max_connections=1, max_keepalive_connections=0)
+
 
 class Ping:
     """What a monitor is told. Nothing of it goes wrong for its caller; what fails is a line on standard error.
@@ -259,6 +259,8 @@ class Ping:
 
 
 # What the textfile collector of Prometheus' node exporter is told
+
+_METRICS_MODE = 0o644  # the exporter is another user
 
 
 def write_metrics(path: Path, fleet: FleetHealth | None, now: datetime) -> None:

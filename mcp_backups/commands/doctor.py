@@ -45,50 +45,6 @@ from mcp_backups.tools import TOOLS
 
 Severity = Literal["ok", "warning", "failure"]
 
-_ACCEPT = "Look for the missing part, and put it back if you can; else `mcp-backups ledger accept` goes on without it."
-_BEGIN_ANEW = (
-    "If a file of it was lost or exchanged, put that back. Else keep a copy of it as evidence, move it away, and say"
-    " `mcp-backups ledger accept` to begin a new one; until then nothing is changed."
-)
-_OPEN_IT = (
-    "See to it that this user may write there, and that the disk is not full. If it still cannot be opened, it is"
-    " damaged: keep a copy of it as evidence, move it away, and say `mcp-backups ledger accept` to begin a new one."
-)
-
-_CONSENTS: dict[Approval, str] = {
-    "auto": "The client's user consents; where the client cannot ask, the agent confirms the plan that it was shown.",
-    "plan": "The agent confirms the plan that it was shown.",
-    "human": "The client's user consents; where the client cannot ask, an approver decides outside the chat.",
-    "operator": "An approver decides outside the chat; `mcp-backups approvals` lists what waits.",
-    "flag": "The agent consents, even without a plan.",
-}
-_UNATTENDED = (
-    "Where the agent is unattended, MCP_BACKUPS_APPROVAL=operator is what has a person decide: its client answers"
-    " questions by itself, or cannot ask any."
-)
-
-CLOCK_WARNING, CLOCK_FAILURE = timedelta(seconds=60), timedelta(minutes=5)
-"""How far the clock may be off before that is said, and before ages and budgets can no longer be trusted."""
-
-_MOST_PERMISSIONS = 12
-
-_MEND_NETWORK: dict[type[BackupsError], str] = {
-    ConfigError: "Check VPS_API_URL and VPS_API_PROXY, and this machine's clock and certificates; a company's own is"
-    " named in VPS_API_CA_FILE.",
-    ProtocolError: "Check VPS_API_URL, and whether VPS.org is under maintenance.",
-    UnavailableError: "Check VPS_API_URL and this machine's network and firewall; a proxy is named in VPS_API_PROXY.",
-}
-
-_POINTLESS = (AuthFailedError, ConfigError, RateLimitedError, UnavailableError, UpstreamTimeoutError)
-"""After these the lists would say the same, later."""
-
-_T = TypeVar("_T")
-
-_PATIENCE = 40.0
-"""Seconds for both eras."""
-
-_Mode = Literal["auto", "legacy"]
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -170,6 +126,18 @@ def _lines(finding: Finding) -> Iterator[str]:
 
 
 # Settings and ledger: what is on this machine
+
+_ACCEPT = "Look for the missing part, and put it back if you can; else `mcp-backups ledger accept` goes on without it."
+
+_BEGIN_ANEW = (
+    "If a file of it was lost or exchanged, put that back. Else keep a copy of it as evidence, move it away, and say"
+    " `mcp-backups ledger accept` to begin a new one; until then nothing is changed."
+)
+
+_OPEN_IT = (
+    "See to it that this user may write there, and that the disk is not full. If it still cannot be opened, it is"
+    " damaged: keep a copy of it as evidence, move it away, and say `mcp-backups ledger accept` to begin a new one."
+)
 
 
 def examine_settings(settings: Settings) -> Finding:
@@ -263,6 +231,19 @@ def _line(operation: Operation) -> str:
 
 # Who consents to what destroys something, and whether they hear of it
 
+_CONSENTS: dict[Approval, str] = {
+    "auto": "The client's user consents; where the client cannot ask, the agent confirms the plan that it was shown.",
+    "plan": "The agent confirms the plan that it was shown.",
+    "human": "The client's user consents; where the client cannot ask, an approver decides outside the chat.",
+    "operator": "An approver decides outside the chat; `mcp-backups approvals` lists what waits.",
+    "flag": "The agent consents, even without a plan.",
+}
+
+_UNATTENDED = (
+    "Where the agent is unattended, MCP_BACKUPS_APPROVAL=operator is what has a person decide: its client answers"
+    " questions by itself, or cannot ask any."
+)
+
 
 def examine_approval(settings: Settings) -> Finding:
     """Who consents under the operator's setting; for unattended agents it should be an approver."""
@@ -280,6 +261,23 @@ def examine_approval(settings: Settings) -> Finding:
 
 
 # Network, token, what it may read, and clock: each by a call that changes nothing
+
+CLOCK_WARNING, CLOCK_FAILURE = timedelta(seconds=60), timedelta(minutes=5)
+"""How far the clock may be off before that is said, and before ages and budgets can no longer be trusted."""
+
+_MOST_PERMISSIONS = 12
+
+_MEND_NETWORK: dict[type[BackupsError], str] = {
+    ConfigError: "Check VPS_API_URL and VPS_API_PROXY, and this machine's clock and certificates; a company's own is"
+    " named in VPS_API_CA_FILE.",
+    ProtocolError: "Check VPS_API_URL, and whether VPS.org is under maintenance.",
+    UnavailableError: "Check VPS_API_URL and this machine's network and firewall; a proxy is named in VPS_API_PROXY.",
+}
+
+_POINTLESS = (AuthFailedError, ConfigError, RateLimitedError, UnavailableError, UpstreamTimeoutError)
+"""After these the lists would say the same, later."""
+
+_T = TypeVar("_T")
 
 
 async def examine_account(settings: Settings, clock: Clock, connect: Connect) -> list[Finding]:
@@ -374,6 +372,11 @@ def _clock(offset: timedelta | None) -> Finding:
 
 
 # The MCP server: started as a client starts it, and spoken to in both protocol eras
+
+_PATIENCE = 40.0
+"""Seconds for both eras."""
+
+_Mode = Literal["auto", "legacy"]
 
 
 async def examine_server(command: tuple[str, ...] = ()) -> Finding:

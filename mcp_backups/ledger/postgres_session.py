@@ -205,6 +205,9 @@ def as_ledger_errors() -> Iterator[None]:
         raise LedgerUnavailableError(f"The ledger's database {what}.", _MEND) from error
 
 
+# Who lives
+
+
 class SessionLiveness:
     """A session lock held as long as this process lives; see `Liveness`.
 

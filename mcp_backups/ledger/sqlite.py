@@ -46,6 +46,7 @@ _FILE = "ledger.sqlite3"
 _POLL_SECONDS = 0.01
 _LEAST_SHM_BYTES = 32 * 2**10
 
+_FORGOTTEN = "What was remembered of the ledger's end is gone."
 _RESTART = "The operator of mcp-backups must restart it. Reading still works."
 
 
@@ -355,9 +356,6 @@ class SqliteLedger(Generic[Kept]):
 
 def file_in(folder: Path) -> Path:
     return folder / _FILE
-
-
-_FORGOTTEN = "What was remembered of the ledger's end is gone."
 
 
 def _seen(folder: Path, key_file: Path | None) -> End:

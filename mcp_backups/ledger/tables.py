@@ -15,6 +15,8 @@ from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar
 from mcp_backups.errors import LedgerLostError, LedgerUnavailableError
 from mcp_backups.models import OPERATION_ID
 
+# Events
+
 GENESIS = "0" * 64
 """What the first event is chained to."""
 
@@ -153,6 +155,8 @@ def whole_of(document: str) -> int:
         return 0
     return number if isinstance(number, int) else 0
 
+
+# Rows
 
 WAITING = "waiting"
 """The status of what an approver was asked about: nobody has consented to it, and it has to last as if somebody had."""

@@ -1,4 +1,4 @@
-"""What is the same for every write: the operation and its states, consent, policy, intent and outcome, reconciliation.
+"""What is the same for every write: operations and states, consent and approval, policy and limits, sending, settling.
 
 What is exported here is all that an action needs. Actions are known by one protocol, `Action`.
 """

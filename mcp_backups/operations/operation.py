@@ -81,7 +81,6 @@ _CHANGED: dict[Status, Changed] = {
 }
 """What is known of the effect; every other status changed nothing."""
 
-
 _LEAST_KNOWN_FIRST: tuple[Changed, ...] = ("unknown", "started", "done")
 
 

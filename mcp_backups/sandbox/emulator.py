@@ -263,7 +263,7 @@ def _edited(reply: Reply, edit: Callable[[Any], object]) -> Reply:
     return replace(reply, body=json.dumps(content if changed is None else changed).encode())
 
 
-# On its own
+# Ways to run it
 
 
 def run(

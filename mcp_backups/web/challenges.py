@@ -13,15 +13,14 @@ from mcp_backups.server import role_for
 
 from .oauth import SCOPES, Issuer
 
+METADATA = "/.well-known/oauth-protected-resource"
+"""Before the path of a server, where clients look for its authorization server."""
+
 
 def refused(status: HTTPStatus, why: str, **headers: str) -> Response:
     """A refusal in a few words; the connection ends with it."""
     # What else would come on this connection is the rest of a body that nobody reads.
     return PlainTextResponse(why, status, {"Connection": "close"} | headers)
-
-
-METADATA = "/.well-known/oauth-protected-resource"
-"""Before the path of a server, where clients look for its authorization server."""
 
 
 class Challenges:

@@ -77,8 +77,7 @@ class Paths(NamedTuple):
         return [name for name in self.accounts if not self.users or principal.name in self.users[name]]
 
 
-ONE = Paths()
-"""There is one account alone."""
+ONE_ACCOUNT = Paths()
 
 
 class Gate:
@@ -106,7 +105,7 @@ class Gate:
         issuer: Issuer | None = None,
         limits: Limits = LIMITS,
         metrics: Prometheus | None = None,
-        paths: Paths = ONE,
+        paths: Paths = ONE_ACCOUNT,
     ) -> None:
         self._app, self._place, self._tokens, self._limits = app, place, tokens, limits
         self._challenges = Challenges(place.url, issuer)

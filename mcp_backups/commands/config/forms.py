@@ -22,24 +22,6 @@ _NOT_PRINTED = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u20
 UNTOLD = "…"
 """What stands for a token that a person is to type."""
 
-_VARIABLE = "BACKUPS_ACCESS_TOKEN"
-"""In a client's environment. Names that begin as our settings do would be taken for a misspelt one."""
-
-BEGIN, END = "<!-- clients -->", "<!-- /clients -->"
-
-ABOUT = """\
-Any client: `mcp-backups config CLIENT` prints what it needs, with your path and your settings; `--write` puts it into
-the client's file, keeps a copy and changes nothing else there (goose's is YAML, which needs the extra
-`yaml`). `--name NAME` adds an account beside the first.
-"""
-HEAD = """\
-| client | `CLIENT` | by hand |
-|---|---|---|"""
-AFTERWARDS = """
-A program that is not started from a shell may see neither its `PATH` nor its variables. The settings file is always
-read: name a file with the token there, `vps_api_token_file = "/path/to/token"`; the token itself is only written down
-with `--token-in-file`. For Claude Desktop, each release has an `.mcpb` bundle that asks for the token."""
-
 
 def entry(client: Client, launch: Launch) -> Entry:
     """What stands under the server's name in the client's file."""
@@ -151,6 +133,9 @@ def web_link(client: Client, launch: Launch) -> str:
 
 # A server that is reached over HTTP
 
+_VARIABLE = "BACKUPS_ACCESS_TOKEN"
+"""In a client's environment. Names that begin as our settings do would be taken for a misspelt one."""
+
 
 def told_over_http(client: Client, settings: Settings, url: str, name: str, file: str) -> Iterator[str]:
     """What to put where, and what holds the access token.
@@ -213,6 +198,23 @@ def _where(client: Client, settings: Settings, address: Address, spelt: str) -> 
 
 
 # The part of docs/clients.md that tells how to add this server to each client
+
+BEGIN, END = "<!-- clients -->", "<!-- /clients -->"
+
+ABOUT = """\
+Any client: `mcp-backups config CLIENT` prints what it needs, with your path and your settings; `--write` puts it into
+the client's file, keeps a copy and changes nothing else there (goose's is YAML, which needs the extra
+`yaml`). `--name NAME` adds an account beside the first.
+"""
+
+HEAD = """\
+| client | `CLIENT` | by hand |
+|---|---|---|"""
+
+AFTERWARDS = """
+A program that is not started from a shell may see neither its `PATH` nor its variables. The settings file is always
+read: name a file with the token there, `vps_api_token_file = "/path/to/token"`; the token itself is only written down
+with `--token-in-file`. For Claude Desktop, each release has an `.mcpb` bundle that asks for the token."""
 
 
 def section() -> str:

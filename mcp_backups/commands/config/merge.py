@@ -38,7 +38,7 @@ _ADDRESSES = {"url", "httpurl", "serverurl", "uri"}
 _LOCAL = ("stdio", "local")
 """What clients call a server that they start."""
 
-_OPTIONS, _WITH_VALUE = {"-i", "--rm"}, {"-e", "--env", "-v", "--volume"}
+_DOCKER_OPTIONS, _DOCKER_WITH_VALUE = {"-i", "--rm"}, {"-e", "--env", "-v", "--volume"}
 
 
 # Which entry is ours, and what of it is renewed: only what we write, since the rest is its user's
@@ -121,9 +121,9 @@ def _told_in_image(words: list[str]) -> list[str] | None:
         return None
     rest = iter(words[1:])
     for word in rest:
-        if word in _WITH_VALUE:
+        if word in _DOCKER_WITH_VALUE:
             next(rest, "")
-        elif word not in _OPTIONS:
+        elif word not in _DOCKER_OPTIONS:
             return list(rest) if word == "mcp-backups" else None
     return None
 

@@ -41,39 +41,6 @@ _LABEL_COLUMNS = len("good backups left")
 _ROWS_SHOWN = 6
 _PLAIN_REASON = "Newest good backup."
 
-_COLUMNS = 88
-_TITLE = "mcp-backups demo"
-_NOW = datetime(2026, 11, 23, 15, 20, tzinfo=UTC)
-_TICK = timedelta(minutes=5)
-"""The sandbox dates what it holds in whole multiples of it before its start, which is some seconds before an answer."""
-
-_ID = "op_xr63om62lccywezf"
-
-_FORMAT = """\
-<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img">
-<title>mcp-backups demo</title>
-<style>
-.{unique_id}-matrix {{ font-family: ui-monospace, Menlo, Consolas, monospace; font-size: {char_height}px; }}
-.{unique_id}-title {{ font-family: sans-serif; font-size: 18px; font-weight: bold; }}
-{styles}
-</style>
-<defs>
-<clipPath id="{unique_id}-clip-terminal">
-<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
-</clipPath>
-{lines}
-</defs>
-{chrome}
-<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
-{backgrounds}
-<g class="{unique_id}-matrix">
-{matrix}
-</g>
-</g>
-</svg>
-"""
-"""Rich's own asks a stranger for a font, whenever somebody looks at the picture."""
-
 
 class Screen:
     """Tells the demo on a console.
@@ -277,6 +244,39 @@ def _value(value: object) -> str:
 
 # The picture for the README
 
+_PICTURE_COLUMNS = 88
+_TITLE = "mcp-backups demo"
+_NOW = datetime(2026, 11, 23, 15, 20, tzinfo=UTC)
+_TICK = timedelta(minutes=5)
+"""The sandbox dates what it holds in whole multiples of it before its start, which is some seconds before an answer."""
+
+_ID = "op_xr63om62lccywezf"
+
+_FORMAT = """\
+<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img">
+<title>mcp-backups demo</title>
+<style>
+.{unique_id}-matrix {{ font-family: ui-monospace, Menlo, Consolas, monospace; font-size: {char_height}px; }}
+.{unique_id}-title {{ font-family: sans-serif; font-size: 18px; font-weight: bold; }}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
+</clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
+"""Rich's own asks a stranger for a font, whenever somebody looks at the picture."""
+
 
 def draw(steps: Sequence[Step], file: Path) -> None:
     """Draw those steps of a demo that was played which belong into the picture.
@@ -286,7 +286,7 @@ def draw(steps: Sequence[Step], file: Path) -> None:
     """
     console = Console(
         record=True,
-        width=_COLUMNS,
+        width=_PICTURE_COLUMNS,
         file=io.StringIO(),
         force_terminal=True,
         color_system="truecolor",

@@ -22,6 +22,9 @@ from mcp_backups.commands.terminal import printable
 BACKUP_SECONDS = 4.5
 """How long a backup takes in the demo's sandbox: long enough to see it wait."""
 
+_WAIT_SECONDS, _RESTORE_SECONDS = 8, 20
+"""Each enough for a backup of `BACKUP_SECONDS` whenever the server looks."""
+
 _SERVER = (sys.executable, "-P", "-m", "mcp_backups", "--sandbox", "--backup-seconds", str(BACKUP_SECONDS))
 _PATIENCE = 25.0
 """Seconds after which an answer is no longer waited for."""
@@ -114,11 +117,6 @@ def _as_demo_error(failure: Exception, log: Path) -> Exception:
     return DemoError(f"The session with the server broke: {cause}." + (f" Its last words: {words}" if words else ""))
 
 
-_WAIT_SECONDS = 8
-_RESTORE_SECONDS = 20
-"""Enough for a backup of `BACKUP_SECONDS` whenever the server looks."""
-
-
 async def play(agent: Agent) -> None:
     """Make all calls, one after the other.
 
@@ -126,11 +124,11 @@ async def play(agent: Agent) -> None:
         DemoError: One did not come out as told.
     """
     servers = await _check(agent, await _count(agent))
-    web = of(servers, "web-server-01")
+    web = _server_of(servers, "web-server-01")
     await _create(agent, web["server_id"])
-    await _refuse(agent, of(servers, "build-runner-01"))
+    await _refuse(agent, _server_of(servers, "build-runner-01"))
     await _delete(agent, await _oldest(agent, web["server"]))
-    await _restore(agent, of(servers, "mail-server-01"))
+    await _restore(agent, _server_of(servers, "mail-server-01"))
 
 
 async def _count(agent: Agent) -> int:
@@ -278,7 +276,7 @@ def check_record(record: Record, steps: list[Step]) -> None:
         raise DemoError("The ledger does not show that each write was sent once.")
 
 
-def of(servers: list[AnswerRow], name: str) -> AnswerRow:
+def _server_of(servers: list[AnswerRow], name: str) -> AnswerRow:
     """The server of that name, as check_backups tells of it.
 
     Raises:
