@@ -124,7 +124,7 @@ def intent(context: Context, arguments: Arguments, backups: Listing[Backup]) -> 
         status=Status.SENDING,
         arguments=arguments,
         server_id=server_id,
-        server_name=next((backup.server_name for backup in backups.rows), ""),
+        server_name=next((backup.server_name for backup in backups.rows if backup.server_id), ""),
         details=CreateDetails(
             marked=context.settings.mark_backups,
             baseline=tuple(backup.id for backup in backups.rows),

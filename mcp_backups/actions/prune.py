@@ -96,8 +96,9 @@ async def _plan(can_show: CanShow, context: Context, request: Request) -> Operat
     check_prune(context.settings, server_id)
     with context.reading():
         backups = await context.api.list_backups(server_id)
-        servers = Listing[Server](()) if backups.rows else await read_servers(context.api)
-    if not backups.rows:
+        has_backups = any(backup.server_id == server_id for backup in backups.rows)
+        servers = Listing[Server](()) if has_backups else await read_servers(context.api)
+    if not has_backups:
         require_server(server_id, backups, servers)
     draft = Operation(
         id=new_id(),

@@ -16,10 +16,11 @@ from mcp_backups.actions.safety import (
     seen_until,
     way_back,
 )
-from mcp_backups.api.servers import is_absent
+from mcp_backups.api.servers import is_absent, read_servers
 from mcp_backups.errors import (
     ApiError,
     BackupsError,
+    NotFoundError,
     OutcomeUnknownError,
     TargetChangedError,
 )
@@ -101,8 +102,13 @@ async def restore(
 
 
 async def _plan(context: Context, request: Request) -> Operation:
-    check_server(context.settings, int(request.arguments["server_id"]))
+    server_id = int(request.arguments["server_id"])
+    check_server(context.settings, server_id)
     seen = await observe(context, request.arguments)
+    if seen.target.server_id == server_id:
+        servers = await read_servers(context.api, context.seconds_to_read(before_sending=False) / 2)
+        if is_absent(server_id, servers):
+            raise NotFoundError(f"VPS.org has no server {server_id} any more, to which anything could be restored.")
     return await record_plan(context, draft(context, request.arguments, seen), seen, _check_rules)
 
 

@@ -117,13 +117,16 @@ class VpsClient:
         that is gone, what is left of it is taken from the list of all.
         """
         asked = {"server_id": server_id, "backup_type": backup_type}
+
+        def is_of_type(row: Backup) -> bool:
+            return backup_type in ("", row.type) or row.type == UNREADABLE
+
         request = ListRequest[Backup](
             path="/backups/",
             query=urlencode({name: value for name, value in asked.items() if value} | {"page_size": _PAGE_SIZE}),
-            wanted=lambda row: (
-                server_id in (0, row.server_id) and (backup_type in ("", row.type) or row.type == UNREADABLE)
-            ),
+            wanted=lambda row: server_id in (0, row.server_id) and is_of_type(row),
             in_time=self._in_time(),
+            ownerless=lambda row: not row.server_id and is_of_type(row),
             server_id=server_id,
         )
         action = f"list backups of server {server_id}" if server_id else "list backups"

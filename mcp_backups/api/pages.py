@@ -85,6 +85,7 @@ class ListRequest(NamedTuple, Generic[Row]):
         path: Below the API's address; where it says the next page is must end so too.
         query: Of the first page.
         wanted: Whether a row passes the filter that was asked for.
+        ownerless: Whether a row would, if it did not say that it belongs to no server.
         in_time: Whether there is time for one more page.
         server_id: Whose rows alone are asked for; 0 for those of all.
         max_pages: Pages read at most.
@@ -94,6 +95,7 @@ class ListRequest(NamedTuple, Generic[Row]):
     query: str
     wanted: Callable[[Row], bool]
     in_time: Callable[[], bool]
+    ownerless: Callable[[Row], bool] = lambda _row: False
     server_id: int = 0
     max_pages: int = MAX_PAGES
 
@@ -136,13 +138,23 @@ class _Reading(Generic[Row]):
                 if (known := rows.setdefault(row.id, row)) is not row and known != row:
                     rows[row.id], whose = agreed(known, row)
                     twice += [Gap(f"row {row.id} came twice, and not the same", each) for each in whose]
-        wanted = tuple(filter(self.request.wanted, rows.values()))
+        wanted = self._wanted(tuple(rows.values()))
         asked = self.request.server_id
         lost: list[Lost] = [each for page in self.pages.values() for each in page.lost]
         mine: list[Lost] = [each for each in lost if not asked or each.server_id in (0, asked)]
         fit: set[int] = {len(rows) + len(lost), len(wanted) + len(mine)}
         gaps = [*_lost_gaps(mine), *twice, *map(Gap, [*self.missing, *self._signs(len(rows) + len(lost), fit)])]
         return Listing(wanted, tuple(dict.fromkeys(gaps)), self.is_whole)
+
+    def _wanted(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        """Those that were asked for.
+
+        Where nothing came that another server has, the filter was honoured: then a row that names no server may be the
+        asked one's, and is told with the others.
+        """
+        others = [row for row in rows if not self.request.wanted(row)]
+        is_honoured = all(map(self.request.ownerless, others))
+        return rows if is_honoured else tuple(filter(self.request.wanted, rows))
 
     def _signs(self, seen: int, fit: set[int]) -> Iterator[str]:
         """What the pages themselves say of what is missing.

@@ -76,5 +76,5 @@ async def _good_backups(context: Context, server_id: str) -> list[Backup]:
     known = int(server_id) if _ID.fullmatch(server_id) else 0
     backups = await context.api.list_backups(known)
     doubts = await known_doubts(context, backups) or {}
-    good = (backup for backup in backups.rows if is_good(backup, context.now, doubts))
+    good = (backup for backup in backups.rows if backup.server_id and is_good(backup, context.now, doubts))
     return sorted(good, key=lambda backup: (backup.created_at, backup.id), reverse=True)

@@ -96,7 +96,8 @@ async def list_backups(
     asked_type = "" if server_name or backup_type == "any" else backup_type
     observed = await observe_for(call.context, server_id, asked_type, servers_anew=bool(server_name))
     span, server_id = _span(created_after, created_before, observed.now), observed.server_meant(server_id, server_name)
-    fitting = (each for each in observed.backups.rows if _fits(each, server_id, backup_type, status, span))
+    among = server_id if server_name else 0  # what was asked for by an id is all that came
+    fitting = (each for each in observed.backups.rows if _fits(each, among, backup_type, status, span))
     rows = sorted(fitting, key=_place, reverse=order == "newest")
     rest = [backup for backup in rows if not after or _follows(_place(backup), after, order)]
 

@@ -410,6 +410,22 @@ async def test_a_backup_of_no_server_is_marked_as_orphaned(agent: Session, emula
     assert answer.data["complete"]
 
 
+async def test_a_row_of_no_server_in_a_servers_own_list_is_told_with_the_others(
+    agent: Session, emulator: Emulator
+) -> None:
+    """It was left out, and the list was said to be complete. Where the filter is ignored, it is no server's."""
+    numbers = newest_first(emulator, server_id=12345)
+    emulator.fail(Fault.rows({"server": None}, backup_id=numbers[0]), path="^/backups/$", times=None)
+    answer = await agent.call("list_backups", server_id=12345)
+    assert (ids(answer), answer.data["complete"]) == (numbers, True)
+    assert flagged(answer)[numbers[0]] == ["orphaned"]
+    manual = {each.id: each.backup_type == "manual" for each in emulator.fleet.backups_of(12345)}
+    answer = await agent.call("list_backups", server_id=12345, backup_type="manual")
+    assert ids(answer) == [number for number in numbers if manual[number]]
+    emulator.change(honour_filters=False)
+    assert ids(await agent.call("list_backups", server_id=12345)) == numbers[1:]
+
+
 @pytest.mark.parametrize("fault", [Fault.status(403), Fault.edited(lambda listing: listing.update(count=99))])
 async def test_nothing_is_called_orphaned_where_the_servers_are_not_all_known(
     agent: Session, emulator: Emulator, fault: Fault

@@ -494,6 +494,22 @@ async def test_a_wrong_target_is_refused_and_nothing_is_sent(
     assert sent(emulator) == sends()
 
 
+async def test_nothing_is_restored_to_a_server_that_vps_org_certainly_does_not_list(
+    agent: Session, emulator: Emulator
+) -> None:
+    def without(listing: dict[str, Any]) -> dict[str, Any]:
+        rows = [row for row in listing["results"] if row["id"] != SERVER]
+        return {"count": len(rows), "results": rows}
+
+    emulator.fail(Fault.edited(without), path="^/servers/$")
+    answer = await restore(agent)
+    assert_refused(answer, "not_found")
+    assert "VPS.org has no server 12345 any more, to which anything could be restored." in answer.text
+    emulator.fail(Fault.status(403), path="^/servers/$")
+    assert (await restore(agent)).status == "needs_confirmation"
+    assert sent(emulator) == sends()
+
+
 RULES: list[tuple[dict[str, Any], str]] = [
     ({"protected_servers": {SERVER}}, "policy_denied"),
     ({"servers": {12346}}, "policy_denied"),
