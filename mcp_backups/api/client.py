@@ -113,20 +113,17 @@ class VpsClient:
     async def list_backups(self, server_id: int = 0, backup_type: str = "") -> Listing[Backup]:
         """Every backup, or those of one server (0 = all) and one type (empty = both). In no order.
 
-        One whose type cannot be read may be of any. Where VPS.org does not list those of one server, as it may not once
+        One whose type cannot be read may be of any; one that names no server may be of the asked one, if nothing of
+        another came with it. Where VPS.org does not list those of one server, as it may not once
         that is gone, what is left of it is taken from the list of all.
         """
-        asked = {"server_id": server_id, "backup_type": backup_type}
-
-        def is_of_type(row: Backup) -> bool:
-            return backup_type in ("", row.type) or row.type == UNREADABLE
-
+        asked, types = {"server_id": server_id, "backup_type": backup_type}, (backup_type, UNREADABLE)
         request = ListRequest[Backup](
             path="/backups/",
             query=urlencode({name: value for name, value in asked.items() if value} | {"page_size": _PAGE_SIZE}),
-            wanted=lambda row: server_id in (0, row.server_id) and is_of_type(row),
+            wanted=lambda row: server_id in (0, row.server_id) and (not backup_type or row.type in types),
             in_time=self._in_time(),
-            ownerless=lambda row: not row.server_id and is_of_type(row),
+            ownerless=lambda row: not row.server_id and (not backup_type or row.type in types),
             server_id=server_id,
         )
         action = f"list backups of server {server_id}" if server_id else "list backups"

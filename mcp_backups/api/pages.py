@@ -9,6 +9,7 @@ moment, that of the last page.
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import filterfalse
 from math import ceil
 from typing import Generic, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -138,23 +139,17 @@ class _Reading(Generic[Row]):
                 if (known := rows.setdefault(row.id, row)) is not row and known != row:
                     rows[row.id], whose = agreed(known, row)
                     twice += [Gap(f"row {row.id} came twice, and not the same", each) for each in whose]
-        wanted = self._wanted(tuple(rows.values()))
+        others = tuple(filterfalse(self.request.wanted, rows.values()))
+        # Where nothing came that another server has, the filter was honoured: then a row that names no server may be
+        # the asked one's, and is told with the others.
+        is_honoured = all(map(self.request.ownerless, others))
+        wanted = tuple(rows.values() if is_honoured else filter(self.request.wanted, rows.values()))
         asked = self.request.server_id
         lost: list[Lost] = [each for page in self.pages.values() for each in page.lost]
         mine: list[Lost] = [each for each in lost if not asked or each.server_id in (0, asked)]
         fit: set[int] = {len(rows) + len(lost), len(wanted) + len(mine)}
         gaps = [*_lost_gaps(mine), *twice, *map(Gap, [*self.missing, *self._signs(len(rows) + len(lost), fit)])]
         return Listing(wanted, tuple(dict.fromkeys(gaps)), self.is_whole)
-
-    def _wanted(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
-        """Those that were asked for.
-
-        Where nothing came that another server has, the filter was honoured: then a row that names no server may be the
-        asked one's, and is told with the others.
-        """
-        others = [row for row in rows if not self.request.wanted(row)]
-        is_honoured = all(map(self.request.ownerless, others))
-        return rows if is_honoured else tuple(filter(self.request.wanted, rows))
 
     def _signs(self, seen: int, fit: set[int]) -> Iterator[str]:
         """What the pages themselves say of what is missing.
