@@ -11,6 +11,7 @@ what is exactly as clients write it is taken. With the first other line the SDK 
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -31,6 +32,9 @@ MODERN = "2026-07-28"
 LISTS = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
 
 _MOST_BYTES = 2**14
+_OF_ANSWERS = re.compile(rb'"(result|error)"')
+"""In a line that may be an answer, which is read by the SDK's side alone: what is wrong with it is logged once."""
+
 _SWITCH_SECONDS = 0.0005
 """How long the import may keep an answer waiting; Python's own 5 ms would be most of the time that one takes."""
 
@@ -157,7 +161,7 @@ def _table(settings: Settings) -> dict[str, Any] | None:
 
 def _plain(line: bytes) -> Message | None:
     """A request or notification that is written as clients write them: no escapes, and nothing beside what is known."""
-    if len(line) > _MOST_BYTES or b"\\u" in line or not _is_utf8(line):
+    if len(line) > _MOST_BYTES or b"\\u" in line or _OF_ANSWERS.search(line) or not _is_utf8(line):
         return None
     match read_line(line):
         case [dict() as message] if {"jsonrpc", "method"} <= message.keys() <= {"jsonrpc", "method", "id", "params"}:

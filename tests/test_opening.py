@@ -254,6 +254,16 @@ def test_a_session_goes_on_behind_its_beginning_whether_or_not_it_was_answered_a
         assert server.call("list_backups")["structuredContent"]["total"] > 0
 
 
+@pytest.mark.parametrize("fast", ["true", "false"])
+def test_an_answer_that_cannot_be_read_right_behind_the_beginning_is_logged_once(state_dir: Path, fast: str) -> None:
+    with server_process(state_dir, command=(*COMMAND, "--sandbox"), MCP_BACKUPS_FAST_START=fast) as server:
+        server.shake_hands()
+        before = server.stderr
+        server.write(b'{"jsonrpc":"2.0","id":7,"result":[]}')
+        assert len(server.request("tools/list")["tools"]) == 7
+        assert server.stderr.removeprefix(before).count("an answer cannot be read") == 1
+
+
 @pytest.mark.parametrize("sent", [b"", FIRST + b"\n"])
 def test_a_client_that_leaves_before_anything_was_asked_ends_it(state_dir: Path, sent: bytes) -> None:
     done = subprocess.run(
