@@ -344,7 +344,9 @@ def summary(result: Result) -> str:
     """What happened."""
     operation = result.operation
     told = _SUMMARY.get(operation.status, "").format(
-        backup=operation.backup_id, server=operation.server_id, so_far=_so_far(operation.backup)
+        backup=operation.backup_id,
+        server=operation.server_id,
+        so_far="was started" if result.is_gone else _so_far(operation.backup),
     )
     if operation.status is Status.UNKNOWN and (candidates := operation.of(CreateDetails).candidates):
         return f"{told.removesuffix('.')}: {_several(candidates)}."
@@ -352,8 +354,6 @@ def summary(result: Result) -> str:
     if not (is_finished or (result.deleted_by and operation.status in _MADE)):
         return told
     told = told.replace(" is finished.", " was finished.")
-    if result.is_gone:
-        told = told.replace(_so_far(operation.backup), "was started")
     if result.unseen and not result.deleted_by:  # nobody has looked whether it is there
         return told
     if not result.deleted_by:

@@ -325,12 +325,9 @@ def judge(operation: Operation, backups: Listing[Backup], now: Moment) -> Operat
     if is_later(listed, operation):
         return operation if operation.status is Status.SUCCEEDED or in_doubt(operation, now) else gone
     if operation.status is Status.SUCCEEDED:
-        was_said = operation.evidence == BY_OPERATOR
-        again = (
-            "listed, though the operator settled it as done"
-            if was_said
-            else "listed again after it was seen to be gone"
-        )
+        again = "listed again after it was seen to be gone"
+        if operation.evidence == BY_OPERATOR:
+            again = "listed, though the operator settled it as done"
         return operation.updated(status=Status.UNKNOWN, evidence=again, listed_again=now)
     if operation.status is Status.FAILED or in_doubt(operation, now):
         return operation

@@ -106,6 +106,7 @@ async def _plan(context: Context, request: Request) -> Operation:
     check_server(context.settings, server_id)
     seen = await observe(context, request.arguments)
     if seen.target.server_id == server_id:
+        # Where they cannot be read in half of the time, the plan is made without: VPS.org would refuse it then.
         servers = await read_servers(context.api, context.seconds_to_read(before_sending=False) / 2)
         if is_absent(server_id, servers):
             raise NotFoundError(f"VPS.org has no server {server_id} any more, to which anything could be restored.")

@@ -114,8 +114,8 @@ class VpsClient:
         """Every backup, or those of one server (0 = all) and one type (empty = both). In no order.
 
         One whose type cannot be read may be of any; one that names no server may be of the asked one, if nothing of
-        another came with it. Where VPS.org does not list those of one server, as it may not once
-        that is gone, what is left of it is taken from the list of all.
+        another came with it. Where VPS.org does not list those of one server, as it may not once that is gone, what is
+        left of it is taken from the list of all.
         """
         asked, types = {"server_id": server_id, "backup_type": backup_type}, (backup_type, UNREADABLE)
         request = ListRequest[Backup](

@@ -384,7 +384,11 @@ async def test_what_to_do_about_a_safety_backup_that_is_not_known_yet_has_an_end
     assert restoring.made(told) == f"{perhaps}a safety backup, by {safety.id}"
     assert f"2026-11-23T{until}Z" in restoring.next_step(told, NOW)
     assert ("tell the user" in restoring.next_step(told, NOW)) is bool(perhaps)
-    clock.advance(minutes=-90)  # a plan that was begun long ago ends before its safety backup is too old
-    early = told.operation.updated(created=clock.moment())
-    if not perhaps:
-        assert "before 2026-11-23T10:00Z" in restoring.next_step(told._replace(operation=early), NOW)
+
+
+async def test_a_restore_that_was_begun_long_ago_ends_before_its_safety_backup_is_too_old(clock: ManualClock) -> None:
+    restore = operation("restore_server", "preparing", arguments=RESTORE, created=clock.moment())
+    clock.advance(minutes=90)
+    safety = operation("create_backup", "accepted", backup_id=777, sent=clock.moment())
+    told = Told(restore.updated(safety_operation=safety.id), safety=safety)
+    assert "before 2026-11-23T11:30Z" in restoring.next_step(told, clock.now())
